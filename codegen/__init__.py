@@ -1,0 +1,1 @@
+"""Code generation: graph and plan to source to artifact."""

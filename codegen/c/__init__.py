@@ -1,0 +1,1 @@
+"""The C target: loops and plan to C, compiled into a library."""

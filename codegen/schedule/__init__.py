@@ -1,0 +1,1 @@
+"""Schedules: recorded loop transformations over the axes of one computation."""

@@ -1,0 +1,1 @@
+"""The driver: the API and command line, the only room that sees all the others."""

@@ -1,0 +1,1 @@
+"""Readers: each turns one kind of model into a graph."""

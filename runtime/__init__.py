@@ -1,0 +1,1 @@
+"""The runtime: artifacts to arrays; needs numpy alone and no compiler."""
