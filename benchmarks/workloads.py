@@ -68,13 +68,23 @@ def _image(size: int, **options: Any) -> tuple[str, dict[str, Any]]:
     return "image", {"size": size, **options}
 
 
-_EFFICIENTNET_B0 = {"width_coefficient": 1.0, "depth_coefficient": 1.0, "hidden_dim": 1280, "image_size": 224}
+_STRONG = {"initializer_range": 0.15}
+"""Wide enough that the batch norms' epsilon does not swallow the signal of depthwise layers."""
+
+_EFFICIENTNET_B0 = {
+    "width_coefficient": 1.0,
+    "depth_coefficient": 1.0,
+    "hidden_dim": 1280,
+    "image_size": 224,
+    **_STRONG,
+}
 _EFFICIENTNET_SMALL = {
     "width_coefficient": 0.5,
     "depth_coefficient": 0.34,
     "hidden_dim": 640,
     "image_size": 64,
     "num_labels": 10,
+    **_STRONG,
 }
 _GPT2_TOKENS = {"bos_token_id": 0, "eos_token_id": 0}
 _NARROW = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 256}
@@ -84,7 +94,11 @@ RECIPES: dict[str, Recipe] = {
         "ResNetConfig", "ResNetForImageClassification", _image(224), ("logits",), {"num_labels": 1000}
     ),
     "mobilenet_v2": Recipe(
-        "MobileNetV2Config", "MobileNetV2ForImageClassification", _image(224), ("logits",), {"num_labels": 1001}
+        "MobileNetV2Config",
+        "MobileNetV2ForImageClassification",
+        _image(224),
+        ("logits",),
+        {"num_labels": 1001, **_STRONG},
     ),
     "efficientnet_b0": Recipe(
         "EfficientNetConfig",
@@ -145,17 +159,26 @@ SMALL_RECIPES: dict[str, Recipe] = {
         "MobileNetV2ForImageClassification",
         _image(64),
         ("logits",),
-        {"depth_multiplier": 0.5, "image_size": 64, "num_labels": 10},
+        {"depth_multiplier": 0.5, "image_size": 64, "num_labels": 10, **_STRONG},
     ),
     "efficientnet_b0_small": Recipe(
-        "EfficientNetConfig", "EfficientNetForImageClassification", _image(64), ("logits",), _EFFICIENTNET_SMALL
+        "EfficientNetConfig",
+        "EfficientNetForImageClassification",
+        _image(64),
+        ("logits",),
+        _EFFICIENTNET_SMALL,
     ),
     "convnext_tiny_small": Recipe(
         "ConvNextConfig",
         "ConvNextForImageClassification",
         _image(64),
         ("logits",),
-        {"depths": [1, 1, 2, 1], "hidden_sizes": [24, 48, 96, 192], "num_labels": 10, "layer_scale_init_value": 0.3},
+        {
+            "depths": [1, 1, 2, 1],
+            "hidden_sizes": [24, 48, 96, 192],
+            "num_labels": 10,
+            "layer_scale_init_value": 0.3,
+        },
     ),
     "vit_b16_small": Recipe(
         "ViTConfig",
@@ -176,7 +199,15 @@ SMALL_RECIPES: dict[str, Recipe] = {
         "GPT2LMHeadModel",
         ("tokens", {"length": 32, "vocabulary": 1000}),
         ("logits",),
-        {"n_embd": 128, "n_layer": 2, "n_head": 2, "vocab_size": 1000, **_GPT2_TOKENS, "initializer_range": 0.1, "use_cache": False},
+        {
+            "n_embd": 128,
+            "n_layer": 2,
+            "n_head": 2,
+            "vocab_size": 1000,
+            **_GPT2_TOKENS,
+            "initializer_range": 0.1,
+            "use_cache": False,
+        },
     ),
     "whisper_tiny_encoder_small": Recipe(
         "WhisperConfig",
@@ -353,9 +384,13 @@ def export(network: Any, inputs: Arrays, outputs: Iterable[str], path: Path, exp
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if exporter == "dynamo":
-            torch.onnx.export(network, tensors, str(path), dynamo=True, external_data=False, verbose=False, **names)
+            torch.onnx.export(
+                network, tensors, str(path), dynamo=True, external_data=False, verbose=False, **names
+            )
         elif exporter == "torchscript":
-            torch.onnx.export(network, tensors, str(path), dynamo=False, opset_version=TORCHSCRIPT_OPSET, **names)
+            torch.onnx.export(
+                network, tensors, str(path), dynamo=False, opset_version=TORCHSCRIPT_OPSET, **names
+            )
         else:
             raise KeyError(f"no exporter is called {exporter!r}; there are {', '.join(EXPORTERS)}")
 
