@@ -340,7 +340,7 @@ def _condition(network: Any, inputs: list[Any], seed: int) -> None:
     import torch
 
     rng = torch.Generator().manual_seed(seed)
-    norms = [m for m in network.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    norms: list[Any] = [m for m in network.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
     biases = [p for name, p in network.named_parameters() if name.endswith("bias")]
     scales = [m.weight for m in network.modules() if isinstance(m, torch.nn.LayerNorm)]
     scales += [m.weight for m in norms]
