@@ -1,0 +1,1 @@
+"""Benchmarks: reference networks, engines side by side, measured results."""
