@@ -26,7 +26,7 @@ class _Writer:
         self.nodes: list[NodeProto] = []
         self.initializers: list[TensorProto] = []
 
-    def constant(self, name: str, value: FloatArray) -> str:
+    def constant(self, name: str, value: np.ndarray[Any, Any]) -> str:
         self.initializers.append(numpy_helper.from_array(value.astype(np.float32), name))
         return name
 
