@@ -39,7 +39,9 @@ __all__ = [
     "SymbolAtom",
     "align",
     "as_mod",
+    "atom_dim",
     "ceildiv",
+    "coefficient_of",
     "dmax",
     "dmin",
     "floordiv",
@@ -49,6 +51,7 @@ __all__ = [
     "parse_dim",
     "product",
     "split_mods",
+    "substitute",
     "symbol",
 ]
 
@@ -229,7 +232,7 @@ class Dim:
             UnknownSymbol: a symbol has no value in `env`.
             DimDivisionByZero: a divisor is zero.
         """
-        return _evaluate(self, env)
+        return _evaluate(self, env, self)
 
     def __add__(self, other: DimLike) -> DimLike:
         if type(other) is int:
@@ -349,7 +352,8 @@ def _times(a: _Monomial, b: _Monomial) -> _Monomial:
     return _monomial(tuple(sorted(a.atoms + b.atoms, key=operator.attrgetter("key"))))
 
 
-def _of_atom(atom: Atom) -> Dim:
+def atom_dim(atom: Atom) -> Dim:
+    """The dimension that is exactly `atom`."""
     return cast(Dim, _intern(0, ((_monomial((atom,)), 1),)))
 
 
@@ -447,7 +451,7 @@ def _divide_by_int(a: Dim, m: int) -> DimLike:
     if all(coefficient < 0 for _, coefficient in rest):  # floor(-y / m) = -ceil(y / m)
         return outside - floordiv(m - 1 - inside, m)
     merged = _merge_nested(inside, m)
-    return outside + (_of_atom(_floordiv_atom(inside, m)) if merged is None else merged)
+    return outside + (atom_dim(_floordiv_atom(inside, m)) if merged is None else merged)
 
 
 def _merge_nested(inside: Dim, m: int) -> DimLike | None:
@@ -488,7 +492,7 @@ def _divide_by_dim(a: DimLike, b: Dim) -> DimLike:
     a, divisor = _cancel(a, b)
     if isinstance(divisor, int):
         return outside + floordiv(a, divisor)
-    return outside + _of_atom(_floordiv_atom(a, divisor))
+    return outside + atom_dim(_floordiv_atom(a, divisor))
 
 
 def _split_multiples(a: Dim, b: Dim) -> tuple[DimLike, DimLike]:
@@ -583,7 +587,7 @@ def dmin(first: DimLike, *others: DimLike) -> DimLike:
     parts = [part - shift for part in parts]
     scale = gcd(*(gcd(p.constant, *(c for _, c in p._terms)) if isinstance(p, Dim) else p for p in parts))
     args = tuple([_reduced(part, scale, None) for part in parts]) if scale > 1 else tuple(parts)
-    return outside + shift + _of_atom(_min_atom(args)) * scale
+    return outside + shift + atom_dim(_min_atom(args)) * scale
 
 
 def dmax(first: DimLike, *others: DimLike) -> DimLike:
@@ -616,7 +620,7 @@ def _flattened(argument: DimLike) -> list[DimLike]:
     if len(found) != 1 or found[0][1] < 0:
         return [argument]
     minimum, k = found[0]
-    rest = argument - _of_atom(minimum) * k
+    rest = argument - atom_dim(minimum) * k
     return [part for inner in minimum.args for part in _flattened(rest + inner * k)]
 
 
@@ -634,7 +638,7 @@ def symbol(name: str) -> Dim:
         if not _NAME.match(name):
             raise InvalidSymbolName(name=name)
         found = _SYMBOLS.add(name, SymbolAtom(name))
-    return _of_atom(found)
+    return atom_dim(found)
 
 
 def is_static(dim: DimLike) -> bool:
@@ -751,7 +755,7 @@ def split_mods(dim: DimLike) -> tuple[DimLike, list[tuple[int, DimLike, DimLike]
         outer, k = _multiple_of_divisor(rest, atom)
         if k == 0:
             continue
-        without = rest - outer * _of_atom(atom)
+        without = rest - outer * atom_dim(atom)
         candidate = without - atom.a * k
         if _size(candidate) < _size(without):
             rest = candidate
@@ -808,12 +812,12 @@ def _multiple_of_divisor(dim: Dim, atom: FloorDiv) -> tuple[DimLike, int]:
 
 
 def _substitute(dim: Dim, mapping: Mapping[str, DimLike]) -> DimLike:
-    if dim.free_symbols().isdisjoint(mapping):
+    if mapping.keys().isdisjoint(dim.free_symbols()):
         return dim
     result: DimLike = 0
     untouched: dict[_Monomial, int] = {}
     for monomial, coefficient in dim._terms:
-        if monomial.symbols.isdisjoint(mapping):
+        if mapping.keys().isdisjoint(monomial.symbols):
             untouched[monomial] = coefficient
             continue
         value: DimLike = coefficient
@@ -831,36 +835,37 @@ def substitute(dim: DimLike, mapping: Mapping[str, DimLike]) -> DimLike:
 def _substitute_atom(atom: Atom, mapping: Mapping[str, DimLike]) -> DimLike:
     if isinstance(atom, SymbolAtom):
         value = mapping.get(atom.name)
-        return _of_atom(atom) if value is None else _coerce(value)
+        return atom_dim(atom) if value is None else _coerce(value)
     if isinstance(atom, FloorDiv):
         return floordiv(substitute(atom.a, mapping), substitute(atom.b, mapping))
     return dmin(*[substitute(argument, mapping) for argument in cast(Min, atom).args])
 
 
-def _evaluate(dim: DimLike, env: Mapping[str, int]) -> int:
+def _evaluate(dim: DimLike, env: Mapping[str, int], whole: DimLike) -> int:
+    """The value of `dim`, which is a part of `whole`."""
     if isinstance(dim, int):
         return dim
     total = dim.constant
     for monomial, coefficient in dim._terms:
         value = coefficient
         for atom in monomial.atoms:
-            value *= _evaluate_atom(atom, env)
+            value *= _evaluate_atom(atom, env, whole)
         total += value
     return total
 
 
-def _evaluate_atom(atom: Atom, env: Mapping[str, int]) -> int:
+def _evaluate_atom(atom: Atom, env: Mapping[str, int], whole: DimLike) -> int:
     if isinstance(atom, SymbolAtom):
         try:
             return operator.index(env[atom.name])
         except KeyError:
-            raise UnknownSymbol(name=atom.name, dim=atom.name, known=", ".join(env) or "none") from None
+            raise UnknownSymbol(name=atom.name, dim=whole, known=", ".join(env) or "none") from None
     if isinstance(atom, FloorDiv):
-        numerator, divisor = _evaluate(atom.a, env), _evaluate(atom.b, env)
+        numerator, divisor = _evaluate(atom.a, env, whole), _evaluate(atom.b, env, whole)
         if divisor == 0:
             raise DimDivisionByZero(numerator=atom.a, divisor=atom.b)
         return numerator // divisor
-    return min(_evaluate(argument, env) for argument in cast(Min, atom).args)
+    return min(_evaluate(argument, env, whole) for argument in cast(Min, atom).args)
 
 
 # ---------------------------------------------------------------------------------- text

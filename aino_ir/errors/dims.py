@@ -40,7 +40,9 @@ class DimSyntax(DimError):
     """Text does not spell a dimension."""
 
     code = "AINO-E0263"
-    template = "cannot read a dimension from {text!r}: expected {expected} at column {column}, found {found!r}"
+    template = (
+        "cannot read a dimension from {text!r}: expected {expected} at column {column}, found {found!r}"
+    )
     hint = "write integers and symbols with + - * // %, min(a, b), max(a, b) and parentheses"
     example = {"text": "2*(s", "expected": "`)`", "column": 5, "found": ""}
 
@@ -121,7 +123,9 @@ class CheckFailed(DimError):
     """An entry check of the function does not hold for the extents that were passed."""
 
     code = "AINO-E0272"
-    template = "{what}: {left} {relation} {right} is required, but {left_value} {relation} {right_value} is false"
+    template = (
+        "{what}: {left} {relation} {right} is required, but {left_value} {relation} {right_value} is false"
+    )
     hint = "pass arrays whose extents satisfy the requirement"
     example = {
         "what": "concat axis 1",

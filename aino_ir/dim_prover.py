@@ -1,0 +1,609 @@
+"""What follows about dimensions from known facts: intervals, divisibility, simplification, proofs.
+
+`Facts` holds what is known about symbols (ranges, divisibility, symbolic bounds, linear inequalities
+and equalities) and answers questions soundly: an answer is true for every assignment of integers to
+the symbols that satisfies the facts, and "unknown" is always allowed.  Inequalities are decided by
+interval analysis first, then by a bounded search that replaces atoms by their bounds (a greedy form
+of Fourier-Motzkin elimination).  Answers are memoised until a fact changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import gcd, lcm
+from typing import NamedTuple, cast
+
+from aino_ir.dims import (
+    Atom,
+    Dim,
+    DimLike,
+    FloorDiv,
+    Min,
+    SymbolAtom,
+    atom_dim,
+    coefficient_of,
+    dmin,
+    floordiv,
+    free_symbols,
+    product,
+    substitute,
+    symbol,
+)
+
+Interval = tuple["int | None", "int | None"]
+"""Inclusive bounds; None is unbounded."""
+
+UNBOUNDED: Interval = (None, None)
+SEARCH_DEPTH = 5
+"""Replacements in a row that a proof of an inequality may use."""
+SEARCH_NODES = 48
+"""Expressions that one proof of an inequality may look at."""
+SIMPLIFY_ROUNDS = 4
+"""Rewritings in a row of one expression; each is exact, so stopping early is only less simple."""
+MEMO_LIMIT = 20_000
+"""Answers kept per memo table before it is emptied."""
+
+
+class SymbolicBounds(NamedTuple):
+    """Bounds of a symbol that are themselves dimensions (a loop variable below a symbolic extent)."""
+
+    lo: DimLike | None
+    hi: DimLike | None
+
+
+def add_intervals(a: Interval, b: Interval) -> Interval:
+    """Bounds of a sum."""
+    return (
+        None if a[0] is None or b[0] is None else a[0] + b[0],
+        None if a[1] is None or b[1] is None else a[1] + b[1],
+    )
+
+
+def scale_interval(a: Interval, factor: int) -> Interval:
+    """Bounds of ``factor * x`` for x within `a`."""
+    if factor == 0:
+        return 0, 0
+    lo = None if a[0] is None else a[0] * factor
+    hi = None if a[1] is None else a[1] * factor
+    return (lo, hi) if factor > 0 else (hi, lo)
+
+
+def intersect(a: Interval, b: Interval) -> Interval:
+    """What lies within both."""
+    lo = a[0] if b[0] is None else b[0] if a[0] is None else max(a[0], b[0])
+    hi = a[1] if b[1] is None else b[1] if a[1] is None else min(a[1], b[1])
+    return lo, hi
+
+
+def multiply_intervals(a: Interval, b: Interval) -> Interval:
+    """Bounds of a product."""
+    if a == (0, 0) or b == (0, 0):
+        return 0, 0
+    infinity = float("inf")
+    al, ah = -infinity if a[0] is None else a[0], infinity if a[1] is None else a[1]
+    bl, bh = -infinity if b[0] is None else b[0], infinity if b[1] is None else b[1]
+    corners = [0 if x == 0 or y == 0 else _corner(x, y) for x in (al, ah) for y in (bl, bh)]
+    lo, hi = min(corners), max(corners)
+    return None if lo == -infinity else int(lo), None if hi == infinity else int(hi)
+
+
+def _corner(x: float, y: float) -> float:
+    """``x * y`` where an infinite factor gives an infinity and ints stay exact."""
+    if isinstance(x, int) and isinstance(y, int):
+        return x * y
+    return float("inf") if (x > 0) == (y > 0) else float("-inf")
+
+
+def divide_intervals(a: Interval, b: Interval) -> Interval:
+    """Bounds of ``x // y`` for a divisor known to be at least 1; unbounded for any other."""
+    least, most = b
+    if least is None or least < 1:
+        return UNBOUNDED
+    lo, hi = a
+    if lo is not None:
+        lo = lo // least if lo < 0 else 0 if most is None else lo // most
+    if hi is not None:
+        hi = hi // least if hi >= 0 else -1 if most is None else hi // most
+    return lo, hi
+
+
+class _Memo:
+    """Answers that hold until a fact changes."""
+
+    __slots__ = ("canonical", "intervals", "nonnegative", "simplified", "zero")
+
+    def __init__(self) -> None:
+        self.canonical: dict[Dim, DimLike] = {}
+        self.intervals: dict[Dim, Interval] = {}
+        self.nonnegative: dict[Dim, bool] = {}
+        self.simplified: dict[Dim, DimLike] = {}
+        self.zero: dict[Dim, bool | None] = {}
+
+    def trim(self) -> None:
+        """Keep memory bounded."""
+        for table in (self.canonical, self.intervals, self.nonnegative, self.simplified, self.zero):
+            if len(table) > MEMO_LIMIT:
+                table.clear()
+
+
+class Facts:
+    """What is known about the symbols of one table.
+
+    Attributes:
+        ranges: numeric bounds by symbol.
+        steps: what a symbol is a multiple of, where above 1.
+        bounds: symbolic bounds by symbol, later symbols may be bounded by earlier ones.
+        solutions: symbols that equal an expression; no solved symbol stands in any solution.
+        nonnegative_facts: expressions known to be at least 0.
+        zero_facts: expressions known to be 0, where they could not become a solution.
+    """
+
+    __slots__ = ("bounds", "memo", "nonnegative_facts", "ranges", "solutions", "steps", "zero_facts")
+
+    def __init__(self) -> None:
+        self.ranges: dict[str, Interval] = {}
+        self.steps: dict[str, int] = {}
+        self.bounds: dict[str, SymbolicBounds] = {}
+        self.solutions: dict[str, DimLike] = {}
+        self.nonnegative_facts: list[Dim] = []
+        self.zero_facts: list[Dim] = []
+        self.memo = _Memo()
+
+    def changed(self) -> None:
+        """Forget memoised answers; called after every new fact."""
+        self.memo = _Memo()
+
+    def clone(self) -> Facts:
+        """An independent copy."""
+        copy = Facts()
+        copy.ranges, copy.steps = dict(self.ranges), dict(self.steps)
+        copy.bounds, copy.solutions = dict(self.bounds), dict(self.solutions)
+        copy.nonnegative_facts = list(self.nonnegative_facts)
+        copy.zero_facts = list(self.zero_facts)
+        return copy
+
+    # ------------------------------------------------------------------------------ values
+
+    def canonical(self, dim: DimLike) -> DimLike:
+        """`dim` with all solved symbols replaced."""
+        if isinstance(dim, int) or not self.solutions:
+            return dim
+        memo = self.memo.canonical
+        found = memo.get(dim)
+        if found is None:
+            found = memo[dim] = dim.substitute(self.solutions)
+        return found
+
+    def divisor(self, dim: DimLike) -> int:
+        """An integer that divides `dim` for all values (0 for the constant 0)."""
+        if isinstance(dim, int):
+            return abs(dim)
+        result = dim.constant
+        for coefficient, atoms in dim.terms():
+            if result == 1:
+                break
+            for atom in atoms:
+                coefficient *= self._atom_divisor(atom)
+            result = gcd(result, coefficient)
+        return abs(result)
+
+    def _atom_divisor(self, atom: Atom) -> int:
+        if isinstance(atom, SymbolAtom):
+            return self.steps.get(atom.name, 1)
+        if isinstance(atom, FloorDiv):
+            inner = self.divisor(atom.a)
+            return inner // atom.b if isinstance(atom.b, int) and inner % atom.b == 0 else 1
+        return gcd(*(self.divisor(argument) for argument in cast(Min, atom).args))
+
+    def interval(self, dim: DimLike) -> Interval:
+        """Bounds of `dim`; exact for affine expressions over independent symbols."""
+        if isinstance(dim, int):
+            return dim, dim
+        memo = self.memo.intervals
+        found = memo.get(dim)
+        if found is None:
+            found = memo[dim] = self._affine_interval(dim) if dim.affine else self._general_interval(dim)
+        return found
+
+    def _affine_interval(self, dim: Dim) -> Interval:
+        lo: int | None = dim.constant
+        hi: int | None = dim.constant
+        ranges = self.ranges
+        for monomial, coefficient in dim._terms:
+            least, most = ranges.get(cast(SymbolAtom, monomial.atoms[0]).name, UNBOUNDED)
+            if coefficient < 0:
+                least, most = most, least
+            lo = None if lo is None or least is None else lo + coefficient * least
+            hi = None if hi is None or most is None else hi + coefficient * most
+        return lo, hi
+
+    def _general_interval(self, dim: Dim) -> Interval:
+        result: Interval = (dim.constant, dim.constant)
+        for coefficient, atoms in dim.terms():
+            part: Interval = (1, 1)
+            for atom in dict.fromkeys(atoms):
+                base = self._atom_interval(atom)
+                power = base
+                for _ in range(atoms.count(atom) - 1):
+                    power = multiply_intervals(power, base)
+                if atoms.count(atom) % 2 == 0:
+                    power = intersect(power, (0, None))
+                part = multiply_intervals(part, power)
+            result = add_intervals(result, scale_interval(part, coefficient))
+        for other in self._relational_intervals(dim):
+            result = intersect(result, other)
+        return result
+
+    def _atom_interval(self, atom: Atom) -> Interval:
+        if isinstance(atom, SymbolAtom):
+            return self.ranges.get(atom.name, UNBOUNDED)
+        if isinstance(atom, FloorDiv):
+            return divide_intervals(self.interval(atom.a), self.interval(atom.b))
+        parts = [self.interval(argument) for argument in cast(Min, atom).args]
+        lows = [lo for lo, _ in parts]
+        highs = [hi for _, hi in parts if hi is not None]
+        return None if None in lows else min(cast("list[int]", lows)), min(highs) if highs else None
+
+    def _relational_intervals(self, dim: Dim) -> Iterator[Interval]:
+        """Bounds that see that atoms share symbols with other terms (remainders, tails of tiles)."""
+        terms = dim.terms()
+        relaxed: list[tuple[int, FloorDiv]] = []
+        for coefficient, atoms in terms:
+            atom = atoms[0]
+            if len(terms) == 1 and not isinstance(atom, FloorDiv):
+                continue
+            if len(atoms) == 1 and isinstance(atom, Min) and self._is_shared(dim, atom):
+                yield self._min_interval(dim, coefficient, atom)
+            elif len(atoms) == 1 and isinstance(atom, FloorDiv) and isinstance(atom.b, int):
+                if len(terms) > 1 and self._is_shared(dim, atom):
+                    relaxed.append((coefficient, atom))
+        if relaxed:
+            yield self._relaxed_interval(dim, relaxed)
+        for atom in {a for _, atoms in terms for a in atoms if isinstance(a, FloorDiv)}:
+            if isinstance(atom.b, Dim):
+                yield self._remainder_interval(dim, atom)
+
+    @staticmethod
+    def _is_shared(dim: Dim, atom: Atom) -> bool:
+        return any(
+            atom not in atoms and not atom.symbols.isdisjoint(other.symbols)
+            for _, atoms in dim.terms()
+            for other in atoms
+        )
+
+    def _min_interval(self, dim: Dim, coefficient: int, atom: Min) -> Interval:
+        """The minimum is one of its arguments and at most each of them."""
+        rest = dim - atom_dim(atom) * coefficient
+        parts = [self.interval(rest + argument * coefficient) for argument in atom.args]
+        lows = [lo for lo, _ in parts]
+        highs = [hi for _, hi in parts]
+        if coefficient > 0:
+            known = [hi for hi in highs if hi is not None]
+            return None if None in lows else min(cast("list[int]", lows)), min(known) if known else None
+        known = [lo for lo in lows if lo is not None]
+        return max(known) if known else None, None if None in highs else max(cast("list[int]", highs))
+
+    def _relaxed_interval(self, dim: Dim, quotients: list[tuple[int, FloorDiv]]) -> Interval:
+        """Bounds through ``a//m = (a - a%m) / m`` with ``0 <= a%m < m``, over a common denominator."""
+        scale = lcm(*(cast(int, atom.b) for _, atom in quotients))
+        relaxed: DimLike = dim * scale
+        slack: Interval = (0, 0)
+        for coefficient, atom in quotients:
+            m = cast(int, atom.b)
+            factor = scale * coefficient // m
+            relaxed = relaxed - atom_dim(atom) * (scale * coefficient) + atom.a * factor
+            most = m - gcd(self.divisor(atom.a), m)
+            slack = add_intervals(slack, scale_interval((0, most), -factor))
+        lo, hi = add_intervals(self.interval(relaxed), slack)
+        return None if lo is None else -(-lo // scale), None if hi is None else hi // scale
+
+    def _remainder_interval(self, dim: Dim, atom: FloorDiv) -> Interval:
+        """Bounds of ``... + k*(a - b*(a//b))`` for a symbolic positive b: the remainder is below b."""
+        outer = coefficient_of(dim, atom)
+        least, most = self.interval(atom.b)
+        if outer is None or isinstance(outer, int) or least is None or least < 1:
+            return UNBOUNDED
+        k = -floordiv(outer, atom.b)
+        if not isinstance(k, int) or outer is not atom.b * -k:
+            return UNBOUNDED
+        rest = dim - atom_dim(atom) * outer - atom.a * k
+        remainder: Interval = (0, None if most is None else most - 1)
+        return add_intervals(self.interval(rest), scale_interval(remainder, k))
+
+    # ------------------------------------------------------------------------------ simplifying
+
+    def simplify(self, dim: DimLike) -> DimLike:
+        """An equal dimension, simpler where the facts allow."""
+        dim = self.canonical(dim)
+        if isinstance(dim, int) or dim.affine:
+            return dim
+        memo = self.memo.simplified
+        found = memo.get(dim)
+        if found is not None:
+            return found
+        result: DimLike = dim
+        for _ in range(SIMPLIFY_ROUNDS):
+            previous = result
+            if isinstance(result, int) or result.affine:
+                break
+            result = self._simplify_once(result)
+            if result is previous or isinstance(result, int):
+                break
+        memo[dim] = result
+        return result
+
+    def _simplify_once(self, dim: Dim) -> DimLike:
+        result: DimLike = dim.constant
+        for coefficient, atoms in dim.terms():
+            value: DimLike = coefficient
+            for atom in atoms:
+                value = value * self._simplify_atom(atom)
+            result = result + value
+        return self._undo_exact_quotients(result)
+
+    def _simplify_atom(self, atom: Atom) -> DimLike:
+        if isinstance(atom, SymbolAtom):
+            return atom_dim(atom)
+        if isinstance(atom, FloorDiv):
+            return self._simplify_quotient(self.simplify(atom.a), self.simplify(atom.b))
+        args = [self.simplify(argument) for argument in cast(Min, atom).args]
+        kept: list[DimLike] = []
+        for index, argument in enumerate(args):
+            others = kept + args[index + 1 :]
+            if not any(self.is_nonnegative(argument - other) for other in others):
+                kept.append(argument)
+        return dmin(*kept)
+
+    def _simplify_quotient(self, a: DimLike, b: DimLike) -> DimLike:
+        quotient = floordiv(a, b)
+        if isinstance(quotient, int) or isinstance(a, int):
+            return quotient
+        if isinstance(b, Dim):
+            if self.is_nonnegative(a) and self.is_nonnegative(b - 1 - a):
+                return 0
+            return quotient
+        lo, hi = self.interval(a)
+        if lo is not None and hi is not None and lo // b == hi // b:
+            return lo // b
+        multiples = [
+            (coefficient, atoms, self._term_divisor(coefficient, atoms)) for coefficient, atoms in a.terms()
+        ]
+        for g in sorted({gcd(d, b) for _, _, d in multiples} - {1}, reverse=True):
+            split = self._split_quotient(a, b, g, multiples)
+            if split is not None:
+                return split
+        return quotient
+
+    def _term_divisor(self, coefficient: int, atoms: tuple[Atom, ...]) -> int:
+        for atom in atoms:
+            coefficient *= self._atom_divisor(atom)
+        return abs(coefficient)
+
+    def _split_quotient(
+        self, a: Dim, b: int, g: int, multiples: list[tuple[int, tuple[Atom, ...], int]]
+    ) -> DimLike | None:
+        """``(g*x + r) // b = (x + r//g) // (b/g)`` where r stays within one multiple of g."""
+        whole: DimLike = 0
+        rest: DimLike = a.constant
+        for coefficient, atoms, divisor in multiples:
+            if divisor % g:
+                rest = rest + product(map(atom_dim, atoms)) * coefficient
+            else:
+                common = gcd(coefficient, g)
+                whole = whole + floordiv(product(map(atom_dim, atoms)), g // common) * (coefficient // common)
+        lo, hi = self.interval(rest)
+        if lo is None or hi is None or lo // g != hi // g:
+            return None
+        return floordiv(whole + lo // g, b // g)
+
+    def _undo_exact_quotients(self, dim: DimLike) -> DimLike:
+        """``c*(a//m)`` as ``(c/m)*a`` where m divides both `a` and c."""
+        if isinstance(dim, int) or dim.affine:
+            return dim
+        result: DimLike = dim
+        for coefficient, atoms in dim.terms():
+            for atom in atoms:
+                if not isinstance(atom, FloorDiv) or isinstance(atom.b, Dim) or coefficient % atom.b:
+                    continue
+                if self.divisor(atom.a) % atom.b == 0:
+                    others = list(atoms)
+                    others.remove(atom)
+                    outer = product(map(atom_dim, others))
+                    result = (
+                        result
+                        - outer * atom_dim(atom) * coefficient
+                        + outer * atom.a * (coefficient // atom.b)
+                    )
+                    break
+        return result
+
+    def in_units(self, dim: DimLike) -> DimLike:
+        """`dim` with every symbol known to be a multiple of k written ``k*(x//k)``, which cancels more."""
+        names = [name for name in free_symbols(dim) if name in self.steps]
+        if not names:
+            return dim
+        return substitute(dim, {name: symbol(name) // self.steps[name] * self.steps[name] for name in names})
+
+    # ------------------------------------------------------------------------------ decisions
+
+    def decide_nonnegative(self, dim: DimLike) -> bool | None:
+        """Whether ``dim >= 0``: True, False or None (unknown)."""
+        dim = self.simplify(dim)
+        if isinstance(dim, int):
+            return dim >= 0
+        if self.is_nonnegative(dim):
+            return True
+        return False if self.is_nonnegative(-dim - 1) else None
+
+    def decide_zero(self, dim: DimLike) -> bool | None:
+        """Whether ``dim == 0``: True, False or None (unknown)."""
+        dim = self.simplify(dim)
+        if isinstance(dim, int):
+            return dim == 0
+        memo = self.memo.zero
+        if dim in memo:
+            return memo[dim]
+        found = memo[dim] = self._decide_zero(dim)
+        return found
+
+    def _decide_zero(self, dim: Dim) -> bool | None:
+        lo, hi = self.interval(dim)
+        if (lo is not None and lo > 0) or (hi is not None and hi < 0):
+            return False
+        common = gcd(*(self._term_divisor(coefficient, atoms) for coefficient, atoms in dim.terms()))
+        if dim.constant % common:
+            return False
+        units = self.simplify(self.in_units(dim))
+        if isinstance(units, int):
+            return units == 0
+        if any(dim is fact * k for fact in self.zero_facts for k in self._factors(dim, fact)):
+            return True
+        if self.is_nonnegative(dim):
+            return True if self.is_nonnegative(-dim) else False if self.is_nonnegative(dim - 1) else None
+        return False if self.is_nonnegative(-dim - 1) else None
+
+    @staticmethod
+    def _factors(dim: Dim, fact: Dim) -> list[int]:
+        """The integer multiple of `fact` that could equal `dim`."""
+        (monomial, mine), (other, coefficient) = dim._terms[0], fact._terms[0]
+        return [mine // coefficient] if monomial is other and mine % coefficient == 0 else []
+
+    def decide_multiple(self, dim: DimLike, k: int) -> bool | None:
+        """Whether the positive `k` divides `dim`: True, False or None (unknown)."""
+        dim = self.simplify(dim)
+        if isinstance(dim, int):
+            return dim % k == 0
+        left = self.terms_modulo(dim, k)
+        if not left:
+            return dim.constant % k == 0
+        common = gcd(k, *(self._term_divisor(coefficient, atoms) for coefficient, atoms in left))
+        if dim.constant % common:
+            return False
+        remainder = self.simplify(dim - floordiv(dim, k) * k)
+        return remainder == 0 if isinstance(remainder, int) else self.decide_zero(remainder)
+
+    def terms_modulo(self, dim: Dim, k: int) -> list[tuple[int, tuple[Atom, ...]]]:
+        """The terms of `dim` that are not known to be multiples of `k`."""
+        return [term for term in dim.terms() if self._term_divisor(*term) % k]
+
+    # ------------------------------------------------------------------------------ inequalities
+
+    def is_nonnegative(self, dim: DimLike) -> bool:
+        """Whether ``dim >= 0`` follows from the facts; False also means unknown."""
+        if isinstance(dim, int):
+            return dim >= 0
+        lo, hi = self.interval(dim)
+        if lo is not None and lo >= 0:
+            return True
+        if hi is not None and hi < 0:
+            return False
+        memo = self.memo.nonnegative
+        found = memo.get(dim)
+        if found is None:
+            memo[dim] = False  # a proof that asks for itself is no proof
+            found = memo[dim] = self._search(dim, SEARCH_DEPTH, {})
+            self.memo.trim()
+        return found
+
+    def _search(self, dim: DimLike, depth: int, seen: dict[DimLike, int]) -> bool:
+        """Depth-first search over replacements that only make the expression smaller."""
+        lo, hi = self.interval(dim)
+        if lo is not None and lo >= 0:
+            return True
+        if isinstance(dim, int) or (hi is not None and hi < 0) or depth == 0:
+            return False
+        if seen.get(dim, 0) >= depth or len(seen) >= SEARCH_NODES:
+            return False
+        seen[dim] = depth
+        return any(all(self._search(part, depth - 1, seen) for part in parts) for parts in self._smaller(dim))
+
+    def _smaller(self, dim: Dim) -> Iterator[list[DimLike]]:
+        """Alternatives; each is a list of expressions such that ``dim >= 0`` if all of them are."""
+        yield from self._by_bounds(dim)
+        for coefficient, atoms in dim.terms():
+            for atom in dict.fromkeys(atoms):
+                if isinstance(atom, Min) and len(atoms) == 1:
+                    rest = dim - atom_dim(atom) * coefficient
+                    cases = [rest + argument * coefficient for argument in atom.args]
+                    if coefficient > 0:
+                        yield cases
+                    else:
+                        yield from ([case] for case in cases)
+                elif isinstance(atom, FloorDiv):
+                    smaller = self._by_quotient(dim, coefficient, atoms, atom)
+                    if smaller is not None:
+                        yield [smaller]
+        yield from self._by_facts(dim)
+        yield from self._by_factor(dim)
+
+    def _by_bounds(self, dim: Dim) -> Iterator[list[DimLike]]:
+        """Replace a symbol by its symbolic bound, the latest symbol first."""
+        names = dim.free_symbols()
+        for name, bounds in reversed(self.bounds.items()):
+            if name in names:
+                smaller = self._replaced(dim, name, bounds.lo, bounds.hi)
+                if smaller is not None:
+                    yield [smaller]
+
+    def _by_factor(self, dim: Dim) -> Iterator[list[DimLike]]:
+        """Replace a symbol inside products by its numeric bound."""
+        if dim.affine:
+            return
+        for name in sorted(dim.free_symbols()):
+            lo, hi = self.ranges.get(name, UNBOUNDED)
+            smaller = self._replaced(dim, name, lo, hi)
+            if smaller is not None:
+                yield [smaller]
+
+    def _replaced(self, dim: Dim, name: str, lo: DimLike | None, hi: DimLike | None) -> DimLike | None:
+        """`dim` with its factor `name` at the bound that makes it least, if its coefficient has a sign."""
+        variable = symbol(name)
+        outer = coefficient_of(dim, variable.terms()[0][1][0])
+        if outer is None or (isinstance(outer, int) and outer == 0):
+            return None
+        least, most = self.interval(outer)
+        bound = lo if least is not None and least >= 0 else hi if most is not None and most <= 0 else None
+        return None if bound is None else self.canonical(dim + outer * (bound - variable))
+
+    def _by_quotient(
+        self, dim: Dim, coefficient: int, atoms: tuple[Atom, ...], atom: FloorDiv
+    ) -> DimLike | None:
+        """Replace ``b * (a//b)`` by `a` or ``a - b + 1``, whichever makes `dim` smaller."""
+        others = list(atoms)
+        others.remove(atom)
+        divisor = atom.b
+        if isinstance(divisor, int):
+            positive = product(map(atom_dim, others))
+            least = self.interval(positive)[0]
+            if least is None or least < 0:
+                return None
+            outer = positive * coefficient
+            bound = atom.a - divisor + 1 if coefficient > 0 else atom.a
+            return (dim - outer * atom_dim(atom)) * divisor + outer * bound
+        least = self.interval(divisor)[0]
+        outer_all = coefficient_of(dim, atom)
+        if least is None or least < 1 or outer_all is None:
+            return None
+        factor = floordiv(outer_all, divisor)
+        if factor * divisor is not outer_all:
+            return None
+        sign = self.interval(factor)
+        if sign[0] is not None and sign[0] >= 0:
+            bound = atom.a - divisor + 1
+        elif sign[1] is not None and sign[1] <= 0:
+            bound = atom.a
+        else:
+            return None
+        return dim - outer_all * atom_dim(atom) + factor * bound
+
+    def _by_facts(self, dim: Dim) -> Iterator[list[DimLike]]:
+        """Subtract a multiple of a known non-negative (or zero) expression that cancels a term."""
+        own = dict(dim._terms)
+        for is_zero, facts in ((False, self.nonnegative_facts), (True, self.zero_facts)):
+            for fact in facts:
+                factors: dict[int, None] = {}
+                for monomial, coefficient in fact._terms:
+                    mine = own.get(monomial, 0)
+                    if mine and mine % coefficient == 0 and (is_zero or mine // coefficient > 0):
+                        factors[mine // coefficient] = None
+                yield from ([dim - fact * factor] for factor in factors)
