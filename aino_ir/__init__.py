@@ -37,7 +37,7 @@ _PUBLIC = {
 }
 """Public name -> ``module:attribute``; an empty attribute stands for the module itself."""
 
-__all__ = ["__version__", *sorted(_PUBLIC)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_PUBLIC)]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,82 @@
+"""Errors of targets and C toolchains: E0440 to E0459."""
+
+from __future__ import annotations
+
+from aino_ir.errors.base import EnvironmentFault, InternalError, UsageError
+
+
+class UnknownTarget(UsageError):
+    """A target name or one of its architectures does not exist."""
+
+    code = "AINO-E0440"
+    template = "unknown target {target!r}: {reason}"
+    hint = "targets that exist: {known}"
+    example = {"target": "c:avx1024", "reason": "no architecture 'avx1024'", "known": "c, c:avx2, reference"}
+
+
+class TargetNotForThisMachine(EnvironmentFault):
+    """The target's code is for another processor family than this machine's compiler makes."""
+
+    code = "AINO-E0441"
+    template = "target {target!r} is for {needed} processors, this machine is {found}"
+    hint = "compile on such a machine, or use the target 'c', which means the processor at hand"
+    example = {"target": "c:avx2", "needed": "x86_64", "found": "aarch64"}
+
+
+class NoCompiler(EnvironmentFault):
+    """No C compiler was found."""
+
+    code = "AINO-E0450"
+    template = "no C compiler found (tried {tried})"
+    hint = "run `pip install aino-ir[cc]` (brings one), or install gcc or clang, or set AINO_CC to a compiler"
+    example = {"tried": "AINO_CC, cc, gcc, clang, ziglang"}
+
+
+class CompilerUnusable(EnvironmentFault):
+    """A compiler is there but does not compile an empty program, or does not say what it is."""
+
+    code = "AINO-E0451"
+    template = "C compiler {command!r} cannot be used: {reason}"
+    hint = "set AINO_CC to a working gcc 11+, clang 14+ or `zig cc`, or run `pip install aino-ir[cc]`"
+    example = {"command": "gcc", "reason": "exit status 1 on an empty program"}
+
+
+class CompilerFailed(InternalError):
+    """The C compiler rejected code that AINO wrote."""
+
+    code = "AINO-E0452"
+    template = "C compiler {command!r} rejected generated code (exit status {status}):\n{lines}"
+    hint = "this is a fault of AINO; the source, the command and the whole output are in {kept}"
+    example = {
+        "command": "gcc",
+        "status": 1,
+        "lines": "k.c:3:5: error: expected ';'",
+        "kept": "~/.cache/aino/v1/failed/1f0c",
+    }
+
+
+class CompilerTimedOut(EnvironmentFault):
+    """The C compiler did not finish in time; it and its children were ended."""
+
+    code = "AINO-E0453"
+    template = "C compiler {command!r} did not finish within {seconds:g} s"
+    hint = "the machine may be overloaded; compile again with fewer jobs, or at a lower level"
+    example = {"command": "gcc", "seconds": 600.0}
+
+
+class CompilerCrashed(EnvironmentFault):
+    """The C compiler died from a signal or reported an internal error of its own."""
+
+    code = "AINO-E0454"
+    template = "C compiler {command!r} crashed ({reason})"
+    hint = "often too little memory; the source and the command are in {kept}; another compiler can be set by AINO_CC"
+    example = {"command": "gcc", "reason": "signal 9", "kept": "~/.cache/aino/v1/failed/1f0c"}
+
+
+class BadSourceUnit(InternalError):
+    """A translation unit's name or ISA is not one that the compile step accepts."""
+
+    code = "AINO-E0455"
+    template = "translation unit {name!r} cannot be compiled: {reason}"
+    hint = "this is a fault of AINO; please report it"
+    example = {"name": "../k", "reason": "names consist of letters, digits and underscores"}

@@ -1,0 +1,247 @@
+"""The interpreter: any module on numpy.  It is the oracle of every pass and every target.
+
+`precision="native"` computes in the compute dtype and rounds each result to its type;
+`precision="wide"` keeps every float in f64 (a Cast still rounds), to judge reordered rewrites.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from aino_ir.constants import round_array
+from aino_ir.dims import Dim, DimLike, is_static
+from aino_ir.dtypes import DType
+from aino_ir.errors.base import AinoError
+from aino_ir.errors.ir import NegativeExtent, UnevaluableOp
+from aino_ir.errors.run import InputMismatch
+from aino_ir.op import Op, Trait
+from aino_ir.symbols import Symbols
+from aino_ir.types import TensorType, Type
+
+if TYPE_CHECKING:
+    from aino_ir.graph import Block, Function, Module, Value
+
+Precision = Literal["native", "wide"]
+
+
+class Evaluation:
+    """What `Op.evaluate` may ask while it runs.
+
+    Attributes:
+        precision: native or wide.
+        bindings: symbol name -> extent, as bound so far.
+        op: the op being evaluated.
+    """
+
+    def __init__(self, precision: Precision = "native", bindings: dict[str, int] | None = None) -> None:
+        self.precision = precision
+        self.bindings = {} if bindings is None else bindings
+        self.op: Op | None = None
+
+    @property
+    def wide(self) -> bool:
+        """Whether floats are kept in f64."""
+        return self.precision == "wide"
+
+    def size(self, dim: DimLike) -> int:
+        """The value of a Dim in this run."""
+        return dim.evaluate(self.bindings) if isinstance(dim, Dim) else int(dim)
+
+    def dims(self, dims: Sequence[DimLike]) -> tuple[int, ...]:
+        """The values of Dims in this run; negative extents are an error."""
+        out = tuple(self.size(d) for d in dims)
+        if any(d < 0 for d in out):
+            raise NegativeExtent(loc=self.op.loc if self.op else None, op=self._name(), shape=out)
+        return out
+
+    def result_shape(self, index: int = 0) -> tuple[int, ...]:
+        """The shape that the op's result type has in this run."""
+        assert self.op is not None
+        return self.dims(self.op.results[index].shape)
+
+    def float_dtype(self, dtype: DType) -> np.dtype:
+        """The numpy dtype in which a float dtype is computed."""
+        return np.dtype(np.float64) if self.wide and dtype.is_float else dtype.compute.numpy
+
+    def cast(self, x: np.ndarray, dtype: DType) -> np.ndarray:
+        """x as `dtype` would hold it, in its compute dtype (rounds even when wide)."""
+        return load_array(round_array(x, dtype), dtype, self.precision)
+
+    def block(self, block: Block, arrays: Sequence[Any]) -> tuple[Any, ...]:
+        """Run a region on its arguments."""
+        saved = self.op
+        try:
+            return run_block(block, arrays, self)
+        finally:
+            self.op = saved
+
+    def _name(self) -> str:
+        return self.op.name if self.op is not None else "evaluate"
+
+
+def load_array(array: Any, dtype: DType, precision: Precision) -> np.ndarray:
+    """A stored array as arithmetic sees it: its compute dtype, or f64 for floats when wide."""
+    if precision == "wide" and dtype.is_float:
+        return array if array.dtype == np.float64 else array.astype(np.float64)
+    want = dtype.compute.numpy
+    return array if array.dtype == want else array.astype(want)
+
+
+def store_array(array: Any, type: Type, precision: Precision) -> Any:
+    """A computed array as the environment keeps it: rounded to its dtype, or f64 when wide."""
+    if not isinstance(type, TensorType):
+        return array
+    array = np.asarray(array)
+    if precision == "wide" and type.dtype.is_float:
+        return array if array.dtype == np.float64 else array.astype(np.float64)
+    return round_array(array, type.dtype)
+
+
+def run_block(block: Block, arrays: Sequence[Any], ev: Evaluation) -> tuple[Any, ...]:
+    """Values of the terminator's operands for given arguments."""
+    env: dict[Value, Any] = {}
+    left: dict[Value, int] = {}
+    for arg, array in zip(block.args, arrays, strict=True):
+        env[arg] = store_array(array, arg.type, ev.precision)
+        bind_shape(arg.type, env[arg], ev, arg.name)
+    for op in block:
+        if op.has(Trait.TERMINATOR):
+            return tuple(env[v] for v in op.present_operands())
+        run_op(op, env, ev)
+        for v in op.present_operands():  # drop arrays after their last use
+            count = left.get(v, v.use_count) - op.operands.count(v)
+            left[v] = count
+            if count == 0:
+                env.pop(v, None)
+    raise UnevaluableOp(op="a block", reason="it has no terminator")
+
+
+def run_op(op: Op, env: dict[Value, Any], ev: Evaluation) -> None:
+    """Evaluate one op into `env`."""
+    ev.op = op
+    operands = [None if v is None else _operand(v, env[v], ev) for v in op.operands]
+    try:
+        with np.errstate(all="ignore"):
+            out = op.evaluate(ev, *operands)
+    except AinoError as error:
+        if error.loc is None:
+            error.loc = op.loc
+        raise
+    outputs = out if isinstance(out, tuple) else (out,)
+    for result, array in zip(op.results, outputs, strict=True):
+        env[result] = store_array(array, result.type, ev.precision)
+        bind_shape(result.type, env[result], ev, op.name)
+
+
+def _operand(value: Value, array: Any, ev: Evaluation) -> Any:
+    if not isinstance(value.type, TensorType):
+        return array
+    return load_array(array, value.type.dtype, ev.precision)
+
+
+def bind_shape(type: Type, array: Any, ev: Evaluation, what: str) -> None:
+    """Unify a value's type with its array: binds symbols, and catches a wrong `infer`."""
+    if not isinstance(type, TensorType):
+        return
+    if len(type.shape) != array.ndim:
+        raise InputMismatch(name=what, what="rank", expected=len(type.shape), got=array.ndim)
+    for axis, (dim, extent) in enumerate(zip(type.shape, array.shape)):
+        if is_static(dim):
+            if dim != extent:
+                raise InputMismatch(name=what, what=f"extent of axis {axis}", expected=dim, got=extent)
+            continue
+        assert isinstance(dim, Dim)
+        name = dim.as_symbol()
+        if name is not None and name not in ev.bindings:
+            ev.bindings[name] = int(extent)
+        elif dim.free_symbols() <= ev.bindings.keys() and dim.evaluate(ev.bindings) != extent:
+            raise InputMismatch(
+                name=what, what=f"extent of axis {axis} ({dim})", expected=dim.evaluate(ev.bindings), got=extent
+            )
+
+
+def evaluate_block(block: Block, arrays: Sequence[Any], precision: Precision = "native") -> tuple[Any, ...]:
+    """Run an isolated block with no symbols bound beforehand."""
+    return run_block(block, arrays, Evaluation(precision))
+
+
+def run_function(
+    function: Function,
+    inputs: Sequence[Any],
+    precision: Precision = "native",
+    states: Sequence[Any] | None = None,
+    bindings: Mapping[str, int] | None = None,
+) -> tuple[Any, ...]:
+    """Run a function: outputs followed by new state values."""
+    ev = Evaluation(precision, dict(bindings or {}))
+    arrays = [*inputs, *(states if states is not None else initial_states(function, ev))]
+    for arg, array in zip(function.block.args, arrays, strict=True):
+        if isinstance(arg.type, TensorType):
+            bind_shape(arg.type, array, ev, arg.name)
+    function.symbols.check_bindings(ev.bindings)
+    results = run_block(function.block, arrays, ev)
+    function.symbols.check_bindings(ev.bindings)
+    return results
+
+
+def initial_states(function: Function, ev: Evaluation) -> list[Any]:
+    """First values of the state slots."""
+    out = []
+    for state in function.states:
+        assert isinstance(state.type, TensorType)
+        zeros = np.zeros(ev.dims(state.type.shape), state.type.dtype.numpy)
+        out.append(zeros if state.init is None else state.init.array())
+    return out
+
+
+def run_module(module: Module, inputs: Sequence[Any], precision: Precision = "native") -> tuple[Any, ...]:
+    """Outputs of a module's main function."""
+    main = module.main
+    return run_function(main, inputs, precision)[: len(main.output_names)]
+
+
+class SymbolicEvaluation(Evaluation):
+    """Evaluates index arithmetic on object arrays of ints and Dims."""
+
+    def __init__(self, symbols: Symbols, op: Op) -> None:
+        super().__init__()
+        self.symbols = symbols
+        self.op = op
+
+    @property
+    def symbolic(self) -> bool:
+        """Always true; `Op.evaluate` of SYMBOLIC ops may ask with getattr(ev, "symbolic", False)."""
+        return True
+
+    def size(self, dim: DimLike) -> Any:
+        """Dims stay Dims here."""
+        return dim
+
+    def dims(self, dims: Sequence[DimLike]) -> tuple[Any, ...]:
+        """Static extents as ints."""
+        return tuple(dims)
+
+    def run(self, operands: Sequence[np.ndarray | None], value: Value) -> np.ndarray | None:
+        """The contents of one result, or None when they cannot be told."""
+        assert self.op is not None
+        try:
+            out = self.op.evaluate(self, *operands)
+        except (AinoError, TypeError, ZeroDivisionError):  # a Dim where only a number will do: not known
+            return None
+        array = np.asarray(out[value.index] if isinstance(out, tuple) else out, dtype=object)
+        if array.shape != tuple(value.shape):
+            return None
+        flat = [self._simple(v) for v in array.reshape(-1).tolist()]
+        if any(v is None for v in flat):
+            return None
+        result = np.empty(len(flat), object)
+        result[:] = flat
+        return result.reshape(array.shape)
+
+    def _simple(self, v: Any) -> DimLike | None:
+        if isinstance(v, Dim):
+            return self.symbols.simplify(v)
+        return int(v) if isinstance(v, (int, bool, np.integer, np.bool_)) else None

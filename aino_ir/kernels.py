@@ -1,0 +1,203 @@
+"""Kernel specifications, candidates, and the catalogue protocol that passes ask.
+
+A `KernelSpec` says what one kernel computes, on which buffers, in index notation: it is the
+request.  A generator answers with `Candidate`s (how it could be done, with packings and modelled
+cost) or a `Reject` with a reason, and builds the chosen one as a `LoopFn`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol, Union
+
+from aino_ir.compute import Compute, Nest, RowProgram
+from aino_ir.dims import DimLike, product
+from aino_ir.dtypes import DType
+from aino_ir.loops.expr import Expr
+from aino_ir.loops.stmt import LoopFn
+from aino_ir.target import Target
+from aino_ir.types import ROW_MAJOR, Layout
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A tensor that a kernel reads, and where its elements are.
+
+    The element offset of a logical coordinate is ``layout.addr(allocated, coordinate)``; a view of
+    a slice of a larger buffer keeps the buffer's shape in `allocated`.
+
+    Attributes:
+        name: C-friendly name (the op's operand name).
+        shape: logical shape.
+        constant: whether its contents are known at compile time (weights: a packing costs nothing).
+    """
+
+    name: str
+    dtype: DType
+    shape: tuple[DimLike, ...]
+    layout: Layout = ROW_MAJOR
+    allocated: tuple[DimLike, ...] | None = None
+    constant: bool = False
+
+    def addr(self, index: tuple[DimLike, ...]) -> DimLike:
+        """Element offset of a coordinate from the view's start."""
+        return self.layout.addr(self.allocated if self.allocated is not None else self.shape, index)
+
+    @property
+    def bound(self) -> DimLike:
+        """Elements from the view's start to its end, padding included (an upper bound for slices)."""
+        if self.allocated is None:
+            return self.layout.bound(self.shape)
+        last = self.addr(tuple(d - 1 for d in self.shape))
+        return last + 1
+
+
+@dataclass(frozen=True)
+class Result(Operand):
+    """A tensor that a kernel writes: `expr` at the iteration point goes to coordinate `index`.
+
+    For a `Compute`, `expr` reads the reduction with Accumulator() and operands at `axes`; for a
+    RowProgram it reads stages with Var; for a Nest both are None.  `aliases` names the operand
+    whose buffer it shares (in place), or None.
+    """
+
+    expr: Expr | None = None
+    index: tuple[DimLike, ...] = ()
+    per_row: bool = False
+    aliases: int | None = None
+
+
+@dataclass(frozen=True)
+class Attention:
+    """softmax(scale * Q K^T + bias) V with axes (batch..., head, query) and a score-expression slot.
+
+    Operand 0 is Q [batch, heads, queries, width], 1 is K [batch, kv_heads, keys, width], 2 is V
+    [batch, kv_heads, keys, value_width].  `score` is an expression over Arg(0) (the raw dot product,
+    f32) and Reads at axes b, h, q, k giving the logit; `causal` keeps keys k <= q + offset.
+    """
+
+    batch: DimLike
+    heads: DimLike
+    kv_heads: DimLike
+    queries: DimLike
+    keys: DimLike
+    width: DimLike
+    value_width: DimLike
+    score: Expr
+    causal: bool = False
+    offset: DimLike = 0
+    masked_rows_zero: bool = False
+    """Whether a row whose every logit is -inf gives zeros instead of NaN."""
+
+
+Program = Union[Compute, RowProgram, Nest, Attention]
+
+
+@dataclass(frozen=True)
+class KernelSpec:
+    """What one kernel computes.
+
+    Attributes:
+        anchor: op that dominates it, for names and reports (``conv``, ``matmul``, ``add``).
+        program: the index notation; Reads refer to `operands` by position.
+        operands, results: the buffers.
+        symbols: (name, lo, hi) of the integer symbols that occur.
+        numerics: strict, default or fast.
+        label: what the header comment says (fused op names); not part of the identity.
+    """
+
+    anchor: str
+    program: Program
+    operands: tuple[Operand, ...]
+    results: tuple[Result, ...]
+    symbols: tuple[tuple[str, int, int | None], ...] = ()
+    numerics: str = "default"
+    label: str = field(default="", compare=False, repr=False)
+
+    @cached_property
+    def text(self) -> str:
+        """Canonical text: equal texts mean equal kernels."""
+        return repr(self)
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of the canonical text."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    def result_size(self) -> DimLike:
+        """Elements written in all."""
+        return sum((product(r.shape) for r in self.results), start=0)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to do a spec.
+
+    Attributes:
+        generator: who can build it.
+        name: for reports: algorithm and tile, such as ``gemm 6x32 kc=384``.
+        params: what `build` needs, hashable (tile sizes, algorithm).
+        packings: operand index -> the layout that the candidate wants it in (constants only), after
+            the optional named transform (``winograd4`` ...).
+        cost: modelled seconds on one core of the target.
+        error_class: exact, reordered or approximate.
+    """
+
+    generator: str
+    name: str
+    params: tuple[tuple[str, Any], ...] = ()
+    packings: tuple[tuple[int, Packing], ...] = ()
+    scratch_bytes: int = 0
+    cost: float = 0.0
+    error_class: str = "reordered"
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How a constant operand is stored for one kernel: a transform by name, then a layout."""
+
+    layout: Layout
+    transform: str = ""
+
+
+@dataclass(frozen=True)
+class Reject:
+    """Why a generator cannot serve a spec."""
+
+    generator: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A built kernel: the loops, the candidate behind them and what it wants of constants."""
+
+    spec: KernelSpec
+    candidate: Candidate
+    function: LoopFn
+    flops: DimLike = 0
+
+
+class Generator(Protocol):
+    """A kernel generator for one family of specs."""
+
+    name: str
+
+    def candidates(self, spec: KernelSpec, target: Target) -> Iterable[Candidate | Reject]:
+        """Ways to do the spec; cheap (no loops are built)."""
+
+    def build(self, spec: KernelSpec, candidate: Candidate, target: Target) -> LoopFn:
+        """The loops of a candidate."""
+
+
+class Catalogue(Protocol):
+    """What passes may ask of code generation; injected by the driver."""
+
+    def candidates(self, spec: KernelSpec) -> list[Candidate | Reject]:
+        """All answers of all generators, cheapest first, rejects last."""
+
+    def accepts(self, kind: str, op_names: tuple[str, ...]) -> bool:
+        """Whether a fused group of a kind may hold these ops."""

@@ -1,0 +1,41 @@
+"""The open blocks of a kernel under construction."""
+
+from __future__ import annotations
+
+from aino_ir.loops.expr import Var
+from aino_ir.loops.stmt import If, Stmt
+from aino_ir.symbols import Symbols
+
+
+class Scope:
+    """One open block: its statements, and the values pinned in it.
+
+    Attributes:
+        parent: the enclosing block, None for the function's own (the prologue).
+        symbols: the table with the ranges and facts that hold here.
+        statements: what the block holds so far.
+    """
+
+    def __init__(self, parent: Scope | None, symbols: Symbols) -> None:
+        self.parent = parent
+        self.symbols = symbols
+        self.statements: list[Stmt] = []
+        self._values: dict[object, Var] = {}
+
+    def find(self, key: object) -> Var | None:
+        """The name under which an equal value is pinned in this block or around it."""
+        scope: Scope | None = self
+        while scope is not None:
+            found = scope._values.get(key)
+            if found is not None:
+                return found
+            scope = scope.parent
+        return None
+
+    def remember(self, key: object, value: Var) -> None:
+        """Let `find` give `value` for `key` until the block is closed."""
+        self._values[key] = value
+
+    def close(self) -> tuple[Stmt, ...]:
+        """The finished block, without guards around nothing."""
+        return tuple([s for s in self.statements if not (isinstance(s, If) and not s.then and not s.otherwise)])

@@ -1,0 +1,222 @@
+"""Statements and functions of the loop language.
+
+A kernel is a `LoopFn`: parameters (buffers), integer symbols, one parallel loop over `units`, a
+scratch area per thread, and a body.  Every printed kernel has the one signature
+``void k(void *const *views, const int64_t *syms, void *scratch, int64_t lo, int64_t hi)`` and runs
+units lo..hi-1; how units are split over threads is the plan's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Union
+
+from aino_ir.dims import DimLike
+from aino_ir.dtypes import DType
+from aino_ir.loops.expr import Expr, VecType
+
+UNIT = "unit"
+"""The name of the loop variable over a kernel's units."""
+
+
+@dataclass(frozen=True)
+class Let:
+    """Pin a pure expression under a name for the rest of the enclosing block."""
+
+    name: str
+    value: Expr
+
+
+@dataclass(frozen=True)
+class BindIndex:
+    """Give an i64 scalar expression a name that Dims may use from here on (data-dependent indices).
+
+    `lo` and `hi` (inclusive) are promised by whoever built the kernel; the interpreter checks them.
+    """
+
+    name: str
+    value: Expr
+    lo: DimLike | None = None
+    hi: DimLike | None = None
+
+
+@dataclass(frozen=True)
+class DeclareReg:
+    """A mutable register with its first value."""
+
+    name: str
+    type: VecType
+    init: Expr
+
+
+@dataclass(frozen=True)
+class SetReg:
+    """Assign a register."""
+
+    name: str
+    value: Expr
+
+
+@dataclass(frozen=True)
+class Store:
+    """Write value's lanes at `offset + lane * stride` (or `offset + scatter`), rounded to the buffer's dtype.
+
+    Lanes where `mask` is false are not touched.
+    """
+
+    buffer: str
+    offset: DimLike
+    value: Expr
+    stride: int | DimLike = 1
+    mask: Expr | None = None
+    scatter: Expr | None = None
+
+
+@dataclass(frozen=True)
+class For:
+    """for (var = lo; var < hi; var += step); `unroll` is a hint of how often to repeat the body (0 = none).
+
+    `where` holds facts (a, ">=" or "==", b) that are promised inside; the interpreter checks them.
+    """
+
+    var: str
+    lo: DimLike
+    hi: DimLike
+    body: tuple[Stmt, ...]
+    step: int = 1
+    unroll: int = 0
+    where: tuple[tuple[DimLike, str, DimLike], ...] = ()
+
+
+@dataclass(frozen=True)
+class If:
+    """Run one of two blocks by a bool scalar."""
+
+    condition: Expr
+    then: tuple[Stmt, ...]
+    otherwise: tuple[Stmt, ...] = ()
+
+
+@dataclass(frozen=True)
+class While:
+    """Repeat the body while a bool scalar over registers holds."""
+
+    condition: Expr
+    body: tuple[Stmt, ...]
+
+
+@dataclass(frozen=True)
+class Alloc:
+    """A buffer that lives in the thread's scratch area, `offset` bytes from its start (64-byte aligned).
+
+    `size` is in elements.  Contents are undefined at first.
+    """
+
+    name: str
+    dtype: DType
+    size: DimLike
+    offset: DimLike
+
+
+@dataclass(frozen=True)
+class Prefetch:
+    """Hint that the cache line at `offset` (elements) will be read soon; locality 3 = L1 ... 0 = none."""
+
+    buffer: str
+    offset: DimLike
+    locality: int = 3
+
+
+@dataclass(frozen=True)
+class Fail:
+    """Record an error code (with a value for its message) in the status word and return from the kernel."""
+
+    code: int
+    value: Expr
+
+
+@dataclass(frozen=True)
+class Comment:
+    """A line for the reader of the generated code (ASCII; the printer escapes it)."""
+
+    text: str
+
+
+Stmt = Union[
+    Let, BindIndex, DeclareReg, SetReg, Store, For, If, While, Alloc, Prefetch, Fail, Comment
+]
+
+
+def walk_statements(body: Iterable[Stmt]) -> Iterator[Stmt]:
+    """Every statement of a block and of the blocks inside it, outer ones first."""
+    for statement in body:
+        yield statement
+        for block in blocks_of(statement):
+            yield from walk_statements(block)
+
+
+def blocks_of(statement: Stmt) -> tuple[tuple[Stmt, ...], ...]:
+    """The blocks that a statement holds."""
+    if isinstance(statement, (For, While)):
+        return (statement.body,)
+    return (statement.then, statement.otherwise) if isinstance(statement, If) else ()
+
+
+class Access(Enum):
+    """How a kernel uses a parameter."""
+
+    READ = "read"
+    WRITE = "write"
+    READ_WRITE = "read_write"
+
+
+@dataclass(frozen=True)
+class Param:
+    """A buffer argument: `size` elements of `dtype` (its physical, padded extent)."""
+
+    name: str
+    dtype: DType
+    size: DimLike
+    access: Access = Access.READ
+
+
+@dataclass(frozen=True)
+class LoopFn:
+    """One kernel.
+
+    Attributes:
+        name: C identifier, from op, shape and a short hash; never from the model's names.
+        params: buffers in the order of the `views` argument.
+        symbols: names of the integer symbols in the order of the `syms` argument.
+        units: extent of the only parallel loop; its variable is `UNIT`.
+        scratch_bytes: per-thread scratch.
+        body: statements run for each unit.
+        prologue: statements run once per call before the first unit (packing, checks, Allocs).
+        header: comment lines: which ops are fused, on which shapes, with which tiles.
+        can_fail: whether a `Fail` stands anywhere; then `views` ends with the status word
+            (int64_t[2]: code, value), written at most once by whoever comes first.
+    """
+
+    name: str
+    params: tuple[Param, ...]
+    symbols: tuple[str, ...]
+    units: DimLike
+    body: tuple[Stmt, ...]
+    prologue: tuple[Stmt, ...] = ()
+    scratch_bytes: DimLike = 0
+    header: tuple[str, ...] = ()
+    can_fail: bool = False
+    facts: tuple[tuple[str, int, int | None], ...] = field(default=())
+    """(symbol, lo, hi) that hold at entry; the verifier and interval analysis use them."""
+
+
+class Status(Enum):
+    """Codes that a kernel can record; the runtime turns them into errors."""
+
+    OK = 0
+    INDEX_OUT_OF_RANGE = 1
+    DIVISION_BY_ZERO = 2
+    LIMIT_EXCEEDED = 3
+    BAD_SHAPE = 4

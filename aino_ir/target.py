@@ -1,0 +1,301 @@
+"""Targets: frozen facts about the device that code is made for.
+
+Passes and generators read a `Target` and never ask the machine: `detect_host` reads the machine's
+facts once, `parse_target` turns text such as ``c:avx2+avx512`` and these facts into a `Target`, and
+the driver injects it.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from aino_ir.errors.toolchain import TargetNotForThisMachine, UnknownTarget
+
+
+@dataclass(frozen=True)
+class Isa:
+    """One instruction-set variant of the C target.
+
+    Attributes:
+        name: how sources, libraries and manifests call it.
+        arch: processor family that it is for; empty for every family.
+        vector_bytes: width of one vector register.
+        vector_registers: how many vector registers there are.
+        has_fma: whether a vector fused multiply-add is one instruction.
+        has_masks: whether loads and stores take a mask register.
+        features: CPU features that its code needs, as /proc/cpuinfo calls them.
+    """
+
+    name: str
+    arch: str
+    vector_bytes: int
+    vector_registers: int
+    has_fma: bool
+    has_masks: bool
+    features: tuple[str, ...]
+
+
+_AVX2 = ("avx", "avx2", "bmi1", "bmi2", "f16c", "fma")
+_AVX512 = ("avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl")
+
+ISAS: dict[str, Isa] = {
+    "vec128": Isa("vec128", "", 16, 16, False, False, ()),
+    "avx2": Isa("avx2", "x86_64", 32, 16, True, False, _AVX2),
+    "avx512": Isa("avx512", "x86_64", 64, 32, True, True, (*_AVX2, *_AVX512)),
+}
+"""Every ISA variant by name, from the least to the most demanding."""
+
+_VEC128_AARCH64 = replace(ISAS["vec128"], vector_registers=32, has_fma=True)
+_ARCHITECTURES = {"portable": "vec128", **{name: name for name in ISAS}}
+_TARGET_NAMES = ("c", "reference", "null")
+KNOWN_TARGETS = ("c", "c:portable", "c:avx2", "c:avx512", "c:avx2+avx512", "reference", "null")
+"""What messages and ``ainoc targets`` list (every sum of architectures after ``c:`` is a target)."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """Facts about one machine, as `detect_host` reads them.
+
+    Attributes:
+        arch: processor family, ``x86_64`` or ``aarch64``.
+        cpu: the processor's name, for people only.
+        features: CPU features under their /proc/cpuinfo names.
+        cores: CPUs that this process may use (affinity and cgroup quota).
+        l1_bytes, l2_bytes: data caches of one core.
+        l3_bytes: the shared last-level cache.
+    """
+
+    arch: str
+    cpu: str
+    features: frozenset[str]
+    cores: int
+    l1_bytes: int
+    l2_bytes: int
+    l3_bytes: int
+
+    def missing(self, features: Iterable[str]) -> tuple[str, ...]:
+        """Return the features of `features` that this machine lacks, sorted."""
+        return tuple(sorted(set(features) - self.features))
+
+    def isa(self) -> Isa:
+        """Return the most demanding ISA variant that this machine runs."""
+        fitting = [i for i in ISAS.values() if i.arch in ("", self.arch) and not self.missing(i.features)]
+        return fitting[-1]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What code is generated for: facts only.
+
+    Attributes:
+        name: ``c``, ``reference`` or ``null``.
+        arch: processor family.
+        isa: ISA variant that these facts describe; the most demanding one of `variants`.
+        vector_bytes, vector_registers, has_fma, has_masks: as in `Isa`.
+        cores: CPUs to plan for; runs may use any number of threads.
+        l1_bytes, l2_bytes, l3_bytes: cache sizes as in `Host`.
+        cpu_features: CPU features that code for `isa` needs.
+        variants: every ISA variant to generate, from the least to the most demanding.
+    """
+
+    name: str
+    arch: str
+    isa: str
+    vector_bytes: int
+    vector_registers: int
+    has_fma: bool
+    has_masks: bool
+    cores: int
+    l1_bytes: int
+    l2_bytes: int
+    l3_bytes: int
+    cpu_features: tuple[str, ...]
+    variants: tuple[str, ...]
+
+    def lanes(self, dtype_bytes: int) -> int:
+        """Return how many values of `dtype_bytes` bytes one vector register holds (at least one)."""
+        return max(1, self.vector_bytes // dtype_bytes)
+
+    def variant(self, isa: str) -> Target:
+        """Return the facts for one ISA of `variants` alone."""
+        facts = _isa_facts(isa, self.arch)
+        return replace(
+            self,
+            isa=isa,
+            vector_bytes=facts.vector_bytes,
+            vector_registers=facts.vector_registers,
+            has_fma=facts.has_fma,
+            has_masks=facts.has_masks,
+            cpu_features=facts.features,
+            variants=(isa,),
+        )
+
+    def __str__(self) -> str:
+        if self.name != "c":
+            return self.name
+        return "c:" + "+".join("portable" if v == "vec128" else v for v in self.variants)
+
+
+def parse_target(text: str, host: Host | None = None) -> Target:
+    """Return the target that `text` names.
+
+    Args:
+        text: ``c`` (this CPU), ``c:portable``, ``c:avx2``, ``c:avx512``, sums such as
+            ``c:avx2+avx512``, ``reference`` or ``null``.
+        host: facts of the machine; read from it when None.
+
+    Raises:
+        UnknownTarget: no such target or architecture.
+        TargetNotForThisMachine: the architecture belongs to another processor family.
+    """
+    host = host if host is not None else detect_host()
+    name, colon, rest = text.partition(":")
+    if name not in _TARGET_NAMES:
+        raise _unknown(text, f"no target {name!r}")
+    if colon and name != "c":
+        raise _unknown(text, f"target {name!r} takes no architecture")
+    isas = _parse_isas(text, rest) if colon else (host.isa().name,)
+    for isa in isas:
+        if ISAS[isa].arch not in ("", host.arch):
+            raise TargetNotForThisMachine(target=text, needed=ISAS[isa].arch, found=host.arch)
+    return _target(name, isas, host)
+
+
+def _parse_isas(text: str, rest: str) -> tuple[str, ...]:
+    """Return the ISA names of ``avx2+avx512``, least demanding first."""
+    chosen = set()
+    for part in rest.split("+"):
+        if part not in _ARCHITECTURES:
+            raise _unknown(text, f"no architecture {part!r} for the target 'c'")
+        chosen.add(_ARCHITECTURES[part])
+    return tuple(isa for isa in ISAS if isa in chosen)
+
+
+def _unknown(text: str, reason: str) -> UnknownTarget:
+    return UnknownTarget(target=text, reason=reason, known=", ".join(KNOWN_TARGETS))
+
+
+def _isa_facts(isa: str, arch: str) -> Isa:
+    return _VEC128_AARCH64 if (isa, arch) == ("vec128", "aarch64") else ISAS[isa]
+
+
+def _target(name: str, isas: tuple[str, ...], host: Host) -> Target:
+    facts = _isa_facts(isas[-1], host.arch)
+    return Target(
+        name=name,
+        arch=host.arch,
+        isa=facts.name,
+        vector_bytes=facts.vector_bytes,
+        vector_registers=facts.vector_registers,
+        has_fma=facts.has_fma,
+        has_masks=facts.has_masks,
+        cores=host.cores,
+        l1_bytes=host.l1_bytes,
+        l2_bytes=host.l2_bytes,
+        l3_bytes=host.l3_bytes,
+        cpu_features=facts.features,
+        variants=isas,
+    )
+
+
+# --- Reading the machine -------------------------------------------------------------------------
+
+_DEFAULT_CACHES = {1: 32 << 10, 2: 512 << 10, 3: 8 << 20}
+_ARCH_ALIASES = {"amd64": "x86_64", "AMD64": "x86_64", "arm64": "aarch64"}
+_SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def detect_host(root: Path = Path("/"), arch: str | None = None) -> Host:
+    """Return the facts of this machine.
+
+    Args:
+        root: folder under which ``proc`` and ``sys`` lie (a test points it at a recorded tree).
+        arch: processor family; ``platform.machine()`` when None.
+
+    What the kernel does not tell (no /proc, no cache sizes) takes cautious defaults: no features,
+    hence portable code, and small caches.
+    """
+    machine = arch or platform.machine()
+    cpu, features = _read_cpuinfo(root / "proc/cpuinfo")
+    caches = _read_caches(root / "sys/devices/system/cpu/cpu0/cache")
+    return Host(
+        arch=_ARCH_ALIASES.get(machine, machine),
+        cpu=cpu,
+        features=features,
+        cores=usable_cpus(root),
+        l1_bytes=caches[1],
+        l2_bytes=caches[2],
+        l3_bytes=caches[3],
+    )
+
+
+def usable_cpus(root: Path = Path("/")) -> int:
+    """Return how many CPUs this process may use: its affinity, bounded by its cgroup's quota."""
+    if hasattr(os, "sched_getaffinity"):
+        count = len(os.sched_getaffinity(0))
+    else:
+        count = os.cpu_count() or 1
+    quota = _cgroup_quota(root)
+    return count if quota is None else max(1, min(count, round(quota)))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
+
+
+def _read_cpuinfo(path: Path) -> tuple[str, frozenset[str]]:
+    """Return the CPU's name and the features that every listed CPU has."""
+    name, common = "unknown", None
+    for line in _read_text(path).splitlines():
+        key, _, value = (part.strip() for part in line.partition(":"))
+        if key == "model name":
+            name = value
+        elif key in ("flags", "Features"):
+            listed = frozenset(value.split())
+            common = listed if common is None else common & listed
+    return name, common or frozenset()
+
+
+def _read_caches(folder: Path) -> dict[int, int]:
+    """Return cache sizes in bytes by level, instruction caches left out."""
+    sizes = dict(_DEFAULT_CACHES)
+    for index in sorted(folder.glob("index*")):
+        level = _read_text(index / "level").strip()
+        size = re.fullmatch(r"(\d+)([KMG]?)", _read_text(index / "size").strip())
+        kind = _read_text(index / "type").strip()
+        if size and level in ("1", "2", "3") and kind in ("Data", "Unified"):
+            sizes[int(level)] = int(size[1]) * _SIZE_UNITS[size[2]]
+    return sizes
+
+
+def _cgroup_quota(root: Path) -> float | None:
+    """Return the CPU quota of this process in CPUs, or None when there is none."""
+    quotas = []
+    for line in _read_text(root / "proc/self/cgroup").splitlines():
+        _, controllers, place = (line.split(":", 2) + ["", ""])[:3]
+        if controllers == "":
+            quotas += _quotas_upwards(root / "sys/fs/cgroup", place, ("cpu.max",))
+        elif "cpu" in controllers.split(","):
+            names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+            quotas += _quotas_upwards(root / "sys/fs/cgroup/cpu", place, names)
+    return min(quotas, default=None)
+
+
+def _quotas_upwards(mount: Path, place: str, names: tuple[str, ...]) -> list[float]:
+    """Return the quotas that hold for the cgroup `place` and the groups around it."""
+    parts = [part for part in place.split("/") if part not in ("", "..")]
+    quotas = []
+    for depth in range(len(parts) + 1):
+        folder = mount.joinpath(*parts[:depth])
+        words = " ".join(_read_text(folder / name) for name in names).split()
+        if len(words) == 2 and all(re.fullmatch(r"[1-9]\d*", word) for word in words):
+            quotas.append(int(words[0]) / int(words[1]))
+    return quotas
