@@ -22,7 +22,7 @@ from aino_ir.dtypes import DType, boolean, i64
 from aino_ir.errors.dims import ContradictoryDims, EmptyRange
 from aino_ir.errors.loops import LoopAccessError, LoopNameError, LoopStructureError, LoopTypeError
 from aino_ir.loops.conditions import Condition, as_condition, conditions_of
-from aino_ir.loops.expr import Const, Expr, Index, Load, Number, Var, VecType, const, splat
+from aino_ir.loops.expr import Const, Expr, Index, Load, Number, RegRead, Var, VecType, const, splat
 from aino_ir.loops.finish import assemble
 from aino_ir.loops.numbering import LEAVES, Numbering
 from aino_ir.loops.registers import Reg, RegTile
@@ -273,7 +273,7 @@ class LoopBuilder:
 
     def pin(self, settled: Expr, hint: str = "t") -> Expr:
         """`let` for an expression that is settled already."""
-        if isinstance(settled, LEAVES) and not _reads_register(settled):
+        if isinstance(settled, LEAVES) and not isinstance(settled, RegRead):
             return settled
         number = self._numbering.number(settled)
         if number is not None:
@@ -552,12 +552,6 @@ class _When:
 
 _BOOL = VecType(boolean)
 _ONE = const(0, i64)
-
-
-def _reads_register(e: Expr) -> bool:
-    from aino_ir.loops.expr import RegRead
-
-    return isinstance(e, RegRead)
 
 
 def _declare(table: Symbols, name: str, lo: DimLike, hi: DimLike, step: int) -> Dim:

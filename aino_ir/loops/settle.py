@@ -132,7 +132,7 @@ class Settler:
         return e if count is e.count else replace(e, count=count)
 
     def _node(self, e: Expr, old: tuple[Expr, ...], new: tuple[Expr, ...]) -> Expr:
-        if any(a is not b for a, b in zip(old, new)):
+        if any(a is not b for a, b in zip(old, new, strict=True)):
             e = rebuild(e, new)
         if isinstance(e, Load):
             return self._builder.load(
