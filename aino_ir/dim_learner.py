@@ -277,8 +277,9 @@ class Learner:
         residue = dim - floordiv(dim, k) * k  # normal form: what is left modulo k
         terms = self.facts.terms_modulo(dim, k) if isinstance(dim, Dim) else []
         constant = dim.constant if isinstance(dim, Dim) else dim
-        if len(terms) == 1 and len(terms[0][1]) == 1 and isinstance(terms[0][1][0], SymbolAtom):
-            coefficient, (atom,) = terms[0]
+        atom = terms[0][1][0] if len(terms) == 1 and len(terms[0][1]) == 1 else None
+        if isinstance(atom, SymbolAtom):
+            coefficient = terms[0][0]
             common = gcd(coefficient, k)
             if constant % common:
                 raise Empty(f"{dim} is never a multiple of {k}")

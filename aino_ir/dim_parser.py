@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 from typing import NoReturn
 
-from aino_ir.dims import DimLike, dmax, dmin, floordiv, symbol
+from aino_ir.dim_form import DimLike, dmax, dmin, floordiv, symbol
 from aino_ir.errors.dims import DimSyntax
 
 _TOKEN = re.compile(r"\s*(?:(\d+)|([A-Za-z_][A-Za-z0-9_.]*)|(//|[-+*%(),])|(\S)|$)", re.ASCII)
