@@ -64,7 +64,9 @@ class LibraryNotLoadable(EnvironmentFault):
 
     code = "AINO-E0607"
     template = "the system cannot load library {section!r}: {reason}"
-    hint = "often an older C library than where it was compiled; compile on this machine, or with `AINO_CC=zig`"
+    hint = (
+        "often an older C library than where it was compiled; compile on this machine, or with `AINO_CC=zig`"
+    )
     example = {"section": "lib/avx2.so", "reason": "version `GLIBC_2.38' not found"}
 
 
