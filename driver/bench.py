@@ -292,7 +292,7 @@ def render(comparison: Comparison) -> Table:
     for result in comparison.results.values():
         label = escape(f"{result.name} {result.version}".strip())
         if result.error:
-            table.add_row(label, "left out", escape(result.error[:200]))
+            table.add_row(label, "left out")
             continue
         peer = result is not ours and ours is not None and not ours.error
         table.add_row(
@@ -303,6 +303,9 @@ def render(comparison: Comparison) -> Table:
             str(result.runs),
             f"{comparison.difference(result.name):.1e}" if peer else "",
         )
+    if comparison.left_out:
+        table.caption = "\n".join(escape(f"{r.name}: {r.error[:300]}") for r in comparison.left_out)
+        table.caption_justify = "left"
     return table
 
 
