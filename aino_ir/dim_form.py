@@ -69,11 +69,10 @@ class _Interned(Generic[Node]):
             self._references[key] = reference
             return value
 
-    def _forget(self, reference: weakref.ref[Node]) -> None:
-        key = cast("_Reference[Node]", reference).key
+    def _forget(self, reference: _Reference[Node]) -> None:
         with self._lock:
-            if self._references.get(key) is reference:
-                del self._references[key]
+            if self._references.get(reference.key) is reference:
+                del self._references[reference.key]
 
     def __len__(self) -> int:
         return len(self._references)
@@ -733,7 +732,7 @@ def _as_maximum(monomial: _Monomial) -> str | None:
 def _text(dim: Dim) -> str:
     pieces: list[str] = []
     for monomial, coefficient in dim._terms:
-        maximum = _as_maximum(monomial) if coefficient < 0 else None
+        maximum = _as_maximum(monomial)
         text = monomial.text if maximum is None else maximum
         sign, size = (coefficient < 0) is (maximum is None), abs(coefficient)
         if len(monomial.atoms) == 1 and (size > 1 or (sign and not pieces)) and maximum is None:

@@ -19,7 +19,7 @@ from aino_ir.errors.dims import DimSyntax
 
 _TOKEN = re.compile(r"\s*(?:(\d+)|([A-Za-z_][A-Za-z0-9_.]*)|(//|[-+*%(),])|(\S)|$)", re.ASCII)
 
-MAX_DEPTH = 200
+MAX_DEPTH = 50
 """Deepest nesting of parentheses, signs and calls that the parser follows."""
 
 _Binary = Callable[[DimLike, DimLike], DimLike]
