@@ -1,0 +1,311 @@
+"""How kernels read operands and write results: index notation placed at a point of a loop nest.
+
+A `Placement` turns the expressions of a `KernelSpec` into loop expressions: each `Read` becomes a
+load whose address, lane stride and bounds follow from the operand's layout, the iteration point
+and the ranges that the builder knows.  Proved inside: a plain load; proved outside: the default;
+unknown: a masked load.  Generators choose tiles so that proofs succeed; they write no addresses
+and no masks themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from aino_ir.dims import Dim, DimLike, fold, symbol
+from aino_ir.dtypes import boolean, i64
+from aino_ir.kernels import KernelSpec, Operand, Result
+from aino_ir.loops.builder import LoopBuilder
+from aino_ir.loops.expr import (
+    Accumulator,
+    Const,
+    Expr,
+    Index,
+    PrefixMask,
+    Ramp,
+    Read,
+    Splat,
+    Var,
+    VecType,
+    binary,
+    compare,
+    const,
+    index,
+    map_expr,
+    rebuild,
+    splat,
+    walk,
+)
+from aino_ir.loops.stmt import Access
+
+LANE = "lane"
+"""Symbol that stands for the lane number while addresses are formed."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where an expression is placed.
+
+    Attributes:
+        at: axis name -> coordinate (of the first lane).
+        axis, lanes: the axis that the lanes run along, and how many there are (1 = scalar).
+        count: how many lanes are valid (a Dim), or None when all are.
+    """
+
+    at: Mapping[str, DimLike]
+    axis: str | None = None
+    lanes: int = 1
+    count: DimLike | None = None
+
+    def shifted(self, dim: DimLike) -> DimLike:
+        """A Dim over axes at this point, with the lane number as the symbol LANE."""
+        if not isinstance(dim, Dim):
+            return dim
+        mapping = dict(self.at)
+        if self.axis is not None and self.lanes > 1:
+            mapping[self.axis] = mapping[self.axis] + symbol(LANE)
+        return dim.substitute(mapping)
+
+
+class Placement:
+    """Places a spec's expressions into a kernel under construction.
+
+    Args:
+        b: the builder; operands and results are declared as its parameters.
+        spec: what the kernel computes.
+        packed: operand number -> how the kernel's own packing of it is addressed, where that
+            differs from the spec's operand.
+    """
+
+    def __init__(self, b: LoopBuilder, spec: KernelSpec, packed: Mapping[int, Operand] | None = None) -> None:
+        self.b = b
+        self.spec = spec
+        self.operands = [(packed or {}).get(i, o) for i, o in enumerate(spec.operands)]
+        for name, lo, hi in spec.symbols:
+            b.symbol(name, lo, hi)
+        shared = {r.aliases for r in spec.results if r.aliases is not None}
+        self.buffers = [
+            b.param(o.name, o.dtype, o.bound, Access.READ_WRITE if i in shared else Access.READ)
+            for i, o in enumerate(self.operands)
+        ]
+        self.result_buffers = [
+            self.buffers[r.aliases] if r.aliases is not None else b.param(r.name, r.dtype, r.bound, Access.WRITE)
+            for r in spec.results
+        ]
+
+    # -- reading ------------------------------------------------------------------------------------
+
+    def expr(
+        self,
+        e: Expr,
+        point: Point,
+        accumulators: Mapping[int, Expr] | None = None,
+        values: Mapping[str, Expr] | None = None,
+        read: Callable[[Read], Expr | None] | None = None,
+    ) -> Expr:
+        """`e` at a point, as a pinned value of `point.lanes` lanes (or one, where lanes agree).
+
+        Args:
+            accumulators: what Accumulator(i) stands for.
+            values: what Var(name) stands for (stages of a RowProgram).
+            read: asked first for each Read (operands a generator keeps in registers or scratch).
+        """
+        shared = _shared_nodes(e)
+        pinned: dict[int, Expr] = {}
+
+        def leaf(node: Expr) -> Expr | None:
+            if isinstance(node, Read):
+                own = read(node) if read is not None else None
+                return own if own is not None else self.load(node, point)
+            if isinstance(node, Accumulator):
+                return (accumulators or {})[node.index]
+            if isinstance(node, Var):
+                return (values or {}).get(node.name, node)
+            if isinstance(node, Index):
+                return self.dim_value(point.shifted(node.dim), point)
+            if id(node) in shared and not isinstance(node, (Const, Splat)):
+                if id(node) not in pinned:
+                    children = tuple(map_expr(c, leaf) for c in node.children())
+                    pinned[id(node)] = self.b.let(rebuild(node, children) if children else node)
+                return pinned[id(node)]
+            return None
+
+        return self.b.let(map_expr(e, leaf))
+
+    def load(self, node: Read, point: Point) -> Expr:
+        """One Read at a point."""
+        operand = self.operands[node.operand]
+        coordinates, vectors = self._coordinates(node, operand, point)
+        mask, outside = self._bounds(node, operand, coordinates, vectors, point)
+        if outside:
+            assert node.default is not None
+            return self.expr(node.default, point)
+        other = None if mask is None or node.default is None else self.expr(node.default, point)
+        address = operand.addr(tuple(coordinates))
+        return self._load(node.operand, address, vectors, node.type, point, mask, other)
+
+    def _load(
+        self,
+        number: int,
+        address: DimLike,
+        vectors: Mapping[str, Expr],
+        type: VecType,
+        point: Point,
+        mask: Expr | None,
+        other: Expr | None,
+    ) -> Expr:
+        buffer = self.buffers[number]
+        inside, mask = mask, self._valid_lanes(mask, self.operands[number], point)
+        if vectors:
+            gather = dim_expr(address, {**vectors, LANE: self._lane_numbers(point)})
+            return self.b.load(buffer, 0, point.lanes, mask=self._all(mask, point), other=other, gather=gather)
+        first, stride = lane_stride(address, self.b, point.lanes)
+        if stride is None:
+            gather = dim_expr(address, {LANE: self._lane_numbers(point)})
+            return self.b.load(buffer, 0, point.lanes, mask=self._all(mask, point), other=other, gather=gather)
+        if isinstance(stride, int) and stride == 0:
+            lanes = point.lanes if inside is not None and inside.lanes > 1 else 1
+            return self.b.load(buffer, first, lanes, stride=0, mask=inside, other=other)
+        return self.b.load(buffer, first, point.lanes, stride=stride, mask=self._all(mask, point), other=other)
+
+    def _coordinates(
+        self, node: Read, operand: Operand, point: Point
+    ) -> tuple[list[DimLike], dict[str, Expr]]:
+        coordinates: list[DimLike] = []
+        vectors: dict[str, Expr] = {}
+        for axis, part in enumerate(node.index):
+            if not isinstance(part, Expr):
+                coordinates.append(point.shifted(part))
+                continue
+            value = self.expr(part, point)
+            if value.lanes > 1:
+                name = f"gather{axis}"
+                vectors[name] = value
+                coordinates.append(symbol(name))
+            else:
+                coordinates.append(self.b.index(value, 0, operand.shape[axis] - 1))
+        return coordinates, vectors
+
+    def _bounds(
+        self, node: Read, operand: Operand, coordinates: list[DimLike], vectors: Mapping[str, Expr], point: Point
+    ) -> tuple[Expr | None, bool]:
+        """(mask or None, proved outside) of a Read that has a default."""
+        if node.default is None:
+            return None, False
+        terms: list[Expr] = []
+        with self.b.symbols.with_range(LANE, 0, point.lanes - 1):
+            symbols = self.b.symbols
+            for c, extent in zip(coordinates, operand.shape, strict=True):
+                if isinstance(c, Dim) and c.as_symbol() in vectors:
+                    vector = vectors[c.as_symbol()]  # type: ignore[index]
+                    terms += [compare("ge", vector, 0), compare("lt", vector, index(extent))]
+                    continue
+                for larger, smaller in ((c, 0), (extent - 1, c)):
+                    proved = symbols.prove_ge(larger, smaller)
+                    if proved is False and self._always_fails(larger, smaller):
+                        return None, True
+                    if not proved:
+                        terms.append(self._at_least(larger, smaller, point))
+        if not terms:
+            return None, False
+        mask = terms[0]
+        for term in terms[1:]:
+            mask = binary("and", mask, term)
+        return self.b.let(mask, "inside"), False
+
+    def _always_fails(self, larger: DimLike, smaller: DimLike) -> bool:
+        return self.b.symbols.prove_gt(smaller, larger) is True
+
+    def _at_least(self, larger: DimLike, smaller: DimLike, point: Point) -> Expr:
+        return compare("ge", self.dim_value(larger, point), self.dim_value(smaller, point))
+
+    # -- values of dims -------------------------------------------------------------------------------
+
+    def dim_value(self, dim: DimLike, point: Point) -> Expr:
+        """A Dim that may hold LANE as an i64 value: a scalar, or a vector when lanes differ."""
+        if not isinstance(dim, Dim) or LANE not in dim.free_symbols():
+            return index(dim)
+        first, stride = lane_stride(dim, self.b, point.lanes)
+        if isinstance(stride, int):
+            return Ramp(first, stride, VecType(i64, point.lanes))
+        return dim_expr(dim, {LANE: self._lane_numbers(point)})
+
+    def _lane_numbers(self, point: Point) -> Expr:
+        return Ramp(0, 1, VecType(i64, point.lanes))
+
+    def _valid_lanes(self, mask: Expr | None, operand: Operand, point: Point) -> Expr | None:
+        """The mask that also keeps out lanes past `point.count`; padded layouts need none."""
+        if point.count is None or point.lanes == 1 or operand.layout.tiles or operand.layout.pad:
+            return mask
+        prefix = PrefixMask(point.count, VecType(boolean, point.lanes))
+        return prefix if mask is None else self.b.let(binary("and", splat(mask, point.lanes), prefix), "inside")
+
+    def _all(self, mask: Expr | None, point: Point) -> Expr | None:
+        return None if mask is None else splat(mask, point.lanes)
+
+    # -- writing --------------------------------------------------------------------------------------
+
+    def store(self, number: int, point: Point, value: Expr) -> None:
+        """Write `value` as result `number` at a point (invalid lanes are not touched)."""
+        result = self.spec.results[number]
+        self.store_at(result, self.result_buffers[number], tuple(point.shifted(c) for c in result.index), value, point)
+
+    def store_at(
+        self, result: Result, buffer: str, coordinates: tuple[DimLike, ...], value: Expr, point: Point
+    ) -> None:
+        """Write at shifted coordinates (they may hold LANE)."""
+        address = result.addr(coordinates)
+        value = splat(value, point.lanes)
+        mask = None
+        if point.count is not None and point.lanes > 1:
+            mask = PrefixMask(point.count, VecType(boolean, point.lanes))
+        first, stride = lane_stride(address, self.b, point.lanes)
+        if stride is None:
+            scatter = dim_expr(address, {LANE: self._lane_numbers(point)})
+            self.b.store(buffer, 0, value, mask=mask, scatter=scatter)
+        else:
+            self.b.store(buffer, first, value, stride=stride, mask=mask)
+
+
+def lane_stride(address: DimLike, b: LoopBuilder, lanes: int) -> tuple[DimLike, DimLike | None]:
+    """(address of lane 0, elements from lane to lane), the second None when it is not constant."""
+    if not isinstance(address, Dim) or LANE not in address.free_symbols():
+        return address, 0
+    lane = symbol(LANE)
+    for attempt in (address, None):
+        if attempt is None:
+            with b.symbols.with_range(LANE, 0, lanes - 1):
+                attempt = b.symbols.simplify(address)
+        if not isinstance(attempt, Dim) or LANE not in attempt.free_symbols():
+            return attempt, 0
+        first = attempt.substitute({LANE: 0})
+        stride = attempt.substitute({LANE: 1}) - first
+        if attempt is first + lane * stride or attempt == first + lane * stride:
+            return first, stride
+    return address, None
+
+
+def dim_expr(dim: DimLike, vectors: Mapping[str, Expr]) -> Expr:
+    """A Dim as an i64 expression, with some of its symbols standing for vectors.
+
+    Floor division and remainder assume non-negative dividends, as coordinates are.
+    """
+    return fold(
+        dim,
+        const=lambda v: const(v, i64),
+        symbol=lambda name: vectors[name] if name in vectors else Index(symbol(name)),
+        add=lambda a, b: binary("add", a, b),
+        mul=lambda a, b: binary("mul", a, b),
+        floordiv=lambda a, b: binary("div", a, b),
+        minimum=lambda a, b: binary("min", a, b),
+    )
+
+
+def _shared_nodes(e: Expr) -> frozenset[int]:
+    """Ids of nodes that several parents refer to: worth a name of their own."""
+    seen: dict[int, int] = {}
+    for node in walk(e):
+        for child in node.children():
+            seen[id(child)] = seen.get(id(child), 0) + 1
+    return frozenset(key for key, count in seen.items() if count > 1)
+

@@ -1,0 +1,159 @@
+"""Maps: every result element is one expression of operands at mapped coordinates.
+
+Serves elementwise groups, broadcasts, transposes, slices, gathers, pads and concatenations.  Lanes
+run along the axis that is contiguous in the result and in most operands; a unit is a block of rows
+(or of one long row), so that its loop overhead is small and units can be split over threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from aino_ir.codegen.kernels.access import Placement, Point
+from aino_ir.codegen.kernels.canonical import merge_axes, slope
+from aino_ir.codegen.kernels.emit import emit_checks, is_heavy, name_index, vector_lanes
+from aino_ir.codegen.kernels.naming import header, kernel_name
+from aino_ir.compute import Axis, Compute
+from aino_ir.dims import DimLike, ceildiv, dmin, is_static, product
+from aino_ir.kernels import Candidate, KernelSpec, Reject
+from aino_ir.loops.builder import LoopBuilder
+from aino_ir.loops.conditions import Condition
+from aino_ir.loops.expr import Read, walk
+from aino_ir.loops.stmt import LoopFn
+from aino_ir.target import Target
+
+UNIT_ELEMENTS = 4096
+"""Elements a unit should hold: enough to hide its overhead, few enough to balance threads."""
+
+UNROLL_VECTORS = 4
+"""Vectors per step of the inner loop when the expression is cheap."""
+
+
+class MapGenerator:
+    """Elementwise and data-movement kernels."""
+
+    name = "map"
+
+    def candidates(self, spec: KernelSpec, target: Target) -> Iterable[Candidate | Reject]:
+        """One candidate: the analytic choice of lanes is right for maps."""
+        if not isinstance(spec.program, Compute) or spec.program.reduce:
+            yield Reject(self.name, "not a map")
+            return
+        lanes = vector_lanes(spec, target)
+        cost = _bytes(spec) / 20e9 + 1e-6
+        yield Candidate(self.name, f"map, {lanes} lanes", (("lanes", lanes),), cost=cost, error_class="exact")
+
+    def build(self, spec: KernelSpec, candidate: Candidate, target: Target) -> LoopFn:
+        """Loops: units over row blocks, rows, then vectors with a masked tail."""
+        merged = merge_axes(spec)
+        lanes = dict(candidate.params)["lanes"]
+        b = LoopBuilder(kernel_name(spec))
+        place = Placement(b, merged)
+        emit_checks(place)
+        program = merged.program
+        assert isinstance(program, Compute)
+        outer, lane = split_lane_axis(merged, program)
+        if any(is_static(a.extent) and a.extent == 0 for a in program.axes):
+            with b.units(0):
+                pass
+            return b.finish(header(spec, candidate))
+        _emit_units(b, place, outer, lane, lanes)
+        return b.finish(header(spec, candidate))
+
+
+def _emit_units(b: LoopBuilder, place: Placement, outer: tuple[Axis, ...], lane: Axis | None, lanes: int) -> None:
+    rows = product(a.extent for a in outer)
+    width: DimLike = lane.extent if lane is not None else 1
+    if is_static(width) and width < UNIT_ELEMENTS:
+        per_unit = max(1, UNIT_ELEMENTS // max(1, int(width)))
+        with b.units(ceildiv(rows, per_unit)) as unit:
+            with b.loop("row", unit * per_unit, dmin((unit + 1) * per_unit, rows)) as row, at_row(b, outer, row) as at:
+                emit_row(b, place, at, lane, 0, width, lanes)
+        return
+    blocks = ceildiv(width, UNIT_ELEMENTS)
+    with b.units(rows * blocks) as unit, at_row(b, outer, unit // blocks) as at:
+        start = (unit % blocks) * UNIT_ELEMENTS
+        emit_row(b, place, at, lane, start, dmin(start + UNIT_ELEMENTS, width), lanes)
+
+
+@contextmanager
+def at_row(b: LoopBuilder, outer: tuple[Axis, ...], row: DimLike) -> Iterator[dict[str, DimLike]]:
+    """Coordinates of the outer axes at a flat row number, each named once."""
+    at: dict[str, DimLike] = {}
+    rest = row
+    for axis in reversed(outer[1:]):
+        at[axis.name] = name_index(b, rest % axis.extent, axis.name)
+        rest = rest // axis.extent
+    if outer:
+        at[outer[0].name] = name_index(b, rest, outer[0].name)
+    yield at
+
+
+def emit_row(
+    b: LoopBuilder,
+    place: Placement,
+    at: dict[str, DimLike],
+    lane: Axis | None,
+    start: DimLike,
+    stop: DimLike,
+    lanes: int,
+) -> None:
+    """Elements start..stop of one row: whole steps of several vectors, of one vector, a masked rest."""
+    if lane is None or (is_static(stop) and is_static(start) and stop - start == 1):
+        coordinates = at if lane is None else {**at, lane.name: start}
+        emit_point(place, Point(coordinates))
+        return
+    vectors = 1 if is_heavy(place.spec) else UNROLL_VECTORS
+    wide = start + (stop - start) // (lanes * vectors) * (lanes * vectors)
+    whole = start + (stop - start) // lanes * lanes
+    if vectors > 1:
+        with b.loop(lane.name, start, wide, step=lanes * vectors) as i:
+            for v in range(vectors):
+                emit_point(place, Point({**at, lane.name: i + v * lanes}, lane.name, lanes))
+    with b.loop(lane.name, wide if vectors > 1 else start, whole, step=lanes) as i:
+        emit_point(place, Point({**at, lane.name: i}, lane.name, lanes))
+    with b.when(Condition(stop, ">", whole)):
+        emit_point(place, Point({**at, lane.name: whole}, lane.name, lanes, stop - whole))
+
+
+def emit_point(place: Placement, point: Point) -> None:
+    """All results at one point."""
+    values = []
+    for number, result in enumerate(place.spec.results):
+        program = place.spec.program
+        assert isinstance(program, Compute)
+        e = result.expr if result.expr is not None else program.result_expr
+        values.append((number, place.expr(e, point)))
+    for number, value in values:
+        place.store(number, point, value)
+
+
+def split_lane_axis(spec: KernelSpec, program: Compute) -> tuple[tuple[Axis, ...], Axis | None]:
+    """(the other axes, the axis that lanes run along): unit stride in results first, then in operands."""
+    if not program.axes:
+        return (), None
+    best = max(range(len(program.axes)), key=lambda i: (_contiguity(spec, program, program.axes[i]), i))
+    return program.axes[:best] + program.axes[best + 1 :], program.axes[best]
+
+
+def _contiguity(spec: KernelSpec, program: Compute, axis: Axis) -> tuple[int, int]:
+    if is_static(axis.extent) and axis.extent == 1:
+        return (-1, 0)
+    written = sum(1 for r in spec.results if slope(r.addr(r.index), axis.name) == 1)
+    exprs = [program.result_expr, *(r.expr for r in spec.results if r.expr is not None)]
+    read = 0
+    for e in exprs:
+        for node in walk(e):
+            if isinstance(node, Read) and all(not hasattr(c, "lanes") for c in node.index):
+                address = spec.operands[node.operand].addr(node.index)  # type: ignore[arg-type]
+                read += 1 if slope(address, axis.name) == 1 else 0
+    return (written, read)
+
+
+def _bytes(spec: KernelSpec) -> float:
+    total = 0.0
+    for o in (*spec.operands, *spec.results):
+        size = product(o.shape)
+        total += (int(size) if is_static(size) else 1024) * o.dtype.bytes  # type: ignore[call-overload]
+    return total
