@@ -66,18 +66,18 @@ $(VENV)/.created:
 	@touch $@
 
 $(VENV)/.core: $(VENV)/.created pyproject.toml setup.py constraints.txt
-	$(PIP) -e .$(if $(HAVE_CC),,[cc]) onnxruntime
+	$(PIP) -e '.$(if $(HAVE_CC),,[cc])' onnxruntime
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.created pyproject.toml setup.py constraints.txt
 	$(PIP) torch
-	$(PIP) -e .[cc,test]
+	$(PIP) -e '.[cc,test]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.test
-	$(PIP) -e .[dev]
+	$(PIP) -e '.[dev]'
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.test
-	$(PIP) -e .[cc,bench]
+	$(PIP) -e '.[cc,bench]'
 	@touch $@

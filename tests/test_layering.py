@@ -25,8 +25,8 @@ ALLOWED = {
 }
 """Room -> rooms that it may import."""
 
-EXTRA = {("codegen", "aino_ir.runtime.artifact")}
-"""Single modules that a room may import on top: codegen writes artifacts with the runtime's writer."""
+EXTRA = {("codegen", f"aino_ir.runtime.{module}") for module in ("artifact", "store", "fileio")}
+"""Single modules that a room may import on top: codegen puts files on disk with the runtime's writers."""
 
 HEAVY = {"torch", "onnx", "tvm", "transformers", "onnxruntime", "openvino", "onnxscript"}
 """Packages that only the named rooms may import, and never while AINO itself is imported."""
@@ -40,7 +40,8 @@ FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "she
 
 TARGET_TEXT = re.compile(
     r"#include|#pragma|#define|\b__(m512|m256|m128|attribute__|builtin_\w+|global__|shared__|restrict)\b"
-    r"|\b(static inline|const float \*|float \*|uint8_t|int64_t|size_t|threadIdx|blockIdx|T\.prim_func)\b|;\s*\n?$"
+    r"|\b(static inline|const float \*|float \*|uint8_t|int64_t|size_t|threadIdx|blockIdx|T\.prim_func)\b"
+    r"|;\s*\n?$"
 )
 """What would be C, CUDA or TVMScript in a string."""
 
@@ -62,7 +63,9 @@ def room_of(module: str) -> str | None:
 def against_the_arrows(source: Source) -> Iterator[str]:
     for line, module in source.imports():
         room = room_of(module)
-        extra = any(module == name or module.startswith(name + ".") for own, name in EXTRA if own == source.room)
+        extra = any(
+            module == name or module.startswith(name + ".") for own, name in EXTRA if own == source.room
+        )
         if room is not None and room not in ALLOWED[source.room] and not extra:
             yield f"{source.name}:{line}: {source.room} imports {module}"
         if module.split(".")[0] in ROOMS[1:]:
@@ -100,7 +103,9 @@ def dangerous_calls(source: Source) -> Iterator[str]:
             if (function.value.id, function.attr) in FORBIDDEN_ATTRIBUTES:
                 yield f"{source.name}:{node.lineno}: {function.value.id}.{function.attr}()"
         for keyword in node.keywords:
-            if keyword.arg == "shell" and not (isinstance(keyword.value, ast.Constant) and not keyword.value.value):
+            if keyword.arg == "shell" and not (
+                isinstance(keyword.value, ast.Constant) and not keyword.value.value
+            ):
                 yield f"{source.name}:{node.lineno}: shell={ast.unparse(keyword.value)}"
             if keyword.arg == "allow_pickle" and ast.unparse(keyword.value) != "False":
                 yield f"{source.name}:{node.lineno}: allow_pickle={ast.unparse(keyword.value)}"

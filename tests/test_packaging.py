@@ -40,7 +40,7 @@ def test_import_brings_nothing_heavy(tmp_path: Path) -> None:
 
 
 def test_a_checkout_finds_its_rooms_from_anywhere(tmp_path: Path) -> None:
-    code = "import aino_ir.passes, aino_ir.codegen.kernels, aino_ir.frontends.onnx; print(aino_ir.passes.__file__)"
+    code = "import aino_ir.passes, aino_ir.codegen.kernels; print(aino_ir.passes.__file__)"
     for cwd in (tmp_path, ROOT):
         assert Path(child(code, cwd).strip()) == ROOT / "passes" / "__init__.py"
 
@@ -73,7 +73,18 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(ROOT / name, copy)
     for room in ROOMS:
         shutil.copytree(ROOT / room, copy / room, ignore=shutil.ignore_patterns("__pycache__"))
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(work), "."]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "-q",
+        "-w",
+        str(work),
+        ".",
+    ]
     done = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=170, check=False)
     assert done.returncode == 0, done.stderr
     return next(work.glob("aino_ir-*.whl"))
@@ -95,7 +106,9 @@ def test_wheel_holds_the_data_files(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     suffixes = {".lark", ".h", ".c", ".json"}
-    data = [p for room in ROOMS for p in (ROOT / room).rglob("*") if p.suffix in suffixes or p.name == "py.typed"]
+    data = [
+        p for room in ROOMS for p in (ROOT / room).rglob("*") if p.suffix in suffixes or p.name == "py.typed"
+    ]
     for path in data:
         name = path.relative_to(ROOT).as_posix()
         assert (name if name.startswith("aino_ir/") else f"aino_ir/{name}") in names
@@ -116,5 +129,7 @@ def test_checkout_shadowing_an_installed_wheel_still_works(wheel: Path, tmp_path
     site = tmp_path / "site"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
-    code = f"import sys; sys.path.append({str(site)!r}); import aino_ir.passes; print(aino_ir.passes.__file__)"
+    code = (
+        f"import sys; sys.path.append({str(site)!r}); import aino_ir.passes; print(aino_ir.passes.__file__)"
+    )
     assert Path(child(code, ROOT).strip()) == ROOT / "passes" / "__init__.py"
