@@ -98,7 +98,7 @@ def _plan(expr: Expr) -> list[_Step]:
         children = () if isinstance(node, LEAVES) else node.children()
         if ready or not children:
             slot[id(node)] = len(steps)
-            steps.append((_implement(node), node, tuple(slot[id(c)] for c in children)))
+            steps.append((implement(node), node, tuple(slot[id(c)] for c in children)))
         else:
             stack.append((node, True))
             stack.extend((c, False) for c in children)
@@ -126,7 +126,7 @@ def _leaf_value(node: Expr, env: Mapping[str, Array], args: Sequence[Array], lea
     raise LookupError(f"no value for {node!r}")
 
 
-def _implement(node: Expr) -> Callable[..., Array] | None:
+def implement(node: Expr) -> Callable[..., Array] | None:
     """The numpy function of a node over its children; None for a leaf."""
     if isinstance(node, LEAVES):
         return None

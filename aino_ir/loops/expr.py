@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import lru_cache
 from typing import Any, Union
 
 from aino_ir.dims import DimLike
@@ -48,9 +47,14 @@ COMPARE_OPS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
 COMBINERS = frozenset({"add", "mul", "min", "max", "and", "or"})
 
 
-@lru_cache(maxsize=None)
-def _field_names(node: type) -> tuple[str, ...]:
-    return tuple(f.name for f in fields(node))
+_FIELD_NAMES: dict[type, tuple[str, ...]] = {}
+
+
+def _field_names(node: type[Any]) -> tuple[str, ...]:
+    names = _FIELD_NAMES.get(node)
+    if names is None:
+        names = _FIELD_NAMES[node] = tuple(f.name for f in fields(node))
+    return names
 
 
 class Expr:
@@ -527,7 +531,7 @@ def map_expr(node: Expr, leaf: Callable[[Expr], Expr | None]) -> Expr:
             if done is None:
                 old = e.children()
                 new = tuple(visit(c) for c in old)
-                done = e if all(a is b for a, b in zip(old, new)) else rebuild(e, new)
+                done = e if all(a is b for a, b in zip(old, new, strict=True)) else rebuild(e, new)
             memo[id(e)] = done
         return done
 

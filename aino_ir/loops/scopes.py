@@ -38,4 +38,8 @@ class Scope:
 
     def close(self) -> tuple[Stmt, ...]:
         """The finished block, without guards around nothing."""
-        return tuple([s for s in self.statements if not (isinstance(s, If) and not s.then and not s.otherwise)])
+        return tuple([s for s in self.statements if not _is_empty_guard(s)])
+
+
+def _is_empty_guard(statement: Stmt) -> bool:
+    return isinstance(statement, If) and not statement.then and not statement.otherwise

@@ -58,7 +58,7 @@ _NEUTRAL_RIGHT: dict[str, tuple[object, object]] = {
     "shl": (None, 0),
     "shr": (None, 0),
 }
-"""Per operation: the right operand (float by its hex digits, integer) that gives the left one, bit for bit."""
+"""Per operation: the right operand (float by its hex digits, integer) that gives the left one exactly."""
 
 _NEUTRAL_LEFT = {op: _NEUTRAL_RIGHT[op] for op in ("add", "mul", "and", "or", "xor")}
 
