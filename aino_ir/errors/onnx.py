@@ -374,3 +374,12 @@ class ModelSourceInvalid(OnnxError):
     template = "cannot read a model from {got}"
     hint = "give a path, bytes or an onnx.ModelProto"
     example = {"got": "int"}
+
+
+class UnbuildableFunction(OnnxError):
+    """ONNX defines a standard operator by a body, but cannot build it for this node."""
+
+    code = "AINO-E0140"
+    template = "onnx has no body of {op} for this node: {reason}"
+    hint = "check the node's inputs and attributes against the operator's page in the ONNX documentation"
+    example = {"op": "'SpaceToDepth'", "reason": "'integer overflow while multiplying dimensions'"}

@@ -141,7 +141,8 @@ class Converter:
             scope=scope,
         )
         self._count_values(len(bare.inputs) + len(bare.outputs), bare.location)
-        for name in bare.inputs + bare.outputs:
+        names: tuple[object, ...] = bare.inputs + bare.outputs
+        for name in names:
             if not isinstance(name, str):
                 text_of(name, "name of a node's input or output", bare.location)
         if not bare.opset and (domain, op_type, overload) not in self.local:
@@ -195,7 +196,9 @@ class Converter:
         return Attribute(kind, stored if convert is None else convert(stored))
 
     def _kind(self, proto: Any, name: str, filled: list[str], loc: str) -> tuple[str, str]:
-        """Kind and field of an attribute; files of IR version 1 leave the type to the field that is filled."""
+        """Kind and field of an attribute; old files leave the type to the field that is filled."""
+        if proto.type == 0 and proto.ref_attr_name and not filled:
+            return "", ""
         if proto.type == 0 and len(filled) == 1:
             return _KIND_OF_FIELD[filled[0]], filled[0]
         known = KINDS.get(proto.type)

@@ -207,7 +207,7 @@ def open_beneath(folder: str, parts: tuple[str, ...]) -> int:
 
 
 def _open_at(part: str, flags: int, holder: int) -> int:
-    """os.open of one component, telling a symbolic link from the other reasons (the errno differs by flags)."""
+    """os.open of one component; tells a symbolic link from other reasons (the errno differs by flags)."""
     name = part.encode("utf-8")
     try:
         return os.open(name, flags, dir_fd=holder)

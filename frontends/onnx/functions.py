@@ -13,8 +13,15 @@ from functools import cache
 from typing import Any
 
 import onnx
+import onnx.defs
+from onnx.shape_inference import InferenceError
 
-from aino_ir.errors.onnx import AttributeKindMismatch, FunctionInvalid, FunctionRecursion
+from aino_ir.errors.onnx import (
+    AttributeKindMismatch,
+    FunctionInvalid,
+    FunctionRecursion,
+    UnbuildableFunction,
+)
 from aino_ir.frontends.onnx.convert import KINDS, Converter
 from aino_ir.frontends.onnx.limits import DEFAULT, Limits, check_limit
 from aino_ir.frontends.onnx.names import quote
@@ -34,7 +41,8 @@ from aino_ir.frontends.onnx.nodes import (
     TypeInfo,
     walk_nodes,
 )
-from aino_ir.frontends.onnx.schemas import check_node, schema_of
+from aino_ir.frontends.onnx.order import check_node_names
+from aino_ir.frontends.onnx.schemas import check_node, known_domains, schema_of
 from aino_ir.frontends.onnx.tensors import CODES
 
 _NAME_LENGTH = 64
@@ -250,7 +258,7 @@ class _Instance:
             else:
                 copies.append((inner, outer))
         body = [self._node(node, renamed) for node in self._defining(self.function.nodes, renamed)]
-        return tuple([*body, *(self._copy(inner, outer, renamed) for inner, outer in copies)])
+        return (*body, *(self._copy(inner, outer, renamed) for inner, outer in copies))
 
     def _defining(self, nodes: Sequence[OnnxNode], renamed: dict[str, str]) -> Sequence[OnnxNode]:
         """Give every output of `nodes` that has no outer name yet a fresh one."""
@@ -290,7 +298,7 @@ class _Instance:
     def _bound(self, node: OnnxNode, name: str, attribute: Attribute) -> Attribute | None:
         """The value that a reference stands for; None when the call gives none and there is no default."""
         value = self.bound.get(attribute.reference or "")
-        if value is not None and value.kind != attribute.kind:
+        if value is not None and attribute.kind and value.kind != attribute.kind:
             raise AttributeKindMismatch(
                 loc=self.call.location, name=quote(name), expected=attribute.kind, got=value.kind
             )
@@ -342,8 +350,7 @@ def expand_function(
         if version is None or message is None:
             return None
         types = [type_message(info).SerializeToString() for info in input_types]
-        stored = schema.get_context_dependent_function_with_opset_version(version, message, types)
-        function = _body(stored, schema, limits) if stored else None
+        function = _built_body(schema, version, node, message, types, limits)
     if function is None:
         return None
     declared = {*function.attributes, *function.defaults}
@@ -369,11 +376,28 @@ def _static_body(domain: str, op_type: str, since: int, version: int) -> OnnxFun
     schema = schema_of(domain, op_type, since)
     assert schema is not None
     stored = schema.get_function_with_opset_version(version)
-    return _body(stored, schema, DEFAULT) if stored else None
+    return _body(stored, DEFAULT) if stored else None
 
 
-def _body(stored: bytes, schema: Any, limits: Limits) -> OnnxFunction:
-    return Converter(limits).function(onnx.FunctionProto.FromString(stored))
+def _built_body(
+    schema: Any, version: int, node: OnnxNode, message: bytes, types: list[bytes], limits: Limits
+) -> OnnxFunction | None:
+    """A body that depends on the node; UnbuildableFunction when onnx refuses the node."""
+    try:
+        stored = schema.get_context_dependent_function_with_opset_version(version, message, types)
+    except (InferenceError, onnx.defs.SchemaError, RuntimeError, ValueError) as error:
+        raise UnbuildableFunction(loc=node.location, op=node.operator, reason=quote(str(error))) from error
+    return _body(stored, limits) if stored else None
+
+
+def _body(stored: bytes, limits: Limits) -> OnnxFunction:
+    """A body that onnx built, with the operator set that some bodies leave out."""
+    proto = onnx.FunctionProto.FromString(stored)
+    if not any(item.domain in ("", "ai.onnx") for item in proto.opset_import):
+        proto.opset_import.add(domain="", version=known_domains()[""][1])
+    function = Converter(limits).function(proto)
+    check_node_names(function.nodes, function.inputs)
+    return function
 
 
 _CODE_OF_KIND = {kind: (code, field) for code, (kind, field) in KINDS.items()}
@@ -394,7 +418,7 @@ def _node_message(node: OnnxNode) -> bytes | None:
             getattr(item, field).extend(attribute.value)
         else:
             setattr(item, field, attribute.value)
-    return proto.SerializeToString()
+    return bytes(proto.SerializeToString())
 
 
 def type_message(info: TypeInfo | None) -> Any:

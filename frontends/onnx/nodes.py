@@ -14,6 +14,7 @@ from aino_ir.frontends.onnx.names import domain_label, quote, text_of
 from aino_ir.frontends.onnx.tensors import TensorData
 
 _Int: TypeAlias = int
+_Float: TypeAlias = float
 _Str: TypeAlias = str
 _T = TypeVar("_T")
 _D = TypeVar("_D")
@@ -109,7 +110,8 @@ class Attribute:
     """One attribute.
 
     Attributes:
-        kind: int, float, string, tensor, graph, sparse_tensor, type or the plural of one of them.
+        kind: int, float, string, tensor, graph, sparse_tensor, type or the plural of one of them;
+            "" for a reference that leaves it open.
         value: int, float, bytes, TensorData, OnnxGraph, TypeInfo, or a tuple of them for plurals.
         reference: the enclosing function's attribute that it stands for (function bodies only).
     """
@@ -202,14 +204,14 @@ class OnnxNode:
     scope: _Str = ""
 
     int = _Accessor[_Int]("int")
-    float = _Accessor[float]("float")
+    float = _Accessor[_Float]("float")
     str = _Accessor[_Str]("string")
     tensor = _Accessor[TensorData]("tensor")
     graph = _Accessor["OnnxGraph"]("graph")
     sparse_tensor = _Accessor[TensorData]("sparse_tensor")
     type = _Accessor[TypeInfo]("type")
     ints = _Accessor[tuple[_Int, ...]]("ints")
-    floats = _Accessor[tuple[float, ...]]("floats")
+    floats = _Accessor[tuple[_Float, ...]]("floats")
     strs = _Accessor[tuple[_Str, ...]]("strings")
     tensors = _Accessor[tuple[TensorData, ...]]("tensors")
     graphs = _Accessor[tuple["OnnxGraph", ...]]("graphs")

@@ -131,6 +131,7 @@ class _Reader:
         _check_interface(graph)
         _check_references(graph.nodes, frozenset())
         check_nodes(graph.nodes, functions)
+        producer = (proto.producer_name, proto.producer_version)
         defined = {*known_domains(), *(domain for domain, _, _ in local)}
         return OnnxModel(
             ir_version=proto.ir_version,
@@ -141,7 +142,7 @@ class _Reader:
                 text_of(pair.key, "metadata key"): text_of(pair.value, "metadata value")
                 for pair in proto.metadata_props
             },
-            producer=f"{text_of(proto.producer_name, 'producer')} {text_of(proto.producer_version, 'version')}".strip(),
+            producer=" ".join(filter(None, (text_of(part, "producer") for part in producer))),
             unknown_domains=tuple(domain for domain in opsets if domain not in defined),
         )
 

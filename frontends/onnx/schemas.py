@@ -146,7 +146,7 @@ def _check_attributes(node: OnnxNode, known: Signature) -> None:
                 opset=node.opset,
                 known=", ".join(map(quote, sorted(known.attributes))) or "none",
             )
-        if attribute.kind != kind:
+        if attribute.kind and attribute.kind != kind:
             raise AttributeKindMismatch(
                 loc=node.location, name=quote(name), expected=kind, got=attribute.kind
             )

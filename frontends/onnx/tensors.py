@@ -148,7 +148,7 @@ class TensorData:
         return self.size * ELEMENT_TYPES[CODES[self.dtype]].numpy.itemsize
 
     def array(self) -> Array:
-        """The values as a read-only, aligned array of shape `shape`; raw bytes are not copied when aligned."""
+        """The values, read-only and aligned; raw bytes are copied only when they are unaligned or packed."""
         return self._make()
 
     def __repr__(self) -> str:
@@ -309,9 +309,9 @@ def _strings(stored: Any, what: str, loc: object) -> Array:
 
 def _narrow(stored: Any, row: ElementType, count: int, what: str, loc: object) -> Array:
     """Values that a typed field holds in wider integers: numbers, bit patterns or packs of them."""
-    wide = np.array(stored, np.uint64 if row.name == "u32" else np.int64)
+    wide: Array = np.array(stored, np.uint64 if row.name == "u32" else np.int64)
     if row.name == "bool":
-        return wide != 0
+        return wide.astype(np.bool_)
     low, high = _entry_range(row)
     outside = np.flatnonzero((wide < low) | (wide > high))
     if outside.size:
