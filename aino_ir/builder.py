@@ -25,10 +25,10 @@ from aino_ir.types import Layout, TensorType, Type
 
 
 def op_class(name: str) -> type[Op]:
-    """The op class called `name`: full (``math.add``) or the part after the dot (``add``)."""
+    """The op class called `name`: in full (``math.add``, ``math_add``) or the part after the dot (``add``)."""
     import aino_ir.ops  # noqa: F401  registers every family
 
-    found = OPS.get(name) or _SHORT.get(name)
+    found = OPS.get(name) or OPS.get(name.replace("_", ".", 1)) or _SHORT.get(name)
     if found is None:
         for full, cls in OPS.items():
             _SHORT.setdefault(full.rsplit(".", 1)[-1], cls)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from aino_ir.compute import Compute, axes, coordinates, read_broadcast
 from aino_ir.dims import DimLike
@@ -11,6 +11,9 @@ from aino_ir.infer import InferContext
 from aino_ir.loops.expr import Arg, Expr, VecType, map_expr
 from aino_ir.op import Op, Trait
 from aino_ir.types import TensorType, Type
+
+if TYPE_CHECKING:
+    from aino_ir.graph import Value
 
 
 class Elementwise(Op):
@@ -42,7 +45,7 @@ class Elementwise(Op):
     def define(self) -> Compute:
         space = axes("i", self.result.shape)
         at = coordinates(space)
-        args = [read_broadcast(v, i, at) for i, v in enumerate(self.present_operands())]
+        args = [read_broadcast(v, i, at) for i, v in enumerate(self.operands) if v is not None]
         return Compute(space, self.expr(*args), checks=self.checks(at))
 
     def checks(self, at: tuple[DimLike, ...]) -> tuple[Any, ...]:
@@ -52,6 +55,12 @@ class Elementwise(Op):
     def scalar(self) -> Expr:
         """The expression over Arg(0), Arg(1), ...: what fusion composes."""
         return self.expr(*[Arg(i, VecType(v.dtype.compute)) for i, v in enumerate(self.present_operands())])
+
+    def forward(self, source: Value, at: tuple[DimLike, ...]) -> tuple[DimLike, ...]:
+        """The same element: the anchor's value must have the result's shape."""
+        if source.shape != self.result.shape:
+            raise TypeError(f"{self.name}: the anchor's value is broadcast here")
+        return at
 
     def cost(self) -> DimLike:
         """One operation per result element."""
@@ -69,12 +78,12 @@ class Comparison(Elementwise):
 
 
 ACCEPTS: dict[str, Any] = {
-    "number": lambda d: not d.is_bool,
+    "number": lambda d: d.is_float or d.is_integer,
     "float": lambda d: d.is_float,
     "integer": lambda d: d.is_integer,
     "bool": lambda d: d.is_bool,
     "integer_or_bool": lambda d: d.is_integer or d.is_bool,
-    "any": lambda d: True,
+    "any": lambda d: d.is_float or d.is_integer or d.is_bool,
 }
 """Dtype families that `Elementwise.accepts` names."""
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from aino_ir.constants import round_array
 from aino_ir.dims import Dim, DimLike, is_static
-from aino_ir.dtypes import DType
+from aino_ir.dtypes import DType, integer_range
 from aino_ir.errors.base import AinoError
 from aino_ir.errors.ir import NegativeExtent, UnevaluableOp
 from aino_ir.errors.run import InputMismatch
@@ -234,14 +234,15 @@ class SymbolicEvaluation(Evaluation):
         array = np.asarray(out[value.index] if isinstance(out, tuple) else out, dtype=object)
         if array.shape != tuple(value.shape):
             return None
-        flat = [self._simple(v) for v in array.reshape(-1).tolist()]
+        flat = [self._simple(v, value.type.dtype) for v in array.reshape(-1).tolist()]  # type: ignore[union-attr]
         if any(v is None for v in flat):
             return None
         result = np.empty(len(flat), object)
         result[:] = flat
         return result.reshape(array.shape)
 
-    def _simple(self, v: Any) -> DimLike | None:
+    def _simple(self, v: Any, dtype: DType) -> DimLike | None:
         if isinstance(v, Dim):
             return self.symbols.simplify(v)
-        return int(v) if isinstance(v, (int, bool, np.integer, np.bool_)) else None
+        low, high = integer_range(dtype)
+        return int(v) if isinstance(v, (int, bool, np.integer, np.bool_)) and low <= v <= high else None
