@@ -470,7 +470,11 @@ def operator_counts(path: Path) -> tuple[dict[str, int], Counter[str]]:
     """Return the opset versions by domain and the operator counts of an ONNX file, bodies included."""
     import onnx
 
-    model = onnx.load(str(path), load_external_data=False)
+    return operator_counts_of(onnx.load(str(path), load_external_data=False))
+
+
+def operator_counts_of(model: Any) -> tuple[dict[str, int], Counter[str]]:
+    """Return what `operator_counts` does, of a model in memory."""
     counts: Counter[str] = Counter()
 
     def visit(nodes: Iterable[Any]) -> None:
