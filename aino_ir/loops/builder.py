@@ -19,14 +19,15 @@ from itertools import product
 
 from aino_ir.dims import Dim, DimLike, symbol
 from aino_ir.dtypes import DType, boolean, i64
-from aino_ir.errors.dims import ContradictoryDims, EmptyRange
+from aino_ir.errors.dims import ContradictoryDims
 from aino_ir.errors.loops import LoopAccessError, LoopNameError, LoopStructureError, LoopTypeError
-from aino_ir.loops.conditions import Condition, as_condition, conditions_of
+from aino_ir.loops.conditions import Condition, as_condition, conditions_of, negations_of
 from aino_ir.loops.expr import Const, Expr, Index, Load, Number, RegRead, Var, VecType, const, splat
 from aino_ir.loops.finish import assemble
 from aino_ir.loops.numbering import LEAVES, Numbering
+from aino_ir.loops.ranges import declare_loop
 from aino_ir.loops.registers import Reg, RegTile
-from aino_ir.loops.scopes import Scope
+from aino_ir.loops.scopes import Scope, When
 from aino_ir.loops.settle import Settler
 from aino_ir.loops.stmt import (
     UNIT,
@@ -82,7 +83,7 @@ class LoopBuilder:
         self._numbering = Numbering(self._constant)
         self._settler = Settler(self)
         self._units: tuple[DimLike, tuple[Stmt, ...]] | None = None
-        self._last_when: _When | None = None
+        self._last_when: When | None = None
 
     # ------------------------------------------------------------------ declarations
 
@@ -147,7 +148,8 @@ class LoopBuilder:
     def units(self, extent: DimLike) -> Iterator[DimLike]:
         """The parallel loop, of which a kernel has exactly one; yields its variable, in 0..extent-1."""
         if self._units is not None or self._scope is not self._root:
-            raise LoopStructureError(kernel=self.name, problem="units() must be used once, at the outer level")
+            problem = "units() must be used once, at the outer level"
+            raise LoopStructureError(kernel=self.name, problem=problem)
         extent = self.dim(extent)
         self._units = (extent, ())
         table = self._root.symbols.clone()
@@ -155,7 +157,7 @@ class LoopBuilder:
             with self._block(table) as scope:
                 yield 0
         else:
-            variable = _declare(table, UNIT, 0, extent, 1)
+            variable = declare_loop(table, UNIT, 0, extent, 1)
             with self._block(table) as scope:
                 yield variable
         self._units = (extent, scope.close())
@@ -196,7 +198,7 @@ class LoopBuilder:
         self._local_symbols.add(name)
         self._invalidate_reads()
         with self._facts(table):
-            variable = _declare(table, name, lo, hi, step)
+            variable = declare_loop(table, name, lo, hi, step)
             facts = tuple(self._promise(fact) for fact in (where(variable) if callable(where) else where))
             with self._block(table) as scope:
                 yield variable
@@ -207,9 +209,6 @@ class LoopBuilder:
         """Run the block if `condition` holds; proved, it is inlined; refuted, it is dropped."""
         if isinstance(condition, Expr):
             condition = self._settler.settle(condition)
-            found = as_condition(condition)
-        else:
-            found = condition
         known = self._decide(condition)
         outer, statement = self._scope, None
         if known is True:
@@ -222,20 +221,23 @@ class LoopBuilder:
             self._expect("the condition of when()", test, _BOOL)
             table = self.symbols
             with self._facts(table):
-                for fact in [found] if found else conditions_of(test):
+                for fact in conditions_of(test):
                     fact.assume(table)
                 with self._block(table) as scope:
                     yield
             statement = If(test, scope.close())
             outer.statements.append(statement)
-        self._last_when = _When(outer, len(outer.statements), statement, found, known)
+            if statement.then and isinstance(statement.then[-1], Fail):
+                for fact in negations_of(test):  # whoever comes past here did not fail
+                    fact.assume(table)
+        self._last_when = When(outer, len(outer.statements), statement, known)
 
     @contextmanager
     def otherwise(self) -> Iterator[None]:
         """Run the block if the condition of the `when` right before it did not hold."""
         last, self._last_when = self._last_when, None
         scope, table = self._scope, self.symbols
-        if last is None or last.scope is not scope or last.count != len(scope.statements):
+        if last is None or last.scope is not scope or last.length != len(scope.statements):
             raise LoopStructureError(kernel=self.name, problem="otherwise() must directly follow a when()")
         if last.known is True:
             with self._dropped():
@@ -243,10 +245,9 @@ class LoopBuilder:
         elif last.statement is None:
             yield
         else:
-            opposite = last.condition.negated() if last.condition is not None else None
             with self._facts(table):
-                if opposite is not None:
-                    opposite.assume(table)
+                for fact in negations_of(last.statement.condition):
+                    fact.assume(table)
                 with self._block(table) as inner:
                     yield
             scope.statements[-1] = replace(last.statement, otherwise=inner.close())
@@ -267,7 +268,7 @@ class LoopBuilder:
     # ------------------------------------------------------------------ values
 
     def let(self, expr: Expr, hint: str = "t") -> Expr:
-        """`expr` pinned under a name; what needs none (variables, constants, Dims, masks) comes back as it is."""
+        """`expr` pinned under a name; variables, constants, Dims and masks come back as they are."""
         settled = self._settler.settle(expr)
         return self.pin(settled, hint)
 
@@ -286,7 +287,9 @@ class LoopBuilder:
             self._scope.remember(number, variable)
         return variable
 
-    def index(self, expr: Expr, lo: DimLike | None = None, hi: DimLike | None = None, hint: str = "i") -> DimLike:
+    def index(
+        self, expr: Expr, lo: DimLike | None = None, hi: DimLike | None = None, hint: str = "i"
+    ) -> DimLike:
         """An i64 scalar value as a Dim, promised to lie within lo..hi (inclusive)."""
         settled = self._settler.settle(expr)
         if isinstance(settled, Index):
@@ -419,7 +422,8 @@ class LoopBuilder:
     def finish(self, header: Iterable[str] = ()) -> LoopFn:
         """The kernel, named after its body."""
         if self._units is None or self._scope is not self._root:
-            raise LoopStructureError(kernel=self.name, problem="finish() needs units(), with all blocks closed")
+            problem = "finish() needs units(), with all blocks closed"
+            raise LoopStructureError(kernel=self.name, problem=problem)
         extent, body = self._units
         return assemble(
             name=self.name,
@@ -475,7 +479,7 @@ class LoopBuilder:
             return self.dim(dim)
 
     def _decide(self, condition: Expr | Condition) -> bool | None:
-        """Whether a condition always (True) or never (False) holds here; also False if a fact of it cannot."""
+        """Whether a condition always (True) or never (False) holds here; None is undecided."""
         table = self.symbols
         if isinstance(condition, Const):
             return bool(condition.value)
@@ -537,35 +541,5 @@ class LoopBuilder:
             raise LoopTypeError(kernel=self.name, what=what, expected=expected, got=got.type)
 
 
-class _When:
-    """What `otherwise` must know about the `when` before it."""
-
-    def __init__(
-        self, scope: Scope, count: int, statement: If | None, condition: Condition | None, known: bool | None
-    ) -> None:
-        self.scope = scope
-        self.count = count
-        self.statement = statement
-        self.condition = condition
-        self.known = known
-
-
 _BOOL = VecType(boolean)
 _ONE = const(0, i64)
-
-
-def _declare(table: Symbols, name: str, lo: DimLike, hi: DimLike, step: int) -> Dim:
-    """A loop variable with its range; with constant bounds the last value is exact."""
-    last = hi - 1
-    multiple = 1
-    if step > 1:
-        span = hi - lo
-        if isinstance(span, int):
-            last = lo + (span - 1) // step * step
-        elif table.prove_divisible(span, step):
-            last = hi - step
-        multiple = step if table.prove_divisible(lo, step) else 1
-    try:
-        return table.new(name, lo, last, multiple)
-    except EmptyRange:
-        return table.new(name, lo, None)  # only in code that never runs

@@ -68,6 +68,18 @@ def conditions_of(expr: Expr) -> Iterator[Condition]:
         yield from conditions_of(expr.b)
 
 
+def negations_of(expr: Expr) -> Iterator[Condition]:
+    """What follows from a bool scalar being false: the opposites of its comparisons, through `or`."""
+    if isinstance(expr, Binary) and expr.op == "or":
+        yield from negations_of(expr.a)
+        yield from negations_of(expr.b)
+        return
+    whole = as_condition(expr)
+    opposite = whole.negated() if whole is not None else None
+    if opposite is not None:
+        yield opposite
+
+
 def as_condition(expr: Expr) -> Condition | None:
     """The condition that a comparison of two Dims is, else None."""
     return next(conditions_of(expr), None) if isinstance(expr, Compare) else None

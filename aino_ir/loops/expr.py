@@ -17,12 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Union
+from typing import Any
 
 from aino_ir.dims import DimLike
 from aino_ir.dtypes import DTYPES, DType, boolean, i64, integer_range
 
-Number = Union[int, float, bool]
+Number = int | float | bool
 
 
 @dataclass(frozen=True)

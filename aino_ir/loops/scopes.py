@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from aino_ir.loops.expr import Var
 from aino_ir.loops.stmt import If, Stmt
 from aino_ir.symbols import Symbols
@@ -43,3 +45,19 @@ class Scope:
 
 def _is_empty_guard(statement: Stmt) -> bool:
     return isinstance(statement, If) and not statement.then and not statement.otherwise
+
+
+class When(NamedTuple):
+    """What `otherwise` must know about the `when` before it.
+
+    Attributes:
+        scope: the block it stands in.
+        length: statements in that block right after it.
+        statement: the guard, None when its condition was decided.
+        known: whether the condition always or never holds; None is undecided.
+    """
+
+    scope: Scope
+    length: int
+    statement: If | None
+    known: bool | None

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Union
 
 from aino_ir.dims import DimLike
 from aino_ir.dtypes import DType
@@ -144,9 +143,9 @@ class Comment:
     text: str
 
 
-Stmt = Union[
-    Let, BindIndex, DeclareReg, SetReg, Store, For, If, While, Alloc, Prefetch, Fail, Comment
-]
+Stmt = (
+    Let | BindIndex | DeclareReg | SetReg | Store | For | If | While | Alloc | Prefetch | Fail | Comment
+)
 
 
 def walk_statements(body: Iterable[Stmt]) -> Iterator[Stmt]:

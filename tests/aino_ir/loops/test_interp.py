@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aino_ir.dims import symbol
-from aino_ir.dtypes import DTYPES, DType, boolean, f32, i32, i64
+from aino_ir.dtypes import DTYPES, DType, boolean, dtype_of, f32, i32, i64
 from aino_ir.errors.loops import LoopArgumentError, LoopOutOfBounds, LoopRunError
 from aino_ir.loops.builder import LoopBuilder
 from aino_ir.loops.expr import Const, Expr, PrefixMask, VecType, binary, bitcast, cast, compare, const, index
@@ -167,7 +167,7 @@ def through_memory(build: object, *inputs: np.ndarray) -> np.ndarray:
     """What a scalar kernel makes of arrays, so that nothing is folded when it is built."""
     b = LoopBuilder("map")
     size = inputs[0].size
-    names = [b.param(f"x{i}", next(d for d in DTYPES.values() if d.numpy == x.dtype), size) for i, x in enumerate(inputs)]
+    names = [b.param(f"x{i}", dtype_of(x.dtype) or f32, size) for i, x in enumerate(inputs)]
     with b.units(size) as unit:
         value = build(*[b.load(name, unit) for name in names])  # type: ignore[operator]
         y = b.param("y", value.dtype, size, Access.WRITE)

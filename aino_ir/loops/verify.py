@@ -1,0 +1,303 @@
+"""The verifier of kernels: numbered invariants of the loop language.
+
+What it can decide it enforces; accesses that it can neither prove inside nor outside their buffer
+are listed in the report, since their safety rests on a promise of the kernel's generator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from aino_ir.dims import DimLike, free_symbols
+from aino_ir.dtypes import DType
+from aino_ir.errors.loops import LoopInvariantError
+from aino_ir.loops.conditions import Condition
+from aino_ir.loops.expr import (
+    Expr,
+    Index,
+    Load,
+    PrefixMask,
+    Ramp,
+    RegRead,
+    Var,
+    VecType,
+    walk,
+)
+from aino_ir.loops.finish import SCRATCH_ALIGNMENT
+from aino_ir.loops.printer import print_expr, print_statements
+from aino_ir.loops.ranges import MemoryAccess, RangeWalk, dims_of, expressions_of
+from aino_ir.loops.stmt import (
+    UNIT,
+    Access,
+    Alloc,
+    BindIndex,
+    DeclareReg,
+    Fail,
+    For,
+    If,
+    Let,
+    LoopFn,
+    Prefetch,
+    SetReg,
+    Stmt,
+    Store,
+    While,
+    blocks_of,
+    walk_statements,
+)
+from aino_ir.loops.typing import BOOL, INDEX, type_problem
+
+INVARIANTS = {
+    "L1": "names are identifiers and unique in the kernel",
+    "L2": "names are defined before they are used, in a block that is still open",
+    "L3": "the types of operands and results agree",
+    "L4": "only nodes that have a meaning inside loops stand in statements",
+    "L5": "buffers exist and are accessed as declared",
+    "L6": "a load yields and a store takes the buffer's compute dtype",
+    "L7": "masks are bool and addresses i64, with the lanes of their access",
+    "L8": "registers are declared in an open block and set to values of their type",
+    "L9": "conditions are bool scalars, and indices and failure values i64 scalars",
+    "L10": "loops have positive steps",
+    "L11": "a kernel says that it can fail exactly when it holds a failure",
+    "L12": "scratch buffers are allocated in the prologue, aligned, disjoint and within the scratch area",
+    "L13": "no access is provably outside its buffer",
+}
+"""Number -> rule."""
+
+
+@dataclass
+class LoopReport:
+    """What the verifier could not decide.
+
+    Attributes:
+        proved: accesses that are inside their buffer for every unit and every value of the symbols.
+        unproved: accesses that may go anywhere as far as the verifier can tell, as text.
+    """
+
+    proved: int = 0
+    unproved: list[str] = field(default_factory=list)
+
+
+def verify_loops(fn: LoopFn, *, bounds: bool = True) -> LoopReport:
+    """Check all invariants of a kernel.
+
+    Args:
+        fn: the kernel.
+        bounds: also try to prove each access inside its buffer (the slow part).
+
+    Raises:
+        LoopInvariantError: an invariant is broken.
+    """
+    checker = _Checker(fn)
+    checker.check()
+    if not bounds:
+        return LoopReport()
+    prover = _BoundsWalk(fn, checker.buffers)
+    prover.run()
+    return prover.report
+
+
+def broken(fn: LoopFn, invariant: str, what: str) -> LoopInvariantError:
+    """The error for a broken invariant."""
+    return LoopInvariantError(kernel=fn.name, invariant=invariant, rule=INVARIANTS[invariant], what=what)
+
+
+class _Checker:
+    """Everything but bounds."""
+
+    def __init__(self, fn: LoopFn) -> None:
+        self.fn = fn
+        self.buffers: dict[str, tuple[DType, DimLike, Access]] = {}
+        self._names: set[str] = set()
+        self._values: dict[str, VecType] = {}
+        self._registers: dict[str, VecType] = {}
+        self._dims: set[str] = set()
+
+    def check(self) -> None:
+        fn = self.fn
+        self._claim(UNIT)
+        for name in fn.symbols:
+            self._claim_symbol(name)
+        for param in fn.params:
+            self._claim(param.name)
+            self._dims_known(param.size)
+            self.buffers[param.name] = param.dtype, param.size, param.access
+        self._dims_known(fn.units)
+        self._dims_known(fn.scratch_bytes)
+        self._scratch()
+        for statement in fn.prologue:
+            self._statement(statement)
+        self._dims.add(UNIT)
+        self._block(fn.body)
+        fails = any(isinstance(s, Fail) for block in (fn.prologue, fn.body) for s in walk_statements(block))
+        if fails != fn.can_fail:
+            raise broken(fn, "L11", f"can_fail is {fn.can_fail}")
+
+    # ------------------------------------------------------------------ names
+
+    def _claim(self, name: str) -> None:
+        if name in self._names or not name.isidentifier() or not name.isascii():
+            raise broken(self.fn, "L1", f"`{name}`")
+        self._names.add(name)
+
+    def _claim_symbol(self, name: str) -> None:
+        if name in self._names:
+            raise broken(self.fn, "L1", f"`{name}`")
+        self._names.add(name)
+        self._dims.add(name)
+
+    def _dims_known(self, *dims: DimLike) -> None:
+        for dim in dims:
+            for name in free_symbols(dim):
+                if name not in self._dims:
+                    raise broken(self.fn, "L2", f"`{name}` in {dim}")
+
+    @contextmanager
+    def _scope(self) -> Iterator[None]:
+        saved = dict(self._values), dict(self._registers), set(self._dims)
+        yield
+        self._values, self._registers, self._dims = saved
+
+    def _block(self, body: tuple[Stmt, ...]) -> None:
+        with self._scope():
+            for statement in body:
+                self._statement(statement)
+
+    # ------------------------------------------------------------------ statements
+
+    def _statement(self, s: Stmt) -> None:
+        self._dims_known(*dims_of(s))
+        for e in expressions_of(s):
+            self._expression(e)
+        match s:
+            case Let():
+                self._claim(s.name)
+                self._values[s.name] = s.value.type
+            case BindIndex():
+                self._typed("L9", s.value, INDEX)
+                self._claim_symbol(s.name)
+            case DeclareReg():
+                self._typed("L8", s.init, s.type)
+                self._claim(s.name)
+                self._registers[s.name] = s.type
+            case SetReg():
+                if s.name not in self._registers:
+                    raise broken(self.fn, "L8", f"`{s.name}` is set")
+                self._typed("L8", s.value, self._registers[s.name])
+            case Store():
+                dtype = self._buffer(s.buffer, Access.READ)
+                self._typed("L6", s.value, VecType(dtype.compute, s.value.lanes))
+                self._access(s.value.lanes, s.mask, s.scatter)
+            case Prefetch():
+                self._buffer(s.buffer, None)
+            case For() | While() | If():
+                self._control(s)
+            case Fail():
+                self._typed("L9", s.value, INDEX)
+            case Alloc():
+                if s not in self.fn.prologue:
+                    raise broken(self.fn, "L12", f"`{s.name}` is allocated inside a block")
+
+    def _control(self, s: For | While | If) -> None:
+        if isinstance(s, For):
+            if s.step < 1:
+                raise broken(self.fn, "L10", f"the step of `{s.var}` is {s.step}")
+            with self._scope():
+                self._claim_symbol(s.var)
+                self._dims_known(*(d for a, _, b in s.where for d in (a, b)))
+                self._block(s.body)
+            return
+        self._typed("L9", s.condition, BOOL)
+        for block in blocks_of(s):
+            self._block(block)
+
+    # ------------------------------------------------------------------ expressions
+
+    def _expression(self, root: Expr) -> None:
+        for e in walk(root):
+            problem = type_problem(e)
+            if problem is not None:
+                raise broken(self.fn, "L4" if problem == "" else "L3", f"{print_expr(e)}{problem}")
+            match e:
+                case Var(name=name) if self._values.get(name) != e.type:
+                    raise broken(self.fn, "L2", f"value `{name}` of type {e.type}")
+                case RegRead(name=name) if self._registers.get(name) != e.type:
+                    raise broken(self.fn, "L2", f"register `{name}` of type {e.type}")
+                case Index(dim=dim) | Ramp(base=dim) | PrefixMask(count=dim):
+                    self._dims_known(dim)
+                case Load():
+                    self._dims_known(e.offset, e.stride)
+                    dtype = self._buffer(e.buffer, Access.WRITE)
+                    self._typed("L6", e, VecType(dtype.compute, e.lanes))
+                    self._access(e.lanes, e.mask, e.gather)
+
+    def _typed(self, invariant: str, e: Expr, expected: VecType) -> None:
+        if e.type != expected:
+            raise broken(self.fn, invariant, f"{print_expr(e)} is {e.type}, not {expected}")
+
+    def _access(self, lanes: int, mask: Expr | None, vector: Expr | None) -> None:
+        if mask is not None:
+            self._typed("L7", mask, VecType(BOOL.dtype, lanes))
+        if vector is not None:
+            self._typed("L7", vector, VecType(INDEX.dtype, lanes))
+
+    def _buffer(self, name: str, forbidden: Access | None) -> DType:
+        found = self.buffers.get(name)
+        if found is None or found[2] is forbidden:
+            raise broken(self.fn, "L5", f"`{name}`")
+        return found[0]
+
+    def _scratch(self) -> None:
+        """Alignment and order; with constant sizes also that buffers are disjoint and inside."""
+        table = RangeWalk(self.fn).table
+        end: DimLike = 0
+        for s in self.fn.prologue:
+            if not isinstance(s, Alloc):
+                continue
+            self._claim(s.name)
+            self._dims_known(s.size, s.offset)
+            if table.prove_divisible(s.offset, SCRATCH_ALIGNMENT) is not True:
+                raise broken(self.fn, "L12", f"`{s.name}` starts at {s.offset}")
+            if table.prove_ge(s.offset, end) is not True:
+                raise broken(self.fn, "L12", f"`{s.name}` at {s.offset} overlaps what ends at {end}")
+            end = s.offset + s.size * s.dtype.bytes
+            self.buffers[s.name] = s.dtype, s.size, Access.READ_WRITE
+        if table.prove_ge(self.fn.scratch_bytes, end) is not True:
+            raise broken(self.fn, "L12", f"{end} bytes are used, {self.fn.scratch_bytes} declared")
+
+
+class _BoundsWalk(RangeWalk):
+    """Proves accesses inside their buffers."""
+
+    def __init__(self, fn: LoopFn, buffers: dict[str, tuple[DType, DimLike, Access]]) -> None:
+        super().__init__(fn)
+        self.report = LoopReport()
+        self._sizes = {name: size for name, (_, size, _) in buffers.items()}
+
+    def on_access(self, access: MemoryAccess) -> None:
+        size = self._sizes[access.buffer]
+        with self.table.scope():
+            found = self.access_bounds(access)
+            if found is None:
+                self._undecided(access)
+                return
+            inside = [
+                Condition(found[0], ">=", 0).prove(self.table),
+                Condition(found[1], "<", size).prove(self.table),
+            ]
+        if False in inside and access.mask is None and access.vector is None:
+            raise broken(self.fn, "L13", f"{self._text(access)} with {size} elements")
+        if all(inside):
+            self.report.proved += 1
+        else:
+            self._undecided(access)
+
+    def _undecided(self, access: MemoryAccess) -> None:
+        self.report.unproved.append(self._text(access))
+
+    @staticmethod
+    def _text(access: MemoryAccess) -> str:
+        node = access.node
+        return print_expr(node) if isinstance(node, Expr) else print_statements([node])
