@@ -45,7 +45,7 @@ class Elementwise(Op):
     def define(self) -> Compute:
         space = axes("i", self.result.shape)
         at = coordinates(space)
-        args = [read_broadcast(v, i, at) for i, v in enumerate(self.operands) if v is not None]
+        args = [read_broadcast(v, i, at) for i, v in enumerate(self.present_operands())]
         return Compute(space, self.expr(*args), checks=self.checks(at))
 
     def checks(self, at: tuple[DimLike, ...]) -> tuple[Any, ...]:
