@@ -280,7 +280,7 @@ def _cgroup_quota(root: Path) -> float | None:
     """Return the CPU quota of this process in CPUs, or None when there is none."""
     quotas = []
     for line in _read_text(root / "proc/self/cgroup").splitlines():
-        _, controllers, place = (line.split(":", 2) + ["", ""])[:3]
+        _, controllers, place = [*line.split(":", 2), "", ""][:3]
         if controllers == "":
             quotas += _quotas_upwards(root / "sys/fs/cgroup", place, ("cpu.max",))
         elif "cpu" in controllers.split(","):

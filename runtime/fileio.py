@@ -33,9 +33,9 @@ class Disk:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir(mode=0o700, exist_ok=True)
 
-    def create(self, path: Path) -> int:
-        """Create a new file (mode 0600, never through a link) and return its descriptor."""
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    def create(self, path: Path, mode: int = 0o600) -> int:
+        """Create a new file (never through a link) and return its descriptor; umask bounds `mode`."""
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
 
     def write(self, fd: int, data: bytes | bytearray | memoryview) -> None:
         """Write all of `data` at the descriptor's position."""
@@ -127,14 +127,19 @@ class Part:
 
 
 @contextlib.contextmanager
-def new_part(folder: Path, disk: Disk = DISK) -> Iterator[Part]:
+def new_part(folder: Path, disk: Disk = DISK, mode: int = 0o600) -> Iterator[Part]:
     """Yield a new hidden file in `folder`; it is removed unless the body publishes it.
+
+    Args:
+        folder: where; the file system of its final place.
+        disk: the layer to write through.
+        mode: permissions that it gets, less the umask.
 
     Raises:
         OSError: as the disk reports it; `disk_errors` names it.
     """
     path = folder / f".{secrets.token_hex(12)}.part"
-    part = Part(disk.create(path), path, disk)
+    part = Part(disk.create(path, mode), path, disk)
     try:
         try:
             yield part

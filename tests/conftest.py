@@ -20,6 +20,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 hypothesis.settings.register_profile("aino", derandomize=True, deadline=None, database=None, print_blob=False)
 hypothesis.settings.load_profile("aino")
 
+from tests.tools.hermetic import hermetic_cache, shared_store, store  # noqa: E402, F401 - fixtures for every test
+
 
 @pytest.fixture(scope="session")
 def root() -> Path:

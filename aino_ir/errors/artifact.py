@@ -46,7 +46,7 @@ class CpuUnsupported(EnvironmentFault):
 
     code = "AINO-E0605"
     template = "artifact {path} has no code for this processor: required features missing: {missing}"
-    hint = "the artifact holds {have}; compile for this machine, or with a variant that fits (c:portable runs anywhere)"
+    hint = "the artifact holds {have}; compile for this machine, or add a variant (c:portable runs anywhere)"
     example = {"path": "m.aino", "missing": "avx512f", "have": "avx512"}
 
 

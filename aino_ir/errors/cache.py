@@ -15,7 +15,7 @@ class CacheUntrusted(EnvironmentFault):
     code = "AINO-E0650"
     template = "cache folder {path} is not safe to use: {reason}"
     hint = "set AINO_CACHE_DIR to a folder that only you can write"
-    example = {"path": "/tmp/cache", "reason": "owned by user 0, not by user 1000"}
+    example = {"path": "/srv/cache", "reason": "owned by user 0, not by user 1000"}
 
 
 class DiskFull(EnvironmentFault):

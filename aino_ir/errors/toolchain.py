@@ -69,7 +69,7 @@ class CompilerCrashed(EnvironmentFault):
 
     code = "AINO-E0454"
     template = "C compiler {command!r} crashed ({reason})"
-    hint = "often too little memory; the source and the command are in {kept}; another compiler can be set by AINO_CC"
+    hint = "often too little memory; source and command are in {kept}; AINO_CC names another compiler"
     example = {"command": "gcc", "reason": "signal 9", "kept": "~/.cache/aino/v1/failed/1f0c"}
 
 

@@ -68,7 +68,7 @@ class _Running:
 
     def __init__(self, command: Command) -> None:
         self.command = command
-        self.messages: IO[bytes] = tempfile.TemporaryFile(dir=command.cwd)  # noqa: SIM115
+        self.messages: IO[bytes] = tempfile.TemporaryFile(dir=command.cwd)
         try:
             self.process = subprocess.Popen(
                 list(command.argv),

@@ -1,0 +1,86 @@
+"""Loads a checked library into the process, from memory.
+
+The bytes that were hashed are the bytes that are loaded: they are copied to a sealed memory file (or,
+where there is none, to a file in a private folder that is removed at once), so that nobody can
+exchange the file between check and load.
+"""
+
+from __future__ import annotations
+
+import _ctypes
+import ctypes
+import fcntl
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from aino_ir.errors.artifact import LibraryNotLoadable
+from aino_ir.runtime.fileio import DISK
+
+_SEALS = ("F_SEAL_WRITE", "F_SEAL_GROW", "F_SEAL_SHRINK", "F_SEAL_SEAL")
+
+
+class Library:
+    """One loaded library.
+
+    Attributes:
+        section: what it is called in messages.
+
+    Its memory file stays open as long as it is loaded: the dynamic loader tells libraries apart by
+    path, and ``/proc/self/fd/7`` must not become another library's path meanwhile.
+    """
+
+    def __init__(self, data: bytes, section: str) -> None:
+        """Load `data`.
+
+        Raises:
+            LibraryNotLoadable: the dynamic loader refuses it.
+        """
+        self.section = section
+        self._fd: int | None = None
+        try:
+            self._cdll: ctypes.CDLL | None = self._load(data)
+        except OSError as problem:
+            self._close_file()
+            raise LibraryNotLoadable(section=section, reason=str(problem)) from problem
+
+    def _load(self, data: bytes) -> ctypes.CDLL:
+        if hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd"):
+            self._fd = os.memfd_create("aino-library", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            DISK.write(self._fd, data)
+            seals = [getattr(fcntl, name) for name in _SEALS]
+            fcntl.fcntl(self._fd, fcntl.F_ADD_SEALS, sum(seals))
+            return ctypes.CDLL(f"/proc/self/fd/{self._fd}")
+        with tempfile.TemporaryDirectory(prefix="aino-") as folder:
+            path = Path(folder) / "library.so"
+            path.write_bytes(data)
+            return ctypes.CDLL(str(path))
+
+    def function(self, name: str, restype: Any, *argtypes: Any) -> Any:
+        """Return the function `name` with its C types set.
+
+        Raises:
+            LibraryNotLoadable: the library does not export it, or is closed.
+        """
+        if self._cdll is None:
+            raise LibraryNotLoadable(section=self.section, reason="it was closed")
+        try:
+            function = getattr(self._cdll, name)
+        except AttributeError as problem:
+            raise LibraryNotLoadable(section=self.section, reason=f"it does not export {name}") from problem
+        function.restype = restype
+        function.argtypes = argtypes
+        return function
+
+    def close(self) -> None:
+        """Unload the library; no thread may be in its code and none of its functions be called again."""
+        if self._cdll is not None:
+            handle, self._cdll = self._cdll._handle, None
+            _ctypes.dlclose(handle)
+        self._close_file()
+
+    def _close_file(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
