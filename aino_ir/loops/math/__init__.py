@@ -1,0 +1,1 @@
+"""Vector mathematics, written once in the loop language."""
