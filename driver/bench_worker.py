@@ -30,7 +30,7 @@ def _open_aino(model: str, inputs: Arrays, threads: int) -> Run:
     import aino_ir as aino
 
     executable = aino.compile(model, target="c", threads=threads)
-    ordered = [inputs[name] for name in executable.inputs]
+    ordered = [inputs[name] for name, _ in executable.inputs]
     return lambda: list(executable.run(*ordered))
 
 
