@@ -13,6 +13,7 @@ table can decide them.  Dividing by a symbolic expression assumes it is not zero
 
 from __future__ import annotations
 
+import functools
 import operator
 import re
 import threading
@@ -210,7 +211,7 @@ class Dim:
 
     def __add__(self, other: DimLike) -> DimLike:
         if type(other) is int:
-            return _intern(self.constant + other, self._terms)
+            return _shift(self, other)
         if isinstance(other, Dim):
             return _combine(self, other, 1)
         return self + _coerce(other)
@@ -219,7 +220,7 @@ class Dim:
 
     def __sub__(self, other: DimLike) -> DimLike:
         if type(other) is int:
-            return _intern(self.constant - other, self._terms)
+            return _shift(self, -other)
         if isinstance(other, Dim):
             return 0 if self is other else _combine(self, other, -1)
         return self - _coerce(other)
@@ -292,6 +293,18 @@ class Dim:
         return parse, (str(self),)
 
 
+RECENT_RESULTS = 8192
+"""Results of each arithmetic operation that are kept for reuse; they also keep temporaries interned."""
+
+_cached = functools.lru_cache(RECENT_RESULTS)
+
+
+def forget_recent() -> None:
+    """Drop the results kept for reuse (long fuzzing runs, tests of memory)."""
+    for function in (_shift, _combine, _scale, _multiply, _divide_by_int, _divide_by_dim, _minimum):
+        function.cache_clear()
+
+
 def _intern(constant: int, terms: _Terms) -> DimLike:
     """The one object for a sum; `terms` are sorted, without zeros.  An empty sum is an int."""
     if not terms:
@@ -347,6 +360,13 @@ def _coerce(value: object) -> DimLike:
         raise NotADimension(value=repr(value), kind=type(value).__name__) from None
 
 
+@_cached
+def _shift(a: Dim, constant: int) -> DimLike:
+    """``a + constant``."""
+    return _intern(a.constant + constant, a._terms)
+
+
+@_cached
 def _combine(a: Dim, b: Dim, sign: int) -> DimLike:
     """``a + sign*b``."""
     coefficients = dict(a._terms)
@@ -355,6 +375,7 @@ def _combine(a: Dim, b: Dim, sign: int) -> DimLike:
     return _from_dict(a.constant + sign * b.constant, coefficients)
 
 
+@_cached
 def _scale(a: Dim, factor: int) -> DimLike:
     if factor == 1:
         return a
@@ -363,6 +384,7 @@ def _scale(a: Dim, factor: int) -> DimLike:
     return _intern(a.constant * factor, tuple([(m, c * factor) for m, c in a._terms]))
 
 
+@_cached
 def _multiply(a: Dim, b: Dim) -> DimLike:
     coefficients: dict[_Monomial, int] = {}
     for m, c in a._terms:
@@ -404,6 +426,7 @@ def _truncated(value: int, divisor: int) -> tuple[int, int]:
     return quotient, value - quotient * divisor
 
 
+@_cached
 def _divide_by_int(a: Dim, m: int) -> DimLike:
     """``a // m`` for ``m > 1``: multiples of `m` leave, then the common divisor, then nesting."""
     quotient, constant = divmod(a.constant, m)
@@ -455,6 +478,7 @@ def _floordiv_atom(a: DimLike, b: DimLike) -> Atom:
     return found if found is not None else _ATOMS.add(key, FloorDiv(a, b))
 
 
+@_cached
 def _divide_by_dim(a: DimLike, b: Dim) -> DimLike:
     """``a // b`` for a symbolic `b`: exact multiples leave, then common factors cancel."""
     if isinstance(a, Dim):
@@ -546,9 +570,14 @@ def _reduced(a: DimLike, common: int, factor: _Monomial | None) -> DimLike:
 
 def dmin(first: DimLike, *others: DimLike) -> DimLike:
     """The least of its arguments, in normal form: flat, sorted, without common parts."""
+    return _minimum(tuple([_coerce(argument) for argument in (first, *others)]))
+
+
+@_cached
+def _minimum(arguments: tuple[DimLike, ...]) -> DimLike:
     least: dict[_Terms, int] = {}
-    for argument in (first, *others):
-        for part in _flattened(_coerce(argument)):
+    for argument in arguments:
+        for part in _flattened(argument):
             terms, constant = (part._terms, part.constant) if isinstance(part, Dim) else ((), part)
             least[terms] = min(constant, least.get(terms, constant))
     common = dict.fromkeys(next(iter(least)))

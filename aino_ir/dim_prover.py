@@ -218,20 +218,29 @@ class Facts:
         return lo, hi
 
     def _general_interval(self, dim: Dim) -> Interval:
-        result: Interval = (dim.constant, dim.constant)
-        for coefficient, atoms in dim.terms():
-            part: Interval = (1, 1)
-            for atom in dict.fromkeys(atoms):
-                base = self._atom_interval(atom)
-                power = base
-                for _ in range(atoms.count(atom) - 1):
-                    power = multiply_intervals(power, base)
-                if atoms.count(atom) % 2 == 0:
-                    power = intersect(power, (0, None))
-                part = multiply_intervals(part, power)
-            result = add_intervals(result, scale_interval(part, coefficient))
+        lo: int | None = dim.constant
+        hi: int | None = dim.constant
+        for monomial, coefficient in dim._terms:
+            atoms = monomial.atoms
+            least, most = self._atom_interval(atoms[0]) if len(atoms) == 1 else self._product_interval(atoms)
+            if coefficient < 0:
+                least, most = most, least
+            lo = None if lo is None or least is None else lo + coefficient * least
+            hi = None if hi is None or most is None else hi + coefficient * most
+        result = (lo, hi)
         for other in self._relational_intervals(dim):
             result = intersect(result, other)
+        return result
+
+    def _product_interval(self, atoms: tuple[Atom, ...]) -> Interval:
+        result: Interval = (1, 1)
+        for atom in dict.fromkeys(atoms):
+            base = power = self._atom_interval(atom)
+            for _ in range(atoms.count(atom) - 1):
+                power = multiply_intervals(power, base)
+            if atoms.count(atom) % 2 == 0:
+                power = intersect(power, (0, None))
+            result = multiply_intervals(result, power)
         return result
 
     def _atom_interval(self, atom: Atom) -> Interval:
@@ -246,29 +255,30 @@ class Facts:
 
     def _relational_intervals(self, dim: Dim) -> Iterator[Interval]:
         """Bounds that see that atoms share symbols with other terms (remainders, tails of tiles)."""
-        terms = dim.terms()
         relaxed: list[tuple[int, FloorDiv]] = []
-        for coefficient, atoms in terms:
-            atom = atoms[0]
-            if len(terms) == 1 and not isinstance(atom, FloorDiv):
-                continue
-            if len(atoms) == 1 and isinstance(atom, Min) and self._is_shared(dim, atom):
-                yield self._min_interval(dim, coefficient, atom)
-            elif len(atoms) == 1 and isinstance(atom, FloorDiv) and isinstance(atom.b, int):
-                if len(terms) > 1 and self._is_shared(dim, atom):
+        alone = len(dim._terms) == 1
+        for monomial, coefficient in dim._terms:
+            for atom in monomial.atoms:
+                if isinstance(atom, FloorDiv) and isinstance(atom.b, Dim):
+                    yield self._remainder_interval(dim, atom)
+                elif alone or len(monomial.atoms) > 1 or not self._is_shared(dim, atom):
+                    continue
+                elif isinstance(atom, FloorDiv):
                     relaxed.append((coefficient, atom))
+                elif isinstance(atom, Min):
+                    yield self._min_interval(dim, coefficient, atom)
         if relaxed:
             yield self._relaxed_interval(dim, relaxed)
-        for atom in {a for _, atoms in terms for a in atoms if isinstance(a, FloorDiv)}:
-            if isinstance(atom.b, Dim):
-                yield self._remainder_interval(dim, atom)
 
     @staticmethod
     def _is_shared(dim: Dim, atom: Atom) -> bool:
+        """Whether a term without `atom` holds one of its symbols; False for a symbol, which needs no help."""
+        if isinstance(atom, SymbolAtom):
+            return False
+        symbols = atom.symbols
         return any(
-            atom not in atoms and not atom.symbols.isdisjoint(other.symbols)
-            for _, atoms in dim.terms()
-            for other in atoms
+            atom not in monomial.atoms and not symbols.isdisjoint(monomial.symbols)
+            for monomial, _ in dim._terms
         )
 
     def _min_interval(self, dim: Dim, coefficient: int, atom: Min) -> Interval:
@@ -530,7 +540,7 @@ class Facts:
                     else:
                         yield from ([case] for case in cases)
                 elif isinstance(atom, FloorDiv):
-                    smaller = self._by_quotient(dim, coefficient, atoms, atom)
+                    smaller = self._by_quotient(dim, atom)
                     if smaller is not None:
                         yield [smaller]
         yield from self._by_facts(dim)
@@ -565,36 +575,29 @@ class Facts:
         bound = lo if least is not None and least >= 0 else hi if most is not None and most <= 0 else None
         return None if bound is None else self.canonical(dim + outer * (bound - variable))
 
-    def _by_quotient(
-        self, dim: Dim, coefficient: int, atoms: tuple[Atom, ...], atom: FloorDiv
-    ) -> DimLike | None:
-        """Replace ``b * (a//b)`` by `a` or ``a - b + 1``, whichever makes `dim` smaller."""
-        others = list(atoms)
-        others.remove(atom)
+    def _by_quotient(self, dim: Dim, atom: FloorDiv) -> DimLike | None:
+        """Replace ``b * (a//b)`` by `a` or ``a - b + 1``, whichever makes `dim` smaller.
+
+        Where no factor b stands before the quotient, the whole is multiplied by it first: for an
+        integer d and b >= 1, ``d >= 0`` is ``b*d + b - 1 >= 0``.
+        """
         divisor = atom.b
-        if isinstance(divisor, int):
-            positive = product(map(atom_dim, others))
-            least = self.interval(positive)[0]
-            if least is None or least < 0:
-                return None
-            outer = positive * coefficient
-            bound = atom.a - divisor + 1 if coefficient > 0 else atom.a
-            return (dim - outer * atom_dim(atom)) * divisor + outer * bound
         least = self.interval(divisor)[0]
-        outer_all = coefficient_of(dim, atom)
-        if least is None or least < 1 or outer_all is None:
+        outer = coefficient_of(dim, atom)
+        if least is None or least < 1 or outer is None:
             return None
-        factor = floordiv(outer_all, divisor)
-        if factor * divisor is not outer_all:
-            return None
-        sign = self.interval(factor)
-        if sign[0] is not None and sign[0] >= 0:
+        lo, hi = self.interval(outer)
+        if lo is not None and lo >= 0:
             bound = atom.a - divisor + 1
-        elif sign[1] is not None and sign[1] <= 0:
+        elif hi is not None and hi <= 0:
             bound = atom.a
         else:
             return None
-        return dim - outer_all * atom_dim(atom) + factor * bound
+        rest = dim - outer * atom_dim(atom)
+        factor = floordiv(outer, divisor)
+        if factor * divisor == outer:
+            return self.canonical(rest + factor * bound)
+        return self.canonical((rest + 1) * divisor - 1 + outer * bound)
 
     def _by_facts(self, dim: Dim) -> Iterator[list[DimLike]]:
         """Subtract a multiple of a known non-negative (or zero) expression that cancels a term."""
