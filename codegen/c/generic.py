@@ -1,0 +1,120 @@
+"""Helper bodies as plain C text, for what neither the loop language nor an ISA table spells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aino_ir.codegen.c.types import mask_type, type_name
+from aino_ir.codegen.cstyle.lowering import signed
+from aino_ir.loops.expr import VecType
+
+Lines = list[str]
+
+
+def _list(type_: VecType, lane: Callable[[int], str]) -> Lines:
+    items = [lane(i) for i in range(type_.lanes)]
+    return [f"return ({type_name(type_)}){{{', '.join(items)}}};"]
+
+
+def _splat(type_: VecType) -> Lines:
+    return _list(type_, lambda lane: "x")
+
+
+def _ramp(type_: VecType) -> Lines:
+    if type_.lanes == 1:
+        return ["(void)step;", "return base;"]
+    steps = ", ".join(map(str, range(type_.lanes)))
+    return [f"return base + step * ({type_name(type_)}){{{steps}}};"]
+
+
+def _prefix(type_: VecType) -> Lines:
+    name, lanes = type_name(type_), type_.lanes
+    scalar = type_name(VecType(type_.dtype))
+    steps = ", ".join(map(str, range(lanes)))
+    clamped = f"count < 0 ? 0 : count < {lanes} ? ({scalar})count : {lanes}"
+    return [
+        f"const {scalar} live = {clamped};",
+        f"return ({name}){{{steps}}} < ({name}){{{', '.join(['live'] * lanes)}}};",
+    ]
+
+
+def _select(type_: VecType) -> Lines:
+    if type_.lanes == 1:
+        return ["return mask ? a : b;"]
+    whole = type_name(mask_type(type_.dtype.bits, type_.lanes))
+    if type_.dtype is signed(type_.dtype):
+        return ["return (mask & a) | (~mask & b);"]
+    return [f"return ({type_name(type_)})((mask & ({whole})a) | (~mask & ({whole})b));"]
+
+
+def _load(type_: VecType) -> Lines:
+    return [f"return *(const {type_}_u *)p;"]
+
+
+def _store(type_: VecType) -> Lines:
+    return [f"*({type_}_u *)p = x;"]
+
+
+def _place(kind: str) -> Callable[[int], str]:
+    """Subscript of lane i by how lanes are spread."""
+    if kind == "strided":
+        return lambda lane: "p[0]" if lane == 0 else "p[stride]" if lane == 1 else f"p[{lane} * stride]"
+    if kind == "indexed":
+        return lambda lane: f"p[at[{lane}]]"
+    return lambda lane: f"p[{lane}]"
+
+
+def _lane_loads(kind: str, masked: bool) -> Callable[[VecType], Lines]:
+    place = _place(kind)
+
+    def body(type_: VecType) -> Lines:
+        return _list(type_, lambda lane: f"mask[{lane}] ? {place(lane)} : 0" if masked else place(lane))
+
+    return body
+
+
+def _lane_stores(kind: str, masked: bool) -> Callable[[VecType], Lines]:
+    place = _place(kind)
+
+    def body(type_: VecType) -> Lines:
+        guard = "if (mask[{0}]) " if masked else ""
+        return [f"{guard.format(lane)}{place(lane)} = x[{lane}];" for lane in range(type_.lanes)]
+
+    return body
+
+
+def _floor_division(type_: VecType) -> Lines:
+    return [
+        f"const {type_name(type_)} quotient = a / b;",
+        "return quotient * b != a && (a < 0) != (b < 0) ? quotient - 1 : quotient;",
+    ]
+
+
+def _floor_modulo(type_: VecType) -> Lines:
+    return [
+        f"const {type_name(type_)} rest = a % b;",
+        "return rest != 0 && (rest < 0) != (b < 0) ? rest + b : rest;",
+    ]
+
+
+GENERIC: dict[str, Callable[[VecType], Lines]] = {
+    "splat": _splat,
+    "ramp": _ramp,
+    "prefix": _prefix,
+    "select": _select,
+    "load": _load,
+    "store": _store,
+    "load_masked": _lane_loads("", True),
+    "load_strided": _lane_loads("strided", False),
+    "load_strided_masked": _lane_loads("strided", True),
+    "gather": _lane_loads("indexed", False),
+    "gather_masked": _lane_loads("indexed", True),
+    "store_masked": _lane_stores("", True),
+    "store_strided": _lane_stores("strided", False),
+    "store_strided_masked": _lane_stores("strided", True),
+    "scatter": _lane_stores("indexed", False),
+    "scatter_masked": _lane_stores("indexed", True),
+    "floordiv": _floor_division,
+    "floormod": _floor_modulo,
+}
+"""Operation -> body for a type."""

@@ -1,0 +1,74 @@
+"""AVX2 with FMA and F16C (x86-64-v3): 16- and 32-byte vectors, masked access for 32- and 64-bit lanes."""
+
+from __future__ import annotations
+
+from aino_ir.codegen.c.isa.portable import SCALAR_ROWS
+from aino_ir.codegen.c.isa.table import IsaTable, Rows, Spelling, builtin, elementwise
+
+_FLOATS = (("f32x4", "ps", ""), ("f32x8", "ps", "256"), ("f64x2", "pd", ""), ("f64x4", "pd", "256"))
+_ROUNDINGS = {"round": (8, "roundeven"), "floor": (9, "floor"), "ceil": (10, "ceil"), "trunc": (11, "trunc")}
+
+
+def _arithmetic() -> Rows:
+    rows: Rows = {}
+    for type_, suffix, width in _FLOATS:
+        rows["fma", type_] = (
+            elementwise("fma", "a", "b", "c"),
+            builtin(f"vfmadd{suffix}{width}", "a, b, c", last=True),
+        )
+        rows["sqrt", type_] = (elementwise("sqrt", "x"), builtin(f"sqrt{suffix}{width}", "x", last=True))
+        rows["greater", type_] = (builtin(f"max{suffix}{width}", "a, b"),)
+        rows["lesser", type_] = (builtin(f"min{suffix}{width}", "a, b"),)
+        for op, (mode, name) in _ROUNDINGS.items():
+            instruction = builtin(f"round{suffix}{width}", f"x, {mode}", last=True)
+            rows[op, type_] = (elementwise(name, "x"), instruction)
+    for op, name in {"round": "rint", "floor": "floor", "ceil": "ceil", "trunc": "trunc"}.items():
+        rows[op, "f32"] = (Spelling("", f"__builtin_{name}f(x)"),)
+        rows[op, "f64"] = (Spelling("", f"__builtin_{name}(x)"),)
+    return rows
+
+
+def _conversions() -> Rows:
+    rows: Rows = {}
+    for lanes, width in ((4, ""), (8, "256")):
+        convert = f"__builtin_ia32_cvttps2dq{width}"
+        # The instruction gives INT_MIN for what does not fit; x >= 2^31 flips it to INT_MAX, NaN clears it.
+        text = f"({convert}(x) ^ (x >= 2147483648.0f)) & (x == x)"
+        rows["to_i32", f"f32x{lanes}"] = (Spelling(convert, text),)
+    rows["decode_f16", "f32x8"] = (
+        builtin("vcvtph2ps256", "(i16x8)x"),
+        Spelling("", "__builtin_convertvector((h16x8)x, f32x8)"),
+    )
+    rows["encode_f16", "f32x8"] = (builtin("vcvtps2ph256", "x, 0", result="u16x8"),)
+    return rows
+
+
+_MASKED = (
+    ("f32x4", "ps", "", "f32x4", "i32x4"),
+    ("f32x8", "ps", "256", "f32x8", "i32x8"),
+    ("f64x2", "pd", "", "f64x2", "q64x2"),
+    ("f64x4", "pd", "256", "f64x4", "q64x4"),
+    *((f"{s}32x4", "d", "", "i32x4", "i32x4") for s in "iu"),
+    *((f"{s}32x8", "d", "256", "i32x8", "i32x8") for s in "iu"),
+    *((f"{s}64x2", "q", "", "q64x2", "q64x2") for s in "iu"),
+    *((f"{s}64x4", "q", "256", "q64x4", "q64x4") for s in "iu"),
+)
+"""Type, instruction suffix, width suffix, and what the builtin takes as value and as mask."""
+
+
+def _masked_access() -> Rows:
+    rows: Rows = {}
+    for type_, suffix, width, value, mask in _MASKED:
+        result = "" if value == type_ else type_
+        asked = "mask" if mask.startswith("i") else f"({mask})mask"
+        given = "x" if value == type_ else f"({value})x"
+        rows["load_masked", type_] = (
+            builtin(f"maskload{suffix}{width}", f"(const void *)p, {asked}", result=result),
+        )
+        rows["store_masked", type_] = (builtin(f"maskstore{suffix}{width}", f"(void *)p, {asked}, {given}"),)
+    return rows
+
+
+ROWS: Rows = {**SCALAR_ROWS, **_arithmetic(), **_conversions(), **_masked_access()}
+
+AVX2 = IsaTable(macros=("__AVX2__", "__FMA__", "__F16C__"), flags="-mavx2 -mfma -mf16c", rows=ROWS)

@@ -1,0 +1,1 @@
+"""What all C-family printers share: text with precedence, names, indices, scalar lowerings."""

@@ -1,0 +1,189 @@
+"""Statements of the loop language as C-family text: scopes, indentation, declarations.
+
+A subclass says how declarations, stores, calls of helpers and the function's frame are spelled.
+Values nobody reads are not printed, so the text compiles without warnings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from aino_ir.codegen.cstyle.expression import CStylePrinter
+from aino_ir.codegen.cstyle.names import comment
+from aino_ir.codegen.cstyle.text import wrap
+from aino_ir.codegen.cstyle.usage import Usage
+from aino_ir.dims import DimLike
+from aino_ir.errors.printing import NoSpelling
+from aino_ir.loops.expr import VecType
+from aino_ir.loops.stmt import (
+    Alloc,
+    BindIndex,
+    Comment,
+    DeclareReg,
+    Fail,
+    For,
+    If,
+    Let,
+    Prefetch,
+    SetReg,
+    Stmt,
+    Store,
+    While,
+)
+
+INDENT = "    "
+
+
+class CStyleWriter:
+    """Writes the statements of one kernel; `lines` is the result so far."""
+
+    def __init__(self, printer: CStylePrinter, usage: Usage) -> None:
+        self.printer = printer
+        self.usage = usage
+        self.lines: list[str] = []
+        self._depth = 0
+        self._methods: dict[type, Callable[..., None]] = {
+            Let: self.let,
+            BindIndex: self.bind_index,
+            DeclareReg: self.declare_register,
+            SetReg: self.set_register,
+            Store: self.store,
+            For: self.for_loop,
+            If: self.branch,
+            While: self.while_loop,
+            Alloc: self.alloc,
+            Prefetch: self.prefetch,
+            Fail: self.fail,
+            Comment: self.comment,
+        }
+
+    # -- lines
+
+    def line(self, text: str) -> None:
+        """Add a line at the present depth."""
+        self.lines += wrap(INDENT * self._depth + text) if text else [""]
+
+    def block(self, opening: str, body: Callable[[], None], closing: str = "}") -> None:
+        """Add ``opening {``, the body one level deeper, and the closing brace."""
+        self.line(f"{opening} {{" if opening else "{")
+        self._depth += 1
+        body()
+        self._depth -= 1
+        self.line(closing)
+
+    def statements(self, body: Sequence[Stmt]) -> None:
+        """Add every statement."""
+        for statement in body:
+            method = self._methods.get(type(statement))
+            if method is None:
+                raise NoSpelling(
+                    operation=type(statement).__name__, type="a statement", target=self.printer.helpers.target
+                )
+            method(statement)
+
+    # -- what the language decides
+
+    def declaration(self, name: str, type_: VecType, bits: int | None, constant: bool) -> str:
+        """``const type name`` for a value."""
+        raise NotImplementedError
+
+    def mask_bits(self, statement: Let | DeclareReg) -> int | None:
+        """Width of the mask that a bool vector is kept in; None for all other values."""
+        raise NotImplementedError
+
+    def store(self, s: Store) -> None:
+        """Write lanes to memory."""
+        raise NotImplementedError
+
+    def alloc(self, s: Alloc) -> None:
+        """Declare a buffer in the thread's scratch."""
+        raise NotImplementedError
+
+    def prefetch(self, s: Prefetch) -> None:
+        """Hint a read."""
+        raise NotImplementedError
+
+    def fail(self, s: Fail) -> None:
+        """Record an error and leave."""
+        raise NotImplementedError
+
+    def unroll_hint(self, count: int) -> str:
+        """The line before a loop that should be unrolled; empty for none."""
+        raise NotImplementedError
+
+    # -- statements
+
+    def let(self, s: Let) -> None:
+        """A named constant."""
+        if not self.usage.is_read(s.name):
+            return
+        bits = self.mask_bits(s)
+        text = self.value_as(s.value, bits)
+        self.line(f"{self.declaration(s.name, s.value.type, bits, True)} = {text};")
+
+    def value_as(self, value: object, bits: int | None) -> str:
+        """A value's text; bool vectors at the given mask width."""
+        raise NotImplementedError
+
+    def bind_index(self, s: BindIndex) -> None:
+        """A named index."""
+        if self.usage.is_read(s.name):
+            self.line(f"const int64_t {self.printer.names[s.name]} = {self.printer.value(s.value)};")
+
+    def declare_register(self, s: DeclareReg) -> None:
+        """A variable."""
+        if self.usage.is_read(s.name):
+            bits = self.mask_bits(s)
+            text = self.value_as(s.init, bits)
+            self.line(f"{self.declaration(s.name, s.type, bits, False)} = {text};")
+
+    def set_register(self, s: SetReg) -> None:
+        """An assignment."""
+        if self.usage.is_read(s.name):
+            bits = self.usage.mask_bits.get(s.name)
+            self.line(f"{self.printer.names[s.name]} = {self.value_as(s.value, bits)};")
+
+    def for_loop(self, s: For) -> None:
+        """A counted loop."""
+        name = self.printer.names[s.var]
+        ranges = self.printer.ranges
+        low, high = ranges.of(s.lo)[0], ranges.of(s.hi)[1]
+        ranges.known[s.var] = (low, None if high is None else high - 1)
+        hint = self.unroll_hint(s.unroll) if s.unroll > 1 else ""
+        if hint:
+            self.line(hint)
+        step = f"++{name}" if s.step == 1 else f"{name} += {s.step}"
+        bounds = f"int64_t {name} = {self.index(s.lo)}; {name} < {self.index(s.hi)}; {step}"
+        self.block(f"for ({bounds})", lambda: self.statements(s.body))
+
+    def branch(self, s: If) -> None:
+        """if, else if, else."""
+        opening = f"if ({self.printer.value(s.condition)})"
+        while True:
+            then, otherwise = s.then, s.otherwise
+            closing = "" if otherwise else "}"
+            self.line(f"{opening} {{")
+            self._depth += 1
+            self.statements(then)
+            self._depth -= 1
+            if closing:
+                self.line(closing)
+                return
+            if len(otherwise) == 1 and isinstance(otherwise[0], If):
+                s = otherwise[0]
+                opening = f"}} else if ({self.printer.value(s.condition)})"
+                continue
+            self.block("} else", lambda rest=otherwise: self.statements(rest))  # type: ignore[misc]
+            return
+
+    def while_loop(self, s: While) -> None:
+        """A loop on a condition."""
+        self.block(f"while ({self.printer.value(s.condition)})", lambda: self.statements(s.body))
+
+    def comment(self, s: Comment) -> None:
+        """A line for the reader."""
+        self.line(f"/* {comment(s.text)} */")
+
+    def index(self, dim: DimLike) -> str:
+        """A Dim as text."""
+        return self.printer.index(dim).text
