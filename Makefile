@@ -12,7 +12,7 @@ HAVE_CC := $(shell command -v cc || command -v gcc || command -v clang)
 HERMETIC := HOME=$(CURDIR)/$(BUILD)/home AINO_CACHE_DIR=$(CURDIR)/$(BUILD)/cache HF_HUB_OFFLINE=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types bench docs clean distclean
+.PHONY: help demo test check format lint types bench zoo docs clean distclean
 .DELETE_ON_ERROR:
 
 help: ## print this list
@@ -45,6 +45,10 @@ format: $(VENV)/.dev ## rewrite the code in the house style
 bench: $(VENV)/.bench ## measure the eight networks against the peers; writes benchmarks/RESULTS.md
 	@mkdir -p $(BUILD)/home
 	$(HERMETIC) $(PY) -m benchmarks.run
+
+zoo: $(VENV)/.test ## compile and check every reference network and the light models
+	@mkdir -p $(BUILD)/home
+	$(HERMETIC) $(PY) -m benchmarks.zoo
 
 docs: $(VENV)/.core ## write the generated pages: every op, every error
 	$(PY) -m docs.generate

@@ -1,0 +1,180 @@
+"""Compiles every reference network and every light model of the onnx package, and checks the results.
+
+``python -m benchmarks.zoo [NAME ...]`` (`make zoo`) compiles each model in a process of its own, compares its
+outputs with eager PyTorch's (or those stored beside the light models), and writes one row a model to
+build/zoo.jsonl.  Names are ``resnet50.dynamo``, ``resnet50_small.torchscript``, ``light_vgg19``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.workloads import EXPORTERS, NAMES, Arrays, light_models, workload
+
+TOLERANCE = 1e-4
+"""Largest difference allowed, relative to the largest magnitude of the reference output."""
+
+TIMEOUT = 900.0
+ROWS = Path(__file__).resolve().parent.parent / "build" / "zoo.jsonl"
+
+
+@dataclass
+class Row:
+    """What became of one model.
+
+    Attributes:
+        name: the model.
+        difference: max|y - reference| / max|reference|, the worst output.
+        compile_seconds: from file to executable.
+        python_nodes: nodes that run in Python.
+        undone: passes that failed validation.
+        error: why there is no result; empty when there is one.
+    """
+
+    name: str
+    difference: float = float("nan")
+    compile_seconds: float = float("nan")
+    python_nodes: list[str] = field(default_factory=list)
+    undone: list[dict[str, Any]] = field(default_factory=list)
+    error: str = ""
+
+    @property
+    def good(self) -> bool:
+        """Whether the model compiled to native code alone and gave the right numbers."""
+        clean = not self.error and not self.python_nodes and not self.undone
+        return clean and self.difference <= TOLERANCE
+
+
+def every_name() -> list[str]:
+    """Return the eight networks by both exporters, and the light models."""
+    return [f"{name}.{exporter}" for name in NAMES for exporter in EXPORTERS] + list(light_models())
+
+
+def subject(name: str) -> tuple[Path, Arrays, list[np.ndarray[Any, Any]]]:
+    """Return the file, the inputs and the reference outputs of the model called `name`."""
+    if name in light_models():
+        path = light_models()[name]
+        return path, *_light_arrays(path)
+    network, _, exporter = name.partition(".")
+    made = workload(network, exporter or "dynamo")
+    return made.path, made.inputs, list(made.outputs.values())
+
+
+def _light_arrays(path: Path) -> tuple[Arrays, list[np.ndarray[Any, Any]]]:
+    """Make a light model's inputs as onnx's own runner does, and read its stored output."""
+    import onnx
+    from onnx import numpy_helper
+
+    graph = onnx.load(str(path)).graph
+    stored = {t.name for t in graph.initializer}
+    inputs: Arrays = {}
+    for value in graph.input:
+        if value.name not in stored:
+            shape = [d.dim_value for d in value.type.tensor_type.shape.dim]
+            count = int(np.prod(shape))
+            inputs[value.name] = (np.arange(count).reshape(shape) / count).astype(np.float32)
+    output = onnx.TensorProto.FromString(path.with_name(f"{path.stem}_output_0.pb").read_bytes())
+    return inputs, [numpy_helper.to_array(output)]
+
+
+def difference(got: np.ndarray[Any, Any], want: np.ndarray[Any, Any]) -> float:
+    """Return max|got - want| / max|want|; inf where the shapes or NaNs differ."""
+    if got.shape != want.shape or not np.array_equal(np.isnan(got), np.isnan(want)):
+        return float("inf")
+    gap = np.max(np.abs(got.astype(np.float64) - want.astype(np.float64)), initial=0.0)
+    return float(gap / (np.max(np.abs(want), initial=0.0) or 1.0))
+
+
+def check(name: str, threads: int = 2, target: str = "c") -> Row:
+    """Compile the model called `name`, run it, and judge it, in this process."""
+    import aino_ir as aino
+
+    path, inputs, wanted = subject(name)
+    start = time.perf_counter()
+    executable = aino.compile(path, target=target, threads=threads)
+    row = Row(name, compile_seconds=time.perf_counter() - start)
+    got = executable.run(inputs)
+    row.difference = max(difference(np.asarray(y), want) for y, want in zip(got, wanted, strict=True))
+    row.python_nodes = list(executable.report.python_nodes)
+    row.undone = list(executable.report.undone)
+    return row
+
+
+def check_in_child(name: str, threads: int, target: str) -> Row:
+    """Do what `check` does in a process of its own, so that nothing can take the others down."""
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.zoo",
+        "--child",
+        name,
+        "--threads",
+        str(threads),
+        "--target",
+        target,
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    except subprocess.TimeoutExpired:
+        return Row(name, error=f"not done within {TIMEOUT:.0f} s")
+    if done.returncode:
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        said = [line for line in lines if "AINO-E" in line] or lines[-1:]
+        return Row(name, error=said[0] if said else f"the process ended with status {done.returncode}")
+    return Row(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def render(rows: list[Row]) -> Table:
+    """Return the rows as a table for a terminal."""
+    table = Table(title="models compiled and checked")
+    for heading in ("model", "verdict", "difference", "compile s", "remarks"):
+        table.add_column(heading, justify="right" if heading in {"difference", "compile s"} else "left")
+    for row in rows:
+        remarks = row.error or "; ".join(
+            filter(None, (_count(row.python_nodes, "python nodes"), _count(row.undone, "undone")))
+        )
+        numbers = ("", "") if row.error else (f"{row.difference:.1e}", f"{row.compile_seconds:.1f}")
+        table.add_row(row.name, "good" if row.good else "BAD", *numbers, remarks[:200])
+    return table
+
+
+def _count(things: list[Any], what: str) -> str:
+    return f"{len(things)} {what}" if things else ""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Check the chosen models; return 1 when one is not good."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.zoo", description=main.__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="default: every model")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--target", default="c")
+    parser.add_argument("--child", metavar="NAME", help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    if options.child:
+        print(json.dumps(asdict(check(options.child, options.threads, options.target))))
+        return 0
+    rows = []
+    ROWS.parent.mkdir(parents=True, exist_ok=True)
+    with ROWS.open("w", encoding="utf-8") as file:
+        for name in options.names or every_name():
+            row = check_in_child(name, options.threads, options.target)
+            rows.append(row)
+            print(f"{name}: {'good' if row.good else 'BAD ' + row.error[:160]}", flush=True)
+            file.write(json.dumps(asdict(row)) + "\n")
+    Console().print(render(rows))
+    return int(not all(row.good for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
