@@ -325,7 +325,7 @@ class Converter:
             domain=domain,
             overload=overload,
             inputs=inputs,
-            outputs=self._parameter_names(proto.output, "output", loc),
+            outputs=tuple(text_of(item, "name of a function output", loc) for item in proto.output),
             attributes=self._parameter_names(proto.attribute, "attribute", loc),
             defaults=self.attributes(proto.attribute_proto, opsets, loc, 1),
             opsets=opsets,

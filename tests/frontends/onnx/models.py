@@ -10,6 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from aino_ir.frontends.onnx.nodes import Attribute, OnnxGraph, OnnxNode, TensorInfo
+from aino_ir.frontends.onnx.tensors import CODES
 
 F32 = TensorProto.FLOAT
 
@@ -99,10 +100,7 @@ def graph_message(graph: OnnxGraph) -> onnx.GraphProto:
     def value(name: str, info: object) -> onnx.ValueInfoProto:
         if not isinstance(info, TensorInfo):
             return onnx.ValueInfoProto(name=name)
-        code = helper.np_dtype_to_tensor_dtype(
-            np.dtype({"f32": "float32", "i64": "int64", "bool": "bool"}[info.dtype])
-        )
-        return helper.make_tensor_value_info(name, code, info.dims)
+        return helper.make_tensor_value_info(name, CODES[info.dtype], info.dims)
 
     return helper.make_graph(
         [node_message(node) for node in graph.nodes],
