@@ -133,13 +133,13 @@ class TensorRef:
 
 @dataclass(frozen=True)
 class Nest:
-    """Loops written by hand: `build(builder, inputs, outputs)` emits the kernel's body.
+    """Loops written by hand: `build(builder, inputs, outputs, unit)` emits the kernel's body.
 
-    `units` is the extent of the parallel loop; `build` gets the unit index as a Dim.  `extents`
+    `inputs` are the op's present operands in order.  `units` is the extent of the parallel loop; `build` gets the unit index as a Dim.  `extents`
     names results' data-dependent extents that the nest stores through `b.store("extents", k, v)`.
     """
 
-    build: Callable[[Any, tuple[TensorRef | None, ...], tuple[TensorRef, ...], DimLike], None] = field(
+    build: Callable[[Any, tuple[TensorRef, ...], tuple[TensorRef, ...], DimLike], None] = field(
         repr=False, compare=False
     )
     units: DimLike = 1
@@ -160,7 +160,10 @@ def coordinates(of: Iterable[Axis]) -> tuple[DimLike, ...]:
 
 
 def read(value: Value, operand: int, index: Iterable[DimLike | Expr], default: Expr | None = None) -> Read:
-    """operand[index] in the compute dtype of the value."""
+    """operand[index] in the compute dtype of the value.
+
+    `operand` is the position of `value` among the op's *present* operands.
+    """
     return Read(operand, tuple(index), VecType(value.dtype.compute), default)
 
 

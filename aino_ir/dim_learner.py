@@ -191,10 +191,8 @@ class Learner:
         self.facts.zero_facts.append(reduced)
         self.facts.changed()
         self._learn_divisors(reduced)
-        self._propagate(reduced)
-        negated = -reduced
-        if isinstance(negated, Dim):
-            self._propagate(negated)
+        self.learn_nonnegative(reduced)
+        self.learn_nonnegative(-reduced)
 
     def _learn_remainder(self, dim: Dim) -> bool:
         """``k*(a % b) == v`` is ``b`` divides ``a - v/k``."""

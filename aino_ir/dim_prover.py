@@ -9,6 +9,7 @@ of Fourier-Motzkin elimination).  Answers are memoised until a fact changes.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from math import gcd, lcm
 from typing import NamedTuple, cast
@@ -399,12 +400,22 @@ class Facts:
             if divisor % g:
                 rest = rest + product(map(atom_dim, atoms)) * coefficient
             else:
-                common = gcd(coefficient, g)
-                whole = whole + floordiv(product(map(atom_dim, atoms)), g // common) * (coefficient // common)
+                whole = whole + self._exact_part(coefficient, atoms, g)
         lo, hi = self.interval(rest)
         if lo is None or hi is None or lo // g != hi // g:
             return None
         return floordiv(whole + lo // g, b // g)
+
+    def _exact_part(self, coefficient: int, atoms: tuple[Atom, ...], g: int) -> DimLike:
+        """A term divided by `g`, which divides it: first the coefficient, then atom by atom."""
+        common = gcd(coefficient, g)
+        result: DimLike = coefficient // common
+        left = g // common
+        for atom in atoms:
+            part = gcd(self._atom_divisor(atom), left)
+            left //= part
+            result = result * floordiv(atom_dim(atom), part)
+        return result
 
     def _undo_exact_quotients(self, dim: DimLike) -> DimLike:
         """``c*(a//m)`` as ``(c/m)*a`` where m divides both `a` and c."""
@@ -604,9 +615,30 @@ class Facts:
         own = dict(dim._terms)
         for is_zero, facts in ((False, self.nonnegative_facts), (True, self.zero_facts)):
             for fact in facts:
-                factors: dict[int, None] = {}
+                factors: dict[DimLike, None] = {}
                 for monomial, coefficient in fact._terms:
                     mine = own.get(monomial, 0)
                     if mine and mine % coefficient == 0 and (is_zero or mine // coefficient > 0):
                         factors[mine // coefficient] = None
+                if not dim.affine:
+                    factors.update(self._symbolic_factors(dim, fact))
                 yield from ([dim - fact * factor] for factor in factors)
+
+    def _symbolic_factors(self, dim: Dim, fact: Dim) -> dict[DimLike, None]:
+        """Non-negative products by which `fact` cancels the sign and atoms of a term of `dim`."""
+        factors: dict[DimLike, None] = {}
+        for coefficient, atoms in dim.terms():
+            for other, part in fact.terms():
+                left = Counter(atoms) - Counter(part)
+                if (
+                    not Counter(part) <= Counter(atoms)
+                    or not left
+                    or coefficient % other
+                    or coefficient // other < 0
+                ):
+                    continue
+                factor = product(map(atom_dim, left.elements()))
+                least = self.interval(factor)[0]
+                if least is not None and least >= 0:
+                    factors[factor * (coefficient // other)] = None
+        return factors

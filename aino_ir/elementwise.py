@@ -24,7 +24,11 @@ class Elementwise(Op):
     """
 
     traits: ClassVar[frozenset[Trait]] = frozenset({Trait.ELEMENTWISE})
-    accepts: ClassVar[str] = "number"  # "number" | "float" | "integer" | "bool" | "any" | "integer_or_bool"
+    accepts: ClassVar[str] = "number"  # a key of ACCEPTS
+    derive_samples: ClassVar[bool] = True
+    """Whether operands all have one dtype of `accepts`, so that samples can be derived."""
+    sample_attrs: ClassVar[tuple[dict[str, Any], ...]] = ({},)
+    """Attributes to sample: the derived operands are used with each of them."""
 
     def expr(self, *args: Expr) -> Expr:
         """The scalar expression over operands in their compute dtypes."""

@@ -392,6 +392,10 @@ class Op:
         """Values computed by simpler ops through builder `b`, or None when the op is primitive."""
         return None
 
+    def forward(self, source: Value, at: tuple[DimLike, ...]) -> tuple[DimLike, ...]:
+        """Which result element is made from element `at` of operand `source` (maps that permute)."""
+        raise TypeError(f"{self.name} cannot stand after the anchor of a fused group")
+
     def cost(self) -> DimLike:
         """Floating-point operations, for reports and models."""
         return 0

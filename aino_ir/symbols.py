@@ -479,6 +479,11 @@ class Symbols:
         where = f" ({', '.join(known)})" if known else ""
         raise ExtentMismatch(what=what, axis=axis, got=extent, expected=dim, where=where)
 
+    def _known(self, dim: DimLike, bindings: Mapping[str, int]) -> bool:
+        """Whether `evaluate` would find a value for every symbol."""
+        names = bindings.keys()
+        return free_symbols(dim) <= names or free_symbols(self.canonical(dim)) <= names
+
     def check_bindings(self, bindings: Mapping[str, int], after_op: int | None = None) -> None:
         """Test declared ranges, divisibility and the checks that run at entry (or after one op).
 
@@ -491,8 +496,11 @@ class Symbols:
                 expected = _expected_text(info)
                 raise SymbolOutOfRange(name=name, got=value, expected=expected)
         for check in self.checks:
-            unbound = free_symbols(self.canonical(check.lhs - check.rhs)) - bindings.keys()
-            if check.after_op == after_op and not unbound:
+            if (
+                check.after_op == after_op
+                and self._known(check.lhs, bindings)
+                and self._known(check.rhs, bindings)
+            ):
                 left, right = self.evaluate(check.lhs, bindings), self.evaluate(check.rhs, bindings)
                 if not _HOLDS[check.kind](left, right):
                     raise CheckFailed(
@@ -544,7 +552,7 @@ def _in_range(table: Symbols, info: SymbolInfo, value: int, bindings: Mapping[st
     if value % info.divisible_by:
         return False
     for bound, sign in ((info.lo, 1), (info.hi, -1)):
-        if bound is not None and free_symbols(table.canonical(bound)) <= bindings.keys():
+        if bound is not None and table._known(bound, bindings):
             if sign * (value - table.evaluate(bound, bindings)) < 0:
                 return False
     return True

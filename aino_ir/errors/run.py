@@ -1,6 +1,6 @@
 """Errors while a program runs (E05xx)."""
 
-from aino_ir.errors.base import InternalError, UserError
+from aino_ir.errors.base import EnvironmentFault, InternalError, UserError
 
 
 class InputMismatch(UserError):
@@ -19,3 +19,75 @@ class KernelStatusUnknown(InternalError):
     template = "kernel '{kernel}' reported unknown status {status}"
     hint = "this is a bug in AINO; please report it"
     example = {"kernel": "gather_1", "status": 77}
+
+
+class UnsupportedInput(UserError):
+    """A run-time value is of a kind that AINO does not take."""
+
+    code = "AINO-E0505"
+    template = "'{name}': expected {expected}, got {got}"
+    hint = "pass a numpy array, a torch tensor on the CPU, or anything with DLPack"
+    example = {"name": "x", "expected": "f32[1, 3]", "got": "list"}
+
+
+class WrongInputCount(UserError):
+    """A run got too few, too many or unknown inputs."""
+
+    code = "AINO-E0506"
+    template = "expected inputs {expected}, got {got}"
+    hint = "see exe.inputs; pass them in order, or as one dict by name"
+    example = {"expected": "('x', 'mask')", "got": "1 positional"}
+
+
+class BadOutputBuffer(UserError):
+    """An array given with out= cannot hold the result."""
+
+    code = "AINO-E0507"
+    template = "out['{name}'] must be a writable C-contiguous {expected}, got {got}"
+    hint = "make it with numpy.empty(shape, dtype)"
+    example = {"name": "y", "expected": "f32[1, 10]", "got": "f64[1, 10]"}
+
+
+class IndexOutOfRange(UserError):
+    """A kernel met an index outside the tensor it indexes."""
+
+    code = "AINO-E0508"
+    template = "an index is out of range"
+    hint = "check the index input of this node"
+    example = {}
+
+
+class NativeDivisionByZero(UserError):
+    """A kernel met an integer division by zero."""
+
+    code = "AINO-E0509"
+    template = "integer division by zero"
+    hint = "check the divisor input of this node"
+    example = {}
+
+
+class SizeLimitAtRun(UserError):
+    """A run-time extent is larger than what was planned for."""
+
+    code = "AINO-E0510"
+    template = "a run-time size is over its limit"
+    hint = "give the symbol a larger bound with dims={{...}}"
+    example = {}
+
+
+class NativeShapeError(UserError):
+    """A kernel met a shape that cannot be."""
+
+    code = "AINO-E0511"
+    template = "a run-time shape is not legal"
+    hint = "check the shape input of this node"
+    example = {}
+
+
+class NativeAllocationFailed(EnvironmentFault):
+    """Memory for a run could not be had."""
+
+    code = "AINO-E0512"
+    template = "out of memory for {what}"
+    hint = "exe.report says how many bytes a run needs"
+    example = {"what": "a run"}

@@ -1,0 +1,21 @@
+"""Errors of lowering and code generation (E04xx)."""
+
+from aino_ir.errors.base import InternalError, UserError
+
+
+class NotComposable(InternalError):
+    """A fused group cannot be expressed as one kernel."""
+
+    code = "AINO-E0481"
+    template = "{op} cannot become one kernel: {reason}"
+    hint = "this is a bug in AINO's fusion; compile with level=1 meanwhile and please report it"
+    example = {"op": "core.fused", "reason": "it holds several anchors: nn.conv, nn.matmul"}
+
+
+class NoLowering(UserError):
+    """No generator can serve an op on the target."""
+
+    code = "AINO-E0482"
+    template = "no native code for {op} on target {target}: {reason}"
+    hint = "compile for target='reference', or remove the op from the model"
+    example = {"op": "tensor.nonzero", "target": "c", "reason": "it has no definition as loops"}

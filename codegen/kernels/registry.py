@@ -1,0 +1,11 @@
+"""Every kernel generator, in one list: a new one is a module and a line here."""
+
+from __future__ import annotations
+
+from aino_ir.codegen.kernels.map import MapGenerator
+from aino_ir.kernels import Generator
+
+
+def generators() -> list[Generator]:
+    """Fresh instances of all generators, special ones first."""
+    return [MapGenerator()]

@@ -1,0 +1,166 @@
+"""Graph to plan: storage, one spec per kernel, the best candidate for each, equal kernels shared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from aino_ir.codegen.lower.compose import Composed, Group, Storage, compose
+from aino_ir.codegen.lower.storage import StorageAssignment
+from aino_ir.compute import Compute, axes, coordinates, read
+from aino_ir.constants import Const
+from aino_ir.dims import DimLike
+from aino_ir.errors.codegen import NoLowering
+from aino_ir.graph import Function, Value
+from aino_ir.kernels import Candidate, Catalogue, Kernel, KernelSpec, Operand, Packing, Reject, Result
+from aino_ir.location import Loc
+from aino_ir.op import Op, Trait
+from aino_ir.plan import BufferKind, Plan, Run, View
+from aino_ir.target import Target
+from aino_ir.types import TensorType
+
+
+@dataclass
+class LoweringOptions:
+    """What lowering may be asked for."""
+
+    numerics: str = "default"
+    name: str = "model"
+
+
+@dataclass
+class Lowering:
+    """Lowers one function for one target.
+
+    Attributes:
+        kernels: spec key -> kernel built so far (shared by equal specs).
+        rejects: op id -> reasons of generators that turned its spec down (for explain).
+    """
+
+    function: Function
+    catalogue: Catalogue
+    target: Target
+    options: LoweringOptions = field(default_factory=LoweringOptions)
+    kernels: dict[str, Kernel] = field(default_factory=dict)
+    rejects: dict[int, list[Reject]] = field(default_factory=dict)
+    _packed: dict[tuple[object, ...], View] = field(default_factory=dict)
+
+    def run(self) -> Plan:
+        """The plan, before memory planning and synchronisation."""
+        self.plan = Plan(self.options.name)
+        self._interface()
+        self.storage = StorageAssignment(self.function, self.plan)
+        self.storage.run()
+        for op in self.function.block:
+            if not self._needs_no_kernel(op):
+                self._emit(op)
+            for value, view in self.storage.copies.get(op, ()):
+                self._emit_copy(value, view, op.loc)
+        return self.plan
+
+    def _interface(self) -> None:
+        f, plan = self.function, self.plan
+        plan.inputs = [(n, v.type) for n, v in zip(f.input_names, f.inputs)]
+        plan.outputs = [(n, v.type) for n, v in zip(f.output_names, f.outputs)]
+        plan.states = [(s.name, s.type) for s in f.states]
+        plan.symbols = sorted(f.symbols)
+        for name in plan.symbols:
+            info = f.symbols.info(name)
+            plan.symbol_bounds[name] = (_number(info.lo, 0) or 0, _number(info.hi, None))
+        plan.checks = list(f.symbols.checks)
+
+    def _needs_no_kernel(self, op: Op) -> bool:
+        if op.name in ("core.constant", "tensor.concat") or op.has(Trait.TERMINATOR) or op.has(Trait.VIEW):
+            return True
+        return self.storage._is_window(op)
+
+    # -- kernels ------------------------------------------------------------------------------------
+
+    def _where(self, value: Value) -> Storage:
+        view = self.storage.views[value]
+        constant = value.op is not None and value.op.name == "core.constant"
+        return Storage(view.layout, view.allocated, constant)
+
+    def _emit(self, op: Op) -> None:
+        group = Group(op)
+        inner = dict(zip(group.outputs, op.results))
+        composed = compose(group, lambda v: self._where(inner.get(v, v)), self.function.symbols, self.options.numerics)
+        kernel = self._kernel(composed.spec, op)
+        views = [self._operand_view(v, i, kernel) for i, v in enumerate(composed.operands)]
+        views += [self.storage.views[r] for r in op.results]
+        flops = sum((o.cost() for o in group.ops), start=0)
+        nodes = tuple(dict.fromkeys(e for o in group.ops for e in o.loc.entries))
+        self.plan.steps.append(Run(kernel.function.name, tuple(views), loc=op.loc, nodes=nodes, flops=flops))
+
+    def _emit_copy(self, value: Value, target: View, loc: Loc) -> None:
+        """A copy kernel; equal ones are shared like any other."""
+        source = self.storage.views[value]
+        space = axes("i", target.shape)
+        at = coordinates(space)
+        spec = KernelSpec(
+            "copy",
+            Compute(space, read(value, 0, at)),
+            (Operand("x", source.dtype, source.shape, source.layout, source.allocated),),
+            (Result("out", target.dtype, target.shape, target.layout, target.allocated, expr=read(value, 0, at), index=at),),
+            label="copy",
+        )
+        kernel = self._kernel(spec, None)
+        self.plan.steps.append(Run(kernel.function.name, (source, target), loc=loc, nodes=loc.entries))
+
+    def _kernel(self, spec: KernelSpec, op: Op | None) -> Kernel:
+        known = self.kernels.get(spec.key)
+        if known is None:
+            candidate = self._choose(spec, op)
+            packings = dict(candidate.packings)
+            operands = tuple(
+                replace(o, layout=packings[i].layout, allocated=None) if i in packings and not packings[i].transform else o
+                for i, o in enumerate(spec.operands)
+            )
+            function = self.catalogue.build(replace(spec, operands=operands), candidate)  # type: ignore[attr-defined]
+            known = self.kernels[spec.key] = Kernel(spec, candidate, function)
+            self.plan.kernels[function.name] = known
+        return known
+
+    def _choose(self, spec: KernelSpec, op: Op | None) -> Candidate:
+        answers = self.catalogue.candidates(spec)
+        rejects = [a for a in answers if isinstance(a, Reject)]
+        if op is not None:
+            self.rejects[op.id] = rejects
+        for answer in answers:
+            if isinstance(answer, Candidate):
+                return answer
+        reasons = "; ".join(f"{r.generator}: {r.reason}" for r in rejects) or "no generator knows it"
+        raise NoLowering(loc=op.loc if op else None, op=spec.label or spec.anchor, target=self.target.name, reason=reasons)
+
+    def _operand_view(self, value: Value, number: int, kernel: Kernel) -> View:
+        view = self.storage.views[value]
+        packing = dict(kernel.candidate.packings).get(number)
+        if packing is None:
+            return view
+        assert value.op is not None
+        return self._packed_view(value.op.value, packing)  # type: ignore[attr-defined]
+
+    def _packed_view(self, handle: Const, packing: Packing) -> View:
+        key = (handle.key, packing)
+        if key not in self._packed:
+            size: DimLike = packed_bytes(handle, packing)
+            buffer = self.plan.new_buffer(
+                BufferKind.CONST, size, const=handle, packing=packing, name=handle.name
+            )
+            self._packed[key] = View(buffer.id, 0, handle.dtype, handle.type.shape, packing.layout)
+        return self._packed[key]
+
+
+def packed_bytes(handle: Const, packing: Packing) -> DimLike:
+    """Bytes of a constant in a packing (transforms say their own shape)."""
+    from aino_ir.codegen.lower.constants import packed_shape
+
+    return packing.layout.bound(packed_shape(handle, packing)) * handle.dtype.bytes
+
+
+def _number(d: object, default: int | None) -> int | None:
+    return d if isinstance(d, int) else default
+
+
+def tensor_results(op: Op) -> list[TensorType]:
+    """Types of an op's tensor results."""
+    return [r.type for r in op.results if isinstance(r.type, TensorType)]

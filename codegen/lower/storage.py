@@ -1,0 +1,171 @@
+"""Storage assignment: every graph value becomes a view of a buffer, before kernels are specified.
+
+Reshapes alias; a slice with unit steps is a window of its parent; a concatenation's operands are
+produced right into their slices where possible; outputs are produced right into the caller's
+memory.  Offsets in the arena are left to memory planning.
+"""
+
+from __future__ import annotations
+
+from aino_ir.dims import DimLike
+from aino_ir.graph import Function, Value
+from aino_ir.op import Op, Trait
+from aino_ir.plan import Buffer, BufferKind, Plan, View
+from aino_ir.types import TensorType
+
+
+class StorageAssignment:
+    """Views of all tensor values of a function.
+
+    Attributes:
+        views: value -> view.
+        copies: (source value, view) pairs where a value must also be copied to (outputs that are
+            inputs, concatenated pieces that live elsewhere), each with the op after which it happens.
+    """
+
+    def __init__(self, function: Function, plan: Plan) -> None:
+        self.function = function
+        self.plan = plan
+        self.views: dict[Value, View] = {}
+        self.copies: dict[Op, list[tuple[Value, View]]] = {}
+
+    def run(self) -> None:
+        """Assign everything."""
+        self._inputs()
+        self._outputs()
+        for op in reversed(self.function.block):
+            self._backward(op)
+        for op in self.function.block:
+            self._forward(op)
+
+    # -- boundary -----------------------------------------------------------------------------------
+
+    def _inputs(self) -> None:
+        for slot, value in enumerate(self.function.inputs):
+            if isinstance(value.type, TensorType):
+                self.views[value] = self._new(value.type, BufferKind.INPUT, slot, value.name)
+        for slot, value in enumerate(self.function.state_args):
+            assert isinstance(value.type, TensorType)
+            self.views[value] = self._new(value.type, BufferKind.STATE, slot, value.name)
+
+    def _outputs(self) -> None:
+        terminator = self.function.block.terminator
+        names = self.function.output_names
+        inputs = len(names)
+        for slot, value in enumerate(self.function.results):
+            if not isinstance(value.type, TensorType):
+                continue
+            if slot < inputs:
+                view = self._new(value.type.logical(), BufferKind.OUTPUT, slot, names[slot])
+            else:
+                view = self._state_view(slot - inputs)
+            direct = value not in self.views and self._computed(value) and slot < inputs
+            if direct:
+                self.views[value] = view
+            else:
+                self.copies.setdefault(terminator, []).append((value, view))
+
+    def _state_view(self, slot: int) -> View:
+        return self.views[self.function.state_args[slot]]
+
+    # -- operands placed by what reads them -----------------------------------------------------------
+
+    def _backward(self, op: Op) -> None:
+        if op.name == "tensor.concat":
+            self._concat(op)
+        elif op.has(Trait.VIEW):
+            (source,) = list(op.present_operands())[:1]
+            view = self.views.get(op.result)
+            if view is not None and view.allocated is None and self._free(source):
+                self.views[source] = self._retyped(view, source)
+
+    def _concat(self, op: Op) -> None:
+        whole = self.views.get(op.result)
+        if whole is None:
+            whole = self.views[op.result] = self._arena(op.result)
+        axis: int = op.axis  # type: ignore[attr-defined]
+        position: DimLike = 0
+        allocated = whole.allocated if whole.allocated is not None else whole.shape
+        for value in op.present_operands():
+            assert isinstance(value.type, TensorType)
+            start = tuple(position if a == axis else 0 for a in range(value.rank))
+            offset = whole.layout.addr(allocated, start) * value.dtype.bytes
+            window = View(whole.buffer, whole.offset + offset, value.dtype, value.shape, whole.layout, allocated)
+            if self._free(value) and value.type.layout == whole.layout:
+                self.views[value] = window
+            else:
+                self.copies.setdefault(op, []).append((value, window))
+            position = position + value.shape[axis]
+
+    def _free(self, value: Value) -> bool:
+        return value not in self.views and self._computed(value)
+
+    def _computed(self, value: Value) -> bool:
+        """Whether a kernel of its own writes the value."""
+        op = value.op
+        if op is None or op.name in ("core.constant", "tensor.concat"):
+            return False
+        if op.has(Trait.VIEW):
+            (source,) = list(op.present_operands())[:1]
+            return self._free(source) and isinstance(source.type, TensorType) and source.type.layout.is_row_major
+        return not self._is_window(op)
+
+    # -- the rest, in order ---------------------------------------------------------------------------
+
+    def _forward(self, op: Op) -> None:
+        if op.name == "core.constant":
+            self.views[op.result] = self._constant(op)
+            return
+        if op.has(Trait.TERMINATOR):
+            return
+        if op.has(Trait.VIEW):
+            self._alias(op)
+        elif self._is_window(op) and op.result not in self.views:
+            self.views[op.result] = self._window(op)
+        for value in op.results:
+            if isinstance(value.type, TensorType) and value not in self.views:
+                self.views[value] = self._arena(value)
+
+    def _alias(self, op: Op) -> None:
+        (source,) = list(op.present_operands())[:1]
+        view = self.views[source]
+        mine = self.views.get(op.result)
+        if mine is None:
+            if view.allocated is None and view.layout.is_row_major:
+                self.views[op.result] = self._retyped(view, op.result)
+                return
+            mine = self.views[op.result] = self._arena(op.result)
+        if mine.buffer != view.buffer or mine.offset != view.offset:
+            self.copies.setdefault(op, []).append((source, self._retyped(mine, source)))
+
+    def _is_window(self, op: Op) -> bool:
+        if op.name != "tensor.slice":
+            return False
+        return all(s == 1 for s in op.steps) and not op.x.type.layout.tiles  # type: ignore[attr-defined]
+
+    def _window(self, op: Op) -> View:
+        source: Value = op.x  # type: ignore[attr-defined]
+        view = self.views[source]
+        allocated = view.allocated if view.allocated is not None else view.shape
+        offset = view.layout.addr(allocated, tuple(op.starts)) * view.dtype.bytes  # type: ignore[attr-defined]
+        return View(view.buffer, view.offset + offset, view.dtype, op.result.shape, view.layout, allocated)
+
+    # -- making buffers -------------------------------------------------------------------------------
+
+    def _retyped(self, view: View, value: Value) -> View:
+        assert isinstance(value.type, TensorType)
+        return View(view.buffer, view.offset, value.dtype, value.shape)
+
+    def _new(self, type: TensorType, kind: BufferKind, slot: int, name: str) -> View:
+        size = type.layout.bound(type.shape) * type.dtype.bytes
+        buffer = self.plan.new_buffer(kind, size, slot=slot, name=name)
+        return View(buffer.id, 0, type.dtype, type.shape, type.layout)
+
+    def _arena(self, value: Value) -> View:
+        assert isinstance(value.type, TensorType)
+        return self._new(value.type, BufferKind.ARENA, -1, value.name)
+
+    def _constant(self, op: Op) -> View:
+        handle = op.value  # type: ignore[attr-defined]
+        buffer: Buffer = self.plan.new_buffer(BufferKind.CONST, handle.nbytes, const=handle, name=op.result.name)
+        return View(buffer.id, 0, handle.dtype, handle.type.shape)

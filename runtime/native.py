@@ -1,0 +1,94 @@
+"""One native model: a loaded library, its weights, and a context."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from aino_ir.errors.run import (
+    IndexOutOfRange,
+    KernelStatusUnknown,
+    NativeAllocationFailed,
+    NativeDivisionByZero,
+    NativeShapeError,
+    SizeLimitAtRun,
+)
+from aino_ir.runtime.library import Library
+
+ABI_VERSION = 1
+
+_STATUS_ERRORS: dict[int, Any] = {
+    1: IndexOutOfRange,
+    2: NativeDivisionByZero,
+    3: SizeLimitAtRun,
+    4: NativeShapeError,
+}
+
+
+class NativeModel:
+    """Runs one compiled model through its C API.
+
+    Args:
+        library: the loaded library.
+        name: prefix of its functions.
+        weights: the weights section; kept alive as long as the model.
+        threads: threads of a run.
+        steps: loc text of each plan step, for error messages.
+    """
+
+    def __init__(self, library: Library, name: str, weights: Any, threads: int, steps: Sequence[str]) -> None:
+        self.library = library
+        self.threads = threads
+        self.steps = steps
+        self._weights = weights
+        pointers = ctypes.c_void_p
+        abi = library.function(f"{name}_abi", ctypes.c_int)()
+        if abi != ABI_VERSION:
+            raise KernelStatusUnknown(kernel=name, status=f"abi {abi}")
+        create = library.function(f"{name}_create", ctypes.c_int, pointers, ctypes.c_int, pointers)
+        self._run = library.function(f"{name}_run", ctypes.c_int, pointers, pointers, pointers)
+        self._destroy = library.function(f"{name}_destroy", None, pointers)
+        context = ctypes.c_void_p()
+        status = create(address_of(weights), threads, ctypes.addressof(context))
+        if status:
+            raise NativeAllocationFailed(what="a context")
+        self._context = context
+
+    def run(self, inputs: list[int], outputs: list[int]) -> None:
+        """Run on raw addresses; raises what the kernels report."""
+        count_in, count_out = len(inputs), len(outputs)
+        given = (ctypes.c_void_p * count_in)(*inputs) if count_in else None
+        made = (ctypes.c_void_p * count_out)(*outputs) if count_out else None
+        status = self._run(self._context, given, made)
+        if status:
+            self._fail(status)
+
+    def _fail(self, status: int) -> None:
+        code, step = status & 0xFF, status >> 8
+        loc = self.steps[step] if 0 <= step < len(self.steps) else ""
+        if code == 16:
+            raise NativeAllocationFailed(what="a run")
+        error = _STATUS_ERRORS.get(code)
+        if error is None:
+            raise KernelStatusUnknown(kernel=loc or str(step), status=code)
+        raise error(loc=loc or None)
+
+    def close(self) -> None:
+        """Free the context; no run may be under way."""
+        if self._context is not None:
+            self._destroy(self._context)
+            self._context = None  # type: ignore[assignment]
+
+    def __del__(self) -> None:
+        if getattr(self, "_context", None) is not None:
+            self.close()
+
+
+def address_of(buffer: Any) -> int:
+    """Address of a bytes-like object's memory (0 when empty)."""
+    if buffer is None or len(buffer) == 0:
+        return 0
+    return int(np.frombuffer(buffer, np.uint8).ctypes.data)

@@ -1,0 +1,58 @@
+"""What a compilation did: kernels, bytes, seconds, and what did not go as wished."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from aino_ir.runtime.manifest import Manifest
+
+
+@dataclass
+class Report:
+    """Facts about a compiled model.
+
+    Attributes:
+        kernels: one row a kernel call: kernel, ops, nodes, candidate, flops, bytes.
+        python_nodes: nodes that run in Python instead of native code.
+        undone: optional passes that failed validation and were undone.
+        arena_bytes: working memory of a run (text when it depends on symbols).
+        weight_bytes, library_bytes: sizes in the artifact.
+        seconds: stage -> seconds of the compilation.
+        passes: one row a pass: name, seconds, rewrites, sites run / deduplicated.
+    """
+
+    kernels: list[dict[str, Any]] = field(default_factory=list)
+    python_nodes: list[str] = field(default_factory=list)
+    undone: list[dict[str, Any]] = field(default_factory=list)
+    arena_bytes: int | str = 0
+    weight_bytes: int = 0
+    library_bytes: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    passes: list[dict[str, Any]] = field(default_factory=list)
+    flops: int | str = 0
+
+    @staticmethod
+    def from_manifest(manifest: Manifest) -> Report:
+        """The report that an artifact carries."""
+        known = {k: v for k, v in manifest.report.items() if k in Report.__dataclass_fields__}
+        return Report(**known)
+
+    def to_json(self) -> str:
+        """All fields as JSON."""
+        return json.dumps(asdict(self), indent=2, sort_keys=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        lines = [
+            f"kernel calls: {len(self.kernels)} ({len({k['kernel'] for k in self.kernels})} kernels)",
+            f"python nodes: {', '.join(self.python_nodes) or 'none'}",
+            f"arena: {self.arena_bytes} bytes, weights: {self.weight_bytes} bytes, code: {self.library_bytes} bytes",
+            f"undone passes: {', '.join(str(u) for u in self.undone) or 'none'}",
+            "seconds: " + ", ".join(f"{k} {v:.2f}" for k, v in self.seconds.items()),
+        ]
+        return "\n".join(lines)
