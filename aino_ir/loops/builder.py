@@ -12,12 +12,12 @@ visible in the unit loop.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
 
-from aino_ir.dims import Dim, DimLike, symbol
+from aino_ir.dims import Dim, DimLike, free_symbols, symbol
 from aino_ir.dtypes import DType, boolean, i64
 from aino_ir.errors.dims import ContradictoryDims
 from aino_ir.errors.loops import LoopAccessError, LoopNameError, LoopStructureError, LoopTypeError
@@ -118,7 +118,10 @@ class LoopBuilder:
         `size` may use the kernel's symbols but no loop variables.  Contents are undefined at first.
         """
         name = self.unique(name)
-        self._scratch[name] = (dtype, self._in_root(size))
+        with self.prologue():
+            size = self.dim(size)
+        self._refuse_local(size, f"sizes scratch buffer {name}")
+        self._scratch[name] = (dtype, size)
         return name
 
     def unique(self, wish: str) -> str:
@@ -297,12 +300,43 @@ class LoopBuilder:
         if isinstance(settled, Const):
             return int(settled.value)
         self._expect("an index", settled, VecType(i64))
+        lo, hi = (bound if bound is None else self.dim(bound) for bound in (lo, hi))
+        return self._bind(settled, lo, hi, hint)
+
+    def split(self, dim: DimLike, axes: Mapping[str, DimLike]) -> tuple[DimLike, ...]:
+        """The coordinates of a linear index, slowest first, each as a variable with a range of its own.
+
+        Proofs and addresses over such variables are far simpler than over ``dim // a % b``, so this
+        is how a unit is taken apart.
+
+        Args:
+            dim: an index that is promised to lie within 0..product of the extents - 1.
+            axes: extent by wished name, slowest first.
+        """
+        rest, found = self.dim(dim), []
+        names, extents = list(axes), list(axes.values())
+        for name, extent in zip(reversed(names[1:]), reversed(extents[1:]), strict=True):
+            quotient = self.dim(rest // extent)
+            found.append((name, extent, self.dim(rest - quotient * extent)))
+            rest = quotient
+        found.append((names[0], extents[0], rest))
+        return tuple(self._coordinate(*item) for item in reversed(found))
+
+    def _coordinate(self, name: str, extent: DimLike, value: DimLike) -> DimLike:
+        if isinstance(value, int) or value.as_symbol() is not None or self.symbols.prove_eq(extent, 1):
+            return 0 if self.symbols.prove_eq(extent, 1) else value
+        return self._bind(Index(value), 0, self.dim(extent - 1), name)
+
+    def _bind(self, settled: Expr, lo: DimLike | None, hi: DimLike | None, hint: str) -> Dim:
+        key = ("index", self._numbering.number(settled), lo, hi)
+        found = self._scope.find(key) if key[1] is not None else None
+        if found is not None:
+            return symbol(found.name)
         name = self.unique(hint)
         self._local_symbols.add(name)
-        lo = None if lo is None else self.dim(lo)
-        hi = None if hi is None else self.dim(hi)
         variable = self.symbols.new(name, lo, hi)
         self._emit(BindIndex(name, settled, lo, hi))
+        self._scope.remember(key, Var(name, settled.type))
         return variable
 
     def load(
@@ -323,8 +357,10 @@ class LoopBuilder:
         dtype = self._buffer(buffer, "load from", Access.WRITE)
         type_ = VecType(dtype.compute, lanes)
         if other is not None:
-            other = splat(self.let(other) if isinstance(other, Expr) else const(other, type_.dtype), lanes)
-            self._expect("the value of masked-off lanes", other, type_)
+            what = "the value of masked-off lanes"
+            other = self.let(other) if isinstance(other, Expr) else const(other, type_.dtype)
+            other = self._spread(what, other, lanes)
+            self._expect(what, other, type_)
         mask = self._mask(mask, lanes)
         if isinstance(mask, Const) and not mask.value:
             return other if other is not None else const(0, type_.dtype, lanes)
@@ -355,7 +391,7 @@ class LoopBuilder:
         dtype = self._buffer(buffer, "store to", Access.READ)
         lanes = max(e.lanes for e in (value, mask, scatter, _ONE) if isinstance(e, Expr))
         if isinstance(value, Expr):
-            value = self._settler.settle(splat(value, lanes))
+            value = self._settler.settle(self._spread(f"a value stored to {buffer}", value, lanes))
         else:
             value = const(value, dtype.compute, lanes)
         self._expect(f"a value stored to {buffer}", value, VecType(dtype.compute, lanes))
@@ -370,9 +406,12 @@ class LoopBuilder:
     def reg(self, name: str, type: VecType, init: Expr | Number) -> Reg:
         """A mutable register with its first value, alive to the end of the block."""
         name = self.unique(name)
-        value = splat(self._settler.settle(init), type.lanes) if isinstance(init, Expr) else None
-        value = value if value is not None else const(init, type.dtype, type.lanes)  # type: ignore[arg-type]
-        self._expect(f"the first value of register {name}", value, type)
+        what = f"the first value of register {name}"
+        if isinstance(init, Expr):
+            value = self._settler.settle(self._spread(what, init, type.lanes))
+        else:
+            value = const(init, type.dtype, type.lanes)
+        self._expect(what, value, type)
         self._versions[name] = 0
         self._emit(DeclareReg(name, type, value))
         return Reg(name, type, self)
@@ -386,7 +425,7 @@ class LoopBuilder:
 
     def set(self, reg: Reg, value: Expr) -> None:
         """Assign a register; reads of it that were made before may not be used any more."""
-        settled = self._settler.settle(splat(value, reg.type.lanes))
+        settled = self._settler.settle(self._spread(f"register {reg.name}", value, reg.type.lanes))
         self._expect(f"register {reg.name}", settled, reg.type)
         self._emit(SetReg(reg.name, settled))
         self._versions[reg.name] += 1
@@ -474,9 +513,16 @@ class LoopBuilder:
         with self._block(self.symbols):
             yield
 
-    def _in_root(self, dim: DimLike) -> DimLike:
-        with self.prologue():
-            return self.dim(dim)
+    def _refuse_local(self, dim: DimLike, use: str) -> None:
+        for name in sorted(free_symbols(dim) & self._local_symbols):
+            problem = f"{use}, but is a variable of a loop"
+            raise LoopNameError(kernel=self.name, name=name, problem=problem)
+
+    def _spread(self, what: str, value: Expr, lanes: int) -> Expr:
+        if value.lanes not in (1, lanes):
+            expected = VecType(value.dtype, lanes)
+            raise LoopTypeError(kernel=self.name, what=what, expected=expected, got=value.type)
+        return splat(value, lanes)
 
     def _decide(self, condition: Expr | Condition) -> bool | None:
         """Whether a condition always (True) or never (False) holds here; None is undecided."""
@@ -525,14 +571,14 @@ class LoopBuilder:
     def _mask(self, mask: Expr | None, lanes: int) -> Expr | None:
         if mask is None:
             return None
-        settled = self.let(splat(mask, lanes), "mask")
+        settled = self.let(self._spread("a mask", mask, lanes), "mask")
         self._expect("a mask", settled, VecType(boolean, lanes))
         return settled
 
     def _addresses(self, vector: Expr | None, lanes: int) -> Expr | None:
         if vector is None:
             return None
-        settled = self.let(splat(vector, lanes), "at")
+        settled = self.let(self._spread("a vector of addresses", vector, lanes), "at")
         self._expect("a vector of addresses", settled, VecType(i64, lanes))
         return settled
 

@@ -162,6 +162,13 @@ def implement(node: Expr) -> Callable[..., Array] | None:
     raise LookupError(f"no meaning for {node!r}")
 
 
+_F32_TAIL = (1 << 29) - 1
+"""The bits of an f64's fraction that an f32 has not."""
+_F32_HALFWAY = 1 << 28
+_F32_SMALLEST = 2.0**-125
+"""Below it f32 has fewer bits, and halfway is elsewhere."""
+
+
 def fma32(a: Array, b: Array, c: Array) -> Array:
     """a * b + c on f32 with one rounding.
 
@@ -169,6 +176,10 @@ def fma32(a: Array, b: Array, c: Array) -> Array:
     is the correct one (Boldo and Melquiond, "Emulation of a FMA and correctly rounded sums", 2008).
     """
     product = np.multiply(a, b, dtype=np.float64)
+    total = np.asarray(product + c)
+    tail = total.view(np.int64) & _F32_TAIL
+    if not ((tail == _F32_HALFWAY) | (np.abs(total) < _F32_SMALLEST)).any():
+        return total.astype(np.float32)  # no lane lies halfway between two f32s: rounding twice is harmless
     return _round_to_odd(product, np.asarray(c, np.float64)).astype(np.float32)
 
 

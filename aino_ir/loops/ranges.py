@@ -173,9 +173,14 @@ class RangeWalk:
         return True
 
     def _index_range(self, s: BindIndex) -> tuple[DimLike | None, DimLike | None]:
+        """Promised bounds, made tighter by what the value itself can be."""
         found = self.value_bounds(s.value)
-        lo, hi = found if found is not None else (None, None)
-        return lo if s.lo is None else s.lo, hi if s.hi is None else s.hi
+        if found is None:
+            return s.lo, s.hi
+        if s.lo is None and s.hi is None:
+            return found
+        lowest, highest = self.table.interval(found[0])[0], self.table.interval(found[1])[1]
+        return _tighter(max, s.lo, lowest), _tighter(min, s.hi, highest)
 
     # ------------------------------------------------------------------ bounds
 
@@ -241,6 +246,14 @@ class RangeWalk:
             low, high = (a[0] * b[0], a[1] * b[0]) if b[0] >= 0 else (a[1] * b[0], a[0] * b[0])
             return low, high
         return None
+
+
+def _tighter(
+    choose: Callable[[int, int], int], promised: DimLike | None, found: int | None
+) -> DimLike | None:
+    if promised is None or found is None:
+        return found if promised is None else promised
+    return choose(promised, found) if isinstance(promised, int) else promised
 
 
 def _dtype_bounds(e: Expr) -> Bounds | None:

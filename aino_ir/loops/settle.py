@@ -113,14 +113,7 @@ class Settler:
             return e if base is e.base else replace(e, base=base)
         if isinstance(e, PrefixMask):
             return self._mask(e)
-        if isinstance(e, (Read, Arg, Accumulator)):
-            raise LoopTypeError(
-                kernel=self._builder.name,
-                what="an expression in a statement",
-                expected="free of Read, Arg and Accumulator",
-                got=f"holding {e}",
-            )
-        return e
+        return self._node(e, (), ())
 
     def _mask(self, e: PrefixMask) -> Expr:
         count = self._builder.dim(e.count)
@@ -143,6 +136,13 @@ class Settler:
                 mask=e.mask,
                 other=e.other,
                 gather=e.gather,
+            )
+        if isinstance(e, (Read, Arg, Accumulator)):
+            raise LoopTypeError(
+                kernel=self._builder.name,
+                what="an expression in a statement",
+                expected="free of Read, Arg and Accumulator",
+                got=f"holding {e}",
             )
         if any(isinstance(c, Const) for c in new):
             return fold(e)
