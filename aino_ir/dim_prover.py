@@ -393,7 +393,7 @@ class Facts:
     def _split_quotient(
         self, a: Dim, b: int, g: int, multiples: list[tuple[int, tuple[Atom, ...], int]]
     ) -> DimLike | None:
-        """``(g*x + r) // b = (x + r//g) // (b/g)`` where r stays within one multiple of g."""
+        """``(g*x + r) // b = (x + r//g) // (b/g)`` where r stays within one multiple of g, or g is b."""
         whole: DimLike = 0
         rest: DimLike = a.constant
         for coefficient, atoms, divisor in multiples:
@@ -403,7 +403,7 @@ class Facts:
                 whole = whole + self._exact_part(coefficient, atoms, g)
         lo, hi = self.interval(rest)
         if lo is None or hi is None or lo // g != hi // g:
-            return None
+            return whole + floordiv(rest, b) if g == b else None
         return floordiv(whole + lo // g, b // g)
 
     def _exact_part(self, coefficient: int, atoms: tuple[Atom, ...], g: int) -> DimLike:

@@ -496,21 +496,22 @@ class Symbols:
                 expected = _expected_text(info)
                 raise SymbolOutOfRange(name=name, got=value, expected=expected)
         for check in self.checks:
-            if (
-                check.after_op == after_op
-                and self._known(check.lhs, bindings)
-                and self._known(check.rhs, bindings)
-            ):
-                left, right = self.evaluate(check.lhs, bindings), self.evaluate(check.rhs, bindings)
-                if not _HOLDS[check.kind](left, right):
-                    raise CheckFailed(
-                        what=check.what,
-                        left=check.lhs,
-                        relation=check.relation,
-                        right=check.rhs,
-                        left_value=left,
-                        right_value=right,
-                    )
+            if check.after_op == after_op:
+                self._test(check, bindings)
+
+    def _test(self, check: Check, bindings: Mapping[str, int]) -> None:
+        if not (self._known(check.lhs, bindings) and self._known(check.rhs, bindings)):
+            return
+        left, right = self.evaluate(check.lhs, bindings), self.evaluate(check.rhs, bindings)
+        if not _HOLDS[check.kind](left, right):
+            raise CheckFailed(
+                what=check.what,
+                left=check.lhs,
+                relation=check.relation,
+                right=check.rhs,
+                left_value=left,
+                right_value=right,
+            )
 
 
 class _Scope:
