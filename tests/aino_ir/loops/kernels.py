@@ -151,3 +151,31 @@ def row_blocks(n: int, block: int) -> LoopFn:
 def last_of(m: DimLike, block: int) -> DimLike:
     """The start of the last block of `m` elements."""
     return floordiv(m - 1, block) * block
+
+
+def conv(size: int, channels: int, rows: int, lanes: int) -> LoopFn:
+    """3x3 convolution of [size, size, channels] with padding 1 and packed weights, `rows` pixels a tile."""
+    b = LoopBuilder("conv")
+    x = b.param("x", f32, size * size * channels)
+    w = b.param("w", f32, 9 * channels * channels)
+    y = b.param("y", f32, size * size * channels, Access.WRITE)
+    blocks, vectors = ceildiv(size, rows), channels // lanes
+    with b.units(size * blocks * vectors) as unit:
+        h, tile, n = b.split(unit, {"h": size, "tile": blocks, "n": vectors})
+        acc = b.reg_tile("acc", (rows,), VecType(f32, lanes), 0.0)
+        with b.loop("kh", 0, 3) as kh:
+            line = h + kh - 1
+            with b.when(Condition(line, ">=", 0)), b.when(Condition(line, "<", size)):
+                with b.loop("c", 0, channels) as c:
+                    for kw in range(3):
+                        weights = b.load(w, ((kh * 3 + kw) * channels + c) * channels + n * lanes, lanes)
+                        for i in range(rows):
+                            column = tile * rows + i + kw - 1
+                            with b.when(Condition(column, ">=", 0)), b.when(Condition(column, "<", size)):
+                                pixel = b.load(x, (line * size + column) * channels + c, lanes, stride=0)
+                                b.set(acc[i], fma(pixel, weights, acc[i].read()))
+        for i in range(rows):
+            column = tile * rows + i
+            with b.when(Condition(column, "<", size)):
+                b.store(y, (h * size + column) * channels + n * lanes, acc[i].read())
+    return b.finish()

@@ -49,7 +49,6 @@ def test_units_can_be_split_over_calls() -> None:
 
 @pytest.mark.parametrize("columns", [8, 13, 3])
 def test_softmax_row(columns: int) -> None:
-    pytest.importorskip("aino_ir.loops.math")
     x = RNG.standard_normal((3, columns), np.float32) * 4
     y = np.zeros(x.size, np.float32)
     run_kernel(kernels.softmax(3, columns), [x.ravel(), y])
@@ -99,6 +98,18 @@ def test_gather_by_lanes() -> None:
     y = np.zeros(21, np.float32)
     run_kernel(kernels.vector_gather(9, 21), [x, index, y])
     np.testing.assert_array_equal(y, x[index.clip(0, 8)])
+
+
+@pytest.mark.parametrize(("size", "rows"), [(6, 4), (4, 4), (5, 1)])
+def test_convolution_with_borders_and_a_short_last_tile(size: int, rows: int) -> None:
+    channels = 8
+    x = RNG.standard_normal((size, size, channels), np.float32)
+    w = RNG.standard_normal((3, 3, channels, channels), np.float32)
+    y = np.full(x.size, np.nan, np.float32)
+    run_kernel(kernels.conv(size, channels, rows, 4), [x.ravel(), w.ravel(), y])
+    padded = np.pad(x, ((1, 1), (1, 1), (0, 0)))
+    windows = [padded[i : i + size, j : j + size] @ w[i, j] for i in range(3) for j in range(3)]
+    np.testing.assert_allclose(y.reshape(x.shape), sum(windows), rtol=1e-4, atol=1e-4)
 
 
 def test_scatter_writes_active_lanes_only() -> None:
