@@ -170,7 +170,9 @@ def _mesh(axes: Sequence[Axis], extents: Sequence[int], before: int = 0) -> dict
     """Coordinates of the axes as arrays that broadcast together, after `before` leading axes."""
     rank = len(axes)
     shape = [tuple(-1 if i == j else 1 for j in range(rank)) for i in range(rank)]
-    return {a.name: np.arange(e).reshape((1,) * before + s) for a, e, s in zip(axes, extents, shape)}
+    return {
+        a.name: np.arange(e).reshape((1,) * before + s) for a, e, s in zip(axes, extents, shape, strict=True)
+    }
 
 
 def _run_check(check: Check, arrays: Sequence[Array], environment: Mapping[str, int], name: str) -> None:
@@ -214,7 +216,10 @@ def _reduction(
     for start in range(0, length, step):
         flat = np.arange(start, min(start + step, length))
         column = (-1,) + (1,) * len(extents)
-        at = {a.name: i.reshape(column) for a, i in zip(compute.reduce, np.unravel_index(flat, inner))}
+        at = {
+            a.name: i.reshape(column)
+            for a, i in zip(compute.reduce, np.unravel_index(flat, inner), strict=True)
+        }
         grid = _Grid((flat.size, *extents), {**environment, **mesh, **at}, arrays, name)
         if compute.where is not None:
             grid.active = grid.full(compute.where)
@@ -261,9 +266,8 @@ def _row_reduction(stage: RowStage, values: Array, outer: int) -> Array:
     """One value per row, row axes kept with extent 1."""
     assert stage.combiner is not None
     kept = values.shape[:outer] + (1,) * (values.ndim - outer)
-    rows = (
-        values.reshape(*values.shape[:outer], -1) if values.size else values.reshape(*values.shape[:outer], 0)
-    )
+    length = int(np.prod(values.shape[outer:], dtype=np.int64))
+    rows = values.reshape(*values.shape[:outer], length)
     if stage.combiner in ("argmax", "argmin"):
         return _first_extreme(rows, stage.combiner).reshape(kept)
     combine = _combine(stage.combiner, stage.expr.dtype)
@@ -289,8 +293,9 @@ def _scatter(grid: _Grid, expr: Expr, index: Sequence[DimLike], shape: tuple[int
     values = grid.full(expr)
     result = np.zeros(shape, values.dtype)
     written = np.zeros(shape, bool)
-    place = tuple(np.broadcast_to(grid.dim(d), grid.shape) for d in index)
-    result[place], written[place] = values, True
+    place = tuple(np.broadcast_to(grid.dim(d), grid.shape).reshape(-1) for d in index)
+    flat = values.reshape(-1)
+    result[place], written[place] = (flat if index else flat[0]), True
     if not written.all():
         raise BadDefinition(op=name, problem=f"leaves {int((~written).sum())} result elements unwritten")
     return result
@@ -326,6 +331,10 @@ def _run_nest(
     environment: Mapping[str, int],
     name: str,
 ) -> tuple[Array, ...]:
+    results = [np.zeros(_shape(t, environment), t.dtype.numpy) for t in result_types]
+    units = nest.units.evaluate(environment) if isinstance(nest.units, Dim) else nest.units
+    if units == 0:
+        return tuple(results)
     builder = LoopBuilder("nest")
     for symbol, value in environment.items():
         builder.symbol(symbol, value, value)
@@ -335,7 +344,6 @@ def _run_nest(
         builder.alloc(scratch, dtype, size)
     with builder.units(nest.units) as unit:
         nest.build(builder, tuple(inputs), tuple(outputs), unit)
-    results = [np.zeros(_shape(t, environment), t.dtype.numpy) for t in result_types]
     views = [np.ascontiguousarray(a).reshape(-1) for a in arrays] + [r.reshape(-1) for r in results]
     outcome = run_kernel(builder.finish(), views, environment)
     if outcome.status is Status.INDEX_OUT_OF_RANGE:

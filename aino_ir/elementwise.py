@@ -30,7 +30,7 @@ class Elementwise(Op):
     sample_attrs: ClassVar[tuple[dict[str, Any], ...]] = ({},)
     """Attributes to sample: the derived operands are used with each of them."""
 
-    def expr(self, *args: Expr) -> Expr:
+    def expr(self, *args: Any, **named: Any) -> Expr:
         """The scalar expression over operands in their compute dtypes."""
         raise TypeError(f"{self.name} declares no expr")
 

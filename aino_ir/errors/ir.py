@@ -75,6 +75,15 @@ class UnevaluableOp(InternalError):
     example = {"op": "my.op", "reason": "it declares neither evaluate nor decompose"}
 
 
+class BadDefinition(InternalError):
+    """The definition that an op class gives of itself does not hold water."""
+
+    code = "AINO-E0292"
+    template = "the definition of {op} {problem}"
+    hint = "correct `define` of this op class"
+    example = {"op": "my.op", "problem": "leaves 3 result elements unwritten"}
+
+
 class OutOfRangeIndex(UserError):
     """An index operand points outside the tensor it indexes."""
 

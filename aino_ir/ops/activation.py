@@ -39,6 +39,7 @@ class LeakyRelu(FloatUnary):
 
     name = "math.leaky_relu"
     alpha = float_attr(0.01)
+    sample_attrs = ({}, {"alpha": 0.3}, {"alpha": -1.0})
 
     def expr(self, x: Expr) -> Expr:
         return select(x >= 0.0, x, x * self.alpha)
@@ -67,6 +68,7 @@ class ThresholdedRelu(FloatUnary):
     name = "math.thresholded_relu"
     alpha = float_attr(1.0)
     value = float_attr(0.0)
+    sample_attrs = ({}, {"alpha": 0.25, "value": -7.0})
 
     def expr(self, x: Expr) -> Expr:
         return select(x <= self.alpha, const(self.value, x.dtype), x)
@@ -81,6 +83,7 @@ class Shrink(FloatUnary):
     name = "math.shrink"
     lambd = float_attr(0.5)
     bias = float_attr(0.0)
+    sample_attrs = ({}, {"lambd": 1.5, "bias": 1.5})
 
     def expr(self, x: Expr) -> Expr:
         inside = select(unary("isnan", x), x, const(0.0, x.dtype))
@@ -98,6 +101,7 @@ class Elu(FloatUnary):
 
     name = "math.elu"
     alpha = float_attr(1.0)
+    sample_attrs = ({}, {"alpha": 2.0})
 
     def expr(self, x: Expr) -> Expr:
         return select(x > 0.0, x, call("expm1", x) * self.alpha)
@@ -128,6 +132,7 @@ class Celu(FloatUnary):
 
     name = "math.celu"
     alpha = float_attr(1.0)
+    sample_attrs = ({}, {"alpha": 2.5})
 
     def result_dtype(self, ic: InferContext) -> DType:
         if self.alpha == 0:
@@ -150,6 +155,7 @@ class HardSigmoid(FloatUnary):
     name = "math.hard_sigmoid"
     alpha = float_attr(0.2)
     beta = float_attr(0.5)
+    sample_attrs = ({}, {"alpha": 1 / 6})
 
     def expr(self, x: Expr) -> Expr:
         return minimum(maximum(x * self.alpha + self.beta, 0.0), 1.0)
@@ -197,6 +203,7 @@ class Silu(FloatUnary):
 
     name = "math.silu"
     alpha = float_attr(1.0)
+    sample_attrs = ({}, {"alpha": 1.702})
 
     def expr(self, x: Expr) -> Expr:
         return x * call("sigmoid", x if self.alpha == 1.0 else x * self.alpha)
@@ -210,17 +217,27 @@ class Softplus(FloatUnary):
 
     name = "math.softplus"
     beta = float_attr(1.0)
+    sample_attrs = ({}, {"beta": 2.0})
 
     def result_dtype(self, ic: InferContext) -> DType:
-        if self.beta == 0:
-            ic.bad_attribute("beta", "not zero", self.beta)
+        if not self.beta > 0:
+            ic.bad_attribute("beta", "above 0", self.beta)
         return super().result_dtype(ic)
 
     def expr(self, x: Expr) -> Expr:
-        return call("softplus", x) if self.beta == 1.0 else call("softplus", x * self.beta) / self.beta
+        if self.beta == 1.0:
+            return call("softplus", x)
+        inner = x * self.beta
+        return select(
+            inner > 100.0, x, call("softplus", inner) / self.beta
+        )  # there it is x, and inner overflows
 
     def evaluate(self, ev: Any, x: Array) -> Array:
-        return special.in_double(lambda v: special.softplus(self.beta * v) / self.beta, x)
+        def reference(v: Array) -> Array:
+            inner = self.beta * v
+            return np.where(inner > 700, v, special.softplus(inner) / self.beta)
+
+        return special.in_double(reference, x)
 
 
 class Softsign(FloatUnary):
@@ -255,6 +272,7 @@ class Gelu(FloatUnary):
 
     name = "math.gelu"
     approximate = str_attr("none")
+    sample_attrs = ({}, {"approximate": "tanh"})
 
     def result_dtype(self, ic: InferContext) -> DType:
         if self.approximate not in ("none", "tanh"):

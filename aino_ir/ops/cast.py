@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 from aino_ir.dims import Dim, DimLike
-from aino_ir.dtypes import DType, f32, i32, i64, integer_range
+from aino_ir.dtypes import DType, boolean, f32, i32, i64, integer_range
 from aino_ir.elementwise import Elementwise
 from aino_ir.infer import InferContext
 from aino_ir.loops.expr import Expr, cast, const, maximum, minimum, round_to, select, unary
-from aino_ir.op import bool_attr, dtype_attr, operand, str_attr
+from aino_ir.op import Sample, bool_attr, dtype_attr, operand, str_attr
 from aino_ir.ops.math import SYMBOLIC, Array, elementwise_dims, is_symbolic
+from aino_ir.sampling import accepted_dtypes, edge_values, random_values, seeded
+
+INTEGERS = ("i64", "i32", "i16", "i8", "u64", "u32", "u16", "u8", "i4")
 
 
 class Cast(Elementwise):
@@ -34,6 +38,11 @@ class Cast(Elementwise):
     to = dtype_attr()
     semantics = str_attr("saturate")
     saturate = bool_attr(False)
+    sample_attrs = (
+        *({"to": to} for to in ("f32", "f64", "f16", "bf16", "bool", *INTEGERS)),
+        *({"to": to, "semantics": "x86"} for to in INTEGERS),
+        *({"to": to, "saturate": flag} for to in ("f8e4m3fn", "f8e5m2") for flag in (False, True)),
+    )
 
     def result_dtype(self, ic: InferContext) -> DType:
         super().result_dtype(ic)
@@ -92,6 +101,7 @@ class Select(Elementwise):
 
     name = "math.select"
     traits = SYMBOLIC
+    derive_samples = False
     condition = operand()
     on_true = operand()
     on_false = operand()
@@ -107,6 +117,19 @@ class Select(Elementwise):
 
     def evaluate(self, ev: Any, condition: Array, a: Array, b: Array) -> Array:
         return np.where(condition.astype(bool), a, b)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        rng = seeded(cls.name)
+        for dtype in accepted_dtypes("any"):
+            edges = edge_values(dtype)
+            flags = random_values(boolean, edges.shape, rng)
+            yield Sample((flags, edges, edges[::-1].copy()), {}, f"{dtype} edges")
+        for shapes in (((2, 1, 3), (4, 1), (3,)), ((0, 3), (3,), ()), ((), (5,), (5,)), ((), (), ())):
+            kinds = (boolean, f32, f32)
+            yield Sample(
+                tuple(random_values(k, s, rng) for k, s in zip(kinds, shapes, strict=True)), {}, str(shapes)
+            )
 
 
 def _is_wide(dtype: DType) -> bool:

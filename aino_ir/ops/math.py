@@ -146,6 +146,7 @@ class Mod(Binary):
     name = "math.mod"
     traits = SYMBOLIC
     mode = str_attr("floor")
+    sample_attrs = ({"mode": "floor"}, {"mode": "trunc"})
 
     def result_dtype(self, ic: InferContext) -> DType:
         if self.mode not in ("floor", "trunc"):
@@ -375,6 +376,7 @@ class Clip(Unary):
     traits = SYMBOLIC
     min = float_attr(None)
     max = float_attr(None)
+    sample_attrs = ({"min": -1.5, "max": 2}, {"min": 0}, {"max": 6}, {"min": 3, "max": 1}, {})
 
     def _bounds(self, dtype: DType) -> tuple[Number | None, Number | None]:
         return tuple(None if b is None else saturated(b, dtype) for b in (self.min, self.max))  # type: ignore[return-value]
@@ -418,6 +420,7 @@ class IsInf(Unary):
     accepts = "float"
     positive = bool_attr(True)
     negative = bool_attr(True)
+    sample_attrs = tuple({"positive": p, "negative": n} for p in (True, False) for n in (True, False))
 
     def result_dtype(self, ic: InferContext) -> DType:
         super().result_dtype(ic)

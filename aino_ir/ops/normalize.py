@@ -6,7 +6,8 @@ by n).  Scale and bias may have another dtype than x when both have the same com
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -16,9 +17,10 @@ from aino_ir.elementwise import ACCEPTS
 from aino_ir.graph import Value
 from aino_ir.infer import InferContext
 from aino_ir.loops.expr import Accumulator, Expr, Var, call, compare, const, maximum, select, unary
-from aino_ir.op import Op, bool_attr, float_attr, int_attr, ints_attr, operand, optional_operand
+from aino_ir.op import Op, Sample, bool_attr, float_attr, int_attr, ints_attr, operand, optional_operand
 from aino_ir.ops.math import Array
 from aino_ir.ops.reduce import extent_value, reduced_shape, row_space
+from aino_ir.sampling import accepted_dtypes, random_values, seeded
 from aino_ir.special import in_double
 from aino_ir.types import TensorType, Type
 
@@ -42,6 +44,22 @@ class Normalization(Op):
         """About eight operations per element."""
         return self.x.type.size * 8  # type: ignore[union-attr]
 
+    cases: ClassVar[tuple[tuple[Sequence[tuple[int, ...] | None], dict[str, Any]], ...]] = ()
+    """Shapes of sampled operands (None = absent) with attributes; the first serves every dtype."""
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        rng = seeded(cls.name)
+        for dtype in accepted_dtypes("float"):
+            for shapes, attrs in cls.cases[: 1 if dtype.is_storage else None]:
+                operands = [None if s is None else random_values(dtype, s, rng) for s in shapes]
+                for i in (j for j in cls.non_negative if j < len(operands)):
+                    operands[i] = np.abs(operands[i])  # type: ignore[arg-type]
+                yield Sample(tuple(operands), attrs, f"{dtype} {list(shapes)}")
+
+    non_negative: ClassVar[tuple[int, ...]] = ()
+    """Operands that are sampled without a sign (variances)."""
+
 
 class LayerNorm(Normalization):
     """out = (x - mean) / sqrt(variance + epsilon) * scale + bias over the axes from `axis` to the last.
@@ -56,6 +74,15 @@ class LayerNorm(Normalization):
     axis = int_attr(-1)
     epsilon = float_attr(1e-5)
     statistics = bool_attr(False)
+    cases = (
+        (((3, 5, 8), (8,), (8,)), {}),
+        (((2, 3, 7), (3, 7), (3, 7)), {"axis": 1, "epsilon": 1e-3}),
+        (((2, 3, 7), (3, 7), None), {"axis": 1, "statistics": True}),
+        (((4, 33), None, (33,)), {}),
+        (((4, 9),), {"axis": 0, "statistics": True}),
+        (((0, 9), (9,)), {}),
+        (((2, 3, 5), (2, 1, 5), (1,)), {}),
+    )
 
     def infer(self, ic: InferContext) -> list[Type]:
         types = super().infer(ic)
@@ -102,6 +129,12 @@ class RmsNorm(Normalization):
     scale = optional_operand()
     axis = int_attr(-1)
     epsilon = float_attr(1e-5)
+    cases = (
+        (((3, 5, 8), (8,)), {}),
+        (((2, 3, 7), (3, 7)), {"axis": 1, "epsilon": 1e-3}),
+        (((4, 33),), {}),
+        (((0, 9), (9,)), {}),
+    )
 
     def check(self, ic: InferContext, x: TensorType) -> None:
         ic.axis(self.axis, x.rank)
@@ -140,6 +173,13 @@ class GroupNorm(Normalization):
     bias = optional_operand()
     groups = int_attr()
     epsilon = float_attr(1e-5)
+    cases = (
+        (((2, 6, 5), (6,), (6,)), {"groups": 3}),
+        (((2, 4, 3, 3), (4,)), {"groups": 1}),
+        (((2, 4, 3), None, (4,)), {"groups": 4, "epsilon": 1e-2}),
+        (((3, 4),), {"groups": 2}),
+        (((0, 4, 2), (4,), (4,)), {"groups": 2}),
+    )
 
     def check(self, ic: InferContext, x: TensorType) -> None:
         check_channels(ic, self.scale, self.bias, x)
@@ -170,6 +210,11 @@ class InstanceNorm(Normalization):
     scale = optional_operand()
     bias = optional_operand()
     epsilon = float_attr(1e-5)
+    cases = (
+        (((2, 3, 5), (3,), (3,)), {}),
+        (((2, 3, 4, 4), None, (3,)), {"epsilon": 1e-2}),
+        (((1, 2, 3, 2, 2),), {}),
+    )
 
     def check(self, ic: InferContext, x: TensorType) -> None:
         check_channels(ic, self.scale, self.bias, x)
@@ -195,6 +240,13 @@ class BatchNorm(Normalization):
     variance = operand()
     epsilon = float_attr(1e-5)
     axis = int_attr(1)
+    non_negative = (4,)
+    cases = (
+        (((2, 3, 5), (3,), (3,), (3,), (3,)), {}),
+        (((4, 3), (3,), (3,), (3,), (3,)), {"epsilon": 1e-2}),
+        (((2, 5, 3), (3,), (3,), (3,), (3,)), {"axis": -1}),
+        (((0, 3, 2), (3,), (3,), (3,), (3,)), {}),
+    )
 
     def check(self, ic: InferContext, x: TensorType) -> None:
         axis = ic.axis(self.axis, x.rank)
@@ -228,6 +280,10 @@ class MeanVarianceNorm(Normalization):
     name = "normalize.mean_variance_norm"
     axes = ints_attr()
     epsilon = float_attr(1e-9)
+    cases = (
+        (((2, 3, 4, 5),), {"axes": (0, 2, 3)}),
+        (((3, 7),), {"axes": (-1,), "epsilon": 1e-2}),
+    )
 
     def check(self, ic: InferContext, x: TensorType) -> None:
         found = [ic.axis(a, x.rank, "axes") for a in self.axes]
@@ -264,6 +320,12 @@ class LpNorm(Normalization):
     axis = int_attr(-1)
     p = int_attr(2)
     epsilon = float_attr(0.0)
+    cases = (
+        (((3, 5, 4),), {"axis": 1}),
+        (((3, 7),), {"p": 1}),
+        (((0, 3),), {}),
+        (((6,),), {"epsilon": 100.0}),
+    )
 
     def check(self, ic: InferContext, x: TensorType) -> None:
         if self.p not in (1, 2):
@@ -303,6 +365,11 @@ class LocalResponseNorm(Normalization):
     alpha = float_attr(1e-4)
     beta = float_attr(0.75)
     bias = float_attr(1.0)
+    cases = (
+        (((2, 7, 3),), {"size": 3, "alpha": 0.3}),
+        (((2, 5, 2, 2),), {"size": 4, "alpha": 0.3, "beta": 0.5, "bias": 2.0}),
+        (((1, 3),), {"size": 9}),
+    )
 
     def check(self, ic: InferContext, x: TensorType) -> None:
         if x.rank < 2:

@@ -7,7 +7,7 @@ order of a floating-point sum is not defined.  `axes` may be negative; None mean
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,8 +30,9 @@ from aino_ir.loops.expr import (
     select,
     unary,
 )
-from aino_ir.op import Op, Trait, bool_attr, int_attr, ints_attr, operand
+from aino_ir.op import Op, Sample, Trait, bool_attr, int_attr, ints_attr, operand
 from aino_ir.ops.math import Array, is_symbolic, truncating_division
+from aino_ir.sampling import accepted_dtypes, edge_values, random_values, seeded
 from aino_ir.types import TensorType, Type
 
 SYMBOLIC = frozenset({Trait.SYMBOLIC})
@@ -80,6 +81,37 @@ class Reduction(Op):
     def cost(self) -> DimLike:
         """One operation per element of x."""
         return self.x.type.size  # type: ignore[union-attr]
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        rng = seeded(cls.name)
+        for dtype in accepted_dtypes(cls.accepts):
+            yield Sample((random_values(dtype, (3, 5, 4), rng),), {"axes": (1,)}, f"{dtype}")
+            if not dtype.is_float:
+                yield Sample((edge_values(dtype),), {}, f"{dtype} edges")
+        first = accepted_dtypes(cls.accepts)[0]
+        for shape, attrs in REDUCED_SHAPES:
+            yield Sample((random_values(first, shape, rng),), attrs, f"{list(shape)}")
+        if first.is_float:
+            for special in (np.nan, np.inf, -np.inf):
+                x = random_values(first, (4, 6), rng)
+                x[1, 3] = x[2] = special
+                yield Sample((x,), {"axes": (1,)}, f"{special}")
+
+
+REDUCED_SHAPES: tuple[tuple[tuple[int, ...], dict[str, Any]], ...] = (
+    ((3, 7), {"axes": (0,)}),
+    ((2, 3, 4), {"axes": (-1, 0), "keepdims": True}),
+    ((2, 3, 4), {"axes": None, "keepdims": True}),
+    ((2, 3, 4), {}),
+    ((6,), {"axes": ()}),
+    ((), {}),
+    ((2, 0, 3), {"axes": (2,)}),
+    ((2, 0, 3), {"axes": (1,)}),
+    ((0, 3), {"axes": (0, 1)}),
+    ((1, 1000), {"axes": (1,)}),
+)
+"""Shapes and axes that every reduction is sampled with."""
 
 
 class CombinedReduction(Reduction):
@@ -339,6 +371,21 @@ class ArgReduction(Op):
     def cost(self) -> DimLike:
         """One comparison per element of x."""
         return self.x.type.size  # type: ignore[union-attr]
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        rng = seeded(cls.name)
+        for dtype in accepted_dtypes("number"):
+            for last in (False, True):
+                attrs = {"axis": 1, "select_last_index": last}
+                yield Sample((random_values(dtype, (3, 9, 4), rng),), attrs, f"{dtype} with ties")
+                yield Sample((edge_values(dtype),), {"select_last_index": last}, f"{dtype} edges")
+        for shape, axis in (((3, 7), -1), ((5,), 0), ((2, 1, 3), 1), ((0, 4), 1)):
+            x = random_values(accepted_dtypes("float")[0], shape, rng)
+            yield Sample((x,), {"axis": axis, "keepdims": True}, f"{list(shape)}")
+        x = np.array([[1, np.nan, 5, np.nan], [-np.inf] * 4, [np.inf, 1, np.inf, 0]], np.float32)
+        for last in (False, True):
+            yield Sample((x,), {"axis": 1, "select_last_index": last}, "NaN and infinities")
 
 
 class ArgMax(ArgReduction):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,8 +12,9 @@ from aino_ir.dims import DimLike, product
 from aino_ir.elementwise import ACCEPTS
 from aino_ir.infer import InferContext
 from aino_ir.loops.expr import VecType, binary, identity
-from aino_ir.op import Op, bool_attr, int_attr, operand
+from aino_ir.op import Op, Sample, bool_attr, int_attr, operand
 from aino_ir.ops.math import Array
+from aino_ir.sampling import accepted_dtypes, random_values, seeded
 from aino_ir.types import TensorType, Type
 
 
@@ -79,6 +81,18 @@ class Scan(Op):
     def cost(self) -> DimLike:
         """One operation per element."""
         return self.x.type.size  # type: ignore[union-attr]
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        rng = seeded(cls.name)
+        for dtype in accepted_dtypes("number"):
+            yield Sample((random_values(dtype, (2, 5, 3), rng),), {"axis": 1}, f"{dtype}")
+        for exclusive in (False, True):
+            for reverse in (False, True):
+                attrs = {"exclusive": exclusive, "reverse": reverse}
+                for shape, axis in (((6,), 0), ((3, 4), -1), ((2, 0), 1), ((0, 2), 1), ((1,), 0)):
+                    x = random_values(accepted_dtypes("float")[0], shape, rng)
+                    yield Sample((x,), {"axis": axis, **attrs}, f"{list(shape)} {attrs}")
 
 
 class CumSum(Scan):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ from aino_ir.dims import DimLike
 from aino_ir.elementwise import ACCEPTS
 from aino_ir.infer import InferContext
 from aino_ir.loops.expr import Expr, Var, call
-from aino_ir.op import Op, int_attr, operand
+from aino_ir.op import Op, Sample, int_attr, operand
 from aino_ir.ops.math import Array
 from aino_ir.ops.reduce import row_space
+from aino_ir.sampling import accepted_dtypes, random_values, seeded
 from aino_ir.special import in_double
 from aino_ir.types import TensorType, Type
 
@@ -50,6 +52,25 @@ class SoftmaxBase(Op):
     def cost(self) -> DimLike:
         """About 13 operations per element: maximum, difference, exponential, sum, quotient."""
         return self.x.type.size * 13  # type: ignore[union-attr]
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        rng = seeded(cls.name)
+        for dtype in accepted_dtypes("float"):
+            yield Sample((random_values(dtype, (3, 5, 4), rng),), {"axis": 1}, f"{dtype}")
+        first = accepted_dtypes("float")[0]
+        for shape, axis in (((7,), 0), ((2, 33), -1), ((0, 3), 1), ((3, 0), 1), ((2, 1), 1), ((4, 3), 0)):
+            yield Sample((random_values(first, shape, rng),), {"axis": axis}, f"{list(shape)}")
+        infinity = np.inf
+        rows = [
+            [1, np.nan, 2],
+            [-infinity] * 3,
+            [infinity, 1, 2],
+            [-infinity, 0, 1],
+            [500, 3, 499.5],
+            [-1e30, 0, 1],
+        ]
+        yield Sample((np.array(rows, np.float32),), {}, "NaN, infinities and large values")
 
 
 class Softmax(SoftmaxBase):
