@@ -232,9 +232,9 @@ class Artifact:
         return tuple(self._members)
 
     @property
-    def size(self) -> int:
-        """Bytes of the whole file."""
-        return len(self._data)
+    def content(self) -> memoryview:
+        """The whole file, read-only."""
+        return self._data
 
     def section(self, name: str) -> memoryview:
         """Return a section's bytes, read-only and mapped from the file.
@@ -316,6 +316,17 @@ class Artifact:
                 )
 
 
+def save_artifact(artifact: Artifact, path: Path, disk: Disk = DISK) -> None:
+    """Write an opened artifact to `path`: afterwards the whole file is there, or what was before.
+
+    Raises:
+        DiskFull, FileNotWritable: the disk refuses; nothing is left behind.
+    """
+    with disk_errors(path), new_part(path.parent, disk, mode=0o666) as part:
+        disk.write(part.fd, artifact.content)
+        part.publish(path, durable=True)
+
+
 __all__ = [
     "MANIFEST",
     "WEIGHTS",
@@ -326,4 +337,5 @@ __all__ = [
     "TensorSpec",
     "Variant",
     "WeightSlice",
+    "save_artifact",
 ]

@@ -167,7 +167,8 @@ def work_folder(parent: Path, disk: Disk = DISK) -> Iterator[Path]:
     finally:
         disk.remove_tree(folder)
         if lock is not None:
-            disk.close(lock)
+            with contextlib.suppress(OSError):  # it is empty and gone already
+                disk.close(lock)
 
 
 YOUNG_SECONDS = 60.0

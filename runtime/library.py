@@ -11,6 +11,7 @@ import _ctypes
 import ctypes
 import fcntl
 import os
+import struct
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,26 @@ from aino_ir.errors.artifact import LibraryNotLoadable
 from aino_ir.runtime.fileio import DISK
 
 _SEALS = ("F_SEAL_WRITE", "F_SEAL_GROW", "F_SEAL_SHRINK", "F_SEAL_SEAL")
+
+
+_HEADER = struct.Struct("<4sBB10xHHIQQQIHHH")
+_SEGMENT = struct.Struct("<IIQQQQ")
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether all segments lie inside the file: the dynamic loader crashes when they do not."""
+    if len(data) < _HEADER.size:
+        return False
+    magic, bits, order, *_, table, _, _, _, size, count = _HEADER.unpack_from(data)
+    if (
+        magic != b"\x7fELF"
+        or (bits, order) != (2, 1)
+        or size < _SEGMENT.size
+        or table + size * count > len(data)
+    ):
+        return False
+    segments = (_SEGMENT.unpack_from(data, table + i * size) for i in range(count))
+    return all(offset + length <= len(data) for _, _, offset, _, _, length in segments)
 
 
 class Library:
@@ -39,6 +60,8 @@ class Library:
         """
         self.section = section
         self._fd: int | None = None
+        if not _is_whole(data):
+            raise LibraryNotLoadable(section=section, reason="it is no whole ELF file")
         try:
             self._cdll: ctypes.CDLL | None = self._load(data)
         except OSError as problem:

@@ -33,6 +33,7 @@ COMPILE_SECONDS = 600.0
 
 _UNIT_NAME = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)
 _HEADER_NAME = re.compile(r"[A-Za-z_]\w{0,63}\.h", re.ASCII)
+_COMPILER_ROUTINE = re.compile(r"undefined symbol: __")  # such as __divti3: a link with more may help
 _KEPT_FAILURES = 8
 _SHOWN_LINES = 6
 
@@ -199,9 +200,9 @@ class _Run:
         for command in self.toolchain.link_commands(objects, output, folder):
             self.calls.links += 1
             (outcome,) = self._run([command])
-            if outcome.ok:
+            if outcome.ok or not _COMPILER_ROUTINE.search(outcome.output):
                 break
-        else:
+        if not outcome.ok:
             raise self._failure(outcome, [job.source for job in group], folder)
         library = (folder / output).read_bytes()
         self.store.put("library", self.library_key(group), library)

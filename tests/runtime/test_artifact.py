@@ -27,7 +27,7 @@ from aino_ir.errors.artifact import (
 )
 from aino_ir.errors.cache import DiskFull, FileNotWritable
 from aino_ir.runtime.archive import comment_for, directory, lay_out, local_header
-from aino_ir.runtime.artifact import Artifact, ArtifactWriter, Manifest, TensorSpec
+from aino_ir.runtime.artifact import Artifact, ArtifactWriter, Manifest, TensorSpec, save_artifact
 from aino_ir.target import ISAS, Host
 from tests.tools.hermetic import FaultyDisk
 
@@ -298,6 +298,17 @@ def test_a_failing_disk_leaves_what_was_there(tmp_path: Path, data: bytes, error
         assert isinstance(caught.value, DiskFull) == (error == errno.ENOSPC)
         assert path.read_bytes() == data, n
         assert [p.name for p in tmp_path.iterdir()] == ["m.aino"], n
+
+
+def test_an_opened_artifact_can_be_saved_elsewhere_and_onto_itself(tmp_path: Path, data: bytes) -> None:
+    first, second = tmp_path / "a.aino", tmp_path / "b.aino"
+    save_artifact(Artifact.from_bytes(data), first)
+    save_artifact(Artifact.open(first), second)
+    save_artifact(Artifact.open(second), second)
+    assert first.read_bytes() == second.read_bytes() == data
+    with pytest.raises(DiskFull):
+        save_artifact(Artifact.open(first), second, FaultyDisk(2))
+    assert second.read_bytes() == data
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
