@@ -276,9 +276,7 @@ def _load(e: Load) -> _Value:
     return load
 
 
-def _places(
-    offset: DimLike, lanes: int, stride: DimLike, vector: Expr | None
-) -> Callable[[_Machine], Any]:
+def _places(offset: DimLike, lanes: int, stride: DimLike, vector: Expr | None) -> Callable[[_Machine], Any]:
     """Element offsets of all lanes: an int for a scalar, else an i64 vector."""
     base = _dim(offset)
     if vector is not None:

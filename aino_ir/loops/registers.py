@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from aino_ir.loops.expr import RegRead, VecType
 
 if TYPE_CHECKING:
-    from aino_ir.loops.builder import LoopBuilder
+    from aino_ir.loops.values import ValueBuilder
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Reg:
 
     name: str
     type: VecType
-    _builder: LoopBuilder
+    _builder: ValueBuilder
 
     def read(self) -> RegRead:
         """Its present value; pin it with `b.let` if it must outlive the next set."""

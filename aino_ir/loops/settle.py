@@ -40,7 +40,7 @@ from aino_ir.loops.expr import (
 from aino_ir.loops.numbering import LEAVES
 
 if TYPE_CHECKING:
-    from aino_ir.loops.builder import LoopBuilder
+    from aino_ir.loops.values import ValueBuilder
 
 _DEPTH_LIMIT = 24
 """Deeper trees are cut by pinning: printers recurse, and people read."""
@@ -66,7 +66,7 @@ _NEUTRAL_LEFT = {op: _NEUTRAL_RIGHT[op] for op in ("add", "mul", "and", "or", "x
 class Settler:
     """Settles expressions for one builder."""
 
-    def __init__(self, builder: LoopBuilder) -> None:
+    def __init__(self, builder: ValueBuilder) -> None:
         self._builder = builder
 
     def settle(self, root: Expr) -> Expr:

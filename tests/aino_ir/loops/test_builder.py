@@ -362,6 +362,30 @@ def test_what_did_not_fail_is_known() -> None:
     assert b.finish().can_fail
 
 
+def test_what_a_block_teaches_is_forgotten_after_it() -> None:
+    b = LoopBuilder("k")
+    n = b.symbol("n", 0, 8)
+    y = b.param("y", f32, 8, Access.WRITE)
+
+    def give_up_below(limit: int) -> None:
+        with b.when(Condition(n, "<", limit)):
+            b.fail(Status.LIMIT_EXCEEDED)
+
+    with b.units(1):
+        with b.while_(lambda: Const(True, VecType(boolean))):
+            give_up_below(2)
+            assert b.symbols.prove_ge(n, 2)
+        with b.loop("never", 3, 3):
+            give_up_below(3)
+        with b.when(Condition(n, ">", 8)):
+            give_up_below(9)
+        assert b.symbols.prove_ge(n, 1) is None
+        give_up_below(1)
+        assert b.symbols.prove_ge(n, 1)
+        b.store(y, 0, 1.0)
+    b.finish()
+
+
 def test_data_dependent_guards_have_two_sides() -> None:
     b, x, y = new()
     with b.units(64) as unit:
@@ -690,4 +714,3 @@ def test_building_looks_at_each_node_a_bounded_number_of_times(monkeypatch: pyte
 
     few, many = visits(10), visits(40)
     assert many <= 4.5 * few
-

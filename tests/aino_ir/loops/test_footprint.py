@@ -85,7 +85,9 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("fn", "symbols", "shapes"), CASES, ids=[fn.name.split("_")[0] for fn, _, _ in CASES])
+@pytest.mark.parametrize(
+    ("fn", "symbols", "shapes"), CASES, ids=[fn.name.split("_")[0] for fn, _, _ in CASES]
+)
 def test_footprints_cover_what_a_run_writes_and_reads(
     fn: LoopFn, symbols: dict[str, int], shapes: dict[str, tuple[int, ...]]
 ) -> None:
