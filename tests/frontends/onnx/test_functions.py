@@ -119,6 +119,20 @@ def test_references_inside_subgraphs() -> None:
     assert node.graph("then_branch").outputs[0].name != node.graph("else_branch").outputs[0].name
 
 
+def test_inputs_of_subgraphs_do_not_hide_the_values_of_the_caller() -> None:
+    """The body of a Loop has an input `s`; so is called what the caller passes for `w`."""
+    scalars = [tensor_value("i", (), TensorProto.INT64), tensor_value("go", (), TensorProto.BOOL)]
+    nodes = [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Sub", ["s", "w"], ["next"])]
+    outputs = [tensor_value("on", (), TensorProto.BOOL), tensor_value("next")]
+    body = helper.make_graph(nodes, "body", [*scalars, tensor_value("s")], outputs)
+    loop = function("F", [helper.make_node("Loop", ["n", "", "v"], ["y"], body=body)], inputs=("n", "v", "w"))
+    count = tensor_value("n", (), TensorProto.INT64)
+    model = inlined([call("F", ["n", "x", "s"], ["y"])], loop, inputs=[count, "x", "s"])
+    assert model.graph.nodes[0].captures == ("s",)
+    values = [np.array(3), np.array([9, 9], np.float32), np.array([1, 2], np.float32)]
+    np.testing.assert_array_equal(run(model, values)[0], [6, 3])
+
+
 def test_calls_inside_subgraphs() -> None:
     then = branch([call("F", ["x"], ["t"])], "t")
     model = inlined([conditional(then, branch([relu("x", "e")], "e"))], elu(2.0), inputs=["x", CONDITION])

@@ -360,6 +360,14 @@ def test_fault(case: str) -> None:
     assert "help: " in str(caught.value) and str(caught.value).isascii()
 
 
+def test_names_of_a_subgraph_end_with_it() -> None:
+    inner = helper.make_graph([relu("p", "t")], "body", [tensor_value("p")], [tensor_value("t")])
+    node = helper.make_node("Any", ["x"], ["z"], domain="com.example", body=inner)
+    for name in ("p", "t"):
+        with pytest.raises(errors.UndefinedValue, match=f"value '{name}'"):
+            read_model(make_model([node, relu(name)], domains={"com.example": 1}))
+
+
 def test_errors_name_the_place() -> None:
     with pytest.raises(errors.UndefinedValue) as caught:
         read_model(subgraph_output("lost"))
