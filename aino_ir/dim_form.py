@@ -16,12 +16,10 @@ from __future__ import annotations
 import functools
 import operator
 import re
-import threading
-import weakref
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from math import gcd
-from typing import Any, Generic, NoReturn, TypeVar, Union, cast
+from typing import Any, NoReturn, Union, cast
 
 from aino_ir.errors.dims import (
     DimComparison,
@@ -30,53 +28,12 @@ from aino_ir.errors.dims import (
     NotADimension,
     UnknownSymbol,
 )
+from aino_ir.interning import Interned
 
 DimLike = Union[int, "Dim"]
 """A dimension: a Python int when constant, else a `Dim`."""
 
-T = TypeVar("T")
-Node = TypeVar("Node", bound="Atom | _Monomial | Dim")
-
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*\Z")
-
-
-class _Reference(weakref.ref[Node]):
-    """A weak reference that knows its key in the intern table."""
-
-    __slots__ = ("key",)
-    key: Hashable
-
-
-class _Interned(Generic[Node]):
-    """A thread-safe table that keeps one live object per key and forgets dead ones."""
-
-    __slots__ = ("_lock", "_references")
-
-    def __init__(self) -> None:
-        self._references: dict[Hashable, _Reference[Node]] = {}
-        self._lock = threading.RLock()  # re-entrant: a collection inside `add` may call `_forget`
-
-    def get(self, key: Hashable) -> Node | None:
-        reference = self._references.get(key)
-        return None if reference is None else reference()
-
-    def add(self, key: Hashable, value: Node) -> Node:
-        with self._lock:
-            existing = self.get(key)
-            if existing is not None:
-                return existing
-            reference = _Reference(value, self._forget)
-            reference.key = key
-            self._references[key] = reference
-            return value
-
-    def _forget(self, reference: _Reference[Node]) -> None:
-        with self._lock:
-            if self._references.get(reference.key) is reference:
-                del self._references[reference.key]
-
-    def __len__(self) -> int:
-        return len(self._references)
 
 
 class Atom:
@@ -158,10 +115,10 @@ class _Monomial:
 
 _Terms = tuple[tuple[_Monomial, int], ...]
 
-_SYMBOLS: _Interned[SymbolAtom] = _Interned()
-_ATOMS: _Interned[Atom] = _Interned()
-_MONOMIALS: _Interned[_Monomial] = _Interned()
-_DIMS: _Interned[Dim] = _Interned()
+_SYMBOLS: Interned[SymbolAtom] = Interned()
+_ATOMS: Interned[Atom] = Interned()
+_MONOMIALS: Interned[_Monomial] = Interned()
+_DIMS: Interned[Dim] = Interned()
 
 
 class Dim:

@@ -10,7 +10,7 @@ of Fourier-Motzkin elimination).  Answers are memoised until a fact changes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from math import gcd, lcm
 from typing import NamedTuple, cast
 
@@ -41,6 +41,8 @@ SEARCH_NODES = 48
 """Expressions that one proof of an inequality may look at."""
 SIMPLIFY_ROUNDS = 4
 """Rewritings in a row of one expression; each is exact, so stopping early is only less simple."""
+MEMO_CHILDREN = 256
+"""Grown states remembered per state before they are forgotten."""
 MEMO_LIMIT = 20_000
 """Answers kept per memo table before it is emptied."""
 
@@ -108,17 +110,31 @@ def divide_intervals(a: Interval, b: Interval) -> Interval:
     return lo, hi
 
 
-class _Memo:
-    """Answers that hold until a fact changes."""
+class Memo:
+    """Answers that hold for one state of the facts.
 
-    __slots__ = ("canonical", "intervals", "nonnegative", "simplified", "zero")
+    A state that grows by the same declaration or fact again (the loops of a kernel are opened over
+    and over) finds the answers of the last time: `children` maps what was added to its memo.
+    """
+
+    __slots__ = ("canonical", "children", "intervals", "nonnegative", "simplified", "zero")
 
     def __init__(self) -> None:
+        self.children: dict[Hashable, Memo] = {}
         self.canonical: dict[Dim, DimLike] = {}
         self.intervals: dict[Dim, Interval] = {}
         self.nonnegative: dict[Dim, bool] = {}
         self.simplified: dict[Dim, DimLike] = {}
         self.zero: dict[Dim, bool | None] = {}
+
+    def child(self, added: Hashable) -> Memo:
+        """The memo of this state plus `added`."""
+        found = self.children.get(added)
+        if found is None:
+            if len(self.children) >= MEMO_CHILDREN:
+                self.children.clear()
+            found = self.children[added] = Memo()
+        return found
 
     def trim(self) -> None:
         """Keep memory bounded."""
@@ -148,11 +164,11 @@ class Facts:
         self.solutions: dict[str, DimLike] = {}
         self.nonnegative_facts: list[Dim] = []
         self.zero_facts: list[Dim] = []
-        self.memo = _Memo()
+        self.memo = Memo()
 
     def changed(self) -> None:
         """Forget memoised answers; called after every new fact."""
-        self.memo = _Memo()
+        self.memo = Memo()
 
     def clone(self) -> Facts:
         """An independent copy."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from aino_ir.dims import Dim, DimLike, is_static, product, symbol
+from aino_ir.dims import Dim, DimLike, is_static, product
 from aino_ir.dtypes import DType
 from aino_ir.errors.ir import (
     BadAttribute,
@@ -19,7 +19,7 @@ from aino_ir.errors.ir import (
     Undecided,
 )
 from aino_ir.op import Op, Trait
-from aino_ir.symbols import Origin, Symbols
+from aino_ir.symbols import Symbols
 from aino_ir.types import TensorType, Type
 
 if TYPE_CHECKING:
@@ -98,11 +98,7 @@ class InferContext:
     def data_symbol(self, result: int, upper: DimLike, position: int = 0) -> Dim:
         """The symbol of a data-dependent extent of this op, 0..upper; the same one on re-inference."""
         assert self.op is not None
-        name = f"d{self.op.id}_{result}" + (f"_{position}" if position else "")
-        if name in self.symbols:
-            return symbol(name)
-        _, high = self.symbols.interval(upper)
-        return self.symbols.new(name, 0, high, origin=Origin.data(self.op.id, result, upper))
+        return self.symbols.data(self.op.id, result, upper, position)
 
     def result_shape(self, shape: tuple[DimLike, ...]) -> tuple[DimLike, ...]:
         """`shape`, simplified and checked: no negative extents, rank and size within limits."""

@@ -177,6 +177,7 @@ class Symbols:
         elif lo is not None and lo is hi:
             facts.solutions[name] = facts.canonical(lo)
         self._declared[name] = SymbolInfo(lo, hi, step, origin)
+        facts.memo = facts.memo.child((name, lo, hi, step, origin.kind))
         return dim
 
     def fresh(self, text: str) -> str:
@@ -190,16 +191,19 @@ class Symbols:
             name = f"{stem}_{number}"
         return name
 
-    def data(self, op: int, result: int, upper: DimLike | None, lo: DimLike | None = 0) -> Dim:
-        """The extent that result `result` of op `op` decides at run time; minted once, then found again."""
-        name = f"d{op}_{result}"
+    def data(self, op: int, result: int, upper: DimLike | None, position: int = 0) -> Dim:
+        """An extent that op `op` decides at run time, in 0..upper; minted once, then found again.
+
+        `position` tells several extents of one result apart.
+        """
+        name = f"d{op}_{result}" + (f"_{position}" if position else "")
         old = self._declared.get(name)
         while old is not None:
             if old.origin.kind == "data" and (old.origin.op, old.origin.result) == (op, result):
                 return symbol(name)
-            name += "_"
+            name += "_"  # the model itself uses this name
             old = self._declared.get(name)
-        return self.new(name, lo, upper, origin=Origin.data(op, result, upper))
+        return self.new(name, 0, upper, origin=Origin.data(op, result, upper))
 
     def __contains__(self, name: object) -> bool:
         return name in self._declared
@@ -222,15 +226,12 @@ class Symbols:
         return found
 
     def info(self, name: str) -> SymbolInfo:
-        """What is known about `name` now: bounds and divisibility may be tighter than declared."""
-        old = self.declared(name)
+        """What is known about `name` now, bounds as numbers: may be tighter than `declared`."""
+        origin = self.declared(name).origin
         facts = self._facts
         value = facts.canonical(symbol(name))
-        step = facts.divisor(value) or 1
-        if name in facts.bounds:
-            return old._replace(divisible_by=step)
         lo, hi = intersect(facts.ranges.get(name, UNBOUNDED), facts.interval(value))
-        return SymbolInfo(lo, hi, step, old.origin)
+        return SymbolInfo(lo, hi, facts.divisor(value) or 1, origin)
 
     def solutions(self) -> dict[str, DimLike]:
         """Symbols that are known to equal an expression of other symbols."""
@@ -381,18 +382,21 @@ class Symbols:
         self.checks.append(Check(kind, a, b, what, self._after(a, b)))
 
     def _learn(self, kind: str, a: DimLike, b: DimLike, what: str) -> None:
+        difference = a - b
+        memo = self._facts.memo
         self.push()
         try:
             if kind == "eq":
-                self._learner.learn_zero(a - b)
+                self._learner.learn_zero(difference)
             else:
-                self._learner.learn_nonnegative(a - b)
+                self._learner.learn_nonnegative(difference)
         except Empty as empty:
             self.pop()
             raise ContradictoryDims(
                 what=what, left=a, right=b, relation=_RELATIONS[kind], why=f" ({empty})"
             ) from None
         self._scopes.pop()
+        self._facts.memo = memo.child((kind, difference))
 
     def _why(self, a: DimLike, b: DimLike) -> str:
         """The ranges of the symbols involved, for an error message."""
@@ -522,7 +526,6 @@ class _Scope:
     def __init__(self, table: Symbols) -> None:
         facts = table._facts
         self.memo = facts.memo
-        facts.changed()
         self.declared, self.ranges, self.steps = table._declared, facts.ranges, facts.steps
         self.bounds, self.solutions = facts.bounds, facts.solutions
         self.nonnegative, self.zero = facts.nonnegative_facts, facts.zero_facts

@@ -93,7 +93,11 @@ def test_data_symbols_are_minted_once(table: Symbols) -> None:
     table.new("d13_0", origin=Origin.input("w", 0))
     assert str(table.data(13, 0, 4)) == "d13_0_"
     assert table.data(13, 0, 4) is symbol("d13_0_")
+    assert table.data(12, 0, n, position=1) is symbol("d12_0_1")
+    assert table.data(12, 0, n, position=1) is symbol("d12_0_1")
     assert table.prove_ge(n * m, first) is True
+    bounded = table.data(14, 0, 2 * s + 1)
+    assert table.info(str(bounded))[:2] == (0, 1025) and table.declared(str(bounded)).hi is 2 * s + 1
 
 
 def test_unknown_symbols_are_unbounded(table: Symbols) -> None:
@@ -558,6 +562,39 @@ def test_every_error_renders_its_example() -> None:
     for error in mine:
         text = str(error(**error.example))
         assert text.startswith(f"{error.code}: ") and "help: " in text
+
+
+def test_answers_are_found_again_when_a_scope_opens_again(table: Symbols) -> None:
+    """The same declarations and facts lead to the same memo, other ones to another."""
+    with table.with_range("i", 0, 7):
+        assert table.prove_ge(s + i, 1) is True
+        first = table._facts.memo
+        with table.scope():
+            table.given_ge(s, 9)
+            second = table._facts.memo
+            assert table.prove_ge(s + i, 9) is True
+        assert table.prove_ge(s + i, 9) is None
+    with table.with_range("i", 0, 8):
+        assert table._facts.memo is not first
+    with table.with_range("i", 0, 7):
+        assert table._facts.memo is first
+        with table.scope():
+            table.given_ge(s, 9)
+            assert table._facts.memo is second
+            assert table.info("s").lo == 9
+        with table.scope():
+            table.given_ge(s, 10)
+            assert table._facts.memo is not second
+    for number in range(600):
+        with table.with_range("i", 0, number):
+            assert table.interval(i) == (0, number)
+
+
+def test_a_late_declaration_is_seen(table: Symbols) -> None:
+    late = symbol("late")
+    assert table.interval(late) == (None, None)
+    table.new("late", 1, 4)
+    assert table.interval(late) == (1, 4)
 
 
 def test_many_loops_stay_cheap_in_visits() -> None:
