@@ -125,11 +125,13 @@ def test_inputs_of_subgraphs_do_not_hide_the_values_of_the_caller() -> None:
     nodes = [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Sub", ["s", "w"], ["next"])]
     outputs = [tensor_value("on", (), TensorProto.BOOL), tensor_value("next")]
     body = helper.make_graph(nodes, "body", [*scalars, tensor_value("s")], outputs)
-    loop = function("F", [helper.make_node("Loop", ["n", "", "v"], ["y"], body=body)], inputs=("n", "v", "w"))
+    loop = function(
+        "F", [helper.make_node("Loop", ["n", "c", "v"], ["y"], body=body)], inputs=("n", "c", "v", "w")
+    )
     count = tensor_value("n", (), TensorProto.INT64)
-    model = inlined([call("F", ["n", "x", "s"], ["y"])], loop, inputs=[count, "x", "s"])
+    model = inlined([call("F", ["n", "c", "x", "s"], ["y"])], loop, inputs=[count, CONDITION, "x", "s"])
     assert model.graph.nodes[0].captures == ("s",)
-    values = [np.array(3), np.array([9, 9], np.float32), np.array([1, 2], np.float32)]
+    values = [np.array(3), np.array(True), np.array([9, 9], np.float32), np.array([1, 2], np.float32)]
     np.testing.assert_array_equal(run(model, values)[0], [6, 3])
 
 
