@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,15 @@ def test_every_source_gives_the_same_model(tmp_path: Path) -> None:
         tensor = read_model(source).graph.initializers["w"]
         np.testing.assert_array_equal(tensor.array(), np.arange(1000))
         assert tensor.packed is not None and len(tensor.packed) == 4000
+
+
+def test_weights_of_a_file_stay_in_its_map(tmp_path: Path) -> None:
+    weight = numpy_helper.from_array(np.arange(1000, dtype=np.float32), "w")
+    proto = make_model([helper.make_node("Add", ["x", "w"], ["y"])], ["x"], ["y"], [weight])
+    path = tmp_path / "model.onnx"
+    path.write_bytes(proto.SerializeToString())
+    packed = read_model(path).graph.initializers["w"].packed
+    assert isinstance(packed, memoryview) and isinstance(packed.obj, mmap.mmap)
 
 
 def test_a_mutable_source_is_copied() -> None:
