@@ -10,7 +10,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,7 @@ COMPILE_SECONDS = 600.0
 
 _UNIT_NAME = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)
 _HEADER_NAME = re.compile(r"[A-Za-z_]\w{0,63}\.h", re.ASCII)
+_INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"\n]*)"', re.MULTILINE)
 _COMPILER_ROUTINE = re.compile(r"undefined symbol: __")  # such as __divti3: a link with more may help
 _KEPT_FAILURES = 8
 _SHOWN_LINES = 6
@@ -78,17 +79,20 @@ def compile_units(
     calls: CompilerCalls | None = None,
     jobs: int | None = None,
     timeout: float = COMPILE_SECONDS,
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, bytes]:
     """Compile `units` and return one shared library per ISA that occurs among them.
 
     Args:
         units: translation units; those of one ISA must link together with libc, libm and pthread.
-        headers: text of the headers that units include by name.
+        headers: text of the headers that units include as ``#include "name.h"``; a unit is compiled again
+            only when one that it includes has changed.
         toolchain: the compiler.
         store: where objects and libraries are looked up and kept.
         calls: counts compilations, links and hits.
         jobs: compilers at a time; the CPUs this process may use when None.
-        timeout: seconds for everything.
+        timeout: seconds for all compilations together, and for each link.
+        progress: called as (done, total) while units are compiled.
 
     Returns:
         ISA name to the bytes of its library.  The same input gives the same bytes.
@@ -98,7 +102,8 @@ def compile_units(
         CompilerFailed, CompilerCrashed, CompilerTimedOut, CompilerUnusable, DiskFull: as they say.
     """
     _check_units(units, headers)
-    run = _Run(dict(headers), toolchain, store, calls or CompilerCalls(), jobs or usable_cpus(), timeout)
+    calls = calls if calls is not None else CompilerCalls()
+    run = _Run(dict(headers), toolchain, store, calls, jobs or usable_cpus(), timeout, progress)
     by_isa: dict[str, list[_Job]] = {}
     for unit in units:
         by_isa.setdefault(unit.isa, []).append(run.job(unit))
@@ -146,6 +151,7 @@ class _Run:
     calls: CompilerCalls
     jobs: int
     timeout: float
+    progress: Callable[[int, int], None] | None
 
     def __post_init__(self) -> None:
         self._headers_key = digest(*(part for item in sorted(self.headers.items()) for part in item))
@@ -187,10 +193,18 @@ class _Run:
             self._write(folder / job.source, job.unit.text.encode())
         commands = [self.toolchain.compile_command(j.unit.isa, j.source, j.object, folder) for j in order]
         self.calls.compiles += len(commands)
-        for job, outcome in zip(order, self._run(commands), strict=True):
+        done = 0
+
+        def keep(index: int, outcome: Outcome) -> None:
+            nonlocal done
+            done += 1
             if outcome.ok:
-                self.store.put("object", job.key, (folder / job.object).read_bytes())
-            elif outcome.status is not None:
+                self.store.put("object", order[index].key, (folder / order[index].object).read_bytes())
+            if self.progress is not None:
+                self.progress(done, len(order))
+
+        for job, outcome in zip(order, self._run(commands, keep), strict=True):
+            if not outcome.ok and outcome.status is not None:
                 raise self._failure(outcome, [job.source], folder)
 
     def _link(self, isa: str, group: Sequence[_Job], folder: Path) -> bytes:
@@ -216,9 +230,13 @@ class _Run:
         finally:
             disk.close(fd)
 
-    def _run(self, commands: Sequence[Command]) -> list[Outcome]:
+    def _run(
+        self, commands: Sequence[Command], finished: Callable[[int, Outcome], None] | None = None
+    ) -> list[Outcome]:
         try:
-            outcomes = run_commands(commands, self.jobs, self.timeout, stop_on_failure=True)
+            outcomes = run_commands(
+                commands, self.jobs, self.timeout, stop_on_failure=True, finished=finished
+            )
         except (FileNotFoundError, PermissionError) as problem:
             reason = f"it cannot be started: {problem.strerror}"
             raise CompilerUnusable(command=self.toolchain.command, reason=reason) from problem

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -98,7 +98,11 @@ class _Running:
 
 
 def run_commands(
-    commands: Sequence[Command], jobs: int, timeout: float, stop_on_failure: bool = False
+    commands: Sequence[Command],
+    jobs: int,
+    timeout: float,
+    stop_on_failure: bool = False,
+    finished: Callable[[int, Outcome], None] | None = None,
 ) -> list[Outcome]:
     """Run `commands`, at most `jobs` at a time, and return their outcomes in order.
 
@@ -108,6 +112,7 @@ def run_commands(
         timeout: seconds for all of them together.
         stop_on_failure: whether the first failure ends the rest; commands that were not run, or were
             ended for that reason, have status None.
+        finished: called with index and outcome of each command as soon as it has ended by itself.
 
     Raises:
         OSError: a program cannot be started.
@@ -124,6 +129,8 @@ def run_commands(
             for index in _wait_for_any(running, deadline):
                 entry = running.pop(index)
                 outcomes[index] = entry.outcome(entry.process.returncode)
+                if finished is not None:
+                    finished(index, outcomes[index])
                 if stop_on_failure and not outcomes[index].ok:
                     waiting.clear()
                     return _in_order(commands, running, outcomes, timed_out=False)

@@ -103,7 +103,32 @@ def test_nothing_is_compiled_twice(store: Store, tool: Toolchain) -> None:
     calls = CompilerCalls()
     header = {"shape.h": HEADERS["shape.h"].replace("1", "2")}
     assert whole(compile_units(units(), header, tool, store, calls)["vec128"], 4) == 42
-    assert calls.compiles == 2, "a changed header changes every unit"
+    assert calls.compiles == 2, "a changed header changes every unit that includes it"
+
+
+def test_only_headers_that_are_included_count(store: Store, tool: Toolchain) -> None:
+    headers = {
+        **HEADERS,
+        "other.h": "#define OTHER 1\n",
+        "shape.h": '#include "deep.h"\n' + HEADERS["shape.h"],
+    }
+    headers["deep.h"] = "#define DEEP 1\n"
+    compile_units(units(), headers, tool, store)
+    for name, expected in (("other.h", 0), ("deep.h", 2)):
+        calls = CompilerCalls()
+        compile_units(units(), {**headers, name: headers[name].replace("1", "2")}, tool, store, calls)
+        assert calls.compiles == expected
+
+
+def test_finished_objects_outlive_a_failure_and_progress_is_told(store: Store, tool: Toolchain) -> None:
+    told: list[tuple[int, int]] = []
+    with pytest.raises(CompilerFailed):
+        bad = [*units(), SourceUnit("bad", "x", "vec128")]
+        compile_units(bad, HEADERS, tool, store, jobs=1, progress=lambda *step: told.append(step))
+    assert told == [(1, 3), (2, 3), (3, 3)], "the shortest unit comes last"
+    calls = CompilerCalls()
+    compile_units(units(), HEADERS, tool, store, calls)
+    assert (calls.compiles, calls.object_hits) == (0, 2)
 
 
 def test_objects_are_keyed_by_compiler_and_flags(store: Store, tool: Toolchain) -> None:

@@ -157,6 +157,7 @@ def test_pool_serves_python_threads_at_once(model: Library) -> None:
     assert not wrong
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")  # that is what is tested
 def test_pool_works_before_and_after_a_fork(model: Library) -> None:
     pool = Pool(model, 3)
     assert pool.run(3)
