@@ -199,5 +199,8 @@ class Catalogue(Protocol):
     def candidates(self, spec: KernelSpec) -> list[Candidate | Reject]:
         """All answers of all generators, cheapest first, rejects last."""
 
+    def build(self, spec: KernelSpec, candidate: Candidate) -> LoopFn:
+        """The loops of a candidate."""
+
     def accepts(self, kind: str, op_names: tuple[str, ...]) -> bool:
         """Whether a fused group of a kind may hold these ops."""

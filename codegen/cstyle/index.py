@@ -119,20 +119,22 @@ class IndexPrinter:
         if isinstance(rest, Dim):
             constant = rest.constant
             parts = [self._term(coefficient, atoms) for coefficient, atoms in rest.terms()] + parts
-        parts.sort(key=lambda part: part[0] < 0)
-        total: Code | None = None
+        parts.sort(key=lambda part: (part[0] < 0, -abs(part[0])))
+        assert isinstance(constant, int)
+        if not parts:
+            return integer(constant)
+        leads = constant > 0 and parts[0][0] < 0  # 11 - j, not -j + 11
+        total = integer(constant) if leads else None
         for coefficient, value in parts:
             total = _accumulate(total, coefficient, value)
-        assert isinstance(constant, int)
-        if total is None:
-            return integer(constant)
-        if constant == 0:
+        assert total is not None
+        if constant == 0 or leads:
             return total
         return binary("-" if constant < 0 else "+", total, integer(abs(constant)))
 
     def _term(self, coefficient: int, atoms: tuple[Atom, ...]) -> tuple[int, Code]:
         first = atoms[0]
-        if coefficient < 0 and len(atoms) == 1 and isinstance(first, Min) and _all_negative(first):
+        if len(atoms) == 1 and isinstance(first, Min) and _reads_as_maximum(coefficient, first):
             return -coefficient, self._fold("max", [-arg for arg in first.args])
         return coefficient, reduce(lambda a, b: binary("*", a, b), map(self._atom, atoms))
 
@@ -178,9 +180,18 @@ def remainders(dim: DimLike) -> tuple[DimLike, list[tuple[int, DimLike, DimLike]
     return rest, mods
 
 
-def _all_negative(atom: Min) -> bool:
-    first = atom.args[0]
-    return isinstance(first, Dim) and all(coefficient < 0 for coefficient, _ in first.terms())
+def _reads_as_maximum(coefficient: int, atom: Min) -> bool:
+    """Whether -max(a, b) reads better for min(-a, -b), and max(i - j, 0) for -min(j - i, 0)."""
+    if all(_has_sign(arg, -1) for arg in atom.args):
+        return True
+    return coefficient < 0 and not all(_has_sign(arg, 1) for arg in atom.args)
+
+
+def _has_sign(dim: DimLike, sign: int) -> bool:
+    """Whether every coefficient has the sign; a constant also may be 0."""
+    if isinstance(dim, int):
+        return dim * sign >= 0
+    return all(coefficient * sign > 0 for coefficient, _ in dim.terms())
 
 
 def _accumulate(total: Code | None, coefficient: int, value: Code) -> Code:

@@ -131,3 +131,46 @@ def _merge(spec: KernelSpec, program: Compute, group: str, i: int) -> KernelSpec
         for r in spec.results
     )
     return replace(spec, program=program, results=results)
+
+
+def drop_unit_axes(spec: KernelSpec) -> KernelSpec:
+    """The spec without axes of extent 1: their coordinate is 0 everywhere."""
+    program = spec.program
+    assert isinstance(program, Compute)
+    unit = {a.name: 0 for a in (*program.axes, *program.reduce) if is_static(a.extent) and a.extent == 1}
+    if not unit:
+        return spec
+
+    def sub(e: Expr | None) -> Expr | None:
+        return None if e is None else substitute_dims(e, unit)
+
+    program = replace(
+        program,
+        axes=tuple(a for a in program.axes if a.name not in unit),
+        reduce=tuple(a for a in program.reduce if a.name not in unit),
+        body=sub(program.body),
+        finish=sub(program.finish),
+        where=sub(program.where),
+    )
+    results = tuple(
+        replace(r, expr=sub(r.expr), index=tuple(c.substitute(unit) if isinstance(c, Dim) else c for c in r.index))
+        for r in spec.results
+    )
+    return replace(spec, program=program, results=results)
+
+
+def axes_of(e: Expr) -> set[str]:
+    """Names of every symbol that an expression's coordinates and indices depend on."""
+    names: set[str] = set()
+    for node in walk(e):
+        parts: tuple[DimLike | Expr, ...] = ()
+        if isinstance(node, Index):
+            parts = (node.dim,)
+        elif isinstance(node, Read):
+            parts = node.index
+        for part in parts:
+            if isinstance(part, Expr):
+                names |= axes_of(part)
+            elif isinstance(part, Dim):
+                names |= part.free_symbols()
+    return names

@@ -110,12 +110,7 @@ class Lowering:
         known = self.kernels.get(spec.key)
         if known is None:
             candidate = self._choose(spec, op)
-            packings = dict(candidate.packings)
-            operands = tuple(
-                replace(o, layout=packings[i].layout, allocated=None) if i in packings and not packings[i].transform else o
-                for i, o in enumerate(spec.operands)
-            )
-            function = self.catalogue.build(replace(spec, operands=operands), candidate)  # type: ignore[attr-defined]
+            function = self.catalogue.build(spec, candidate)
             known = self.kernels[spec.key] = Kernel(spec, candidate, function)
             self.plan.kernels[function.name] = known
         return known

@@ -1,0 +1,207 @@
+"""Contractions: GEMM, convolution, depthwise, einsum, from one generator.
+
+The result is computed in register tiles of rows x vectors; for each reduction step both factors
+are read through the Placement at every point of the tile, and the builder's hash-consing turns
+equal reads into one load.  So the same code serves broadcast rows against packed weights (GEMM,
+NHWC convolution), broadcast weights against rows of pixels (NCHW), and vectors against vectors
+(depthwise).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from aino_ir.codegen.kernels.access import Placement
+from aino_ir.codegen.kernels.canonical import axes_of, slope
+from aino_ir.codegen.kernels.contract_loops import ContractLoops, Shape
+from aino_ir.codegen.kernels.emit import emit_checks, vector_lanes
+from aino_ir.codegen.kernels.naming import header, kernel_name
+from aino_ir.codegen.kernels.roles import Roles, analyse, extent_or
+from aino_ir.codegen.kernels.tiles import Tile, legal_tiles, tile_cycles
+from aino_ir.compute import Compute
+from aino_ir.dims import is_static
+from aino_ir.kernels import Candidate, KernelSpec, Operand, Packing, Reject
+from aino_ir.loops.builder import LoopBuilder
+from aino_ir.loops.expr import Read, walk
+from aino_ir.loops.stmt import LoopFn
+from aino_ir.target import Target
+from aino_ir.types import Layout
+
+CLOCK = 3.5e9
+"""Cycles a second that modelled costs assume; only ratios matter."""
+
+BEST = 4
+"""Candidates that are offered: the best by the model."""
+
+SYMBOLIC_EXTENT = 128
+"""What a symbolic extent is taken for in the model."""
+
+
+class ContractGenerator:
+    """Sums of products, tiled for registers and caches."""
+
+    name = "contract"
+
+    def candidates(self, spec: KernelSpec, target: Target) -> Iterable[Candidate | Reject]:
+        """The best register tiles by the model, each with the packings it wants."""
+        roles = analyse(spec)
+        if isinstance(roles, str):
+            yield Reject(self.name, roles)
+            return
+        lanes = vector_lanes(spec, target)
+        program = spec.program
+        assert isinstance(program, Compute)
+        if unit_stride_problem(roles):
+            yield Reject(self.name, unit_stride_problem(roles))
+            return
+        found = [_candidate(roles, t, lanes, target) for t in _tiles(roles, lanes, target)]
+        yield from sorted(found, key=lambda c: c.cost)[:BEST]
+
+    def build(self, spec: KernelSpec, candidate: Candidate, target: Target) -> LoopFn:
+        """The loops of a candidate."""
+        roles = analyse(spec)
+        assert isinstance(roles, Roles)
+        params = dict(candidate.params)
+        packed = {
+            i: replace(spec.operands[i], layout=p.layout, allocated=None) for i, p in candidate.packings
+        }
+        b = LoopBuilder(kernel_name(spec))
+        place = Placement(b, roles.spec, packed)
+        emit_checks(place)
+        shape = Shape(Tile(params["rows"], params["vectors"]), params["lanes"], params["chunk"])
+        ContractLoops(b, place, roles, shape).emit()
+        return b.finish(header(spec, candidate))
+
+
+def _tiles(roles: Roles, lanes: int, target: Target) -> list[Tile]:
+    rows = extent_or(roles.row.extent, SYMBOLIC_EXTENT) if roles.row is not None else 1
+    columns = extent_or(roles.lane.extent, SYMBOLIC_EXTENT)
+    return legal_tiles(target, rows, -(-columns // lanes))
+
+
+def _candidate(roles: Roles, tile: Tile, lanes: int, target: Target) -> Candidate:
+    rows = extent_or(roles.row.extent, SYMBOLIC_EXTENT) if roles.row is not None else 1
+    columns = extent_or(roles.lane.extent, SYMBOLIC_EXTENT)
+    steps, outer = 1, 1
+    for axis in (*roles.clamped, *roles.unrolled, *roles.loops):
+        steps *= extent_or(axis.extent, SYMBOLIC_EXTENT)
+    for axis in roles.outer:
+        outer *= extent_or(axis.extent, SYMBOLIC_EXTENT)
+    row_name = roles.row.name if roles.row is not None else ""
+    lane_in = [roles.lane.name in axes_of(f) for f in roles.factors]
+    row_in = [row_name in axes_of(f) for f in roles.factors]
+    row_vector = any(a and b for a, b in zip(lane_in, row_in))
+    lane_shared = any(a and not b for a, b in zip(lane_in, row_in))
+    cycles = tile_cycles(tile, rows, -(-columns // lanes), steps, row_vector, lane_shared)
+    chunk = _chunk(roles, tile, steps, rows, outer, columns, lanes, target)
+    packings = _packings(roles, tile, lanes)
+    return Candidate(
+        "contract",
+        f"tile {tile.rows}x{tile.vectors * lanes}, chunk {chunk}",
+        (("rows", tile.rows), ("vectors", tile.vectors), ("lanes", lanes), ("chunk", chunk)),
+        packings,
+        cost=outer * cycles / CLOCK,
+    )
+
+
+def _chunk(
+    roles: Roles, tile: Tile, steps: int, rows: int, outer: int, columns: int, lanes: int, target: Target
+) -> int:
+    """Row tiles (no outer axes) or outer points that a unit walks: half of L2, and enough units."""
+    bytes_per_row = 4 * steps
+    if roles.outer and (roles.row_guards or rows <= 8 * tile.rows):
+        per_point, points = rows * bytes_per_row // max(1, _taps(roles)), outer
+    else:
+        per_point, points = tile.rows * bytes_per_row // max(1, _taps(roles)), -(-rows // tile.rows)
+    fitting = max(1, target.l2_bytes // 2 // max(1, per_point))
+    panels = -(-columns // (tile.vectors * lanes))
+    wanted_units = 4 * target.cores
+    balanced = max(1, points * panels * max(1, 1) // wanted_units)
+    return max(1, min(fitting, points, max(balanced, 1)))
+
+
+def _taps(roles: Roles) -> int:
+    """Input elements are read once a tap: rows overlap, so taps do not multiply the footprint."""
+    taps = 1
+    for axis in (*roles.clamped, *roles.unrolled):
+        taps *= extent_or(axis.extent, 1)
+    return taps
+
+
+def unit_stride_problem(roles: Roles) -> str:
+    """Why lanes cannot be loaded as vectors: a run-time operand is strided along the lanes."""
+    for factor in roles.factors:
+        for node in walk(factor):
+            if not isinstance(node, Read) or any(not _is_dim(c) for c in node.index):
+                continue
+            operand = roles.spec.operands[node.operand]
+            step = slope(operand.addr(node.index), roles.lane.name)  # type: ignore[arg-type]
+            if not operand.constant and step not in (0, 1):
+                return f"operand {operand.name} is strided by {step} along the lanes"
+    return ""
+
+
+def _is_dim(c: object) -> bool:
+    from aino_ir.loops.expr import Expr
+
+    return not isinstance(c, Expr)
+
+
+@dataclass(frozen=True)
+class _Use:
+    """A constant operand read at plain coordinates: tensor axis -> iteration axis name."""
+
+    operand: Operand
+    number: int
+    axes: dict[int, str]
+
+
+def _packings(roles: Roles, tile: Tile, lanes: int) -> tuple[tuple[int, Packing], ...]:
+    """Layouts for constant operands: tiled along lanes (or rows), reduction in loop order."""
+    out = []
+    order = [a.name for a in (*roles.clamped, *roles.unrolled, *roles.loops)]
+    for factor in roles.factors:
+        if not isinstance(factor, Read) or not roles.spec.operands[factor.operand].constant:
+            continue
+        use = _plain_use(factor, roles)
+        if use is None or use.number in dict(out):
+            continue
+        names = set(use.axes.values())
+        row = roles.row.name if roles.row is not None else ""
+        if roles.lane.name in names:
+            layout = _panel_layout(use, roles.lane.name, tile.vectors * lanes, order)
+        elif row in names:
+            layout = _panel_layout(use, row, tile.rows, order)
+        else:
+            continue
+        out.append((use.number, Packing(layout)))
+    return tuple(out)
+
+
+def _plain_use(factor: Read, roles: Roles) -> _Use | None:
+    operand = roles.spec.operands[factor.operand]
+    axes: dict[int, str] = {}
+    for axis, c in enumerate(factor.index):
+        if is_static(c):  # type: ignore[arg-type]
+            continue
+        name = getattr(c, "as_symbol", lambda: None)()
+        if name is None:
+            return None
+        axes[axis] = name
+    return _Use(operand, factor.operand, axes)
+
+
+def _panel_layout(use: _Use, tiled: str, width: int, order: list[str]) -> Layout:
+    """[tile][other spatial][reduction in loop order][inside tile]."""
+    tiled_axis = next(a for a, n in use.axes.items() if n == tiled)
+    others = [a for a in range(len(use.operand.shape)) if a != tiled_axis]
+
+    def rank(axis: int) -> tuple[int, int]:
+        name = use.axes.get(axis)
+        return (order.index(name) + 1, axis) if name in order else (0, axis)
+
+    parts = [(tiled_axis, "o"), *((a, None) for a in sorted(others, key=rank)), (tiled_axis, "i")]
+    return Layout(tuple(parts), ((tiled_axis, width),))
+
+

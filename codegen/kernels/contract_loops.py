@@ -1,0 +1,331 @@
+"""The loop nest of a contraction: units, row tiles with their borders, reduction, epilogue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+
+from aino_ir.codegen.kernels.access import Placement, Point
+from aino_ir.codegen.kernels.emit import is_heavy, name_index
+from aino_ir.codegen.kernels.map import at_row
+from aino_ir.codegen.kernels.roles import Roles, coordinate_range
+from aino_ir.codegen.kernels.tiles import Tile
+from aino_ir.compute import Axis
+from aino_ir.dims import Dim, DimLike, ceildiv, dmin, is_static, product
+from aino_ir.loops.builder import LoopBuilder
+from aino_ir.loops.conditions import Condition
+from aino_ir.loops.expr import Const, Expr, VecType, fma, splat
+from aino_ir.loops.registers import RegTile
+
+UNROLL_STEPS = 4
+"""Reduction steps a loop body holds; loops no longer than this are unrolled whole."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The numbers that a candidate fixes."""
+
+    tile: Tile
+    lanes: int
+    chunk: int
+
+    @property
+    def width(self) -> int:
+        """Lanes of a panel."""
+        return self.tile.vectors * self.lanes
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Where a register tile stands along the lanes.
+
+    Attributes:
+        start: first lane coordinate.
+        vectors: how many vectors it has.
+        counts: valid lanes of each vector; None = all.
+    """
+
+    start: DimLike
+    vectors: int
+    counts: tuple[DimLike | None, ...]
+
+
+class ContractLoops:
+    """Emits one contraction."""
+
+    def __init__(self, b: LoopBuilder, place: Placement, roles: Roles, shape: Shape) -> None:
+        self.b = b
+        self.place = place
+        self.roles = roles
+        self.shape = shape
+        self.dtype = roles.factors[0].dtype
+        self.heavy = is_heavy_epilogue(place)
+        self.result = roles.spec.results[0]
+        self.parked = ""
+        if self.heavy:
+            self.parked = b.alloc("tile", self.dtype, shape.tile.rows * shape.width)
+
+    # -- units --------------------------------------------------------------------------------------
+
+    def emit(self) -> None:
+        """Units: chunks of rows, then panels of lanes (panels innermost, so a chunk stays in L2)."""
+        roles, b = self.roles, self.b
+        panels = ceildiv(roles.lane.extent, self.shape.width)
+        by_outer = bool(roles.outer) and (bool(roles.row_guards) or self._rows_are_few())
+        points = product(a.extent for a in roles.outer)
+        if by_outer:
+            chunks = ceildiv(points, self.shape.chunk)
+            with b.units(chunks * panels) as unit:
+                chunk, panel = name_index(b, unit // panels, "chunk"), name_index(b, unit % panels, "panel")
+                last = dmin((chunk + 1) * self.shape.chunk, points)
+                with b.loop("point", chunk * self.shape.chunk, last) as p, at_row(b, roles.outer, p) as at:
+                    self._panels(panel, panels, lambda where: self._row_tiles(at, where))
+            return
+        rows: DimLike = roles.row.extent if roles.row is not None else 1
+        step = self.shape.chunk * self.shape.tile.rows
+        chunks = ceildiv(rows, step)
+        with b.units(points * chunks * panels) as unit:
+            panel = name_index(b, unit % panels, "panel")
+            rest = name_index(b, unit // panels, "block")
+            chunk = name_index(b, rest % chunks, "chunk")
+            with at_row(b, roles.outer, rest // chunks) as at:
+                self._panels(panel, panels, lambda where: self._row_block(at, where, chunk * step, step))
+
+    def _rows_are_few(self) -> bool:
+        row = self.roles.row
+        return row is None or (is_static(row.extent) and int(row.extent) <= 8 * self.shape.tile.rows)  # type: ignore[arg-type]
+
+    def _panels(self, panel: DimLike, panels: DimLike, body: object) -> None:
+        """Run `body(panel)` for a full panel, or for the narrower last one."""
+        lane, width, lanes = self.roles.lane, self.shape.width, self.shape.lanes
+        full = Panel(panel * width, self.shape.tile.vectors, (None,) * self.shape.tile.vectors)
+        call = body  # type: ignore[assignment]
+        if is_static(lane.extent):
+            rest = int(lane.extent) % width  # type: ignore[arg-type]
+            if rest == 0:
+                call(full)  # type: ignore[operator]
+                return
+            vectors = -(-rest // lanes)
+            counts = tuple(None if (j + 1) * lanes <= rest else rest - j * lanes for j in range(vectors))
+            start = int(lane.extent) - rest  # type: ignore[arg-type]
+            with self.b.when(Condition(panel, "<", panels - 1)):
+                call(full)  # type: ignore[operator]
+            with self.b.otherwise():
+                call(Panel(start, vectors, counts))  # type: ignore[operator]
+            return
+        with self.b.when(Condition((panel + 1) * width, "<=", lane.extent)):
+            call(full)  # type: ignore[operator]
+        with self.b.otherwise():
+            start_dim = panel * width
+            counts = tuple(lane.extent - start_dim - j * lanes for j in range(self.shape.tile.vectors))
+            call(replace(full, counts=counts))  # type: ignore[operator]
+
+    # -- rows ---------------------------------------------------------------------------------------
+
+    def _row_block(self, at: dict[str, DimLike], panel: Panel, start: DimLike, step: int) -> None:
+        """Rows start..start+step-1 (or to the end) of an unguarded row axis."""
+        row, mr = self.roles.row, self.shape.tile.rows
+        if row is None:
+            self._tile(at, panel, [], None)
+            return
+        extent = row.extent
+        if not is_static(extent):
+            stop = dmin(start + step, extent)
+            whole = name_index(self.b, start + (stop - start) // mr * mr, "whole")
+            with self.b.loop(row.name, start, whole, step=mr) as r:
+                self._tile(at, panel, [r + i for i in range(mr)], None)
+            with self.b.when(Condition(stop, ">", whole)):
+                self._tile(at, panel, [dmin(whole + i, extent - 1) for i in range(mr)], stop - whole, whole)
+            return
+        total, rest = int(extent), int(extent) % mr  # type: ignore[arg-type]
+        whole_rows = total - rest
+        with self.b.loop(row.name, start, dmin(start + step, whole_rows), step=mr) as r:
+            self._tile(at, panel, [r + i for i in range(mr)], None)
+        if rest:
+            with self.b.when(Condition(start + step, ">=", total)):
+                self._tile(at, panel, [whole_rows + i for i in range(rest)], None)
+
+    def _row_tiles(self, at: dict[str, DimLike], panel: Panel) -> None:
+        """All rows of one outer point; border tiles are static code, inner ones a loop."""
+        row, mr = self.roles.row, self.shape.tile.rows
+        if row is None or not is_static(row.extent) or not self.roles.row_guards:
+            extent = row.extent if row is not None else 1
+            blocks = ceildiv(extent, mr) * mr
+            self._row_block(at, panel, 0, blocks if is_static(blocks) else 1 << 30)  # type: ignore[arg-type]
+            return
+        for first, last, rows, interior in self._segments(int(row.extent), mr):  # type: ignore[arg-type]
+            if interior and last - first > rows:
+                with self.b.loop(row.name, first, last, step=rows) as r:
+                    self._tile(at, panel, [r + i for i in range(rows)], None)
+            else:
+                for start in range(first, last, rows):
+                    self._tile(at, panel, [start + i for i in range(rows)], None)
+
+    def _segments(self, total: int, mr: int) -> Iterator[tuple[int, int, int, bool]]:
+        """(first, end, rows, whether all taps are inside) of runs of equal tiles."""
+        starts = list(range(0, total - total % mr, mr))
+        run: list[int] = []
+        for start in starts:
+            if self._inside(start, mr):
+                run.append(start)
+                continue
+            if run:
+                yield run[0], run[-1] + mr, mr, True
+                run = []
+            yield start, start + mr, mr, False
+        if run:
+            yield run[0], run[-1] + mr, mr, True
+        if total % mr:
+            yield total - total % mr, total, total % mr, False
+
+    def _inside(self, start: int, rows: int) -> bool:
+        assert self.roles.row is not None
+        taps = {a.name: int(a.extent) for a in self.roles.unrolled}  # type: ignore[arg-type]
+        for guard in self.roles.row_guards:
+            found = coordinate_range(guard, self.roles.row.name, start, rows, taps[guard.tap])
+            if found is None or not is_static(guard.extent) or found[0] < 0 or found[1] >= int(guard.extent):  # type: ignore[arg-type]
+                return False
+        return True
+
+    # -- one register tile ----------------------------------------------------------------------------
+
+    def _tile(
+        self,
+        at: dict[str, DimLike],
+        panel: Panel,
+        rows: list[DimLike],
+        valid: DimLike | None,
+        first: DimLike | None = None,
+    ) -> None:
+        """Reduce and write one tile; `valid` rows of it exist when given (the rest repeat the last)."""
+        b, lanes = self.b, self.shape.lanes
+        points = self._points(at, panel, rows)
+        acc = b.reg_tile("acc", (len(points), panel.vectors), VecType(self.dtype, lanes), 0)
+        with ExitStack() as stack:
+            reduction = dict(at)
+            for axis in self.roles.clamped:
+                reduction[axis.name] = stack.enter_context(self._clamped(axis, at))
+            self._taps(list(self.roles.unrolled), reduction, points, acc)
+        if self.heavy:
+            self._parked_epilogue(at, panel, rows, valid, first, acc)
+            return
+        for i, row in enumerate(points):
+            with ExitStack() as stack:
+                if valid is not None:
+                    stack.enter_context(b.when(Condition(valid, ">", i)))
+                for j, point in enumerate(row):
+                    self._write(point, b.let(acc[i, j].read()))
+
+    def _points(self, at: dict[str, DimLike], panel: Panel, rows: list[DimLike]) -> list[list[Point]]:
+        lane, lanes = self.roles.lane.name, self.shape.lanes
+        row = self.roles.row.name if self.roles.row is not None else ""
+        placed = [{**at, row: r} for r in rows] if row else [dict(at)]
+        return [
+            [Point({**p, lane: panel.start + j * lanes}, lane, lanes, panel.counts[j]) for j in range(panel.vectors)]
+            for p in placed
+        ]
+
+    @contextmanager
+    def _clamped(self, axis: Axis, at: dict[str, DimLike]) -> Iterator[DimLike]:
+        guard = self.roles.guards[axis.name]
+        first, stop = guard.bounds(at, axis.extent)
+        assert isinstance(guard.coordinate, Dim)
+        here = {k: v for k, v in at.items()}
+
+        def facts(tap: DimLike) -> list[tuple[DimLike, str, DimLike]]:
+            assert isinstance(guard.coordinate, Dim)
+            c = guard.coordinate.substitute({**here, axis.name: tap})
+            return [(c, ">=", 0), (guard.extent - 1, ">=", c)]
+
+        with self.b.loop(axis.name, first, stop, where=facts) as tap:
+            yield tap
+
+    def _taps(
+        self, taps: list[Axis], at: dict[str, DimLike], points: list[list[Point]], acc: RegTile
+    ) -> None:
+        """Unroll the guarded taps (outermost), then the reduction loops."""
+        if taps:
+            for value in range(int(taps[0].extent)):  # type: ignore[arg-type]
+                self._taps(taps[1:], {**at, taps[0].name: value}, points, acc)
+            return
+        self._loops(list(self.roles.loops), at, points, acc)
+
+    def _loops(
+        self, loops: list[Axis], at: dict[str, DimLike], points: list[list[Point]], acc: RegTile
+    ) -> None:
+        if not loops:
+            self._step(at, points, acc)
+            return
+        axis = loops[0]
+        if is_static(axis.extent) and int(axis.extent) <= UNROLL_STEPS:  # type: ignore[arg-type]
+            for value in range(int(axis.extent)):  # type: ignore[arg-type]
+                self._loops(loops[1:], {**at, axis.name: value}, points, acc)
+            return
+        unroll = UNROLL_STEPS if len(loops) == 1 else 0
+        with self.b.loop(axis.name, 0, axis.extent, unroll=unroll) as k:
+            self._loops(loops[1:], {**at, axis.name: k}, points, acc)
+
+    def _step(self, at: dict[str, DimLike], points: list[list[Point]], acc: RegTile) -> None:
+        """One reduction step: acc += f0 * f1 at every point of the tile."""
+        b, lanes = self.b, self.shape.lanes
+        f0, f1 = self.roles.factors
+        for i, row in enumerate(points):
+            for j, point in enumerate(row):
+                here = replace(point, at={**at, **point.at})
+                x, y = self.place.expr(f0, here), self.place.expr(f1, here)
+                if _is_zero(x) or _is_zero(y):
+                    continue
+                x, y = b.let(splat(x, lanes), "x"), b.let(splat(y, lanes), "w")
+                b.set(acc[i, j], fma(x, y, acc[i, j].read()))
+
+    # -- epilogue -----------------------------------------------------------------------------------
+
+    def _write(self, point: Point, value: Expr) -> None:
+        assert self.result.expr is not None
+        made = self.place.expr(self.result.expr, point, accumulators={0: value})
+        self.place.store(0, point, made)
+
+    def _parked_epilogue(
+        self,
+        at: dict[str, DimLike],
+        panel: Panel,
+        rows: list[DimLike],
+        valid: DimLike | None,
+        first: DimLike | None,
+        acc: RegTile,
+    ) -> None:
+        """Park the tile in scratch and run the epilogue as a loop over rows: less code, fewer spills."""
+        b, lanes, width = self.b, self.shape.lanes, self.shape.width
+        count = max(1, len(rows))
+        for i in range(count):
+            for j in range(panel.vectors):
+                b.store(self.parked, i * width + j * lanes, acc[i, j].read())
+        row = self.roles.row
+        start: DimLike = (rows[0] if first is None else first) if rows else 0
+        with b.loop("row", 0, valid if valid is not None else count) as r:
+            here = {**at, row.name: start + r} if row is not None else dict(at)
+            for j in range(panel.vectors):
+                point = Point(
+                    {**here, self.roles.lane.name: panel.start + j * lanes},
+                    self.roles.lane.name,
+                    lanes,
+                    panel.counts[j],
+                )
+                self._write(point, b.load(self.parked, r * width + j * lanes, lanes))
+
+
+def is_heavy_epilogue(place: Placement) -> bool:
+    """Whether the result expression calls math functions."""
+    return is_heavy(replace(place.spec, program=_without_body(place)))
+
+
+def _without_body(place: Placement) -> object:
+    program = place.spec.program
+    expr = place.spec.results[0].expr
+    assert expr is not None
+    return replace(program, body=expr, reduce=())  # type: ignore[type-var]
+
+
+def _is_zero(e: Expr) -> bool:
+    return isinstance(e, Const) and e.value == 0

@@ -1,0 +1,181 @@
+"""Which part each axis of a contraction plays: lanes, rows, outer axes, reduction loops."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aino_ir.codegen.kernels.canonical import axes_of, drop_unit_axes, merge_axes, slope
+from aino_ir.compute import Axis, Compute
+from aino_ir.dims import Dim, DimLike, ceildiv, dmax, dmin, is_static
+from aino_ir.kernels import KernelSpec
+from aino_ir.loops.expr import Binary, Expr, Read, walk
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A padded coordinate: c = (spatial part) + slope * tap must lie within 0..extent-1."""
+
+    coordinate: DimLike
+    extent: DimLike
+    tap: str
+    slope: int
+
+    def bounds(self, at: dict[str, DimLike], taps: DimLike) -> tuple[DimLike, DimLike]:
+        """(first, end) of the tap for which the coordinate is inside, at given spatial coordinates."""
+        start = self.coordinate.substitute({**at, self.tap: 0}) if isinstance(self.coordinate, Dim) else self.coordinate
+        first = dmax(0, ceildiv(-start, self.slope))
+        return first, dmin(taps, (self.extent - 1 - start) // self.slope + 1)
+
+
+@dataclass(frozen=True)
+class Roles:
+    """A contraction, taken apart.
+
+    Attributes:
+        spec: canonical (unit axes dropped, contiguous neighbours merged).
+        factors: what is multiplied.
+        lane: spatial axis that vector lanes run along.
+        row: spatial axis that the rows of a register tile run along, or None.
+        outer: the other spatial axes, in order.
+        clamped: reduction axes with a guard against an outer axis: loops with computed bounds.
+        unrolled: reduction axes guarded against the row axis: unrolled, taps vanish by proof.
+        loops: the other reduction axes, the innermost last.
+        guards: by tap axis.
+    """
+
+    spec: KernelSpec
+    factors: tuple[Expr, Expr]
+    lane: Axis
+    row: Axis | None
+    outer: tuple[Axis, ...]
+    clamped: tuple[Axis, ...]
+    unrolled: tuple[Axis, ...]
+    loops: tuple[Axis, ...]
+    guards: dict[str, Guard]
+
+    @property
+    def row_guards(self) -> list[Guard]:
+        """Guards that bind the row axis."""
+        return [self.guards[a.name] for a in self.unrolled]
+
+    def lane_factor(self) -> int:
+        """The factor that varies with the lanes but not with the rows, else any that varies with lanes."""
+        varying = [i for i, f in enumerate(self.factors) if self.lane.name in axes_of(f)]
+        free = [i for i in varying if self.row is None or self.row.name not in axes_of(self.factors[i])]
+        return (free or varying)[0]
+
+
+def analyse(spec: KernelSpec) -> Roles | str:
+    """The roles of a spec's axes, or why it is no contraction that can be tiled."""
+    program = spec.program
+    if not isinstance(program, Compute) or not program.reduce or program.combiner != "add":
+        return "not a sum"
+    if not isinstance(program.body, Binary) or program.body.op != "mul" or program.where is not None:
+        return "not a sum of products"
+    if len(spec.results) != 1 or program.body.dtype.is_bool:
+        return "several results"
+    spec = merge_axes(drop_unit_axes(spec))
+    program = spec.program
+    assert isinstance(program, Compute) and isinstance(program.body, Binary)
+    factors = (program.body.a, program.body.b)
+    if not program.axes:
+        return "a single result element"
+    lane = _lane_axis(spec, program, factors)
+    if lane is None:
+        return "no result axis is contiguous and varies in a factor"
+    row = _row_axis(spec, program, factors, lane)
+    guards = _guards(spec, program, factors)
+    if isinstance(guards, str):
+        return guards
+    row_name = row.name if row is not None else ""
+    unrolled, clamped, loops = [], [], []
+    for axis in program.reduce:
+        guard = guards.get(axis.name)
+        if guard is None:
+            loops.append(axis)
+        elif isinstance(guard.coordinate, Dim) and guard.coordinate.free_symbols() & {row_name, lane.name}:
+            if not is_static(axis.extent) or int(axis.extent) > 16:  # type: ignore[arg-type]
+                return f"a padded kernel of {axis.extent} taps"
+            unrolled.append(axis)
+        else:
+            clamped.append(axis)
+    outer = tuple(a for a in program.axes if a is not lane and a is not row)
+    return Roles(
+        spec, factors, lane, row, outer, tuple(clamped), tuple(unrolled), _loop_order(spec, factors, loops), guards
+    )
+
+
+def _lane_axis(spec: KernelSpec, program: Compute, factors: tuple[Expr, Expr]) -> Axis | None:
+    result = spec.results[0]
+    address = result.addr(result.index)
+    for axis in reversed(program.axes):
+        if slope(address, axis.name) == 1 and any(axis.name in axes_of(f) for f in factors):
+            return axis
+    return None
+
+
+def _row_axis(spec: KernelSpec, program: Compute, factors: tuple[Expr, Expr], lane: Axis) -> Axis | None:
+    """The best axis to hold several rows in registers: one factor is reused, extents are large."""
+
+    def rank(axis: Axis) -> tuple[int, int]:
+        varies = [axis.name in axes_of(f) for f in factors]
+        lanes = [lane.name in axes_of(f) for f in factors]
+        reused = any(in_lane and not in_row for in_lane, in_row in zip(lanes, varies))
+        extent = int(axis.extent) if is_static(axis.extent) else 1 << 20  # type: ignore[arg-type]
+        return (int(reused), min(extent, 12))
+
+    candidates = [a for a in program.axes if a is not lane]
+    return max(reversed(candidates), key=rank) if candidates else None
+
+
+def _guards(spec: KernelSpec, program: Compute, factors: tuple[Expr, Expr]) -> dict[str, Guard] | str:
+    taps = {a.name for a in program.reduce}
+    found: dict[str, Guard] = {}
+    for factor in factors:
+        for node in walk(factor):
+            if not isinstance(node, Read) or node.default is None:
+                continue
+            for c, extent in zip(node.index, spec.operands[node.operand].shape):
+                if isinstance(c, Expr) or not isinstance(c, Dim):
+                    continue
+                mine = sorted(c.free_symbols() & taps)
+                if not mine or len(c.free_symbols()) == 1:
+                    continue
+                step = slope(c, mine[0])
+                if len(mine) > 1 or not isinstance(step, int) or step < 1:
+                    return "padded coordinates are not affine in one tap"
+                if mine[0] in found:
+                    return "a tap is guarded twice"
+                found[mine[0]] = Guard(c, extent, mine[0], step)
+    return found
+
+
+def _loop_order(spec: KernelSpec, factors: tuple[Expr, Expr], loops: list[Axis]) -> tuple[Axis, ...]:
+    """Reduction loops, the one that is contiguous in most operands innermost."""
+
+    def rank(axis: Axis) -> int:
+        score = 0
+        for factor in factors:
+            for node in walk(factor):
+                if isinstance(node, Read) and not any(isinstance(c, Expr) for c in node.index):
+                    address = spec.operands[node.operand].addr(node.index)  # type: ignore[arg-type]
+                    score += 1 if slope(address, axis.name) == 1 else 0
+        return score
+
+    return tuple(sorted(loops, key=rank))
+
+
+def extent_or(d: DimLike, default: int) -> int:
+    """A static extent, or a stand-in for a symbolic one."""
+    return int(d) if is_static(d) else default  # type: ignore[arg-type]
+
+
+def coordinate_range(guard: Guard, row: str, start: int, rows: int, taps: int) -> tuple[int, int] | None:
+    """Smallest and largest guarded coordinate over rows start..start+rows-1 and all taps, when numeric."""
+    if not isinstance(guard.coordinate, Dim) or guard.coordinate.free_symbols() - {row, guard.tap}:
+        return None
+    low = guard.coordinate.evaluate({row: start, guard.tap: 0})
+    high = guard.coordinate.evaluate({row: start + rows - 1, guard.tap: taps - 1})
+    return low, high
+
+
