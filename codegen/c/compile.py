@@ -153,15 +153,22 @@ class _Run:
     timeout: float
     progress: Callable[[int, int], None] | None
 
-    def __post_init__(self) -> None:
-        self._headers_key = digest(*(part for item in sorted(self.headers.items()) for part in item))
-
     def job(self, unit: SourceUnit) -> _Job:
         """Return the job of a unit; its key holds everything that the object depends on."""
         tool = self.toolchain
-        return _Job(
-            unit, digest("object", tool.identity, *tool.flags(unit.isa), self._headers_key, unit.text)
-        )
+        used = [part for name in self._included(unit.text) for part in (name, self.headers[name])]
+        return _Job(unit, digest("object", tool.identity, *tool.flags(unit.isa), len(used), *used, unit.text))
+
+    def _included(self, text: str) -> list[str]:
+        """Return the headers that `text` includes, directly or not, sorted."""
+        found: set[str] = set()
+        texts = [text]
+        while texts:
+            named = _INCLUDE.findall(texts.pop())
+            new = {name for name in named if name in self.headers} - found
+            found |= new
+            texts += [self.headers[name] for name in new]
+        return sorted(found)
 
     def library_key(self, group: Sequence[_Job]) -> str:
         """Return the store key of the library that `group` links to."""
