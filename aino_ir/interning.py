@@ -24,10 +24,11 @@ class _Reference(weakref.ref[Node]):
 class Interned(Generic[Node]):
     """A thread-safe table of weak references: one live object per key, dead ones are forgotten."""
 
-    __slots__ = ("_references",)
+    __slots__ = ("_lock", "_references")
 
     def __init__(self) -> None:
         self._references: dict[Hashable, _Reference[Node]] = {}
+        self._lock = _LOCK  # a global name is gone when the interpreter ends
 
     def get(self, key: Hashable) -> Node | None:
         """The live object with this key, if there is one."""
@@ -36,7 +37,7 @@ class Interned(Generic[Node]):
 
     def add(self, key: Hashable, value: Node) -> Node:
         """Enter `value`; gives the object that another thread entered first, if one did."""
-        with _LOCK:
+        with self._lock:
             existing = self.get(key)
             if existing is not None:
                 return existing
@@ -46,7 +47,7 @@ class Interned(Generic[Node]):
             return value
 
     def _forget(self, reference: _Reference[Node]) -> None:
-        with _LOCK:
+        with self._lock:
             if self._references.get(reference.key) is reference:
                 del self._references[reference.key]
 

@@ -210,6 +210,8 @@ def test_exact_division(table: Symbols) -> None:
         (dmin(i, j), dmin(i, j)),
         (dmin(b * s, s, 600), s),
         (symbol("one") * s, s),
+        (dmin(i, t) // t, dmin(i, t) // t),
+        (-j // 4, -((j + 3) // 4)),
     ],
 )
 def test_simplify(table: Symbols, value: DimLike, simple: DimLike) -> None:
@@ -236,6 +238,9 @@ def test_intervals(table: Symbols) -> None:
     assert table.interval(dmin(n, 9)) == (0, 9)
     assert table.interval(dmin(8 * i + 8, s) - 8 * i)[1] == 8
     assert table.interval((i - 5) * (i - 5))[1] is not None
+    table.new("j", 0, 3)
+    assert table.interval(i - dmin(i, j)) == (0, 63)
+    assert table.interval(s - dmin(s, n)) == (0, 512)
     assert table.interval(symbol("free") // symbol("other")) == (None, None)
 
 
@@ -385,6 +390,8 @@ def test_facts_combine(table: Symbols) -> None:
     assert table.prove_gt(n, s + 2) is True
     assert table.prove_ge(n - m, 3) is True
     assert table.prove_ge(n, s + 4) is None
+    table.assume_eq(m, 2 * b + 1, "odd")
+    assert table.prove_ge(n, 2 * b + 4) is True, "facts about a solved symbol move to its solution"
 
 
 def test_products_as_facts(table: Symbols) -> None:
