@@ -119,6 +119,12 @@ class Expr:
     def __xor__(self, other: Expr | Number) -> Expr:
         return binary("xor", self, other)
 
+    def __lshift__(self, other: Expr | Number) -> Expr:
+        return binary("shl", self, other)
+
+    def __rshift__(self, other: Expr | Number) -> Expr:
+        return binary("shr", self, other)
+
     def __invert__(self) -> Expr:
         return unary("not", self)
 
