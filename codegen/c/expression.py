@@ -49,6 +49,22 @@ DEFAULT_MASK_BITS = 32
 ZERO_IS_NOT_ZERO = frozenset({"f8e8m0"})
 """Storage types whose all-zero code, which a masked load gives, is not the value 0."""
 
+_ORDERED = {
+    ("gt", False): "greater",
+    ("lt", False): "lesser",
+    ("gt", True): "lesser",
+    ("lt", True): "greater",
+}
+"""(comparison, operands swapped) -> the helper that ``a > b ? a : b`` or ``b > a ? a : b`` is."""
+
+
+def _ordered(e: Select) -> str | None:
+    """The helper for a select between the two operands of its own comparison (floats)."""
+    c = e.condition
+    if not isinstance(c, Compare) or not e.dtype.is_float or (e.a, e.b) not in ((c.a, c.b), (c.b, c.a)):
+        return None
+    return _ORDERED.get((c.op, (e.a, e.b) != (c.a, c.b)))
+
 
 class CPrinter(CStylePrinter):
     """Prints expressions of one C function; `masks` gives the width of each pinned bool vector."""
@@ -126,6 +142,9 @@ class CPrinter(CStylePrinter):
             return super().select(e)
         if isinstance(e.condition, Splat):
             return conditional(self.value(e.condition.x), self.value(e.a), self.value(e.b))
+        ordered = _ordered(e)
+        if ordered is not None:
+            return self.helper(ordered, e.type, e.a, e.b)
         mask = self.mask(e.condition, e.dtype.bits)
         return call(self.helpers.operation("select", e.type), mask, self.value(e.a), self.value(e.b))
 

@@ -96,11 +96,11 @@ def _is_infinite(b: Recorder, x: Expr) -> Expr:
 
 
 def _greater(b: Recorder, x: Expr, y: Expr) -> Expr:
-    return select(x > y, x, y)
+    return select(b.let(x > y, "larger"), x, y)
 
 
 def _lesser(b: Recorder, x: Expr, y: Expr) -> Expr:
-    return select(x < y, x, y)
+    return select(b.let(x < y, "smaller"), x, y)
 
 
 def _maximum(b: Recorder, x: Expr, y: Expr) -> Expr:

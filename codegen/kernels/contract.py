@@ -13,17 +13,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from aino_ir.codegen.kernels.access import Placement
-from aino_ir.codegen.kernels.canonical import axes_of, slope
+from aino_ir.codegen.kernels.canonical import axes_of
 from aino_ir.codegen.kernels.contract_loops import ContractLoops, Shape
 from aino_ir.codegen.kernels.emit import emit_checks, vector_lanes
 from aino_ir.codegen.kernels.naming import header, kernel_name
-from aino_ir.codegen.kernels.roles import Roles, analyse, extent_or
+from aino_ir.codegen.kernels.roles import Roles, analyse, extent_or, strided_operand
 from aino_ir.codegen.kernels.tiles import Tile, legal_tiles, tile_cycles
 from aino_ir.compute import Compute
 from aino_ir.dims import is_static
 from aino_ir.kernels import Candidate, KernelSpec, Operand, Packing, Reject
 from aino_ir.loops.builder import LoopBuilder
-from aino_ir.loops.expr import Read, walk
+from aino_ir.loops.expr import Read
 from aino_ir.loops.stmt import LoopFn
 from aino_ir.target import Target
 from aino_ir.types import Layout
@@ -33,6 +33,9 @@ CLOCK = 3.5e9
 
 BEST = 4
 """Candidates that are offered: the best by the model."""
+
+STRIDED_LOADS = 6.0
+"""How much longer a step takes when vectors are gathered lane by lane."""
 
 SYMBOLIC_EXTENT = 128
 """What a symbolic extent is taken for in the model."""
@@ -52,9 +55,6 @@ class ContractGenerator:
         lanes = vector_lanes(spec, target)
         program = spec.program
         assert isinstance(program, Compute)
-        if unit_stride_problem(roles):
-            yield Reject(self.name, unit_stride_problem(roles))
-            return
         found = [_candidate(roles, t, lanes, target) for t in _tiles(roles, lanes, target)]
         yield from sorted(found, key=lambda c: c.cost)[:BEST]
 
@@ -94,6 +94,8 @@ def _candidate(roles: Roles, tile: Tile, lanes: int, target: Target) -> Candidat
     row_vector = any(a and b for a, b in zip(lane_in, row_in))
     lane_shared = any(a and not b for a, b in zip(lane_in, row_in))
     cycles = tile_cycles(tile, rows, -(-columns // lanes), steps, row_vector, lane_shared)
+    if any(strided_operand(roles.spec, f, roles.lane.name) for f in roles.factors):
+        cycles *= STRIDED_LOADS
     chunk = _chunk(roles, tile, steps, rows, outer, columns, lanes, target)
     packings = _packings(roles, tile, lanes)
     return Candidate(
@@ -127,25 +129,6 @@ def _taps(roles: Roles) -> int:
     for axis in (*roles.clamped, *roles.unrolled):
         taps *= extent_or(axis.extent, 1)
     return taps
-
-
-def unit_stride_problem(roles: Roles) -> str:
-    """Why lanes cannot be loaded as vectors: a run-time operand is strided along the lanes."""
-    for factor in roles.factors:
-        for node in walk(factor):
-            if not isinstance(node, Read) or any(not _is_dim(c) for c in node.index):
-                continue
-            operand = roles.spec.operands[node.operand]
-            step = slope(operand.addr(node.index), roles.lane.name)  # type: ignore[arg-type]
-            if not operand.constant and step not in (0, 1):
-                return f"operand {operand.name} is strided by {step} along the lanes"
-    return ""
-
-
-def _is_dim(c: object) -> bool:
-    from aino_ir.loops.expr import Expr
-
-    return not isinstance(c, Expr)
 
 
 @dataclass(frozen=True)

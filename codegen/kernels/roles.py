@@ -82,7 +82,7 @@ def analyse(spec: KernelSpec) -> Roles | str:
         return "a single result element"
     lane = _lane_axis(spec, program, factors)
     if lane is None:
-        return "no result axis is contiguous and varies in a factor"
+        return "no result axis varies in a factor"
     row = _row_axis(spec, program, factors, lane)
     guards = _guards(spec, program, factors)
     if isinstance(guards, str):
@@ -106,12 +106,33 @@ def analyse(spec: KernelSpec) -> Roles | str:
 
 
 def _lane_axis(spec: KernelSpec, program: Compute, factors: tuple[Expr, Expr]) -> Axis | None:
+    """The spatial axis with the fewest strided loads, then with unit stride in the result."""
     result = spec.results[0]
     address = result.addr(result.index)
-    for axis in reversed(program.axes):
-        if slope(address, axis.name) == 1 and any(axis.name in axes_of(f) for f in factors):
-            return axis
-    return None
+
+    def rank(axis: Axis) -> tuple[int, int, int]:
+        strided = sum(1 for f in factors if strided_operand(spec, f, axis.name))
+        contiguous = slope(address, axis.name) == 1
+        return (strided, int(not contiguous), -min(extent_or(axis.extent, 64), 64))
+
+    varying = [a for a in program.axes if any(a.name in axes_of(f) for f in factors)]
+    return min(reversed(varying), key=rank) if varying else None
+
+
+def strided_operand(spec: KernelSpec, factor: Expr, lane: str) -> str:
+    """The name of a run-time operand whose elements are apart along the lanes, or ""."""
+    for node in walk(factor):
+        if not isinstance(node, Read):
+            continue
+        operand = spec.operands[node.operand]
+        if any(isinstance(c, Expr) for c in node.index):
+            if lane in axes_of(node):
+                return operand.name
+            continue
+        step = slope(operand.addr(node.index), lane)  # type: ignore[arg-type]
+        if step not in (0, 1) and not (operand.constant and isinstance(factor, Read)):
+            return operand.name
+    return ""
 
 
 def _row_axis(spec: KernelSpec, program: Compute, factors: tuple[Expr, Expr], lane: Axis) -> Axis | None:
