@@ -21,12 +21,3 @@ class UnprintableLanes(InternalError):
     template = "a vector of {lanes} lanes of {dtype} cannot be printed"
     hint = "lane counts are powers of two and a vector has at most {limit} bytes"
     example = {"lanes": 3, "dtype": "f32", "limit": 256}
-
-
-class UnknownName(InternalError):
-    """Loop code uses a name that nothing before it declares."""
-
-    code = "AINO-E0422"
-    template = "kernel '{kernel}' uses '{name}', which nothing declares"
-    hint = "this is a fault of the kernel's generator; please report it"
-    example = {"kernel": "softmax_1f3a", "name": "t7"}

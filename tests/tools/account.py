@@ -15,6 +15,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FILE",
         help="fail when a test is skipped whose id matches no line (a glob) of FILE",
     )
+    parser.addoption(
+        "--update-golden",
+        action="store_true",
+        help="rewrite the stored texts that emitted code is compared with",
+    )
 
 
 def _suite(nodeid: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from aino_ir.loops.expr import (
     VecType,
     binary,
     bitcast,
+    call,
     cast,
     compare,
     fma,
@@ -26,6 +28,7 @@ from aino_ir.loops.expr import (
     select,
     unary,
 )
+from aino_ir.loops.math import FUNCTIONS
 from tests.codegen.c.support import (
     Case,
     check_cases,
@@ -257,24 +260,51 @@ def reductions(lanes: int) -> Iterator[Case]:
         )
 
 
-FAMILIES = (binaries, comparisons, unaries, casts, mixtures, storages, reductions)
-LANES = (1, 4, 8, 16)
+def functions(lanes: int) -> Iterator[Case]:
+    if lanes not in (1, 8):
+        return
+    for function in FUNCTIONS.values():
+        for d in function.dtypes:
+            arrays = tuple(values(d.name, 25 + i) for i in range(function.arity))
+            name = f"math_{function.name}_{d}_l{lanes}"
+            yield Case(
+                name, (d,) * function.arity, d, lambda *xs, f=function.name: call(f, *xs), lanes, arrays
+            )
 
 
-@pytest.mark.parametrize("isa", ["vec128", "avx2", "avx512"])
-@pytest.mark.parametrize("compiler", ["gcc", "zig"])
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.__name__)
-def test_bits(family, compiler, isa, tmp_path) -> None:
+FAMILIES = (functions, binaries, comparisons, unaries, casts, mixtures, storages, reductions)
+QUICK = [("gcc", "avx2", (1, 8)), ("zig", "avx2", (8,)), ("gcc", "vec128", (4,))]
+WHOLE = [
+    (compiler, isa, (1, 4, 8, 16)) for compiler in ("gcc", "zig") for isa in ("vec128", "avx2", "avx512")
+]
+
+
+def check(
+    family: Callable[[int], Iterator[Case]], compiler: str, isa: str, lanes: tuple[int, ...], tmp: Path
+) -> None:
     if compiler not in compilers() or isa not in runnable_isas():
         pytest.skip("not on this machine")
-    lanes = LANES
-    complaints = [*check_cases((c for n in lanes for c in family(n)), compiler, isa, tmp_path)]
+    complaints = check_cases((case for n in lanes for case in family(n)), compiler, isa, tmp)
     assert not complaints, "\n".join(complaints)
 
 
+@pytest.mark.parametrize(("compiler", "isa", "lanes"), QUICK, ids=lambda v: v if isinstance(v, str) else "")
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.__name__)
+def test_bits(family, compiler, isa, lanes, tmp_path) -> None:
+    check(family, compiler, isa, lanes, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("compiler", "isa", "lanes"), WHOLE, ids=lambda v: v if isinstance(v, str) else "")
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.__name__)
+def test_bits_at_all_widths(family, compiler, isa, lanes, tmp_path) -> None:
+    check(family, compiler, isa, lanes, tmp_path)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("compiler", ["gcc", "zig"])
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.__name__)
-def test_avx512_text_compiles_everywhere(family, compiler, tmp_path) -> None:
+def test_avx512_text_compiles(family, compiler, tmp_path) -> None:
     if compiler not in compilers():
         pytest.skip("not on this machine")
     kernels = [case.kernel() for lanes in (8, 16) for case in family(lanes)]
