@@ -76,9 +76,9 @@ def atan2(b: Pins, y: Expr, x: Expr) -> Expr:
     """angle of the point (x, y), C99 special cases"""
     a, d = b.let(absolute(y), "a"), b.let(absolute(x), "d")
     steep = b.let(a > d, "steep")
-    small, large = b.let(select(steep, d, a), "n"), b.let(select(steep, a, d), "d")
+    small, large = select(steep, d, a), b.let(select(steep, a, d), "g")
     # infinity/infinity counts as 1/1, 0/0 as 0/1.
-    both = b.let(compare("eq", small, INFINITY), "both")
+    both = b.let(compare("eq", a, INFINITY) & compare("eq", d, INFINITY), "both")
     numerator = select(both, 1.0, small)
     denominator = select(both, 1.0, select(compare("eq", large, 0.0), 1.0, large))
     base, tail = atan_ratio(b, numerator, denominator)

@@ -125,9 +125,12 @@ def _remainder_f32(b: Pins, a: Expr, d: Expr) -> Expr:
 
 def _remainder_f64(b: Pins, a: Expr, d: Expr) -> Expr:
     """Long division by d 2^(52 j), j falling: each quotient has at most 52 bits, each remainder is exact."""
-    half_way = b.let(d * 2.0 ** (52 * 19), "d")
+    steps = 19  # 2^(52 * 19) is the largest such power of two in range
+    bases = [d, b.let(d * 2.0 ** (52 * steps), "d")]
+    bases.append(b.let(bases[1] * 2.0 ** (52 * steps), "d"))
     for j in range(40, -1, -1):
-        divisor = b.let(d * 2.0 ** (52 * j) if j < 20 else half_way * 2.0 ** (52 * (j - 19)), "d")
+        base, rest_of_j = bases[j // steps], j % steps
+        divisor = b.let(base * 2.0 ** (52 * rest_of_j), "d") if rest_of_j else base
         rest = b.let(fma(-unary("trunc", a / divisor), divisor, a), "r")
         # The quotient may have been rounded up to the next integer.
         a = b.let(select(a >= divisor, select(rest < 0.0, rest + divisor, rest), a), "a")
