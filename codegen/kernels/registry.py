@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from aino_ir.codegen.kernels.contract import ContractGenerator
 from aino_ir.codegen.kernels.map import MapGenerator
+from aino_ir.codegen.kernels.reduction import ReductionGenerator
 from aino_ir.kernels import Generator
 
 
 def generators() -> list[Generator]:
     """Fresh instances of all generators, special ones first."""
-    return [ContractGenerator(), MapGenerator()]
+    return [ContractGenerator(), ReductionGenerator(), MapGenerator()]
