@@ -394,6 +394,16 @@ def test_facts_combine(table: Symbols) -> None:
     assert table.prove_ge(n, 2 * b + 4) is True, "facts about a solved symbol move to its solution"
 
 
+def test_facts_times_a_factor_of_unknown_sign(table: Symbols) -> None:
+    signed = table.new("signed", -3, 3)
+    table.assume_ge(n, m, "longer")
+    assert table.prove_ge(n * s, m * s) is True
+    assert table.prove_ge(n * s + 1, m * s) is True
+    assert table.prove_ge(m * s, n * s) is None
+    assert table.prove_ge(n * signed, m * signed) is None
+    assert table.prove_ge(n * signed + 5, m * signed) is None
+
+
 def test_products_as_facts(table: Symbols) -> None:
     table.assume_eq(n * m, 128, "reshape")
     assert table.prove_eq(2 * n * m, 256) is True
