@@ -269,12 +269,12 @@ def _row_reduction(stage: RowStage, values: Array, outer: int) -> Array:
     length = int(np.prod(values.shape[outer:], dtype=np.int64))
     rows = values.reshape(*values.shape[:outer], length)
     if stage.combiner in ("argmax", "argmin"):
-        return _first_extreme(rows, stage.combiner).reshape(kept)
+        return np.reshape(_first_extreme(rows, stage.combiner), kept)
     combine = _combine(stage.combiner, stage.expr.dtype)
     total = np.full(rows.shape[:-1], identity(stage.combiner, stage.expr.dtype), rows.dtype)
     for k in range(rows.shape[-1]):
         total = combine(total, rows[..., k])
-    return np.asarray(total).reshape(kept)
+    return np.reshape(total, kept)
 
 
 def _first_extreme(rows: Array, combiner: str) -> Array:

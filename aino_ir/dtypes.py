@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -145,3 +146,8 @@ def integer_range(dtype: DType) -> tuple[int, int]:
     if dtype.is_signed:
         return -(1 << (dtype.bits - 1)), (1 << (dtype.bits - 1)) - 1
     return 0, (1 << dtype.bits) - 1
+
+
+def float_info(dtype: DType) -> Any:
+    """`ml_dtypes.finfo` of a float dtype: eps, max, smallest_subnormal ..."""
+    return ml_dtypes.finfo(dtype.numpy)  # type: ignore[no-untyped-call]

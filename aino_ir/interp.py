@@ -84,10 +84,9 @@ class Evaluation:
 
 def load_array(array: Any, dtype: DType, precision: Precision) -> np.ndarray:
     """A stored array as arithmetic sees it: its compute dtype, or f64 for floats when wide."""
-    if precision == "wide" and dtype.is_float:
-        return array if array.dtype == np.float64 else array.astype(np.float64)
-    want = dtype.compute.numpy
-    return array if array.dtype == want else array.astype(want)
+    want = np.dtype(np.float64) if precision == "wide" and dtype.is_float else dtype.compute.numpy
+    loaded: np.ndarray = array if array.dtype == want else array.astype(want)
+    return loaded
 
 
 def store_array(array: Any, type: Type, precision: Precision) -> Any:

@@ -88,6 +88,9 @@ _TAIL_Q = (
     -2.24409524465858183362e01,
 )
 
+_SQRT_HALF, _SQRT_HALF_LOW = 0.7071067811865476, -4.833646656726457e-17
+"""The square root of 1/2 as the sum of two doubles."""
+
 
 def in_double(function: Callable[..., Any], *xs: Array) -> Array:
     """function(*xs) computed in double precision and rounded once to the dtype of the first operand."""
@@ -100,7 +103,7 @@ def erf(x: Array) -> Array:
     x = np.asarray(x, np.float64)
     size = np.abs(x)
     tail = np.copysign(1.0 - _erfc_positive(np.maximum(size, 0.84375)), x)
-    return np.where(size < 0.84375, x + x * _small(x), tail)
+    return np.asarray(np.where(size < 0.84375, x + x * _small(x), tail))
 
 
 def erfc(x: Array) -> Array:
@@ -124,14 +127,36 @@ def softplus(x: Array) -> Array:
 
 
 def gelu(x: Array) -> Array:
-    """x * Phi(x) = x/2 * erfc(-x / sqrt(2)), in f64."""
-    return np.asarray(0.5 * x * erfc(-x * np.sqrt(0.5)))
+    """x * Phi(x) = x/2 * erfc(-x / sqrt(2)), in f64; the rounding of the argument is made good."""
+    z = -x * _SQRT_HALF
+    near = np.where(np.abs(x) < 40.0, x, 0.0)
+    lost = -_product_error(near, _SQRT_HALF) - near * _SQRT_HALF_LOW
+    slope = -2.0 / np.sqrt(np.pi) * np.exp(-z * z)
+    return np.asarray(0.5 * x * (erfc(z) + slope * lost))
 
 
 def gelu_tanh(x: Array) -> Array:
-    """x/2 * (1 + tanh(u)) with u = sqrt(2/pi) * (x + 0.044715 x^3), as x * sigmoid(2u), in f64."""
-    u = np.sqrt(2.0 / np.pi) * (x + 0.044715 * x * x * x)
-    return np.asarray(x * sigmoid(2.0 * u))
+    """x/2 * (1 + tanh(u)) with u = sqrt(2/pi) * (x + 0.044715 x^3), as x * sigmoid(2u).
+
+    In the longest float there is, since the error of u grows by |u| in the left tail.
+    """
+    long = np.longdouble
+    wide = x.astype(long)
+    factor = np.sqrt(long(2) / (4 * np.arctan(long(1))))
+    u = factor * (wide + (long(44715) / 1000000) * wide * wide * wide)
+    return np.asarray(wide * sigmoid(2 * u)).astype(np.float64)
+
+
+def _product_error(a: Array, b: float) -> Array:
+    """a * b less the rounded product, exactly (Dekker's product with Veltkamp's splitting)."""
+
+    def split(v: Any) -> tuple[Any, Any]:
+        t = v * 134217729.0
+        high = t - (t - v)
+        return high, v - high
+
+    (ah, al), (bh, bl) = split(a), split(b)
+    return np.asarray(((ah * bh - a * b) + ah * bl + al * bh) + al * bl)
 
 
 def _polynomial(x: Array, coefficients: Sequence[float]) -> Array:

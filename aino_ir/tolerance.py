@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
-from aino_ir.dtypes import DType, dtype_of
+from aino_ir.dtypes import DType, dtype_of, float_info
 
 Array = np.ndarray[Any, Any]
 
@@ -67,12 +66,12 @@ def disagreement(
 
 def epsilon(dtype: DType) -> float:
     """Distance from 1 to the next larger value."""
-    return float(ml_dtypes.finfo(dtype.numpy).eps)
+    return float(float_info(dtype).eps)
 
 
 def tiny(dtype: DType) -> float:
     """The smallest positive value."""
-    return float(ml_dtypes.finfo(dtype.numpy).smallest_subnormal)
+    return float(float_info(dtype).smallest_subnormal)
 
 
 def ulps(actual: Array, exact: Array) -> Array:

@@ -175,7 +175,7 @@ class HardSwish(FloatUnary):
         return x * minimum(maximum(x * self.alpha + self.beta, 0.0), 1.0)
 
     def evaluate(self, ev: Any, x: Array) -> Array:
-        return x * _hard_gate(x, self.alpha, self.beta)  # type: ignore[no-any-return]
+        return x * _hard_gate(x, self.alpha, self.beta)
 
 
 class Sigmoid(MathFunction):

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from aino_ir.dims import Dim, DimLike
-from aino_ir.dtypes import DType, boolean, f32, i32, i64, integer_range
+from aino_ir.dtypes import DType, boolean, f32, float_info, i32, i64, integer_range
 from aino_ir.elementwise import Elementwise
 from aino_ir.infer import InferContext
 from aino_ir.loops.expr import Expr, cast, const, maximum, minimum, round_to, select, unary
@@ -139,7 +138,7 @@ def _is_wide(dtype: DType) -> bool:
 
 def largest_finite(dtype: DType) -> float:
     """The largest finite value of a float dtype."""
-    return float(ml_dtypes.finfo(dtype.numpy).max)
+    return float(float_info(dtype).max)
 
 
 def saturated_integer(x: Array, to: DType) -> Array:

@@ -58,7 +58,7 @@ class Add(Binary):
         return a + b
 
     def evaluate(self, ev: Any, a: Array, b: Array) -> Array:
-        return a + b  # type: ignore[no-any-return]
+        return a + b
 
 
 class Sub(Binary):
@@ -71,7 +71,7 @@ class Sub(Binary):
         return a - b
 
     def evaluate(self, ev: Any, a: Array, b: Array) -> Array:
-        return a - b  # type: ignore[no-any-return]
+        return a - b
 
 
 class Mul(Binary):
@@ -84,7 +84,7 @@ class Mul(Binary):
         return a * b
 
     def evaluate(self, ev: Any, a: Array, b: Array) -> Array:
-        return a * b  # type: ignore[no-any-return]
+        return a * b
 
 
 class Div(Binary):
@@ -100,7 +100,7 @@ class Div(Binary):
         if is_symbolic(ev):
             return elementwise_dims(lambda x, y: truncated_quotient(ev, x, y), a, b)
         if a.dtype.kind == "f":
-            return a / b  # type: ignore[no-any-return]
+            return a / b
         refuse_zero(self, b)
         return truncating_division(a, b)
 

@@ -241,7 +241,7 @@ class ReduceSumSquare(CombinedReduction):
     def reference(self, x: Array, axes: tuple[int, ...]) -> Array:
         if x.dtype.kind != "f":
             return _accumulated(np.sum, x * x, axes)
-        return np.sum(np.square(x, dtype=np.float64), axis=axes, keepdims=True).astype(x.dtype)
+        return np.asarray(np.sum(np.square(x, dtype=np.float64), axis=axes, keepdims=True)).astype(x.dtype)
 
 
 class ReduceL2(CombinedReduction):
@@ -259,7 +259,7 @@ class ReduceL2(CombinedReduction):
 
     def reference(self, x: Array, axes: tuple[int, ...]) -> Array:
         squares = np.sum(np.square(x, dtype=np.float64), axis=axes, keepdims=True)
-        return np.sqrt(squares).astype(x.dtype)
+        return np.asarray(np.sqrt(squares)).astype(x.dtype)
 
 
 class ReduceLogSum(CombinedReduction):
