@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from aino_ir.codegen.kernels.contract import ContractGenerator
 from aino_ir.codegen.kernels.map import MapGenerator
+from aino_ir.codegen.kernels.nest import NestGenerator
 from aino_ir.codegen.kernels.reduction import ReductionGenerator
+from aino_ir.codegen.kernels.rows import RowGenerator
 from aino_ir.kernels import Generator
 
 
 def generators() -> list[Generator]:
     """Fresh instances of all generators, special ones first."""
-    return [ContractGenerator(), ReductionGenerator(), MapGenerator()]
+    return [ContractGenerator(), ReductionGenerator(), RowGenerator(), MapGenerator(), NestGenerator()]

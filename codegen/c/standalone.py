@@ -1,0 +1,275 @@
+"""A model as a folder of C that builds alone: sources, headers, weights, CMakeLists and a small main.
+
+Nothing in it needs Python or AINO: a C11 compiler (GCC or Clang), libm and POSIX threads are enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+
+from aino_ir.codegen.c.backend import Emission
+from aino_ir.codegen.c.isa import TABLES
+from aino_ir.codegen.cstyle.index import IndexPrinter, Ranges
+from aino_ir.codegen.cstyle.names import Names, comment
+from aino_ir.dims import DimLike, product
+from aino_ir.errors.printing import NoSpelling
+from aino_ir.plan import Plan
+from aino_ir.runtime.fileio import DISK, Disk, Part, disk_errors, new_part
+from aino_ir.target import Target
+from aino_ir.types import TensorType, Type
+
+FLAGS = (
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fwrapv",
+    "-fno-strict-aliasing",
+    "-Wno-psabi",
+)
+"""What the meaning of the sources depends on, and a warning about functions that are all inlined."""
+
+
+def write_standalone(
+    folder: Path,
+    emission: Emission,
+    plan: Plan,
+    target: Target,
+    weights: Iterable[tuple[int, bytes]],
+    disk: Disk = DISK,
+) -> list[Path]:
+    """Write a plan's C into `folder` (made if absent) and return the files written.
+
+    Args:
+        folder: where; files of the same names are replaced, others are left alone.
+        emission: the sources of one ISA variant.
+        plan: the plan that was emitted.
+        target: the facts of that variant.
+        weights: (offset, bytes) of every constant, in order of offset.
+        disk: the layer to write through.
+
+    Raises:
+        DiskFull, FileNotWritable: as the disk says; then no file has been replaced.
+        NoSpelling: an input or output is no tensor.
+    """
+    texts = standalone_texts(emission, plan, target)
+    with disk_errors(folder), ExitStack() as stack:
+        folder.mkdir(parents=True, exist_ok=True)
+        parts: list[tuple[Part, Path]] = []
+        for name, text in texts.items():
+            part = stack.enter_context(new_part(folder, disk, 0o666))
+            disk.write(part.fd, text.encode("ascii"))
+            parts.append((part, folder / name))
+        part = stack.enter_context(new_part(folder, disk, 0o666))
+        _write_weights(part, weights, disk)
+        parts.append((part, folder / f"{plan.name}.weights"))
+        for part, path in parts:
+            part.publish(path, durable=False)
+    return [path for _, path in parts]
+
+
+def _write_weights(part: Part, weights: Iterable[tuple[int, bytes]], disk: Disk) -> None:
+    position = 0
+    for offset, data in weights:
+        disk.write(part.fd, b"\0" * (offset - position))
+        disk.write(part.fd, data)
+        position = offset + len(data)
+    disk.write(part.fd, b"\0" * (-position % 64))
+
+
+def standalone_texts(emission: Emission, plan: Plan, target: Target) -> dict[str, str]:
+    """Every text file of the folder by name."""
+    sources = {f"{unit.name}.c": unit.text for unit in emission.units}
+    main = f"{plan.name}_main.c"
+    return {
+        **sources,
+        **emission.headers,
+        main: main_text(plan, target, list(sources)),
+        "CMakeLists.txt": cmake_text(plan.name, target, list(sources)),
+    }
+
+
+def isa_flags(target: Target) -> list[str]:
+    """Compiler flags for the instructions that the sources use."""
+    return TABLES[target.isa].flags.split()
+
+
+def cmake_text(name: str, target: Target, sources: list[str]) -> str:
+    """A CMakeLists with a library and the example program."""
+    files = "\n".join(f"  {source}" for source in sources)
+    flags = "\n".join(f"  {flag}" for flag in (*FLAGS, *isa_flags(target)))
+    return f"""\
+cmake_minimum_required(VERSION 3.13)
+project({name} C)
+
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release)
+endif()
+find_package(Threads REQUIRED)
+
+add_library({name}
+{files}
+)
+target_compile_options({name} PRIVATE
+{flags}
+)
+set_target_properties({name} PROPERTIES C_STANDARD 11 C_EXTENSIONS ON POSITION_INDEPENDENT_CODE ON)
+target_include_directories({name} PUBLIC ${{CMAKE_CURRENT_SOURCE_DIR}})
+target_link_libraries({name} PUBLIC Threads::Threads m)
+
+add_executable({name}_main {name}_main.c)
+target_link_libraries({name}_main PRIVATE {name})
+"""
+
+
+def main_text(plan: Plan, target: Target, sources: list[str]) -> str:
+    """A program that runs the model once on files of raw values."""
+    name = plan.name
+    command = ["cc", "-std=gnu11", "-O3", *FLAGS, *isa_flags(target), *sources, f"{name}_main.c"]
+    words = [*plan.symbols, *_files("in", plan.inputs), *_files("out", plan.outputs)]
+    names = Names(("argc", "argv", "in", "out", "weights", "context", "status", "argument"))
+    symbols = [f"    const int64_t {names[s]} = atoll(argv[argument++]);" for s in plan.symbols]
+    values = ", ".join(names[s] for s in plan.symbols)
+    inputs = [f"        read_file(argv[argument++], {_bytes(t, names)})," for _, t in plan.inputs]
+    if plan.symbols:
+        symbols.append(f"    int64_t symbols[] = {{{values}}};")
+        inputs.append("        symbols,")
+    outputs = [f"        allocate({_bytes(t, names)})," for _, t in plan.outputs]
+    writes = [
+        f"    write_file(argv[argument++], out[{i}], {_bytes(t, names)});"
+        for i, (_, t) in enumerate(plan.outputs)
+    ]
+    return _MAIN.format(
+        name=name,
+        command=_wrapped(command, " *     "),
+        usage=_wrapped([f"./{name}_main", f"{name}.weights", *words], " *     "),
+        inputs=_table("in", plan.inputs),
+        outputs=_table("out", plan.outputs),
+        count=2 + len(words),
+        helpers=_HELPERS,
+        symbols="\n".join(["", *symbols]) if symbols else "",
+        reads="\n".join(inputs),
+        allocations="\n".join(outputs),
+        writes="\n".join(writes),
+    )
+
+
+def _files(kind: str, values: list[tuple[str, Type]]) -> list[str]:
+    return [f"{kind}{i}.bin" for i in range(len(values))]
+
+
+def _table(kind: str, values: list[tuple[str, Type]]) -> str:
+    return "\n".join(f" * {kind}{i}.bin: {comment(f'{n}, {t}')}" for i, (n, t) in enumerate(values))
+
+
+def _wrapped(words: list[str], margin: str) -> str:
+    """Words of a command in lines that a shell can read."""
+    lines, line = [], ""
+    for word in words:
+        if line and len(line) + len(word) > 90:
+            lines.append(line)
+            line = ""
+        line += f"{' ' if line else ''}{word}"
+    return f" \\\n{margin}    ".join([*lines, line])
+
+
+def _bytes(type_: Type, names: Names) -> str:
+    """The size of a tensor as a C expression over the symbols."""
+    if not isinstance(type_, TensorType):
+        raise NoSpelling(operation="an interface value", type=str(type_), target="C")
+    size: DimLike = product(type_.shape) * type_.dtype.bytes
+    ranges = Ranges({symbol: (0, None) for symbol in _symbols(size)})
+    return IndexPrinter(names, ranges, lambda op: f"{op}_i64").code(size).text
+
+
+def _symbols(size: DimLike) -> frozenset[str]:
+    return frozenset() if isinstance(size, int) else size.free_symbols()
+
+
+_HELPERS = """\
+static void *allocate(size_t bytes)
+{
+    void *memory = NULL;
+    if (posix_memalign(&memory, 64, bytes ? bytes : 1)) {
+        fprintf(stderr, "no memory for %zu bytes\\n", bytes);
+        exit(4);
+    }
+    return memory;
+}
+
+/* The first `bytes` bytes of a file, all of it when -1. */
+static void *read_file(const char *path, int64_t bytes)
+{
+    FILE *file = fopen(path, "rb");
+    void *memory;
+    if (file && bytes < 0 && !fseek(file, 0, SEEK_END)) {
+        bytes = ftell(file);
+        rewind(file);
+    }
+    if (!file || bytes < 0 || fread(memory = allocate((size_t)bytes), 1, (size_t)bytes, file) != (size_t)bytes) {
+        fprintf(stderr, "cannot read %lld bytes of %s\\n", (long long)bytes, path);
+        exit(1);
+    }
+    fclose(file);
+    return memory;
+}
+
+static void write_file(const char *path, const void *memory, int64_t bytes)
+{
+    FILE *file = fopen(path, "wb");
+    if (!file || fwrite(memory, 1, (size_t)bytes, file) != (size_t)bytes || fclose(file)) {
+        fprintf(stderr, "cannot write %s\\n", path);
+        exit(4);
+    }
+}"""
+
+_MAIN = """\
+/* Runs {name} once, on files of raw values.
+ *
+ * Build (or use the CMakeLists):
+ *     {command} \\
+ *         -lm -lpthread -o {name}_main
+ * Run:
+ *     {usage}
+ *
+{inputs}
+{outputs}
+ */
+#define _POSIX_C_SOURCE 200809L
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "{name}.h"
+
+{helpers}
+
+int main(int argc, char **argv)
+{{
+    int argument = 1, status;
+    {name}_context *context;
+    if (argc != {count}) {{
+        fprintf(stderr, "expected {count} arguments, got %d: see the comment in {name}_main.c\\n", argc);
+        return 2;
+    }}
+    const void *weights = read_file(argv[argument++], -1);{symbols}
+    const void *const in[] = {{
+{reads}
+    }};
+    void *const out[] = {{
+{allocations}
+    }};
+    status = {name}_create(weights, 1, &context);
+    if (!status)
+        status = {name}_run(context, in, out);
+    if (status) {{
+        fprintf(stderr, "{name} failed: code %d in step %d\\n", status & 255, status >> 8);
+        return 1;
+    }}
+{writes}
+    {name}_destroy(context);
+    return 0;
+}}
+"""
