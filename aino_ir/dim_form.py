@@ -24,6 +24,7 @@ from typing import Any, NoReturn, Union, cast
 from aino_ir.errors.dims import (
     DimComparison,
     DimDivisionByZero,
+    DimTooComplex,
     InvalidSymbolName,
     NotADimension,
     UnknownSymbol,
@@ -32,6 +33,11 @@ from aino_ir.interning import Interned
 
 DimLike = Union[int, "Dim"]
 """A dimension: a Python int when constant, else a `Dim`."""
+
+MAX_TERMS = 4096
+"""Most products of terms that one multiplication may form."""
+MAX_TEXT = 10_000
+"""Most characters of a floor division or minimum."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*\Z")
 
@@ -74,7 +80,7 @@ class FloorDiv(Atom):
         self.a = a
         self.b = b
         self.text = f"{_operand(a)}//{_operand(b)}"
-        self.key = "1" + self.text
+        self.key = "1" + _bounded(self.text)
         self.symbols = free_symbols(a) | free_symbols(b)
 
 
@@ -86,7 +92,7 @@ class Min(Atom):
     def __init__(self, args: tuple[DimLike, ...]) -> None:
         self.args = args
         self.text = f"min({', '.join(map(str, args))})"
-        self.key = "2" + self.text
+        self.key = "2" + _bounded(self.text)
         self.symbols = frozenset().union(*map(free_symbols, args))
 
     @property
@@ -98,6 +104,12 @@ class Min(Atom):
     def b(self) -> DimLike:
         """The minimum of all arguments but the first."""
         return dmin(*self.args[1:])
+
+
+def _bounded(text: str) -> str:
+    if len(text) > MAX_TEXT:
+        raise DimTooComplex(size=len(text), what="characters", limit=MAX_TEXT)
+    return text
 
 
 class _Monomial:
@@ -343,6 +355,9 @@ def _scale(a: Dim, factor: int) -> DimLike:
 
 @_cached
 def _multiply(a: Dim, b: Dim) -> DimLike:
+    size = len(a._terms) * len(b._terms)
+    if size > MAX_TERMS:
+        raise DimTooComplex(size=size, what="terms", limit=MAX_TERMS)
     coefficients: dict[_Monomial, int] = {}
     for m, c in a._terms:
         for n, d in b._terms:

@@ -22,6 +22,9 @@ _TOKEN = re.compile(r"\s*(?:(\d+)|([A-Za-z_][A-Za-z0-9_.]*)|(//|[-+*%(),])|(\S)|
 MAX_DEPTH = 50
 """Deepest nesting of parentheses, signs and calls that the parser follows."""
 
+MAX_DIGITS = 100
+"""Longest integer that the parser reads."""
+
 _Binary = Callable[[DimLike, DimLike], DimLike]
 _SUMS: dict[str, _Binary] = {"+": operator.add, "-": operator.sub}
 _TERMS: dict[str, _Binary] = {"*": operator.mul, "//": floordiv, "%": lambda a, b: a - floordiv(a, b) * b}
@@ -101,6 +104,8 @@ class _Reader:
             self.take(")")
             return value
         if self.kind == 1:
+            if len(self.token) > MAX_DIGITS:
+                self.fail(f"an integer of at most {MAX_DIGITS} digits")
             return int(self.advance())
         if self.kind == 2:
             name = self.advance()

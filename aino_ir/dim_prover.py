@@ -629,8 +629,11 @@ class Facts:
     def _by_facts(self, dim: Dim) -> Iterator[list[DimLike]]:
         """Subtract a multiple of a known non-negative (or zero) expression that cancels a term."""
         own = dict(dim._terms)
+        names = dim.free_symbols()
         for is_zero, facts in ((False, self.nonnegative_facts), (True, self.zero_facts)):
             for fact in facts:
+                if names.isdisjoint(fact.free_symbols()):
+                    continue
                 factors: dict[DimLike, None] = {}
                 for monomial, coefficient in fact._terms:
                     mine = own.get(monomial, 0)

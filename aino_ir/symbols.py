@@ -257,7 +257,7 @@ class Symbols:
     # ------------------------------------------------------------------------------ scopes
 
     def push(self) -> None:
-        """Open a scope: symbols and facts added from now on vanish with `pop`."""
+        """Open a scope: symbols and facts added from now on vanish with `pop` (recorded checks stay)."""
         self._scopes.append(_Scope(self))
 
     def pop(self) -> None:

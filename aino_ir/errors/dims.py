@@ -135,3 +135,12 @@ class CheckFailed(DimError):
         "left_value": 3,
         "right_value": 4,
     }
+
+
+class DimTooComplex(DimError):
+    """A dimension expression grew past what is worth computing with."""
+
+    code = "AINO-E0273"
+    template = "a dimension expression has {size} {what}, more than the limit of {limit}"
+    hint = "fix some of the symbolic extents to numbers, or simplify the shape arithmetic of the model"
+    example = {"size": 5000, "what": "terms", "limit": 4096}

@@ -103,7 +103,7 @@ def check(answer: bool | None, truths: set[bool]) -> None:
         assert truths == {answer}
 
 
-@settings(max_examples=700, deadline=None, derandomize=True)
+@settings(max_examples=450, deadline=None, derandomize=True)
 @given(CASES, dims(), dims())
 def test_answers_are_sound(case: Case, a: DimLike, b: DimLike) -> None:
     envs = environments(case)
@@ -129,7 +129,7 @@ def test_answers_are_sound(case: Case, a: DimLike, b: DimLike) -> None:
             assert q != 0 and value(exact, env) * q == p
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=250, deadline=None, derandomize=True)
 @given(CASES)
 def test_checks_admit_exactly_the_assignments_of_the_facts(case: Case) -> None:
     symbols = table(case)
@@ -144,7 +144,7 @@ def test_checks_admit_exactly_the_assignments_of_the_facts(case: Case) -> None:
     assert admitted == environments(case)
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=250, deadline=None, derandomize=True)
 @given(
     dims(symbolic=False),
     dims(symbolic=False),
