@@ -29,7 +29,6 @@ from aino_ir.loops.expr import (
 )
 from aino_ir.loops.stmt import (
     UNIT,
-    Access,
     Alloc,
     BindIndex,
     Comment,
@@ -132,11 +131,7 @@ class _Machine:
                     expected=f"{param.dtype}[{size}]",
                     got=f"{view.dtype}{list(view.shape)}",
                 )
-            cut = view[:size]
-            if param.access is Access.READ:
-                cut = cut.view()
-                cut.flags.writeable = False
-            self.buffers[param.name] = cut
+            self.buffers[param.name] = view[:size]
 
     def fault(self, what: str) -> LoopRunError:
         """An error about this kernel."""

@@ -26,13 +26,18 @@ from aino_ir.loops.expr import (
     Load,
     PrefixMask,
     Ramp,
+    Shuffle,
+    Var,
     VecType,
     binary,
+    bitcast,
+    call,
     cast,
     compare,
     const,
     fma,
     map_expr,
+    reduce_lanes,
     select,
     splat,
     unary,
@@ -91,6 +96,44 @@ def test_equal_pure_values_share_one_name() -> None:
         assert b.let(first * 2.0) is not b.let(first * -2.0)
         b.store(y, unit, first)
     assert count(b.finish(), Let) == 3
+
+
+def test_values_that_differ_in_one_detail_are_not_shared() -> None:
+    b, x, _ = new()
+    with b.units(1):
+        value, four = b.load(x, 0), b.load(x, 0, 4)
+        made = [
+            b.let(e)
+            for e in [
+                cast(value, i32),
+                cast(value, i64),
+                cast(value, DTYPES["bf16"]),
+                cast(value, DTYPES["f16"]),
+                splat(value, 2),
+                splat(value, 4),
+                value * 2.0,
+                value * 3.0,
+                value / 2.0,
+                value - 2.0,
+                binary("sub", 2.0, value),
+                unary("abs", value),
+                unary("neg", value),
+                compare("lt", value, 2.0),
+                compare("le", value, 2.0),
+                reduce_lanes("add", four),
+                reduce_lanes("max", four),
+                Shuffle(four, four, (0, 1), VecType(f32, 2)),
+                Shuffle(four, four, (1, 0), VecType(f32, 2)),
+                call("exp", value),
+                call("log", value),
+                bitcast(value, i32),
+            ]
+        ]
+        loads = [b.load(x, 0, 2), b.load(x, 0, 2, stride=2), b.load(x, 1, 2)]
+        prefix = PrefixMask(b.index(cast(value, i64), 0, 9), VecType(boolean, 2))
+        loads += [b.load(x, 0, 2, mask=prefix), b.load(x, 0, 2, mask=prefix, other=1.0)]
+    names = {e.name for e in made + loads if isinstance(e, Var)}
+    assert len(names) == len(made) + len(loads)
 
 
 def test_names_do_not_leave_their_block() -> None:
@@ -281,6 +324,28 @@ def test_a_loop_that_runs_once_leaves_no_loop() -> None:
     assert count(fn, For) == 0 and count(fn, Store) == 2
 
 
+def test_a_loop_that_may_not_run_stays_a_loop() -> None:
+    b, _, y = new()
+    n = b.symbol("n", 0, 1)
+    with b.units(1), b.loop("i", 0, n) as i:
+        b.store(y, i, 1.0)
+    assert count(b.finish(), For) == 1
+
+
+@pytest.mark.parametrize(("hi", "step", "last"), [(16, 8, 8), (17, 8, 16), (13, 3, 12), (12, 3, 9)])
+def test_the_last_value_of_a_stepped_loop_is_known(hi: int, step: int, last: int) -> None:
+    b, _, _ = new()
+    with b.units(1), b.loop("i", 0, hi, step=step) as i:
+        assert b.symbols.interval(i) == (0, last)
+
+
+def test_the_last_value_of_a_symbolic_loop_is_known_when_it_divides() -> None:
+    b, _, _ = new()
+    n = b.symbol("n", 1, 4)
+    with b.units(1), b.loop("i", 0, n * 8, step=8) as i:
+        assert b.symbols.prove_ge(n * 8 - 8, i)
+
+
 def test_loop_variables_have_ranges() -> None:
     b, _, y = new()
     n = b.symbol("n", 1, 100)
@@ -328,14 +393,26 @@ def test_guards_are_facts_inside() -> None:
     b, _, y = new()
     with b.units(8) as unit:
         with b.when(Condition(unit, "<", 3)):
-            assert b.symbols.prove_ge(2, unit)
+            assert b.symbols.interval(unit) == (0, 2)
             b.store(y, 0, 1.0)
         with b.otherwise():
-            assert b.symbols.prove_ge(unit, 3)
+            assert b.symbols.interval(unit) == (3, 7)
+        for relation, inside, outside in [
+            ("<=", (0, 3), (4, 7)),
+            (">", (4, 7), (0, 3)),
+            (">=", (3, 7), (0, 2)),
+        ]:
+            with b.when(Condition(unit, relation, 3)):
+                assert b.symbols.interval(unit) == inside
+                b.store(y, 0, 1.0)
+            with b.otherwise():
+                assert b.symbols.interval(unit) == outside
         assert b.symbols.prove_ge(2, unit) is None
         with b.when(compare("ge", Index(unit), 2) & compare("lt", Index(unit), 4)):
-            assert b.symbols.prove_ge(unit, 2) and b.symbols.prove_ge(3, unit)
+            assert b.symbols.interval(unit) == (2, 3)
             b.store(y, 0, 1.0)
+        with b.otherwise():
+            assert b.symbols.interval(unit) == (0, 7)
         with b.when(Condition(unit, "==", 5)):
             assert b.dim(unit * 2) == 10
             b.store(y, 0, 1.0)
@@ -407,11 +484,20 @@ def test_constant_guards_are_decided() -> None:
     assert count(b.finish(), Store) == 1
 
 
+def count_masked(b: LoopBuilder) -> int:
+    """How many loads of the open block have a mask."""
+    loads = [s.value for s in b._scope.statements if isinstance(s, Let) and isinstance(s.value, Load)]
+    return sum(load.mask is not None for load in loads)
+
+
 def test_masks_are_decided_where_they_can_be() -> None:
     b, x, y = new()
     with b.units(4) as unit:
-        full = PrefixMask(16 - 2 * unit, VecType(boolean, 8))
-        empty = PrefixMask(unit - 4, VecType(boolean, 8))
+        full = PrefixMask(14 - 2 * unit, VecType(boolean, 8))
+        empty = PrefixMask(unit - 3, VecType(boolean, 8))
+        for nearly in (13 - 2 * unit, unit - 2):
+            assert isinstance(b.load(x, 0, 8, mask=PrefixMask(nearly, VecType(boolean, 8))), Var)
+        assert count_masked(b) == 2
         loaded = b.load(x, 0, 8, mask=full, other=1.0)
         assert b.load(x, 0, 8) is loaded
         assert b.load(x, 0, 8, mask=empty, other=2.0) == const(2.0, f32, 8)

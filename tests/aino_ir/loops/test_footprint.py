@@ -48,6 +48,19 @@ def test_boxes_by_shape_tell_columns_apart() -> None:
     assert boxes_overlap(*flat) and not boxes_overlap(*boxes)
 
 
+def test_tiles_keep_their_columns() -> None:
+    b = LoopBuilder("tile")
+    y = b.param("y", f32, 6 * 32, Access.WRITE)
+    with b.units(12) as unit:
+        row, column = b.split(unit, {"row": 3, "column": 4})
+        for i in range(2):
+            b.store(y, (row * 2 + i) * 32 + column * 8, const(1.0, f32, 8))
+    fn = b.finish()
+    assert footprint(fn, 5, 6, shapes={"y": (6, 32)})["y", True] == ((2, 4), (8, 16))
+    assert footprint(fn, 4, 8, shapes={"y": (6, 32)})["y", True] == ((2, 4), (0, 32))
+    assert footprint(fn, 4, 8)["y", True] == ((64, 128),)
+
+
 def test_masks_cut_the_last_access() -> None:
     fn = kernels.softmax(3, 13)
     assert footprint(fn, 1, 2) == {("x", False): ((13, 26),), ("y", True): ((13, 26),)}

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from fractions import Fraction
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aino_ir.dims import symbol
 from aino_ir.dtypes import DTYPES, DType, boolean, dtype_of, f32, i32, i64
 from aino_ir.errors.loops import LoopArgumentError, LoopOutOfBounds, LoopRunError
 from aino_ir.loops.builder import LoopBuilder
-from aino_ir.loops.expr import Const, Expr, PrefixMask, VecType, binary, bitcast, cast, compare, const, index
+from aino_ir.loops.expr import (
+    Const,
+    Expr,
+    PrefixMask,
+    VecType,
+    binary,
+    bitcast,
+    cast,
+    compare,
+    const,
+    fma,
+    index,
+)
 from aino_ir.loops.interp import Outcome, garbage, run_kernel
 from aino_ir.loops.stmt import Access, LoopFn, Status
 from tests.aino_ir.loops import kernels
@@ -135,6 +152,57 @@ def test_strided_and_splatted_access() -> None:
     assert out[[0, 3, 6, 9]].tolist() == [4, 6, 8, 10]
 
 
+def test_lanes_under_a_mask_have_the_other_value() -> None:
+    b = LoopBuilder("other")
+    n = b.symbol("n", 0, 4)
+    x, y = b.param("x", f32, 4), b.param("y", f32, 9, Access.WRITE)
+    with b.units(1):
+        mask = PrefixMask(n, VecType(boolean, 4))
+        b.store(y, 0, b.load(x, 0, 4, mask=mask, other=7.0))
+        b.store(y, 4, b.load(x, 0, 4, mask=mask))
+        b.store(y, 8, b.load(x, 0, mask=compare("lt", index(n), 2), other=9.0))
+    fn, out = b.finish(), np.zeros(9, np.float32)
+    run_kernel(fn, [np.arange(1, 5, dtype=np.float32), out], {"n": 2})
+    assert out.tolist() == [1, 2, 7, 7, 1, 2, 0, 0, 9]
+    run_kernel(fn, [np.arange(1, 5, dtype=np.float32), out], {"n": 0})
+    assert out.tolist() == [7] * 4 + [0] * 4 + [1]
+
+
+@given(
+    st.integers(-(2**12), 2**12),
+    st.integers(-(2**13), 2**13),
+    st.integers(-(2**24), 2**24),
+    st.integers(-100, 40),
+    st.sampled_from([0, -60, -70]),
+)
+def test_fma_rounds_once(a: int, b: int, c: int, shift: int, scale: int) -> None:
+    x, y = np.float32(a * 2.0**scale), np.float32(b * 2.0**scale)
+    z = np.float32(c * 2.0 ** (shift + scale))
+    exact = Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z))
+    got = through_memory(fma, *(np.array([v], np.float32) for v in (x, y, z)))[0]
+    below, above = np.nextafter(got, np.float32(-np.inf)), np.nextafter(got, np.float32(np.inf))
+    error = abs(Fraction(float(got)) - exact)
+    for other in (below, above):
+        distance = abs(Fraction(float(other)) - exact)
+        assert error < distance or (error == distance and int(got.view(np.int32)) % 2 == 0)
+
+
+def test_fma_at_halfway_points() -> None:
+    half = np.float32(2.0**-24)
+    one, tiny = np.float32(1), np.float32(1e-20)
+    # 1 + 2**-24 lies halfway between two floats; the product adds or takes an amount that f64 loses.
+    cases = [(tiny, tiny, one + half * 2, 0), (tiny, tiny, one, 0), (-tiny, tiny, one, 0)]
+    x, y, z, _ = (np.array(v, np.float32) for v in zip(*cases, strict=True))
+    assert through_memory(fma, x, y, z).tolist() == [1 + 2.0**-23, 1.0, 1.0]
+    a = np.array([1 + 2.0**-12], np.float32)
+    b = np.array([1 + 2.0**-12 + 2.0**-23], np.float32)
+    c = np.array([2.0**-80], np.float32)
+    exact = Fraction(float(a[0])) * Fraction(float(b[0])) + Fraction(float(c[0]))
+    got = through_memory(fma, a, b, c)[0]
+    neighbours = [np.nextafter(got, np.float32(d)) for d in (0, 2)]
+    assert all(abs(Fraction(float(got)) - exact) < abs(Fraction(float(n)) - exact) for n in neighbours)
+
+
 def test_block_sums_with_a_short_last_block() -> None:
     x = RNG.integers(-9, 9, 13)
     y = np.zeros(4, np.float32)
@@ -174,13 +242,13 @@ def evaluate_once(expr: Expr, storage: DType | None = None) -> np.ndarray:
     return out
 
 
-def through_memory(build: object, *inputs: np.ndarray) -> np.ndarray:
+def through_memory(build: Callable[..., Expr], *inputs: np.ndarray) -> np.ndarray:
     """What a scalar kernel makes of arrays, so that nothing is folded when it is built."""
     b = LoopBuilder("map")
     size = inputs[0].size
     names = [b.param(f"x{i}", dtype_of(x.dtype) or f32, size) for i, x in enumerate(inputs)]
     with b.units(size) as unit:
-        value = build(*[b.load(name, unit) for name in names])  # type: ignore[operator]
+        value = build(*[b.load(name, unit) for name in names])
         y = b.param("y", value.dtype, size, Access.WRITE)
         b.store(y, unit, value)
     out = np.zeros(size, value.dtype.numpy)

@@ -22,6 +22,7 @@ from aino_ir.loops.expr import (
     Index,
     Load,
     PrefixMask,
+    Ramp,
     Reduce,
     RegRead,
     Round,
@@ -33,10 +34,15 @@ from aino_ir.loops.expr import (
     VecType,
     binary,
     call,
+    cast,
     compare,
     const,
     index,
+    reduce_lanes,
+    select,
+    splat,
 )
+from aino_ir.loops.ranges import RangeWalk
 from aino_ir.loops.stmt import (
     Access,
     Alloc,
@@ -50,6 +56,7 @@ from aino_ir.loops.stmt import (
     Param,
     Prefetch,
     SetReg,
+    Status,
     Stmt,
     Store,
     While,
@@ -104,6 +111,8 @@ BAD = [
     ("L2", let(Var("u", F32)), "`u`"),
     ("L2", kernel(loop(Let("t", ONE)), Store("y", 0, Var("t", F32))), "`t`"),
     ("L2", kernel(Let("t", ONE), Store("y", 0, Var("t", F32X4))), "`t`"),
+    ("L2", kernel(If(TRUE, (Let("t", ONE),)), Store("y", 0, Var("t", F32))), "`t`"),
+    ("L2", kernel(While(TRUE, (BindIndex("i", index(0)),)), Prefetch("x", symbol("i"))), "`i`"),
     ("L2", let(RegRead("r", F32)), "`r`"),
     ("L2", let(Index(K)), "`k`"),
     ("L2", let(Load("x", K, F32)), "`k`"),
@@ -208,6 +217,62 @@ def test_what_cannot_be_proved_is_listed() -> None:
         i = b.index(b.load(at, 1))
         b.store(y, i, 1.0)
     assert verify_loops(b.finish()).unproved == ["x[0 + at0]", "y[i] = 1.0:f32"]
+
+
+def test_lanes_under_a_data_dependent_mask_all_count() -> None:
+    b = LoopBuilder("k")
+    x, y = b.param("x", f32, 16), b.param("y", f32, 16, Access.WRITE)
+    with b.units(1):
+        chosen = compare("lt", b.load(x, 0, 8), 0.0)
+        b.store(y, 8, const(1.0, f32, 8), mask=chosen)
+        b.store(y, 9, const(1.0, f32, 8), mask=chosen)
+    report = verify_loops(b.finish())
+    assert report.proved == 2 and report.unproved == ["y[9 +: 8] = 1.0:f32x8 where mask0"]
+
+
+def test_what_a_failure_excludes_is_known_after_it() -> None:
+    b = LoopBuilder("k")
+    at, y = b.param("at", i64, 4), b.param("y", f32, 16, Access.WRITE)
+    with b.units(4) as unit:
+        i = b.index(b.load(at, unit))
+        with b.when(compare("lt", Index(i), 0) | compare("ge", Index(i), 16)):
+            b.fail(Status.INDEX_OUT_OF_RANGE, Index(i))
+        b.store(y, i, 1.0)
+    assert verify_loops(b.finish()).unproved == []
+
+
+N = Index(symbol("n"))
+WIDE = Load("at", 0, VecType(i64))
+
+
+@pytest.mark.parametrize(
+    ("e", "bounds"),
+    [
+        (binary("min", N, 5), (1, 5)),
+        (binary("max", N, 5), (5, 9)),
+        (binary("max", binary("min", WIDE, 7), -2), (-2, 7)),
+        (binary("min", binary("max", WIDE, -2), 7), (-2, 7)),
+        (N + 3, (4, 12)),
+        (binary("sub", 3, N), (-6, 2)),
+        (N * -2, (-18, -2)),
+        (select(compare("lt", WIDE, 0), N, const(20, i64)), (1, 20)),
+        (Ramp(symbol("n"), 3, VecType(i64, 4)), (1, 18)),
+        (Ramp(symbol("n"), -3, VecType(i64, 4)), (-8, 9)),
+        (cast(Load("b", 0, VecType(DTYPES["u8"])), i64), (0, 255)),
+        (splat(N, 4), (1, 9)),
+        (reduce_lanes("max", splat(N, 4)), (1, 9)),
+        (WIDE, None),
+        (WIDE + 1, None),
+        (binary("min", WIDE, WIDE), None),
+        (N * N, None),
+    ],
+)
+def test_bounds_of_integer_values(e: Expr, bounds: tuple[int, int] | None) -> None:
+    walk = RangeWalk(kernel())
+    found = walk.value_bounds(e)
+    assert (found is None) == (bounds is None)
+    if found is not None and bounds is not None:
+        assert (walk.table.interval(found[0])[0], walk.table.interval(found[1])[1]) == bounds
 
 
 def test_bounds_can_be_left_out() -> None:
