@@ -10,11 +10,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from aino_ir.codegen.c.backend import Emission
+from aino_ir.codegen.c.helpers import Helpers
 from aino_ir.codegen.c.isa import TABLES
 from aino_ir.codegen.cstyle.index import IndexPrinter, Ranges
 from aino_ir.codegen.cstyle.names import Names, comment
-from aino_ir.dims import DimLike, product
+from aino_ir.dims import product
+from aino_ir.dtypes import i64
 from aino_ir.errors.printing import NoSpelling
+from aino_ir.loops.expr import VecType
 from aino_ir.plan import Plan
 from aino_ir.runtime.fileio import DISK, Disk, Part, disk_errors, new_part
 from aino_ir.target import Target
@@ -113,6 +116,7 @@ add_library({name}
 )
 target_compile_options({name} PRIVATE
 {flags}
+  $<$<C_COMPILER_ID:GNU>:-fira-region=one>
 )
 set_target_properties({name} PROPERTIES C_STANDARD 11 C_EXTENSIONS ON POSITION_INDEPENDENT_CODE ON)
 target_include_directories({name} PUBLIC ${{CMAKE_CURRENT_SOURCE_DIR}})
@@ -125,34 +129,54 @@ target_link_libraries({name}_main PRIVATE {name})
 
 def main_text(plan: Plan, target: Target, sources: list[str]) -> str:
     """A program that runs the model once on files of raw values."""
-    name = plan.name
+    name, printer = plan.name, _SizePrinter(plan)
     command = ["cc", "-std=gnu11", "-O3", *FLAGS, *isa_flags(target), *sources, f"{name}_main.c"]
     words = [*plan.symbols, *_files("in", plan.inputs), *_files("out", plan.outputs)]
-    names = Names(("argc", "argv", "in", "out", "weights", "context", "status", "argument"))
-    symbols = [f"    const int64_t {names[s]} = atoll(argv[argument++]);" for s in plan.symbols]
-    values = ", ".join(names[s] for s in plan.symbols)
-    inputs = [f"        read_file(argv[argument++], {_bytes(t, names)})," for _, t in plan.inputs]
+    place = iter(range(2, 2 + len(words)))
+    lines = [f"    const int64_t {printer.names[s]} = atoll(argv[{next(place)}]);" for s in plan.symbols]
+    inputs = [f"        read_file(argv[{next(place)}], {printer.bytes(t)})," for _, t in plan.inputs]
     if plan.symbols:
-        symbols.append(f"    int64_t symbols[] = {{{values}}};")
+        values = ", ".join(printer.names[s] for s in plan.symbols)
+        lines.append(f"    const int64_t symbols[] = {{{values}}};")
         inputs.append("        symbols,")
-    outputs = [f"        allocate({_bytes(t, names)})," for _, t in plan.outputs]
-    writes = [
-        f"    write_file(argv[argument++], out[{i}], {_bytes(t, names)});"
-        for i, (_, t) in enumerate(plan.outputs)
-    ]
+    sizes = [printer.bytes(t) for _, t in plan.outputs]
     return _MAIN.format(
         name=name,
         command=_wrapped(command, " *     "),
         usage=_wrapped([f"./{name}_main", f"{name}.weights", *words], " *     "),
         inputs=_table("in", plan.inputs),
         outputs=_table("out", plan.outputs),
-        count=2 + len(words),
-        helpers=_HELPERS,
-        symbols="\n".join(["", *symbols]) if symbols else "",
-        reads="\n".join(inputs),
-        allocations="\n".join(outputs),
-        writes="\n".join(writes),
+        count=1 + len(words),
+        helpers="\n\n".join([*printer.helpers(), _HELPERS]),
+        symbols="\n".join(["", *lines]) if lines else "",
+        reads="\n".join(inputs or ["        NULL,"]),
+        allocations="\n".join(
+            [f"        allocate((size_t)({size}))," for size in sizes] or ["        NULL,"]
+        ),
+        writes="\n".join(
+            f"    write_file(argv[{next(place)}], out[{i}], {size});" for i, size in enumerate(sizes)
+        ),
     )
+
+
+class _SizePrinter:
+    """Sizes of tensors as C expressions over the plan's symbols."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.names = Names(("argc", "argv", "in", "out", "weights", "context", "status", "symbols"))
+        self._helpers = Helpers("vec128", 16)
+        ranges = Ranges(dict(plan.symbol_bounds))
+        self._indices = IndexPrinter(self.names, ranges, lambda op: self._helpers.operation(op, VecType(i64)))
+
+    def bytes(self, type_: Type) -> str:
+        """The bytes of a dense tensor."""
+        if not isinstance(type_, TensorType):
+            raise NoSpelling(operation="an interface value", type=str(type_), target="C")
+        return self._indices.code(product(type_.shape) * type_.dtype.bytes).text
+
+    def helpers(self) -> list[str]:
+        """The functions that these expressions call."""
+        return ["#define INLINE static inline", *self._helpers.texts] if self._helpers.texts else []
 
 
 def _files(kind: str, values: list[tuple[str, Type]]) -> list[str]:
@@ -172,19 +196,6 @@ def _wrapped(words: list[str], margin: str) -> str:
             line = ""
         line += f"{' ' if line else ''}{word}"
     return f" \\\n{margin}    ".join([*lines, line])
-
-
-def _bytes(type_: Type, names: Names) -> str:
-    """The size of a tensor as a C expression over the symbols."""
-    if not isinstance(type_, TensorType):
-        raise NoSpelling(operation="an interface value", type=str(type_), target="C")
-    size: DimLike = product(type_.shape) * type_.dtype.bytes
-    ranges = Ranges({symbol: (0, None) for symbol in _symbols(size)})
-    return IndexPrinter(names, ranges, lambda op: f"{op}_i64").code(size).text
-
-
-def _symbols(size: DimLike) -> frozenset[str]:
-    return frozenset() if isinstance(size, int) else size.free_symbols()
 
 
 _HELPERS = """\
@@ -207,7 +218,8 @@ static void *read_file(const char *path, int64_t bytes)
         bytes = ftell(file);
         rewind(file);
     }
-    if (!file || bytes < 0 || fread(memory = allocate((size_t)bytes), 1, (size_t)bytes, file) != (size_t)bytes) {
+    memory = allocate(bytes < 0 ? 0 : (size_t)bytes);
+    if (!file || bytes < 0 || fread(memory, 1, (size_t)bytes, file) != (size_t)bytes) {
         fprintf(stderr, "cannot read %lld bytes of %s\\n", (long long)bytes, path);
         exit(1);
     }
@@ -230,6 +242,7 @@ _MAIN = """\
  * Build (or use the CMakeLists):
  *     {command} \\
  *         -lm -lpthread -o {name}_main
+ * (gcc makes faster code with -fira-region=one).
  * Run:
  *     {usage}
  *
@@ -248,13 +261,13 @@ _MAIN = """\
 
 int main(int argc, char **argv)
 {{
-    int argument = 1, status;
     {name}_context *context;
-    if (argc != {count}) {{
-        fprintf(stderr, "expected {count} arguments, got %d: see the comment in {name}_main.c\\n", argc);
+    int status;
+    if (argc - 1 != {count}) {{
+        fprintf(stderr, "expected {count} arguments, got %d: see {name}_main.c\\n", argc - 1);
         return 2;
     }}
-    const void *weights = read_file(argv[argument++], -1);{symbols}
+    const void *weights = read_file(argv[1], -1);{symbols}
     const void *const in[] = {{
 {reads}
     }};

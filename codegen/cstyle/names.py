@@ -43,11 +43,24 @@ def comment(text: str) -> str:
 
 def string_literal(text: str) -> str:
     """`text` as a C string literal of its UTF-8 bytes."""
-    pieces = []
-    for byte in text.encode("utf-8", "surrogatepass"):
-        plain = 32 <= byte < 127 and chr(byte) not in '"\\?'
-        pieces.append(chr(byte) if plain else f"\\{byte:03o}")
-    return '"' + "".join(pieces) + '"'
+    return '"' + "".join(map(_escaped, text.encode("utf-8", "surrogatepass"))) + '"'
+
+
+def string_lines(text: str, width: int = 100) -> list[str]:
+    """`text` as adjacent string literals of about `width` columns, which C joins."""
+    pieces = [""]
+    for escaped in map(_escaped, text.encode("utf-8", "surrogatepass")):
+        if len(pieces[-1]) + len(escaped) > width:
+            pieces.append("")
+        pieces[-1] += escaped
+    return [f'"{piece}"' for piece in pieces]
+
+
+def _escaped(byte: int) -> str:
+    character = chr(byte)
+    if character in '"\\':
+        return "\\" + character
+    return character if 32 <= byte < 127 and character != "?" else f"\\{byte:03o}"
 
 
 class Names:

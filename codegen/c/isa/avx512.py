@@ -104,6 +104,6 @@ ROWS: Rows = {**AVX2_ROWS, **_arithmetic(), **_conversions(), **_masked_access()
 
 AVX512 = IsaTable(
     macros=("__AVX512F__", "__AVX512BW__", "__AVX512DQ__", "__AVX512VL__", "__FMA__", "__F16C__"),
-    flags="-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c",
+    flags="-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c -mprefer-vector-width=512",
     rows=ROWS,
 )

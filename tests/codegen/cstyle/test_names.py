@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aino_ir.codegen.cstyle.names import RESERVED, Names, comment, identifier, string_literal
+from aino_ir.codegen.cstyle.names import RESERVED, Names, comment, identifier, string_lines, string_literal
 
 
 @given(st.text(max_size=60))
@@ -55,9 +55,20 @@ def test_comments_stay_comments(text: str) -> None:
     assert "??" not in line
 
 
+def unescaped(literal: str) -> bytes:
+    """What C makes of one string literal."""
+    assert re.fullmatch(r'"([^"\\]|\\["\\]|\\[0-7]{3})*"', literal)
+    inner = literal[1:-1].encode("ascii")
+    return re.sub(rb'\\([0-7]{3}|["\\])', lambda m: m[1] if len(m[1]) == 1 else bytes([int(m[1], 8)]), inner)
+
+
 @given(st.text(max_size=40))
 def test_string_literals_hold_the_bytes(text: str) -> None:
-    literal = string_literal(text)
-    inner = literal[1:-1]
-    decoded = re.sub(rb"\\(\d{3})", lambda m: bytes([int(m[1], 8)]), inner.encode("ascii"))
-    assert decoded == text.encode("utf-8", "surrogatepass")
+    assert unescaped(string_literal(text)) == text.encode("utf-8", "surrogatepass")
+
+
+@given(st.text(max_size=80), st.integers(4, 30))
+def test_broken_literals_hold_the_bytes(text: str, width: int) -> None:
+    lines = string_lines(text, width)
+    assert all(len(line) <= width + 2 for line in lines)
+    assert b"".join(map(unescaped, lines)) == text.encode("utf-8", "surrogatepass")

@@ -4,7 +4,7 @@
 #include <stdint.h>
 
 #if !defined(__AVX512F__) || !defined(__AVX512BW__) || !defined(__AVX512DQ__) || !defined(__AVX512VL__) || !defined(__FMA__) || !defined(__F16C__)
-#error "compile with -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c"
+#error "compile with -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c -mprefer-vector-width=512"
 #endif
 
 #ifndef __has_builtin
