@@ -187,20 +187,18 @@ def test_fma_rounds_once(a: int, b: int, c: int, shift: int, scale: int) -> None
         assert error < distance or (error == distance and int(got.view(np.int32)) % 2 == 0)
 
 
-def test_fma_at_halfway_points() -> None:
-    half = np.float32(2.0**-24)
-    one, tiny = np.float32(1), np.float32(1e-20)
-    # 1 + 2**-24 lies halfway between two floats; the product adds or takes an amount that f64 loses.
-    cases = [(tiny, tiny, one + half * 2, 0), (tiny, tiny, one, 0), (-tiny, tiny, one, 0)]
-    x, y, z, _ = (np.array(v, np.float32) for v in zip(*cases, strict=True))
-    assert through_memory(fma, x, y, z).tolist() == [1 + 2.0**-23, 1.0, 1.0]
-    a = np.array([1 + 2.0**-12], np.float32)
-    b = np.array([1 + 2.0**-12 + 2.0**-23], np.float32)
-    c = np.array([2.0**-80], np.float32)
-    exact = Fraction(float(a[0])) * Fraction(float(b[0])) + Fraction(float(c[0]))
-    got = through_memory(fma, a, b, c)[0]
-    neighbours = [np.nextafter(got, np.float32(d)) for d in (0, 2)]
-    assert all(abs(Fraction(float(got)) - exact) < abs(Fraction(float(n)) - exact) for n in neighbours)
+@pytest.mark.parametrize(
+    ("a", "b", "c", "expected"),
+    [
+        # 24929 * 673 = 2**24 + 1: the product lies halfway between two f32s, and f64 loses the sum's tail.
+        (24929.0, 673 * 2.0**-24, 2.0**-80, 1 + 2.0**-23),
+        (24929.0, 673 * 2.0**-24, -(2.0**-80), 1.0),
+        # Halfway between two denormals: (1 + 2**-12) * (1 - 2**-12 + 2**-24) = 1 + 2**-36.
+        ((1 + 2.0**-12) * 2.0**-75, (1 - 2.0**-12 + 2.0**-24) * 2.0**-75, 2.0**-127, 2.0**-127 + 2.0**-149),
+    ],
+)
+def test_fma_at_halfway_points(a: float, b: float, c: float, expected: float) -> None:
+    assert through_memory(fma, *(np.array([v], np.float32) for v in (a, b, c)))[0] == np.float32(expected)
 
 
 def test_block_sums_with_a_short_last_block() -> None:
