@@ -37,7 +37,8 @@ def emit(plan: Plan, target: Target) -> Emission:
     """C text of a plan."""
     program = print_program(plan, describe(plan))
     units = [
-        SourceUnit(f"{plan.name}_kernels_{i}", text, target.isa) for i, text in enumerate(_kernel_units(plan, target))
+        SourceUnit(f"{plan.name}_kernels_{i}", text, target.isa)
+        for i, text in enumerate(_kernel_units(plan, target))
     ]
     units.append(SourceUnit(plan.name, program.source, target.isa))
     headers = {**runtime_headers(), f"{plan.name}.h": program.header}

@@ -13,10 +13,12 @@ to the int64_t values of its symbols, in the order that NAME_describe tells.
 
 from __future__ import annotations
 
-import json
+import re
 from dataclasses import dataclass
 
-from aino_ir.dims import Dim, DimLike, fold, is_static
+from aino_ir.codegen.cstyle.index import IndexPrinter, Ranges
+from aino_ir.codegen.cstyle.names import Names, comment, string_lines
+from aino_ir.dims import DimLike, is_static
 from aino_ir.plan import BufferKind, Plan, Run, Step, Sync, View
 
 ABI_VERSION = 1
@@ -46,11 +48,12 @@ def print_program(plan: Plan, description: str) -> Program:
 
 def _header(plan: Plan) -> str:
     name, guard = plan.name, f"{plan.name.upper()}_H"
-    interface = "\n".join(
-        [f" *   in[{i}]   {_ascii(n)}: {t}" for i, (n, t) in enumerate(plan.inputs)]
-        + ([f" *   in[{len(plan.inputs)}]   int64_t[{len(plan.symbols)}]: {', '.join(plan.symbols)}"] if plan.symbols else [])
-        + [f" *   out[{i}]  {_ascii(n)}: {t}" for i, (n, t) in enumerate(plan.outputs)]
-    )
+    values = [(f"in[{i}]", f"{n}: {t}") for i, (n, t) in enumerate(plan.inputs)]
+    if plan.symbols:
+        symbols = f"int64_t[{len(plan.symbols)}]: {', '.join(plan.symbols)}"
+        values.append((f"in[{len(plan.inputs)}]", symbols))
+    values += [(f"out[{i}]", f"{n}: {t}") for i, (n, t) in enumerate(plan.outputs)]
+    interface = "\n".join(f" *   {place:8} {comment(what)}" for place, what in values)
     return f"""/* {name}: a model compiled by AINO.
  *
 {interface}
@@ -101,10 +104,29 @@ void {name}_destroy({name}_context *context);
 """
 
 
+_RESERVED = (
+    "s",
+    "tid",
+    "nthreads",
+    "scratch",
+    "arena",
+    "context",
+    "first",
+    "last",
+    "step",
+    "units",
+    "failed",
+)
+
+
 class _Printer:
+    """Prints one plan."""
+
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.runs = [s for s in plan.steps if isinstance(s, Run)]
+        self.names = Names(_RESERVED)
+        self.indices = IndexPrinter(self.names, Ranges(dict(plan.symbol_bounds)), lambda op: f"model_{op}")
 
     def source(self, description: str) -> str:
         name = self.plan.name
@@ -114,14 +136,18 @@ class _Printer:
             f'#include "aino_runtime.h"\n#include <string.h>\n#include "{name}.h"',
             "\n".join(f"void {k}({KERNEL_PARAMETERS});" for k in used),
             self._session(),
+            _INDEX_FUNCTIONS,
             self._steps(),
-            _API.replace("NAME", name)
-            .replace("ABI_VERSION", str(ABI_VERSION))
-            .replace("DESCRIPTION", _c_string(description))
-            .replace("RUN_SETUP", self._setup())
-            .replace("SYMBOL_INPUT", str(len(self.plan.inputs)))
-            .replace("STATE_SETUP", self._state_setup())
-            .replace("HAS_SYMBOLS", "1" if self.plan.symbols else "0"),
+            _filled(
+                _API,
+                NAME=name,
+                ABI_VERSION=str(ABI_VERSION),
+                DESCRIPTION="\n    ".join(string_lines(description)),
+                RUN_SETUP=self._setup(),
+                SYMBOL_INPUT=str(len(self.plan.inputs)),
+                STATE_SETUP=self._state_setup(),
+                HAS_SYMBOLS="1" if self.plan.symbols else "0",
+            ),
         ]
         return "\n\n".join(p for p in parts if p) + "\n"
 
@@ -151,10 +177,18 @@ typedef struct {{
 
     def _setup(self) -> str:
         """Statements that size the arena for this run's symbols."""
-        lines = [f"    const int64_t {n} = s->symbols[{i}];\n    (void){n};" for i, n in enumerate(self.plan.symbols)]
+        lines = self._symbols()
         lines.append(f"    size_t arena = (size_t)({self._dim(self.plan.arena_bytes)}) + AINO_LINE;")
         lines.append(f"    size_t scratch = (size_t)({self._dim(self.plan.scratch_bytes)}) + AINO_LINE;")
         return "\n".join(lines)
+
+    def _symbols(self) -> list[str]:
+        """Declarations of the plan's symbols, from the session's values."""
+        lines = []
+        for i, symbol in enumerate(self.plan.symbols):
+            name = self.names[symbol]
+            lines += [f"    const int64_t {name} = s->symbols[{i}];", f"    (void){name};"]
+        return lines
 
     def _state_setup(self) -> str:
         lines = []
@@ -170,8 +204,7 @@ typedef struct {{
     def _steps(self) -> str:
         if len(self.plan.steps) > STRAIGHT_LINE_STEPS:
             return self._table()
-        symbols = "".join(f"    const int64_t {n} = s->symbols[{i}];\n" for i, n in enumerate(self.plan.symbols))
-        symbols += "".join(f"    (void){n};\n" for n in self.plan.symbols)
+        symbols = "".join(line + "\n" for line in self._symbols())
         body = "\n".join(self._step(number, step) for number, step in enumerate(self.plan.steps))
         return f"""{_MACROS}
 /* The model, as every thread walks through it. */
@@ -195,7 +228,7 @@ static void model_steps(void *argument, int tid, int nthreads)
         units = self._dim(kernel.units) if step.partition == "static" else "-1"
         if units == "-1":
             units, macro = self._dim(kernel.units), macro + "_ONE"
-        where = f"    /* {_ascii(', '.join(step.nodes[:4]))} */\n" if step.nodes else ""
+        where = f"    /* {comment(', '.join(step.nodes[:4]))} */\n" if step.nodes else ""
         return f"{where}    {macro}({step.kernel}, {units}{tail}, {views});"
 
     def _view(self, v: View) -> str:
@@ -223,8 +256,11 @@ static void model_steps(void *argument, int tid, int nthreads)
                 f"    {{{step.kernel}, {len(views)}, {len(step.views)}, {self._number(kernel.units)}, {flags}}},"
             )
             views += [self._table_view(v) for v in step.views]
-        return _TABLE.replace("VIEWS", "\n".join(f"    {v}," for v in views) or "    {0, 0, 0},").replace(
-            "ROWS", "\n".join(rows)
+        return _filled(
+            _TABLE,
+            VIEWS="\n".join(f"    {v}," for v in views) or "    {0, 0, 0},",
+            ROWS="\n".join(rows),
+            MOST_VIEWS=str(max((len(r.views) for r in self.runs), default=0) + 1),
         )
 
     def _table_view(self, v: View) -> str:
@@ -238,58 +274,22 @@ static void model_steps(void *argument, int tid, int nthreads)
         return int(d) if is_static(d) else 0  # type: ignore[arg-type]
 
     def _dim(self, d: DimLike) -> str:
-        return c_dim(d)
+        return self.indices.code(d).text
 
 
-def c_dim(d: DimLike) -> str:
-    """A Dim over non-negative symbols as a C expression."""
-    if not isinstance(d, Dim):
-        return str(int(d))
-    return fold(
-        d,
-        const=lambda v: str(v),
-        symbol=lambda n: n,
-        add=lambda a, b: f"({a} + {b})",
-        mul=lambda a, b: f"{a} * {b}",
-        floordiv=lambda a, b: f"(({a}) / ({b}))",
-        minimum=lambda a, b: f"AINO_MIN({a}, {b})",
-    )
+def _filled(template: str, **parts: str) -> str:
+    """`template` with each key replaced by its part; what the parts hold is left alone."""
+    keys = "|".join(sorted(parts, key=len, reverse=True))
+    return re.sub(keys, lambda match: parts[match[0]], template)
 
 
-def _ascii(text: object) -> str:
-    plain = str(text).encode("ascii", "backslashreplace").decode()
-    return "".join(c if 32 <= ord(c) < 127 else "?" for c in plain).replace("*/", "* /").replace("/*", "/ *").replace("??", "? ?").replace("\\", "/")
-
-
-def _c_string(text: str) -> str:
-    """A C string literal of ASCII text, in lines of a readable length."""
-    quoted = json.dumps(text, ensure_ascii=True)[1:-1].replace("??", "?\\?")
-    pieces, line = [], ""
-    for token in _tokens(quoted):
-        if len(line) + len(token) > 100:
-            pieces.append(line)
-            line = ""
-        line += token
-    pieces.append(line)
-    return "\n    ".join(f'"{p}"' for p in pieces)
-
-
-def _tokens(quoted: str) -> list[str]:
-    out, i = [], 0
-    while i < len(quoted):
-        width = 2 if quoted[i] == "\\" else 1
-        if quoted.startswith("\\u", i):
-            code = int(quoted[i + 2 : i + 6], 16)
-            out.append(f"\\{code:03o}" if code < 256 else "?")
-            i += 6
-            continue
-        out.append(quoted[i : i + width])
-        i += width
-    return out
-
+_INDEX_FUNCTIONS = """\
+static inline int64_t model_min(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t model_max(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline int64_t model_floordiv(int64_t a, int64_t b) { return a / b - (a % b != 0 && (a < 0) != (b < 0)); }
+static inline int64_t model_floormod(int64_t a, int64_t b) { return a - model_floordiv(a, b) * b; }"""
 
 _MACROS = """\
-#define AINO_MIN(a, b) ((a) < (b) ? (a) : (b))
 #define IN(slot, offset) ((char *)s->in[slot] + (offset))
 #define OUT(slot, offset) ((char *)s->out[slot] + (offset))
 #define STATE(slot, offset) (s->state[slot] + (offset))
@@ -324,8 +324,6 @@ _MACROS = """\
 """
 
 _TABLE = """\
-#define AINO_MIN(a, b) ((a) < (b) ? (a) : (b))
-
 typedef void (*kernel_function)(void *const *, const int64_t *, void *, int64_t, int64_t);
 static const struct { int space; int slot; int64_t offset; } model_views[] = {
 VIEWS
@@ -352,7 +350,7 @@ static void model_steps(void *argument, int tid, int nthreads)
     session *s = argument;
     char *scratch = s->scratch + (size_t)tid * s->scratch_bytes;
     for (size_t step = 0; step < sizeof model_table / sizeof *model_table; ++step) {
-        void *views[64];
+        void *views[MOST_VIEWS];
         int64_t status[2] = {0, 0}, first = 0, last = model_table[step].units;
         if (!model_table[step].kernel) {
             if (aino_barrier_wait(&s->barrier, nthreads)) return;

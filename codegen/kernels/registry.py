@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aino_ir.codegen.kernels.attention import AttentionGenerator
 from aino_ir.codegen.kernels.contract import ContractGenerator
 from aino_ir.codegen.kernels.map import MapGenerator
 from aino_ir.codegen.kernels.nest import NestGenerator
@@ -12,4 +13,4 @@ from aino_ir.kernels import Generator
 
 def generators() -> list[Generator]:
     """Fresh instances of all generators, special ones first."""
-    return [ContractGenerator(), ReductionGenerator(), RowGenerator(), MapGenerator(), NestGenerator()]
+    return [ContractGenerator(), ReductionGenerator(), RowGenerator(), AttentionGenerator(), MapGenerator(), NestGenerator()]
