@@ -256,6 +256,11 @@ class Module:
         self._next_id += 1
         return self._next_id
 
+    @property
+    def last_id(self) -> int:
+        """The largest id handed out so far."""
+        return self._next_id
+
     def reserve_ids(self, up_to: int) -> None:
         """Never hand out ids up to this one again (parsers, clones)."""
         self._next_id = max(self._next_id, up_to)

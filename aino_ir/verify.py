@@ -1,0 +1,211 @@
+"""The verifier: numbered invariants of modules.
+
+ 1. ids are unique in a module and not above its counter
+ 2. every op stands in the block that lists it, and the list is ordered
+ 3. an operand is a value of the same block (an argument, or a result of an earlier op)
+ 4. users of a value are exactly the ops that read it, with counts
+ 5. an op has the operands that its class declares
+ 6. an op has the attributes that its class declares, each of its kind
+ 7. result types are what `infer` says, apart from layouts
+ 8. a block ends with a terminator and has none elsewhere
+ 9. a region's parent is the op that holds it
+10. the entry block has one argument per input and state slot, the terminator one operand per
+    output and state slot
+11. symbols in types are declared by the function (or stand for data of one of its ops)
+12. layouts fit the rank of their types
+13. new state values have the types of their slots
+14. input and output names are unique
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from aino_ir.dims import Dim
+from aino_ir.errors.base import AinoError
+from aino_ir.errors.ir import InvariantBroken
+from aino_ir.graph import Block, Function, Module, Value
+from aino_ir.infer import InferContext
+from aino_ir.op import COERCE, Op, Trait, operand_count_ok
+from aino_ir.types import TensorType, Type
+
+INVARIANTS = {
+    int(number): title.strip()
+    for number, title in re.findall(r"^ *(\d+)\. (.*)$", __doc__ or "", re.MULTILINE)
+}
+"""Number -> title, as in the module's docstring."""
+
+
+def verify(module: Module) -> None:
+    """Check every invariant of a module.
+
+    Raises:
+        InvariantBroken: the first one that does not hold, with the op.
+    """
+    seen: set[int] = set()
+    for function in module.functions.values():
+        _check_interface(function)
+        _check_block(function.block, module, seen)
+
+
+def verify_ops(module: Module, ids: Iterable[int]) -> None:
+    """Check the ops with the given ids (what a rewrite touched) and their neighbourhoods."""
+    wanted = set(ids)
+    if not wanted:
+        return
+    for function in module.functions.values():
+        for op in function.walk():
+            if op.id in wanted:
+                for check in OP_CHECKS:
+                    check(op)
+        _check_interface(function)
+
+
+def _fail(number: int, op: object, detail: str, loc: object = None) -> None:
+    raise InvariantBroken(loc=loc, number=number, title=INVARIANTS[number], op=op, detail=detail)
+
+
+def _check_interface(function: Function) -> None:
+    names = (*function.input_names, *(s.name for s in function.states))
+    if len(function.block.args) != len(names):
+        _fail(10, f"function {function.name}", f"{len(function.block.args)} arguments for {len(names)} names")
+    last = function.block.last
+    if last is None or not last.has(Trait.TERMINATOR):
+        _fail(8, f"function {function.name}", "the entry block has no terminator")
+    assert last is not None
+    results = len(function.output_names) + len(function.states)
+    if len(last.operands) != results:
+        _fail(10, last, f"{len(last.operands)} results for {results} outputs and states")
+    for kind, given in (("input", names), ("output", function.output_names)):
+        if len(set(given)) != len(given):
+            _fail(14, f"function {function.name}", f"{kind} names {given}")
+    for state, value in zip(function.states, last.operands[len(function.output_names) :]):
+        if value is None or value.type != state.type:
+            _fail(13, last, f"state '{state.name}' is {state.type}, its new value {value}")
+
+
+def _check_block(block: Block, module: Module, seen: set[int]) -> None:
+    for value in block.args:
+        _check_id(value.id, value, module, seen)
+    position = float("-inf")
+    for op in block:
+        _check_id(op.id, op, module, seen)
+        for value in op.results:
+            _check_id(value.id, value, module, seen)
+        if op._position <= position:
+            _fail(2, op, "it stands out of order", op.loc)
+        position = op._position
+        for check in OP_CHECKS:
+            check(op)
+        for region in op.regions:
+            if region.parent is not op:
+                _fail(9, op, "a region has another parent", op.loc)
+            _check_block(region, module, seen)
+    if block.last is None or not block.last.has(Trait.TERMINATOR):
+        _fail(8, block.parent or "a block", "it has no terminator")
+
+
+def _check_id(id: int, what: object, module: Module, seen: set[int]) -> None:
+    if id in seen or id > module.last_id:
+        _fail(1, what, f"id {id} is taken or above {module.last_id}")
+    seen.add(id)
+
+
+def _check_placement(op: Op) -> None:
+    if op.block is None:
+        _fail(2, op, "it is in no block", op.loc)
+    if op.has(Trait.TERMINATOR) and op.block is not None and op.block.last is not op:
+        _fail(8, op, "it stands before the end", op.loc)
+
+
+def _check_operands(op: Op) -> None:
+    if not operand_count_ok(type(op), len(op.operands)):
+        _fail(5, op, f"{len(op.operands)} operands", op.loc)
+    for (name, kind), (start, stop) in zip(op.declaration.operands, op.segments().values()):
+        if kind != "optional" and any(v is None for v in op.operands[start:stop]):
+            _fail(5, op, f"operand '{name}' is absent", op.loc)
+    for value in op.present_operands():
+        home = value.op.block if value.op is not None else value.block
+        if home is not op.block:
+            _fail(3, op, f"%{value.id} belongs to another block", op.loc)
+        if value.op is not None and value.op._position >= op._position:
+            _fail(3, op, f"%{value.id} is made later", op.loc)
+        if value.users.get(op, 0) != op.operands.count(value):
+            _fail(4, op, f"%{value.id} counts {value.users.get(op, 0)} uses", op.loc)
+
+
+def _check_results(op: Op) -> None:
+    for result in op.results:
+        if result.op is not op:
+            _fail(4, op, f"%{result.id} names another producer", op.loc)
+        for user, count in result.users.items():
+            if user.block is None or user.operands.count(result) != count:
+                _fail(4, op, f"%{result.id} lists a user that does not read it", op.loc)
+
+
+def _check_attributes(op: Op) -> None:
+    if len(op.attributes) != len(op.declaration.attrs):
+        _fail(6, op, f"{len(op.attributes)} attributes for {len(op.declaration.attrs)}", op.loc)
+    for (name, attr), value in zip(op.declaration.attrs, op.attributes):
+        if value is not None and COERCE[attr.kind](value) != value and value == value:
+            _fail(6, op, f"'{name}' holds {value!r}, not {attr.kind}", op.loc)
+
+
+def _check_types(op: Op) -> None:
+    function = op.block.function if op.block is not None else None
+    if function is None:
+        return
+    try:
+        inferred = op.infer(InferContext(function.symbols, record=False, op=op))
+    except AinoError as error:
+        if error.code == "AINO-E0206":  # undecided without a check: it was recorded when the op was made
+            return
+        _fail(7, op, error.message, op.loc)
+        return
+    if len(inferred) != len(op.results):
+        _fail(7, op, f"infer gives {len(inferred)} results, the op has {len(op.results)}", op.loc)
+    for want, result in zip(inferred, op.results):
+        if not same_logical_type(want, result.type, function):
+            _fail(7, op, f"infer gives {want}, %{result.id} has {result.type}", op.loc)
+        _check_type(op, result, function)
+
+
+def same_logical_type(a: Type, b: Type, function: Function) -> bool:
+    """Whether two types agree apart from layouts."""
+    if not isinstance(a, TensorType) or not isinstance(b, TensorType):
+        return a == b
+    if a.dtype is not b.dtype or a.rank != b.rank:
+        return False
+    return all(function.symbols.prove_eq(x, y) is True for x, y in zip(a.shape, b.shape))
+
+
+def _check_type(op: Op, value: Value, function: Function) -> None:
+    if not isinstance(value.type, TensorType):
+        return
+    for dim in value.type.shape:
+        for name in dim.free_symbols() if isinstance(dim, Dim) else ():
+            if name not in function.symbols:
+                _fail(11, op, f"symbol '{name}' of %{value.id} is not declared", op.loc)
+    axes = {axis for axis, _ in value.type.layout.order}
+    if axes and axes != set(range(value.type.rank)):
+        _fail(12, op, f"layout {value.type.layout} of rank {value.type.rank}", op.loc)
+
+
+OP_CHECKS: tuple[Callable[[Op], None], ...] = (
+    _check_placement,
+    _check_operands,
+    _check_results,
+    _check_attributes,
+    _check_types,
+)
+"""Checks of one op, in order."""
+
+
+@contextmanager
+def verified(module: Module) -> Iterator[Module]:
+    """Verify before and after a block of code (for tests)."""
+    verify(module)
+    yield module
+    verify(module)
