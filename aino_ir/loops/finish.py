@@ -6,9 +6,11 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from aino_ir.dims import DimLike, align
+from aino_ir.dims import DimLike, align, free_symbols
+from aino_ir.dims import symbol as make_symbol
 from aino_ir.dtypes import DType
 from aino_ir.errors.loops import LoopNameError
+from aino_ir.loops.dead import DeadCode
 from aino_ir.loops.printer import print_loops
 from aino_ir.loops.stmt import Alloc, Fail, LoopFn, Param, Stmt, walk_statements
 from aino_ir.symbols import Symbols
@@ -39,11 +41,15 @@ def assemble(
     Raises:
         LoopNameError: a symbol is used that the table does not hold.
     """
-    names = [*declared, *sorted(set(used) - set(declared))]
+    dead = DeadCode((prologue, body))
+    body, prologue = dead.prune(body), dead.prune(prologue)
+    allocs, total = place_scratch(scratch)
+    sizes = (units, total, *(p.size for p in params), *(a.size for a in allocs))
+    needed = dead.used.union(*map(free_symbols, sizes))
+    names = [*declared, *sorted((needed & set(used)) - set(declared))]
     for symbol in names:
         if symbol not in symbols:
             raise LoopNameError(kernel=name, name=symbol, problem="is used as a symbol but declared nowhere")
-    allocs, total = place_scratch(scratch)
     draft = LoopFn(
         name=name,
         params=params,
@@ -70,7 +76,5 @@ def place_scratch(scratch: Mapping[str, tuple[DType, DimLike]]) -> tuple[list[Al
 
 
 def _fact(symbols: Symbols, name: str) -> tuple[str, int, int | None]:
-    from aino_ir.dims import symbol
-
-    lo, hi = symbols.interval(symbol(name))
+    lo, hi = symbols.interval(make_symbol(name))
     return name, _LOWEST if lo is None else lo, hi

@@ -62,6 +62,7 @@ from aino_ir.loops.stmt import (
     While,
     walk_statements,
 )
+from aino_ir.loops.verify import verify_loops
 from aino_ir.symbols import Symbols
 
 F32 = VecType(f32)
@@ -92,9 +93,9 @@ def test_equal_pure_values_share_one_name() -> None:
     with b.units(4) as unit:
         first, second = b.load(x, unit), b.load(x, unit + 0)
         assert first is second
-        assert b.let(first * 2.0) is b.let(second * 2.0)
-        assert b.let(first * 2.0) is not b.let(first * -2.0)
-        b.store(y, unit, first)
+        double, negative = b.let(first * 2.0), b.let(first * -2.0)
+        assert double is b.let(second * 2.0) and double is not negative
+        b.store(y, unit, double + negative)
     assert count(b.finish(), Let) == 3
 
 
@@ -597,17 +598,52 @@ def test_scratch_is_aligned_with_constant_sizes_first() -> None:
     assert isinstance(fn.scratch_bytes, int) or fn.scratch_bytes.evaluate({"n": 17}) == 192 + 128
 
 
+def test_what_nothing_uses_is_left_out() -> None:
+    b, x, y = new()
+    with b.units(8) as unit:
+        b.let(b.load(x, unit) * 2.0)
+        b.index(b.let(cast(b.load(x, 1), i64)), 0, 7)
+        forgotten = b.reg("forgotten", F32, b.load(x, 2))
+        with b.loop("i", 0, 4) as i:
+            b.set(forgotten, b.load(x, i))
+        with b.when(Condition(unit, "<", 3)):
+            b.load(x, 5)
+            b.comment("nothing is done here")
+        place = b.index(b.let(cast(b.load(x, 3), i64)), 0, 7)
+        with b.when(Condition(unit, "<", 3)):
+            b.load(x, 6)
+        with b.otherwise():
+            b.store(y, place, 1.0)
+    fn = b.finish()
+    assert [type(s) for s in fn.body] == [Let, Let, BindIndex, If]
+    guard = fn.body[-1]
+    assert isinstance(guard, If) and guard.then == () and len(guard.otherwise) == 1
+    verify_loops(fn)
+
+
+def test_what_the_body_uses_stays_in_the_prologue() -> None:
+    b, x, y = new()
+    with b.prologue():
+        scale, _ = b.load(x, 0), b.load(x, 1)
+        place = b.index(b.let(cast(b.load(x, 2), i64)), 0, 7)
+    with b.units(8) as unit:
+        with b.while_(lambda: compare("lt", scale, 0.0)):
+            b.store(y, place, b.load(x, unit))
+    assert [type(s) for s in b.finish().prologue] == [Let, Let, Let, BindIndex]
+
+
 def test_symbols_are_gathered_from_the_table() -> None:
     table = Symbols()
-    n, m = table.new("n", 1, 64), table.new("m", 2, 8)
+    n, m, p = table.new("n", 1, 64), table.new("m", 2, 8), table.new("p", 1, 4)
     b = LoopBuilder("k", symbols=table)
     b.symbol("m")
     x = b.param("x", f32, n * m)
     y = b.param("y", f32, n, Access.WRITE)
     with b.units(n) as unit:
+        b.load(x, p)
         b.store(y, unit, b.load(x, unit * m))
     fn = b.finish()
-    assert fn.symbols == ("m", "n")
+    assert fn.symbols == ("m", "n")  # p was only used by what nothing uses
     assert fn.facts == (("m", 2, 8), ("n", 1, 64))
     assert "unit" not in table  # the caller's table is left alone
 
