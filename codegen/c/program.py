@@ -24,7 +24,7 @@ from aino_ir.plan import BufferKind, Plan, Run, Step, Sync, View
 ABI_VERSION = 1
 
 STRAIGHT_LINE_STEPS = 2000
-"""Longer plans become a table: tens of thousands of calls in one function choke C compilers."""
+"""Longer plans become a table, or parts: tens of thousands of calls in one function choke C compilers."""
 
 KERNEL_PARAMETERS = "void *const *views, const int64_t *syms, void *scratch, int64_t lo, int64_t hi"
 
@@ -136,7 +136,6 @@ class _Printer:
             f'#include "aino_runtime.h"\n#include <string.h>\n#include "{name}.h"',
             "\n".join(f"void {k}({KERNEL_PARAMETERS});" for k in used),
             self._session(),
-            _INDEX_FUNCTIONS,
             self._steps(),
             _filled(
                 _API,
@@ -149,6 +148,7 @@ class _Printer:
                 HAS_SYMBOLS="1" if self.plan.symbols else "0",
             ),
         ]
+        parts.insert(4, _index_functions("".join(parts)))
         return "\n\n".join(p for p in parts if p) + "\n"
 
     # -- session ------------------------------------------------------------------------------------
@@ -202,20 +202,33 @@ typedef struct {{
     # -- steps --------------------------------------------------------------------------------------
 
     def _steps(self) -> str:
-        if len(self.plan.steps) > STRAIGHT_LINE_STEPS:
-            return self._table()
-        symbols = "".join(line + "\n" for line in self._symbols())
-        body = "\n".join(self._step(number, step) for number, step in enumerate(self.plan.steps))
-        return f"""{_MACROS}
-/* The model, as every thread walks through it. */
-static void model_steps(void *argument, int tid, int nthreads)
-{{
-    session *s = argument;
-{symbols}    char *scratch = s->scratch + (size_t)tid * s->scratch_bytes;
-    (void)scratch;
-    (void)nthreads;
-{body}
-}}"""
+        """The function that every thread runs: straight-line calls, a table, or several parts."""
+        steps = self.plan.steps
+        if len(steps) <= STRAIGHT_LINE_STEPS:
+            return self._straight_line(steps)
+        return self._parts(steps) if self.plan.symbols else self._table()
+
+    def _straight_line(self, steps: list[Step]) -> str:
+        return _filled(
+            _STRAIGHT_LINE,
+            MACROS=_MACROS.replace("LEAVE", "return"),
+            SYMBOLS="\n".join(["", *self._symbols()]),
+            BODY="\n".join(self._step(number, step) for number, step in enumerate(steps)),
+        )
+
+    def _parts(self, steps: list[Step]) -> str:
+        """Long plans with symbols: functions of a bounded length, called in turn."""
+        parts, calls = [_MACROS.replace("LEAVE", "return 1")], []
+        for start in range(0, len(steps), STRAIGHT_LINE_STEPS):
+            lines = [
+                self._step(start + i, s) for i, s in enumerate(steps[start : start + STRAIGHT_LINE_STEPS])
+            ]
+            name = f"model_part_{len(calls)}"
+            symbols = "\n".join(["", *self._symbols()])
+            parts.append(_filled(_PART, PART=name, SYMBOLS=symbols, BODY="\n".join(lines)))
+            calls.append(f"    if ({name}(s, scratch, tid, nthreads))\n        return;")
+        parts.append(_filled(_STRAIGHT_LINE, MACROS="", SYMBOLS="", BODY="\n".join(calls)).lstrip())
+        return "\n\n".join(parts)
 
     def _step(self, number: int, step: Step) -> str:
         if isinstance(step, Sync):
@@ -252,9 +265,8 @@ static void model_steps(void *argument, int tid, int nthreads)
             assert isinstance(step, Run)
             kernel = self.plan.kernels[step.kernel].function
             flags = (1 if kernel.can_fail else 0) | (2 if step.partition == "one" else 0)
-            rows.append(
-                f"    {{{step.kernel}, {len(views)}, {len(step.views)}, {self._number(kernel.units)}, {flags}}},"
-            )
+            units = self._number(kernel.units)
+            rows.append(f"    {{{step.kernel}, {len(views)}, {len(step.views)}, {units}, {flags}}},")
             views += [self._table_view(v) for v in step.views]
         return _filled(
             _TABLE,
@@ -283,11 +295,23 @@ def _filled(template: str, **parts: str) -> str:
     return re.sub(keys, lambda match: parts[match[0]], template)
 
 
-_INDEX_FUNCTIONS = """\
-static inline int64_t model_min(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t model_max(int64_t a, int64_t b) { return a > b ? a : b; }
-static inline int64_t model_floordiv(int64_t a, int64_t b) { return a / b - (a % b != 0 && (a < 0) != (b < 0)); }
-static inline int64_t model_floormod(int64_t a, int64_t b) { return a - model_floordiv(a, b) * b; }"""
+_INDEX_FUNCTIONS = {
+    "model_min": "a < b ? a : b",
+    "model_max": "a > b ? a : b",
+    "model_floordiv": "a / b - (a % b != 0 && (a < 0) != (b < 0))",
+    "model_floormod": "a % b + (a % b != 0 && (a < 0) != (b < 0) ? b : 0)",
+}
+"""What index expressions call, by name: an expression over the int64_t values a and b."""
+
+
+def _index_functions(code: str) -> str:
+    """Definitions of the index functions that `code` calls."""
+    return "\n".join(
+        f"static inline int64_t {name}(int64_t a, int64_t b)\n{{\n    return {text};\n}}"
+        for name, text in _INDEX_FUNCTIONS.items()
+        if f"{name}(" in code
+    )
+
 
 _MACROS = """\
 #define IN(slot, offset) ((char *)s->in[slot] + (offset))
@@ -312,16 +336,38 @@ _MACROS = """\
         void *const views[] = {__VA_ARGS__, status}; \\
         aino_share(units, tid, nthreads, &first, &last); \\
         CALL(kernel, views, first, last); \\
-        if (status[0]) { aino_fail(s->status, status[0], step); return; } \\
+        if (status[0]) { aino_fail(s->status, status[0], step); LEAVE; } \\
     } while (0)
 #define RUN_CHECKED_ONE(kernel, units, step, ...) do { \\
         int64_t status[2] = {0, 0}; \\
         void *const views[] = {__VA_ARGS__, status}; \\
         if (tid == 0) CALL(kernel, views, (int64_t)0, (int64_t)(units)); \\
-        if (status[0]) { aino_fail(s->status, status[0], step); return; } \\
+        if (status[0]) { aino_fail(s->status, status[0], step); LEAVE; } \\
     } while (0)
-#define SYNC() do { if (aino_barrier_wait(&s->barrier, nthreads)) return; } while (0)
+#define SYNC() do { if (aino_barrier_wait(&s->barrier, nthreads)) LEAVE; } while (0)
 """
+
+_STRAIGHT_LINE = """\
+MACROS
+/* The model, as every thread walks through it. */
+static void model_steps(void *argument, int tid, int nthreads)
+{
+    session *s = argument;SYMBOLS
+    char *scratch = s->scratch + (size_t)tid * s->scratch_bytes;
+    (void)scratch;
+    (void)nthreads;
+BODY
+}"""
+
+_PART = """\
+/* Steps of the model; returns 1 when all threads leave. */
+static int PART(session *s, char *scratch, int tid, int nthreads)
+{SYMBOLS
+    (void)scratch;
+    (void)nthreads;
+BODY
+    return 0;
+}"""
 
 _TABLE = """\
 typedef void (*kernel_function)(void *const *, const int64_t *, void *, int64_t, int64_t);

@@ -23,10 +23,15 @@ _TYPE_LIKE = re.compile(r"([ifuc]\d+x\d+|u?int(_fast|_least)?\d+_t|u?intptr_t|si
 
 
 def identifier(text: str) -> str:
-    """`text` as a C identifier; what had to be changed is told apart by a short hash."""
+    """`text` as a C identifier that is the same everywhere; what was changed is told apart by a hash."""
     clean = re.sub(r"[^A-Za-z0-9_]", "_", text)
     if clean != text:
         clean = f"{clean[:40]}_{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:6]}"
+    return _allowed(clean)
+
+
+def _allowed(clean: str) -> str:
+    """An identifier that is neither empty nor reserved."""
     if not clean or clean[0].isdigit() or clean.startswith("_"):
         clean = "v" + clean
     if clean in RESERVED or _HELPER_LIKE.match(clean) or _TYPE_LIKE.match(clean):
@@ -74,7 +79,7 @@ class Names:
         """The identifier of `name`, given at the first request."""
         found = self._given.get(name)
         if found is None:
-            found = self._given[name] = self._unique(identifier(name))
+            found = self._given[name] = self._unique(_allowed(re.sub(r"[^A-Za-z0-9_]", "_", name)[:60]))
         return found
 
     def _unique(self, wanted: str) -> str:

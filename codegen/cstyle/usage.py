@@ -80,7 +80,6 @@ def analyse(fn: LoopFn) -> Usage:
     definitions: dict[str, list[Expr]] = {}
     pending: list[str] = []
     reader = _Reader(usage, pending)
-    reader.dim(fn.units)
     for statement in every((*fn.prologue, *fn.body)):
         match statement:
             case (

@@ -44,6 +44,7 @@ def test_changed_names_stay_apart() -> None:
     assert names["t_2"] == "t_2_2"
     assert names["t"] == "t_2"
     assert names["for"] != names["for_"]
+    assert (names["n.0"], names["n-0"], names["n_0"]) == ("n_0", "n_0_2", "n_0_3")
 
 
 @given(st.text(max_size=80))
