@@ -87,6 +87,12 @@ def _tanh_coefficient(k: int) -> Real:
     return mp.mpf(4) ** n * (mp.mpf(4) ** n - 1) * mp.bernoulli(2 * n) / mp.factorial(2 * n)
 
 
+def _erf_series(u: Real) -> Real:
+    """erf(x)/x - 1 by u = x^2, close to zero."""
+    terms = (mp.mpf(-u) ** k / (mp.factorial(k) * (2 * k + 1)) for k in range(20))
+    return 2 / mp.sqrt(mp.pi) * mp.fsum(terms) - 1
+
+
 def scaled_erfc(z: Real) -> Real:
     """exp(z^2) erfc(z)."""
     return mp.exp(z * z) * mp.erfc(z)
@@ -203,10 +209,7 @@ POLYNOMIALS: dict[str, Polynomial] = {
     "erf": Polynomial(
         near_zero(
             lambda u: mp.erf(mp.sqrt(u)) / mp.sqrt(u) - 1,
-            lambda u: series(
-                lambda k: 2 / mp.sqrt(mp.pi) * mp.mpf(-1) ** k / (mp.factorial(k) * (2 * k + 1)), 20
-            )(u)
-            - 1,
+            _erf_series,
         ),
         lambda u: mp.sqrt(u) / mp.erf(mp.sqrt(u)) if u > 0 else mp.sqrt(mp.pi) / 2,
         both(mp.mpf(0)),
@@ -267,6 +270,14 @@ def pieces(value: Callable[[], Real], bits: int, count: int) -> list[float]:
             result.append(float(part))
             rest -= part
     return result
+
+
+def turn_words() -> list[int]:
+    """1 / (2 pi) in 64-bit words, the first with 8 bits before the binary point; enough for all of f64."""
+    count = 19
+    with mp.workdps(400):
+        digits = int(mp.floor(mp.mpf(2) ** (64 * count - 8) / (2 * mp.pi)))
+    return [digits >> 64 * (count - 1 - k) & (2**64 - 1) for k in range(count)]
 
 
 def successive(value: Real, which: int) -> list[float]:
@@ -409,7 +420,9 @@ def render_constants() -> str:
         table = "".join(_entry(d, successive(value, which)) for which, d in enumerate(("f32", "f64")))
         parts.append(f"{name.upper()}: Table = {{\n{table}}}")
     lines = "".join(f"    {v!r},\n" for v in pieces(lambda: 1 / (2 * mp.pi), 29, 7))
-    parts.append(f"# 1 / (2 pi) in f64 pieces of 29 bits.\nTURNS: Coefficients = (\n{lines})\n")
+    parts.append(f"# 1 / (2 pi) in f64 pieces of 29 bits.\nTURNS: Coefficients = (\n{lines})")
+    words = "".join(f"    0x{w:016X},\n" for w in turn_words())
+    parts.append(f"# The bits of 1 / (2 pi), 8 zero bits before the point.\nTURN_WORDS = (\n{words})\n")
     return "\n".join(parts)
 
 
@@ -428,7 +441,8 @@ def main() -> None:
             for which, dtype in enumerate(("f32", "f64")):
                 if dtype in p.dtypes:
                     coefficients, error = generate(name, which)
-                    print(f"{name:12} {dtype} degree {len(coefficients) - 1:2} error 2^{error:.1f}", flush=True)
+                    degree = len(coefficients) - 1
+                    print(f"{name:12} {dtype} degree {degree:2} error 2^{error:.1f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -204,7 +204,7 @@ def fma64(a: Array, b: Array, c: Array) -> Array:
     result = np.asarray(np.where(exact, plain, result))
     rest = ~(safe | exact)
     if rest.any():
-        triples = zip(a[rest].tolist(), b[rest].tolist(), c[rest].tolist())
+        triples = zip(a[rest].tolist(), b[rest].tolist(), c[rest].tolist(), strict=True)
         result[rest] = [_exact_fma(x, y, z) for x, y, z in triples]
     return result
 
@@ -324,7 +324,7 @@ def _splat(x: Array, lanes: int) -> Array:
 
 
 def _shuffle(a: Array, b: Array, pattern: tuple[int, ...], lanes: tuple[int, int]) -> Array:
-    parts = [np.asarray(v)[..., None] if n == 1 else v for v, n in zip((a, b), lanes)]
+    parts = [np.asarray(v)[..., None] if n == 1 else v for v, n in zip((a, b), lanes, strict=True)]
     picked = np.concatenate(parts, axis=-1)[..., list(pattern)]
     return picked[..., 0] if len(pattern) == 1 else picked
 

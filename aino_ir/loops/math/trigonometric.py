@@ -1,48 +1,11 @@
-"""sin, cos, tan: |x| is reduced to r in [-pi/4, pi/4] plus quarter turns, then minimax polynomials.
-
-f32 over its whole range: x times the f64 pieces of 1/(2 pi), each product exact, the whole turns of
-each dropped (after Payne and Hanek, "Radian reduction for trigonometric functions", 1983).
-f64: three-part Cody-Waite reduction with fma, good for |x| < 2^47; larger arguments go through
-`reduce_large`.
-"""
+"""sin, cos, tan: |x| is reduced to r in [-pi/4, pi/4] and quarter turns, then minimax polynomials."""
 
 from __future__ import annotations
 
-from aino_ir.dtypes import f32, f64
-from aino_ir.loops.expr import Expr, bitcast, cast, compare, fma, select, unary
+from aino_ir.loops.expr import Expr, compare, fma, select
 from aino_ir.loops.math import coefficients as c
+from aino_ir.loops.math.angle import reduce_angle
 from aino_ir.loops.math.base import Pins, absolute, flip_sign, format_of, function, horner, sign_bits
-
-
-def reduce_angle(b: Pins, a: Expr) -> tuple[Expr, Expr | None, Expr]:
-    """(r, low, quarters): a = quarters * pi/2 + r + low for a >= 0; quarters modulo 4 as bits."""
-    return _reduce_f32(b, a) if a.dtype is f32 else _reduce_f64(b, a)
-
-
-def _reduce_f32(b: Pins, a: Expr) -> tuple[Expr, None, Expr]:
-    wide = b.let(cast(a, f64), "w")
-    turns: Expr | None = None
-    for piece in c.TURNS:
-        product = b.let(wide * piece, "p")
-        part = product - unary("round", product)
-        turns = part if turns is None else turns + part
-    assert turns is not None  # there are pieces
-    quarters = b.let(turns * 4.0, "q")
-    whole = b.let(unary("round", quarters), "n")
-    r = cast((quarters - whole) * c.HALF_PI["f64"][0], f32)
-    f = format_of(a)
-    return b.let(r, "r"), None, b.let(bitcast(cast(whole, f32) + f.integers, f.bits), "i")
-
-
-def _reduce_f64(b: Pins, a: Expr) -> tuple[Expr, Expr, Expr]:
-    f = format_of(a)
-    first, second, third = f.parts(c.HALF_PI)
-    shifted = b.let(fma(a, f.parts(c.TWO_OVER_PI)[0], f.integers), "n")
-    n = b.let(shifted - f.integers, "n")
-    exact = b.let(fma(n, -first, a), "r")
-    r = b.let(fma(n, -second, exact), "r")
-    low = fma(n, -third, fma(n, -second, exact - r))
-    return r, b.let(low, "l"), b.let(bitcast(shifted, f.bits), "i")
 
 
 def sin_and_cos(b: Pins, r: Expr, low: Expr | None) -> tuple[Expr, Expr]:
