@@ -126,10 +126,15 @@ class ValueBuilder:
     def index(
         self, expr: Expr, lo: DimLike | None = None, hi: DimLike | None = None, hint: str = "i"
     ) -> DimLike:
-        """An i64 scalar value as a Dim, promised to lie within lo..hi (inclusive)."""
+        """An i64 scalar value as a Dim, promised to lie within lo..hi (inclusive).
+
+        An `Index` is given a name only when bounds come with it, which make proofs over it simpler.
+        """
         settled = self._settler.settle(expr)
         if isinstance(settled, Index):
-            return settled.dim
+            simple = isinstance(settled.dim, Dim) and settled.dim.as_symbol() is not None
+            if simple or (lo is None and hi is None):
+                return settled.dim
         if isinstance(settled, Const):
             return int(settled.value)
         self._expect("an index", settled, VecType(i64))

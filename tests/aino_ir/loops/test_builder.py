@@ -553,7 +553,10 @@ def test_indices_are_shared_and_simple_ones_need_no_name() -> None:
         value = b.load(at, unit)
         assert b.index(value, 0, 7) is b.index(value, 0, 7)
         assert b.index(value, 0, 7) is not b.index(value, 0, 6)
-        assert b.index(Index(unit)) is unit
+        assert b.index(Index(unit)) is unit is b.index(Index(unit), 0, 7)
+        assert b.index(Index(unit // 2)) is unit // 2
+        half = b.index(Index(unit // 2), 0, 3, "half")
+        assert str(half) == "half" and b.symbols.interval(half) == (0, 3)
         assert b.index(const(3, i64)) == 3
 
 
