@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from aino_ir.codegen.cstyle.index import IndexPrinter, Ranges
 from aino_ir.codegen.cstyle.names import Names, comment, string_lines
 from aino_ir.dims import DimLike, is_static
+from aino_ir.loops.stmt import LoopFn
 from aino_ir.plan import BufferKind, Plan, Run, Step, Sync, View
 
 ABI_VERSION = 1
@@ -106,6 +107,7 @@ void {name}_destroy({name}_context *context);
 
 _RESERVED = (
     "s",
+    "syms",
     "tid",
     "nthreads",
     "scratch",
@@ -154,7 +156,6 @@ class _Printer:
     # -- session ------------------------------------------------------------------------------------
 
     def _session(self) -> str:
-        scratch = self._number(self.plan.scratch_bytes)
         symbols = max(1, len(self.plan.symbols))
         return f"""/* What one run needs for itself. */
 typedef struct {{
@@ -172,7 +173,6 @@ typedef struct {{
     aino_barrier barrier;
 }} session;
 
-#define MODEL_SCRATCH_BYTES {max(scratch, 64) if isinstance(scratch, int) else 64}
 #define MODEL_STATES {max(1, len(self.plan.states))}"""
 
     def _setup(self) -> str:
@@ -218,7 +218,8 @@ typedef struct {{
 
     def _parts(self, steps: list[Step]) -> str:
         """Long plans with symbols: functions of a bounded length, called in turn."""
-        parts, calls = [_MACROS.replace("LEAVE", "return 1")], []
+        parts = [_MACROS.replace("LEAVE", "return 1")]
+        calls: list[str] = []
         for start in range(0, len(steps), STRAIGHT_LINE_STEPS):
             lines = [
                 self._step(start + i, s) for i, s in enumerate(steps[start : start + STRAIGHT_LINE_STEPS])
@@ -242,7 +243,14 @@ typedef struct {{
         if units == "-1":
             units, macro = self._dim(kernel.units), macro + "_ONE"
         where = f"    /* {comment(', '.join(step.nodes[:4]))} */\n" if step.nodes else ""
-        return f"{where}    {macro}({step.kernel}, {units}{tail}, {views});"
+        return f"{where}    {self._with_symbols(kernel, f'{macro}({step.kernel}, {units}{tail}, {views});')}"
+
+    def _with_symbols(self, kernel: LoopFn, call: str) -> str:
+        """A call in a block with the kernel's own symbols, unless the plan's begin with the same."""
+        if tuple(self.plan.symbols[: len(kernel.symbols)]) == kernel.symbols:
+            return call
+        values = ", ".join(self.names[s] for s in kernel.symbols)
+        return f"{{ const int64_t syms[] = {{{values}}}; {call} }}"
 
     def _view(self, v: View) -> str:
         buffer = self.plan.buffers[v.buffer]
@@ -320,7 +328,7 @@ _MACROS = """\
 #define WEIGHT(offset) ((char *)s->weights + (offset))
 #define ARENA(offset) (s->arena + (offset))
 #define CALL(kernel, views, first, last) \\
-    if ((first) < (last)) kernel(views, s->symbols, scratch, first, last)
+    if ((first) < (last)) kernel(views, syms, scratch, first, last)
 #define RUN(kernel, units, ...) do { \\
         void *const views[] = {__VA_ARGS__}; \\
         int64_t first, last; \\
@@ -352,8 +360,10 @@ MACROS
 /* The model, as every thread walks through it. */
 static void model_steps(void *argument, int tid, int nthreads)
 {
-    session *s = argument;SYMBOLS
+    session *s = argument;
+    const int64_t *syms = s->symbols;SYMBOLS
     char *scratch = s->scratch + (size_t)tid * s->scratch_bytes;
+    (void)syms;
     (void)scratch;
     (void)nthreads;
 BODY
@@ -362,7 +372,9 @@ BODY
 _PART = """\
 /* Steps of the model; returns 1 when all threads leave. */
 static int PART(session *s, char *scratch, int tid, int nthreads)
-{SYMBOLS
+{
+    const int64_t *syms = s->symbols;SYMBOLS
+    (void)syms;
     (void)scratch;
     (void)nthreads;
 BODY

@@ -128,6 +128,20 @@ def test_all_forms_of_the_main_agree(limit, symbolic, compiler, tmp_path, monkey
         assert (status & 255, status >> 8) == (Status.LIMIT_EXCEEDED.value, 8)
 
 
+@pytest.mark.parametrize("limit", [1000, 2], ids=["short", "long"])
+def test_each_kernel_gets_its_own_symbols(limit: int, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(program, "STRAIGHT_LINE_STEPS", limit)
+    plan = chain(3, True)
+    plan.symbols = ["batch", "n.0", "zeta"]
+    plan.symbol_bounds |= {"batch": (1, 9), "zeta": (1, 9)}
+    model = Model(plan, next(iter(compilers())), tmp_path)
+    x = np.arange(N, dtype=np.float32)
+    status, y = model.run(x, (3, N - 1, 5), 2)
+    assert status == 0
+    np.testing.assert_array_equal(y[: N - 1], x[: N - 1] + 3)
+    assert y[N - 1] == -1
+
+
 @pytest.mark.parametrize("name", ["STATE_SETUP", "NAME", 'a"b\\c??/', "*/ int x; /*", "n\n\u00e9"])
 def test_names_of_the_model_stay_text(name: str, tmp_path: Path) -> None:
     plan = chain(2, False, input_name=name)
