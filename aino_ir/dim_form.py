@@ -555,16 +555,18 @@ def _minimum(arguments: tuple[DimLike, ...]) -> DimLike:
     common = dict.fromkeys(next(iter(least)))
     for terms in least:
         common = {term: None for term in terms if term in common}
-    outside = _intern(0, tuple(common))
-    parts = [_intern(c, tuple([t for t in terms if t not in common])) for terms, c in least.items()]
+    if common:  # without its common terms an argument may be a minimum that flattens
+        outside = _intern(0, tuple(common))
+        return outside + dmin(*[argument - outside for argument in arguments])
+    parts = [_intern(constant, terms) for terms, constant in least.items()]
     if len(parts) == 1:
-        return outside + parts[0]
+        return parts[0]
     parts.sort(key=_argument_key)
     shift = min(part.constant for part in parts if isinstance(part, Dim))
     parts = [part - shift for part in parts]
     scale = gcd(*(gcd(p.constant, *(c for _, c in p._terms)) if isinstance(p, Dim) else p for p in parts))
     args = tuple([_reduced(part, scale, None) for part in parts]) if scale > 1 else tuple(parts)
-    return outside + shift + atom_dim(_min_atom(args)) * scale
+    return shift + atom_dim(_min_atom(args)) * scale
 
 
 def dmax(first: DimLike, *others: DimLike) -> DimLike:

@@ -257,6 +257,8 @@ def same(x: DimLike, y: DimLike) -> None:
         (dmin(8 * s, 64), "8*min(s, 8)"),
         (dmin(i + s, i + t), "i + min(s, t)"),
         (dmin(s, s + 3), "s"),
+        (dmax(dmin(0, s), dmin(0, s) + dmax(0, a)), "max(a, 0) + min(s, 0)"),
+        (dmin(s + dmin(a, 3), s + b), "s + min(a, b, 3)"),
         (s * s, "s*s"),
         ((s + 1) * (s - 1), "s*s - 1"),
         ((s + 2 - 3) // 2 + 1, "(s + 1)//2"),
