@@ -17,8 +17,8 @@ from aino_ir.codegen.catalogue import KernelCatalogue
 from aino_ir.codegen.lower.constants import constant_bytes
 from aino_ir.codegen.lower.lowering import Lowering, LoweringOptions
 from aino_ir.graph import Module
-from aino_ir.passes.insert_barriers import InsertBarriers
-from aino_ir.passes.plan_memory import PlaceConstants, PlanMemory, used_constants
+from aino_ir.passes.insert_barriers import InsertBarriers, check_barriers
+from aino_ir.passes.plan_memory import PlaceConstants, PlanMemory, check_memory, used_constants
 from aino_ir.plan import Plan, Run
 from aino_ir.runtime.artifact import Artifact, ArtifactWriter
 from aino_ir.runtime.manifest import Manifest, TensorSpec
@@ -85,6 +85,8 @@ class Compilation:
         plan = lowering.run()
         for plan_pass in PLAN_PASSES:
             plan_pass.run(plan)
+        check_memory(plan)
+        check_barriers(plan)
         return plan
 
     def _compile(self, emissions: Mapping[str, Emission]) -> dict[str, bytes]:
