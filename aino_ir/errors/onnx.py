@@ -1,11 +1,11 @@
-"""Errors of reading an ONNX model: files, limits, types, tensors, external data, graphs, functions.
+"""Errors of reading and lowering an ONNX model: files, limits, types, tensors, graphs, functions, nodes.
 
 Every name that reaches a message is quoted, escaped to ASCII and shortened by the reader first.
 """
 
 from __future__ import annotations
 
-from aino_ir.errors.base import UserError
+from aino_ir.errors.base import InternalError, UserError
 
 
 class OnnxError(UserError):
@@ -383,3 +383,75 @@ class UnbuildableFunction(OnnxError):
     template = "onnx has no body of {op} for this node: {reason}"
     hint = "check the node's inputs and attributes against the operator's page in the ONNX documentation"
     example = {"op": "'SpaceToDepth'", "reason": "'integer overflow while multiplying dimensions'"}
+
+
+class DimensionUnknown(OnnxError):
+    """A dimension that the caller bounds or fixes does not occur in the model's inputs."""
+
+    code = "AINO-E0141"
+    template = "the model's inputs have no dimension {name}"
+    hint = "the symbolic dimensions of this model are: {known}"
+    example = {"name": "'sequence'", "known": "'batch', 'seq'"}
+
+
+class DimensionInvalid(OnnxError):
+    """What the caller says about a dimension is neither an extent nor a range of extents."""
+
+    code = "AINO-E0142"
+    template = "dimension {name} cannot be {got}"
+    hint = "give an extent such as 128, or the least and the largest one such as (1, 64)"
+    example = {"name": "'batch'", "got": "(8, 1)"}
+
+
+class InputRankUnknown(OnnxError):
+    """A graph input is declared without a shape; AINO needs at least its rank."""
+
+    code = "AINO-E0143"
+    template = "graph input {name} has no shape"
+    hint = "declare its dimensions; those that vary may be named (dim_param)"
+    example = {"name": "'x'"}
+
+
+class TypeUnsupported(OnnxError):
+    """A value has a type that AINO has none for."""
+
+    code = "AINO-E0144"
+    template = "{what} has type {got}, which is not supported"
+    hint = "dense tensors, sequences and optionals of them are; cast or densify the value"
+    example = {"what": "graph input 'x'", "got": "sparse(f32[2, 3])"}
+
+
+class InputNotConstant(OnnxError):
+    """An input that decides shapes (or the like) is computed from data at run time."""
+
+    code = "AINO-E0145"
+    template = "input {index} ({name}) of {op} must be known at compile time: it depends on data"
+    hint = "make it an initializer or derive it from shapes; simplifying the export often does that"
+    example = {"index": 1, "name": "'shape'", "op": "'Reshape'"}
+
+
+class VariantUnsupported(OnnxError):
+    """An operator is used in a form that has no lowering."""
+
+    code = "AINO-E0146"
+    template = "{op} is not supported with {what}"
+    hint = "other forms of this operator are; see docs/status.md"
+    example = {"op": "'RoiAlign'", "what": "mode 'max'"}
+
+
+class NodeInvalid(OnnxError):
+    """A node's inputs or attributes contradict the operator's definition."""
+
+    code = "AINO-E0147"
+    template = "{op}: {what} must be {expected}, got {got}"
+    hint = "see the operator's page in the ONNX documentation"
+    example = {"op": "'Split'", "what": "the sum of the sizes", "expected": "10", "got": "8"}
+
+
+class LoweringFault(InternalError):
+    """A lowering failed in a way that it should not."""
+
+    code = "AINO-E0191"
+    template = "lowering of {op} failed: {reason}"
+    hint = "this is a fault of AINO; please report it with the model"
+    example = {"op": "'Conv'", "reason": "IndexError: tuple index out of range"}

@@ -1,0 +1,248 @@
+"""From a checked ONNX model to a module: names, constants, dimensions, then node after node.
+
+Each operator's lowering is a row of a table in `aino_ir.frontends.onnx.ops`; standard operators without
+a row are expanded by the body that ONNX defines them with.  Results whose contents follow from
+extents become constants at once, so that no chain of shape arithmetic is left behind.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from aino_ir.builder import Builder
+from aino_ir.constants import Const
+from aino_ir.dims import is_static
+from aino_ir.dtypes import DTYPES
+from aino_ir.errors.base import AinoError
+from aino_ir.errors.onnx import InputRankUnknown, LoweringFault, TypeUnsupported
+from aino_ir.frontends.onnx.context import Lowered, NodeContext, Row
+from aino_ir.frontends.onnx.coverage import function_body, row_of, supports
+from aino_ir.frontends.onnx.dimensions import Dimensions, DimSpec
+from aino_ir.frontends.onnx.functions import NameSource, inline_functions
+from aino_ir.frontends.onnx.names import quote
+from aino_ir.frontends.onnx.nodes import (
+    OnnxGraph,
+    OnnxModel,
+    OnnxNode,
+    OptionalInfo,
+    SequenceInfo,
+    TensorInfo,
+    TypeInfo,
+)
+from aino_ir.frontends.onnx.schemas import require_operators
+from aino_ir.frontends.onnx.tensors import TensorData
+from aino_ir.graph import Block, Module, Value, count_uses
+from aino_ir.infer import known_contents
+from aino_ir.location import loc
+from aino_ir.op import Trait
+from aino_ir.ops.core import Constant
+from aino_ir.types import OptionalType, SequenceType, StringType, TensorType, Type
+
+OVERRIDABLE_SINCE = 4
+"""From this IR version on a graph input with an initializer may be overridden by the caller."""
+
+
+def lower_model(model: OnnxModel, dims: Mapping[str, DimSpec] | None = None) -> Module:
+    """The module of a model that has been read.
+
+    Args:
+        model: from `read_model`.
+        dims: bounds ``(low, high)`` or extents of named dimensions.
+
+    Raises:
+        UnsupportedOperators: with every operator that has no lowering, before any work is done.
+        OnnxError: E0137 to E0147, with the node at fault; errors of type inference carry it too.
+    """
+    model = inline_functions(model)
+    require_operators(model.graph, supports)
+    return _ModelLowering(model).module(dims)
+
+
+class _ModelLowering:
+    """What the graphs of one model share."""
+
+    def __init__(self, model: OnnxModel) -> None:
+        self.model = model
+        self.handles: dict[int, Const] = {}
+        self._names: NameSource | None = None
+
+    @property
+    def names(self) -> NameSource:
+        """Fresh value names for expanded functions."""
+        if self._names is None:
+            self._names = NameSource.of(self.model.graph)
+        return self._names
+
+    def module(self, dims: Mapping[str, DimSpec] | None) -> Module:
+        graph = self.model.graph
+        module = Module(_identifier(graph.name))
+        b = Builder(module.add_function())
+        lowering = GraphLowering(self, b, graph)
+        dimensions = Dimensions(b.function.symbols, dims)
+        for declared in graph.inputs:
+            default = graph.initializers.get(declared.name)
+            if default is not None and self.model.ir_version < OVERRIDABLE_SINCE:
+                continue
+            type_ = value_type(
+                declared.type, f"graph input {quote(declared.name)}", declared.name, dimensions
+            )
+            lowering.values[declared.name] = b.input(declared.name, type_)
+            if default is not None:
+                b.function.defaults[declared.name] = self.handle(default)
+        dimensions.finish()
+        lowering.run()
+        for value in graph.outputs:
+            b.output(value.name, lowering.value(value.name))
+        b.finish()
+        remove_dead(b.function.block)
+        return module
+
+    def handle(self, tensor: TensorData) -> Const:
+        """The constant handle of a tensor; the same one each time."""
+        found = self.handles.get(id(tensor))
+        if found is None:
+            dtype = DTYPES.get(tensor.dtype)
+            if dtype is None:
+                raise TypeUnsupported(what=f"tensor {quote(tensor.name)}", got=tensor.dtype)
+            found = Const.deferred(dtype, tensor.shape, tensor.array, tensor.name)
+            self.handles[id(tensor)] = found
+        return found
+
+
+class GraphLowering:
+    """One graph (the main one or a subgraph) on its way into a block.
+
+    Attributes:
+        b: builds at the end of the block.
+        values: what the names of the graph stand for so far.
+    """
+
+    def __init__(
+        self, model: _ModelLowering, b: Builder, graph: OnnxGraph, values: Mapping[str, Value] | None = None
+    ) -> None:
+        self.model = model
+        self.b = b
+        self.graph = graph
+        self.values: dict[str, Value] = dict(values or {})
+
+    def run(self) -> None:
+        """Lower every node."""
+        for node in self.graph.nodes:
+            self.lower(node)
+
+    def value(self, name: str) -> Value:
+        """The value of a name; an initializer becomes a constant where it is first read."""
+        found = self.values.get(name)
+        if found is None:
+            found = self.values[name] = self.constant(self.graph.initializers[name], name)
+        return found
+
+    def constant(self, tensor: TensorData, name: str = "") -> Value:
+        """A constant of the model."""
+        if tensor.dtype == "str":
+            texts = [str(t) for t in np.asarray(tensor.array()).reshape(-1).tolist()]
+            return self.b.string_constant(values=texts, shape=tensor.shape)  # type: ignore[no-any-return]
+        return self.b.constant(self.model.handle(tensor), name)
+
+    def lower(self, node: OnnxNode) -> None:
+        """Lower one node, and name its outputs."""
+        self.b.loc = loc(node.location)
+        inputs = [self.value(name) if name else None for name in node.inputs]
+        row = row_of(node)
+        if row is None:
+            self.expand(node, inputs)
+            return
+        context = NodeContext(self, node, inputs)
+        try:
+            lowered = _apply(row, context)
+        except AinoError as error:
+            if not error.loc:
+                error.loc = node.location
+            raise
+        except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise LoweringFault(loc=node.location, op=node.operator, reason=quote(reason)[1:-1]) from error
+        outputs = (lowered,) if isinstance(lowered, Value) else lowered
+        for name, value in zip(node.outputs, outputs, strict=False):
+            if name and value is not None:
+                self.values[name] = self.settle(value, name)
+        missing = [n for n in node.outputs[len(outputs) :] if n]
+        missing += [n for n, v in zip(node.outputs, outputs, strict=False) if n and v is None]
+        if missing:
+            context.unsupported(f"its output {quote(missing[0])}")
+
+    def expand(self, node: OnnxNode, inputs: Sequence[Value | None]) -> None:
+        """Lower the body that ONNX defines an operator with."""
+        types = [None if v is None else type_info(v.type) for v in inputs]
+        body = function_body(node, types, self.model.names)
+        inner = OnnxGraph(node.op_type, (), (), {}, {}, body)
+        require_operators(inner, supports)
+        for part in body:
+            self.lower(part)
+
+    def settle(self, value: Value, name: str) -> Value:
+        """`value`, or a constant in its place when its contents are known; it gets the name as a hint."""
+        if not isinstance(value.op, Constant) and value.op is not None:
+            known = known_contents(value, self.b.function.symbols)
+            if known is not None and all(is_static(v) for v in known.reshape(-1).tolist()):
+                return self.b.constant(
+                    np.asarray(known.tolist(), value.dtype.numpy).reshape(known.shape), name
+                )
+        if not value.name:
+            value.name = name
+        return value
+
+
+def _apply(row: Row, context: NodeContext) -> Lowered:
+    if isinstance(row, str):
+        return context.emit_all(row, *context.inputs)
+    return row(context, context.node)
+
+
+def remove_dead(block: Block) -> None:
+    """Drop ops whose results nobody reads (all ops are pure)."""
+    for op in reversed(list(block)):
+        if not op.has(Trait.TERMINATOR) and not any(r.users for r in op.results):
+            count_uses(op, op.operands, -1)
+            block.remove(op)
+
+
+def value_type(declared: TypeInfo | None, what: str, name: str, dimensions: Dimensions) -> Type:
+    """The type of a declared value; its open dimensions become symbols."""
+    if isinstance(declared, TensorInfo):
+        if declared.dims is None:
+            raise InputRankUnknown(name=quote(name))
+        shape = tuple(dimensions.extent(d, name, axis) for axis, d in enumerate(declared.dims))
+        if declared.dtype == "str":
+            return StringType(shape)
+        if declared.dtype in DTYPES:
+            return TensorType(DTYPES[declared.dtype], shape)
+    if isinstance(declared, (SequenceInfo, OptionalInfo)):
+        wrapped = SequenceType if isinstance(declared, SequenceInfo) else OptionalType
+        return wrapped(value_type(declared.element, what, name, dimensions))
+    raise TypeUnsupported(what=what, got=declared)
+
+
+def type_info(type_: Type) -> TypeInfo | None:
+    """A type as ONNX says it, for functions whose body depends on it."""
+    if isinstance(type_, TensorType):
+        return TensorInfo(type_.dtype.name, _declared_dims(type_.shape))
+    if isinstance(type_, StringType):
+        return TensorInfo("str", _declared_dims(type_.shape))
+    if isinstance(type_, SequenceType):
+        return SequenceInfo(type_info(type_.element))
+    return OptionalInfo(type_info(type_.element))
+
+
+def _declared_dims(shape: Iterable[Any]) -> tuple[int | str, ...]:
+    return tuple(int(d) if is_static(d) else str(d) for d in shape)
+
+
+def _identifier(text: str) -> str:
+    """A module name: letters, digits and underscores."""
+    stem = re.sub(r"[^A-Za-z0-9_]+", "_", text, flags=re.ASCII).strip("_")[:60]
+    return stem if stem and not stem[0].isdigit() else f"model_{stem}".rstrip("_")

@@ -1,0 +1,20 @@
+"""Lowerings of ONNX operators: one module a family, each with a `TABLE` of rows by operator name.
+
+A row is the name of an IR op that takes the same operands in the same order, or a function
+``(context, node) -> value or values``.  Rows serve every operator set version; the functions read
+`node.opset` where versions differ.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+from aino_ir.frontends.onnx.context import Row
+
+TABLE: dict[tuple[str, str], Row] = {}
+"""(domain, operator) -> row."""
+
+for _module in sorted(m.name for m in pkgutil.iter_modules(__path__)):
+    _family = importlib.import_module(f"{__name__}.{_module}")
+    TABLE.update({(getattr(_family, "DOMAIN", ""), _name): _row for _name, _row in _family.TABLE.items()})

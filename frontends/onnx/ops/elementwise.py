@@ -1,0 +1,225 @@
+"""Elementwise operators: arithmetic, logic, comparisons, activations, conversions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aino_ir.dtypes import DType, boolean
+from aino_ir.frontends.onnx.context import Lowering, NodeContext, Row, constant_array, element_dtype
+from aino_ir.frontends.onnx.nodes import OnnxNode
+from aino_ir.graph import Value
+
+EXACT = 2**53
+"""Integers up to this magnitude survive an attribute of doubles."""
+
+
+def with_floats(op: str, **attributes: float) -> Lowering:
+    """A row whose op takes the node's float attributes; `attributes` gives ONNX's defaults."""
+
+    def lower(c: NodeContext, node: OnnxNode) -> Value:
+        given = {name: node.float(name, default) for name, default in attributes.items()}
+        return c.emit(op, *c.inputs, **given)
+
+    return lower
+
+
+def folded(op: str) -> Lowering:
+    """A row for an operator of one or more operands that is a chain of binary ops."""
+
+    def lower(c: NodeContext, node: OnnxNode) -> Value:
+        total = c.x
+        for index in range(1, len(c.inputs)):
+            total = c.emit(op, total, c.require(index))
+        return total
+
+    return lower
+
+
+def mean(c: NodeContext, node: OnnxNode) -> Value:
+    """The mean of the operands."""
+    total = c.x
+    for index in range(1, len(c.inputs)):
+        total = c.emit("add", total, c.require(index))
+    return c.emit("div", total, c.scalar(len(c.inputs), total.dtype))
+
+
+def mod(c: NodeContext, node: OnnxNode) -> Value:
+    """The remainder with the sign of the divisor, or of the dividend with fmod=1."""
+    fmod = bool(node.int("fmod", 0))
+    if c.x.dtype.is_float and not fmod:
+        c.invalid("fmod", "1 for floats", 0)
+    return c.emit("mod", c.x, c.tensor(1), mode="trunc" if fmod else "floor")
+
+
+def power(c: NodeContext, node: OnnxNode) -> Value:
+    """x ** y in the dtype of x; y may have another one."""
+    x, y = c.x, c.tensor(1)
+    if x.dtype.is_integer and y.dtype.is_float:
+        return c.cast(c.emit("pow", c.cast(x, y.dtype), y), x.dtype)
+    return c.emit("pow", x, c.cast(y, x.dtype))
+
+
+def bit_shift(c: NodeContext, node: OnnxNode) -> Value:
+    """Shift left or right."""
+    direction = node.str("direction")
+    if direction not in ("LEFT", "RIGHT"):
+        c.invalid("direction", "LEFT or RIGHT", direction)
+    return c.emit("shift_left" if direction == "LEFT" else "shift_right", c.x, c.tensor(1))
+
+
+def clip(c: NodeContext, node: OnnxNode) -> Value:
+    """Bounds are attributes before operator set 11, inputs after."""
+    if c.opset < 11:
+        return c.emit("clip", c.x, min=node.float("min", None), max=node.float("max", None))
+    low, high = c.input(1), c.input(2)
+    bounds = [_bound(low), _bound(high)]
+    if all(given is None or bound is not None for given, bound in zip((low, high), bounds, strict=False)):
+        return c.emit("clip", c.x, min=bounds[0], max=bounds[1])
+    x = c.x if low is None else c.emit("max", c.x, low)
+    return x if high is None else c.emit("min", x, high)
+
+
+def _bound(value: Value | None) -> float | None:
+    """A constant bound as an attribute holds it exactly, else None."""
+    array = None if value is None else constant_array(value)
+    if array is None or array.size != 1:
+        return None
+    number = array.reshape(-1)[0].item() if array.dtype.kind in "iu" else float(array.reshape(-1)[0])
+    if np.isnan(number) or (array.dtype.kind in "iu" and abs(number) > EXACT):
+        return None
+    return float(number)
+
+
+def cast(c: NodeContext, node: OnnxNode) -> Value:
+    """Conversion to the dtype that the node names."""
+    return convert(c, element_dtype(node.int("to"), "attribute 'to'", node.location), node)
+
+
+def cast_like(c: NodeContext, node: OnnxNode) -> Value:
+    """Conversion to the dtype of the second input."""
+    return convert(c, c.tensor(1).dtype, node)
+
+
+def convert(c: NodeContext, to: DType, node: OnnxNode) -> Value:
+    """A conversion; 8-bit floats saturate unless the node says no."""
+    x = c.x
+    if x.dtype is to:
+        return x
+    saturate = to.is_float and to.bits <= 8 and bool(node.int("saturate", 1))
+    return c.emit("cast", x, to=to, saturate=saturate)
+
+
+def is_inf(c: NodeContext, node: OnnxNode) -> Value:
+    """Which infinities count is said by attributes."""
+    positive, negative = bool(node.int("detect_positive", 1)), bool(node.int("detect_negative", 1))
+    return c.emit("is_inf", c.x, positive=positive, negative=negative)
+
+
+def prelu(c: NodeContext, node: OnnxNode) -> Value:
+    """The slope broadcasts to x."""
+    return c.emit("prelu", c.x, c.tensor(1))
+
+
+def gelu(c: NodeContext, node: OnnxNode) -> Value:
+    """The exact or the tanh form."""
+    return c.emit("gelu", c.x, approximate=node.str("approximate", "none"))
+
+
+def identity(c: NodeContext, node: OnnxNode) -> Value:
+    """The operand itself."""
+    return c.require(0)
+
+
+def dropout(c: NodeContext, node: OnnxNode) -> list[Value | None]:
+    """At inference the operand itself; the mask is all true."""
+    training = c.opset >= 12 and c.flag(2, default=False)
+    ratio = c.number(1, 0.5) if c.opset >= 12 else node.float("ratio", 0.5)
+    if training and ratio > 0:
+        c.unsupported("training_mode and a ratio above 0")
+    mask = c.filled(c.x.shape, True, boolean if c.opset >= 10 else c.x.dtype) if c.wants(1) else None
+    return [c.x, mask]
+
+
+TABLE: dict[str, Row] = {
+    **{
+        name: f"math.{op}"
+        for name, op in {
+            "Abs": "abs",
+            "Acos": "acos",
+            "Acosh": "acosh",
+            "Add": "add",
+            "Asin": "asin",
+            "Asinh": "asinh",
+            "Atan": "atan",
+            "Atanh": "atanh",
+            "Ceil": "ceil",
+            "Cos": "cos",
+            "Cosh": "cosh",
+            "Div": "div",
+            "Erf": "erf",
+            "Exp": "exp",
+            "Floor": "floor",
+            "IsNaN": "is_nan",
+            "Log": "log",
+            "Mish": "mish",
+            "Mul": "mul",
+            "Neg": "neg",
+            "Reciprocal": "reciprocal",
+            "Relu": "relu",
+            "Round": "round",
+            "Sigmoid": "sigmoid",
+            "Sign": "sign",
+            "Sin": "sin",
+            "Sinh": "sinh",
+            "Softplus": "softplus",
+            "Softsign": "softsign",
+            "Sqrt": "sqrt",
+            "Sub": "sub",
+            "Tan": "tan",
+            "Tanh": "tanh",
+            "Where": "select",
+        }.items()
+    },
+    **{
+        name: f"logic.{op}"
+        for name, op in {
+            "And": "logical_and",
+            "BitwiseAnd": "bitwise_and",
+            "BitwiseNot": "bitwise_not",
+            "BitwiseOr": "bitwise_or",
+            "BitwiseXor": "bitwise_xor",
+            "Equal": "eq",
+            "Greater": "gt",
+            "GreaterOrEqual": "ge",
+            "Less": "lt",
+            "LessOrEqual": "le",
+            "Not": "logical_not",
+            "Or": "logical_or",
+            "Xor": "logical_xor",
+        }.items()
+    },
+    "BitShift": bit_shift,
+    "Cast": cast,
+    "CastLike": cast_like,
+    "Celu": with_floats("celu", alpha=1.0),
+    "Clip": clip,
+    "Dropout": dropout,
+    "Elu": with_floats("elu", alpha=1.0),
+    "Gelu": gelu,
+    "HardSigmoid": with_floats("hard_sigmoid", alpha=0.2, beta=0.5),
+    "HardSwish": with_floats("hard_swish"),
+    "Identity": identity,
+    "IsInf": is_inf,
+    "LeakyRelu": with_floats("leaky_relu", alpha=0.01),
+    "Max": folded("max"),
+    "Mean": mean,
+    "Min": folded("min"),
+    "Mod": mod,
+    "PRelu": prelu,
+    "Pow": power,
+    "Selu": with_floats("selu", alpha=1.67326319217681884765625, gamma=1.05070102214813232421875),
+    "Shrink": with_floats("shrink", lambd=0.5, bias=0.0),
+    "Sum": folded("add"),
+    "Swish": with_floats("silu", alpha=1.0),
+    "ThresholdedRelu": with_floats("thresholded_relu", alpha=1.0),
+}
