@@ -225,7 +225,8 @@ def _product_error(a: Array, b: Array, product: Array) -> Array:
         return high, x - high
 
     (ah, al), (bh, bl) = split(a), split(b)
-    return ((ah * bh - product) + ah * bl + al * bh) + al * bl
+    error: Array = ((ah * bh - product) + ah * bl + al * bh) + al * bl
+    return error
 
 
 def _round_to_odd(a: Array, b: Array) -> Array:

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from aino_ir.dims import DimLike
@@ -47,14 +49,35 @@ COMPARE_OPS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
 COMBINERS = frozenset({"add", "mul", "min", "max", "and", "or"})
 
 
-_FIELD_NAMES: dict[type, tuple[str, ...]] = {}
+_Children = Callable[[Any], "tuple[Expr, ...]"]
+_CHILDREN: dict[type, _Children] = {}
+"""Per node class: how to get its sub-expressions; filled as classes are met."""
 
 
-def _field_names(node: type[Any]) -> tuple[str, ...]:
-    names = _FIELD_NAMES.get(node)
-    if names is None:
-        names = _FIELD_NAMES[node] = tuple(f.name for f in fields(node))
-    return names
+def _children_getter(node: type[Any]) -> _Children:
+    """A getter of the fields that are annotated as expressions; most nodes have few or none."""
+    found = [f for f in fields(node) if "Expr" in str(f.type)]
+    names = [f.name for f in found]
+    if not names:
+        return lambda e: ()
+    if any(f.type != "Expr" for f in found):
+        return partial(_mixed_children, names=names)
+    if len(names) == 1:
+        only = attrgetter(names[0])
+        return lambda e: (only(e),)
+    return attrgetter(*names)
+
+
+def _mixed_children(e: Expr, names: list[str]) -> tuple[Expr, ...]:
+    """Children of a node some of whose fields may hold None, or several."""
+    out: list[Expr] = []
+    for name in names:
+        value = getattr(e, name)
+        if isinstance(value, Expr):
+            out.append(value)
+        elif isinstance(value, tuple):
+            out.extend(v for v in value if isinstance(v, Expr))
+    return tuple(out)
 
 
 class Expr:
@@ -74,14 +97,10 @@ class Expr:
 
     def children(self) -> tuple[Expr, ...]:
         """Direct sub-expressions, in field order."""
-        out: list[Expr] = []
-        for name in _field_names(type(self)):
-            value = getattr(self, name)
-            if isinstance(value, Expr):
-                out.append(value)
-            elif isinstance(value, tuple):
-                out.extend(v for v in value if isinstance(v, Expr))
-        return tuple(out)
+        getter = _CHILDREN.get(type(self))
+        if getter is None:
+            getter = _CHILDREN[type(self)] = _children_getter(type(self))
+        return getter(self)
 
     def __add__(self, other: Expr | Number) -> Expr:
         return binary("add", self, other)
@@ -579,4 +598,3 @@ def substitute_dims(node: Expr, mapping: Mapping[str, DimLike]) -> Expr:
         return None
 
     return map_expr(node, visit)
-

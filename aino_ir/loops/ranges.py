@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import gcd
 
 from aino_ir.dims import Dim, DimLike, dmax, dmin
 from aino_ir.dtypes import integer_range
@@ -42,7 +43,7 @@ from aino_ir.loops.stmt import (
     Store,
     While,
 )
-from aino_ir.symbols import Symbols
+from aino_ir.symbols import Origin, Symbols
 
 Bounds = tuple[DimLike, DimLike]
 """Inclusive bounds that are Dims themselves."""
@@ -68,20 +69,24 @@ class RangeWalk:
     Subclasses override `on_statement`, `on_access` and `on_block_end`.
 
     Attributes:
+        relate: whether indices that name a Dim keep their relation to symbolic sizes (slow).
         table: ranges and facts at the present place.
         lets: what pinned names stand for.
     """
 
-    def __init__(self, fn: LoopFn, units: tuple[DimLike, DimLike] | None = None) -> None:
+    def __init__(
+        self, fn: LoopFn, units: tuple[DimLike, DimLike] | None = None, *, relate: bool = False
+    ) -> None:
         self.fn = fn
+        self.relate = relate
         self.units = (0, fn.units) if units is None else units
         self.table = Symbols()
         self.lets: dict[str, Expr] = {}
         for name, lo, hi in fn.facts:
-            self.table.new(name, lo, hi)
+            self.table.new(name, lo, hi, origin=Origin.input(name, 0))
         for name in fn.symbols:
             if name not in self.table:
-                self.table.new(name, None, None)
+                self.table.new(name, None, None, origin=Origin.input(name, 0))
 
     def on_statement(self, statement: Stmt) -> None:
         """Called before a statement's own blocks."""
@@ -112,7 +117,7 @@ class RangeWalk:
         if isinstance(s, Let):
             self.lets[s.name] = s.value
         elif isinstance(s, BindIndex):
-            self._new(s.name, *self._index_range(s))
+            self._bind(s)
         elif isinstance(s, Store):
             lanes = s.value.lanes
             self.on_access(MemoryAccess(s.buffer, True, s.offset, lanes, s.stride, s.mask, s.scatter, s))
@@ -171,6 +176,13 @@ class RangeWalk:
         except ContradictoryDims:
             return False
         return True
+
+    def _bind(self, s: BindIndex) -> None:
+        lo, hi = self._index_range(s)
+        try:
+            declare_index(self.table, s.name, s.value, lo, hi, self.relate)
+        except (EmptyRange, ContradictoryDims):
+            self._new(s.name, None, None)  # only in code that never runs
 
     def _index_range(self, s: BindIndex) -> tuple[DimLike | None, DimLike | None]:
         """Promised bounds, made tighter by what the value itself can be."""
@@ -304,6 +316,38 @@ def declare_loop(table: Symbols, name: str, lo: DimLike, hi: DimLike, step: int)
     elif table.prove_divisible(span, step):
         last = hi - step
     return table.new(name, lo, last, step if table.prove_divisible(lo, step) else 1)
+
+
+def declare_index(
+    table: Symbols,
+    name: str,
+    value: Expr,
+    lo: DimLike | None,
+    hi: DimLike | None,
+    relate: bool = False,
+) -> Dim:
+    """Declare a bound index within lo..hi.
+
+    An index that names a Dim does not stand for it in proofs (that would undo what it is for), but
+    its divisibility is kept, and with `relate` its relation to symbolic sizes, which is slow.
+
+    Raises:
+        EmptyRange, ContradictoryDims: the index can have no value.
+    """
+    dim = value.dim if isinstance(value, Index) else 0
+    if isinstance(dim, int):
+        return table.new(name, lo, hi)
+    multiple = gcd(dim.constant, *(coefficient for coefficient, _ in dim.terms()))
+    if not (relate and _names_a_size(table, dim)):
+        return table.new(name, lo, hi, multiple if isinstance(hi, int) else 1)
+    variable = table.new(name, lo, dim, multiple)
+    table.given_ge(variable, dim)
+    return variable
+
+
+def _names_a_size(table: Symbols, dim: Dim) -> bool:
+    """Whether a Dim refers to a kernel's symbols, not to loop variables alone."""
+    return any(table.declared(name).origin.kind != "local" for name in dim.free_symbols() if name in table)
 
 
 def dims_of(s: Stmt) -> tuple[DimLike, ...]:

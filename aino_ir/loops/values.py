@@ -11,10 +11,11 @@ from aino_ir.dtypes import DType, boolean, i64
 from aino_ir.errors.loops import LoopAccessError, LoopNameError, LoopTypeError
 from aino_ir.loops.expr import Const, Expr, Index, Load, Number, RegRead, Var, VecType, const, splat
 from aino_ir.loops.numbering import LEAVES, Numbering
+from aino_ir.loops.ranges import declare_index
 from aino_ir.loops.scopes import Scope, When
 from aino_ir.loops.settle import Settler
 from aino_ir.loops.stmt import UNIT, Access, BindIndex, Let, Param, Stmt
-from aino_ir.symbols import Symbols
+from aino_ir.symbols import Origin, Symbols
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
@@ -65,7 +66,7 @@ class ValueBuilder:
             self._names.add(name)
             for table in {id(t): t for t in (self._root.symbols, self._scope.symbols)}.values():
                 if name not in table:
-                    table.new(name, lo, hi)
+                    table.new(name, lo, hi, origin=Origin.input(name, 0))
         return symbol(name)
 
     def alloc(self, name: str, dtype: DType, size: DimLike) -> str:
@@ -172,7 +173,7 @@ class ValueBuilder:
             return symbol(found.name)
         name = self.unique(hint)
         self._local_symbols.add(name)
-        variable = self.symbols.new(name, lo, hi)
+        variable = declare_index(self.symbols, name, settled, lo, hi)
         self._emit(BindIndex(name, settled, lo, hi))
         self._scope.remember(key, Var(name, settled.type))
         return variable

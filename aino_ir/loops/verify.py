@@ -94,9 +94,13 @@ def verify_loops(fn: LoopFn, *, bounds: bool = True) -> LoopReport:
     checker.check()
     if not bounds:
         return LoopReport()
-    prover = _BoundsWalk(fn, checker.buffers)
-    prover.run()
-    return prover.report
+    quick = _BoundsWalk(fn, checker.buffers)
+    quick.run()
+    if not quick.report.unproved or not fn.symbols:
+        return quick.report
+    thorough = _BoundsWalk(fn, checker.buffers, proved=quick.proved)
+    thorough.run()
+    return thorough.report
 
 
 def broken(fn: LoopFn, invariant: str, what: str) -> LoopInvariantError:
@@ -269,14 +273,29 @@ class _Checker:
 
 
 class _BoundsWalk(RangeWalk):
-    """Proves accesses inside their buffers."""
+    """Proves accesses inside their buffers.
 
-    def __init__(self, fn: LoopFn, buffers: dict[str, tuple[DType, DimLike, Access]]) -> None:
-        super().__init__(fn)
+    Args:
+        fn: the kernel.
+        buffers: dtype, size and access by name.
+        proved: ids of the nodes that a quick walk has proved; then this one is thorough.
+    """
+
+    def __init__(
+        self,
+        fn: LoopFn,
+        buffers: dict[str, tuple[DType, DimLike, Access]],
+        proved: set[int] | None = None,
+    ) -> None:
+        super().__init__(fn, relate=proved is not None)
         self.report = LoopReport()
+        self.proved = set() if proved is None else proved
         self._sizes = {name: size for name, (_, size, _) in buffers.items()}
 
     def on_access(self, access: MemoryAccess) -> None:
+        if id(access.node) in self.proved:
+            self.report.proved += 1
+            return
         size = self._sizes[access.buffer]
         with self.table.scope():
             found = self.access_bounds(access)
@@ -290,6 +309,7 @@ class _BoundsWalk(RangeWalk):
         if False in inside and access.mask is None and access.vector is None:
             raise broken(self.fn, "L13", f"{self._text(access)} with {size} elements")
         if all(inside):
+            self.proved.add(id(access.node))
             self.report.proved += 1
         else:
             self._undecided(access)

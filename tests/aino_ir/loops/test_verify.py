@@ -219,6 +219,21 @@ def test_what_cannot_be_proved_is_listed() -> None:
     assert verify_loops(b.finish()).unproved == ["x[0 + at0]", "y[i] = 1.0:f32"]
 
 
+def test_indices_that_name_a_dim_keep_their_relation_to_sizes() -> None:
+    b = LoopBuilder("k")
+    m = b.symbol("m", 1, 500)
+    y = b.param("y", f32, m, Access.WRITE)
+    with b.units(1):
+        whole = b.index(Index(m // 4 * 4), 0, 500, "whole")
+        with b.loop("i", 0, whole, step=4) as i:
+            b.store(y, i, const(1.0, f32, 4))
+        with b.loop("j", 0, m - whole) as j:
+            b.store(y, whole + j, 1.0)
+            assert b.symbols.prove_ge(3, j) is None  # the builder keeps to what is cheap
+    report = verify_loops(b.finish())
+    assert report.proved == 2 and report.unproved == []
+
+
 def test_lanes_under_a_data_dependent_mask_all_count() -> None:
     b = LoopBuilder("k")
     x, y = b.param("x", f32, 16), b.param("y", f32, 16, Access.WRITE)
