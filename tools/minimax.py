@@ -259,19 +259,6 @@ CONSTANTS: dict[str, Real] = {
 """Constants that are written as sums of three numbers of the dtype, largest first."""
 
 
-def pieces(value: Callable[[], Real], bits: int, count: int) -> list[float]:
-    """`value()` in (0, 1) cut into `count` f64 numbers of at most `bits` bits each, exactly aligned."""
-    result: list[float] = []
-    with mp.workdps(100):
-        rest = value()
-        for k in range(1, count + 1):
-            unit = mp.mpf(2) ** (-bits * k)
-            part = mp.floor(rest / unit) * unit
-            result.append(float(part))
-            rest -= part
-    return result
-
-
 def turn_words() -> list[int]:
     """1 / (2 pi) in 64-bit words, the first with 8 bits before the binary point; enough for all of f64."""
     count = 19
@@ -419,8 +406,6 @@ def render_constants() -> str:
     for name, value in CONSTANTS.items():
         table = "".join(_entry(d, successive(value, which)) for which, d in enumerate(("f32", "f64")))
         parts.append(f"{name.upper()}: Table = {{\n{table}}}")
-    lines = "".join(f"    {v!r},\n" for v in pieces(lambda: 1 / (2 * mp.pi), 29, 7))
-    parts.append(f"# 1 / (2 pi) in f64 pieces of 29 bits.\nTURNS: Coefficients = (\n{lines})")
     words = "".join(f"    0x{w:016X},\n" for w in turn_words())
     parts.append(f"# The bits of 1 / (2 pi), 8 zero bits before the point.\nTURN_WORDS = (\n{words})\n")
     return "\n".join(parts)

@@ -146,12 +146,13 @@ def times_sigmoid(b: Pins, x: Expr, w: Expr, low: Expr | None) -> Expr:
     bound = b.let(at_least(-absolute(w), f.exp_low - 12.0), "a")
     if low is not None:
         low = flip_sign_like(low, w)
-    m, bits = reduce_exp(b, bound, low)
-    first, second = scale_factors(b, m, bits)
-    z = b.let(m * first, "z")
-    second = b.let(second, "p")
+    slope, r, bits = reduce_expm1(b, bound, low)
+    first, second = (b.let(p, "p") for p in scale_factors(b, x, bits))
+    growth = b.let(slope * r, "g")
+    z = b.let((growth + 1.0) * first, "z")
     # x * 0 makes -infinity NaN, as it is in the defining formula.
-    below = fma(x, 0.0, at_least(x, 2.0 * f.exp_low) * z * second)
+    bounded = b.let(at_least(x, 2.0 * f.exp_low), "x")
+    below = fma(x, 0.0, fma(bounded, growth, bounded) * first * second)
     return select(x < 0.0, below, x) / fma(z, second, 1.0)
 
 
