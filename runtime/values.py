@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -58,13 +59,19 @@ def to_numpy(value: Any, port: Port) -> np.ndarray:
     raise UnsupportedInput(name=port.name, expected=port.type, got=type(value).__name__)
 
 
+def _torch() -> Any:
+    """The torch of the caller, who handed over one of its tensors; the runtime itself never imports it."""
+    return sys.modules["torch"]
+
+
 def _from_torch(value: Any, port: Port) -> np.ndarray:
     value = value.detach()
     if value.device.type != "cpu":
-        raise UnsupportedInput(name=port.name, expected=f"{port.type} on the CPU", got=f"a tensor on {value.device}")
+        raise UnsupportedInput(
+            name=port.name, expected=f"{port.type} on the CPU", got=f"a tensor on {value.device}"
+        )
     if value.dtype.itemsize <= 2 and value.dtype.is_floating_point and str(value.dtype) != "torch.float16":
-        import torch
-
+        torch = _torch()
         bits = value.contiguous().view(torch.uint16 if value.dtype.itemsize == 2 else torch.uint8)
         return bits.numpy().view(port.type.dtype.numpy)  # type: ignore[no-any-return]
     return value.numpy()  # type: ignore[no-any-return]
@@ -72,8 +79,7 @@ def _from_torch(value: Any, port: Port) -> np.ndarray:
 
 def to_torch(array: np.ndarray) -> Any:
     """An array as a torch tensor on the same memory."""
-    import torch
-
+    torch = _torch()
     dtype = dtype_of(array.dtype)
     if dtype is not None and dtype.name == "bf16":
         return torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)
