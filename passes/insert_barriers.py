@@ -65,9 +65,12 @@ def touches(plan: Plan, step: Run) -> Iterable[Touch]:
             continue
         writes = param.access is not Access.READ
         lo, hi = _byte_range(view)
-        if buffer.kind is BufferKind.ARENA and is_static(buffer.offset or 0) and is_static(buffer.bytes):
-            base = int(buffer.offset or 0)  # type: ignore[call-overload]
-            yield Touch(("arena", 0), base + lo, base + min(hi, int(buffer.bytes)), writes)  # type: ignore[call-overload]
+        offset = buffer.offset if buffer.offset is not None else 0
+        if buffer.kind is BufferKind.ARENA and is_static(offset) and is_static(buffer.bytes):
+            base = int(offset)  # type: ignore[arg-type]
+            yield Touch(("arena", 0), base + lo, base + min(hi, int(buffer.bytes)), writes)  # type: ignore[arg-type]
+        elif buffer.kind is BufferKind.ARENA:  # a slot that buffers of one symbolic size share
+            yield Touch((f"slot {offset}", 0), lo, hi, writes)
         else:
             yield Touch((buffer.kind.value, buffer.id if buffer.slot < 0 else buffer.slot), lo, hi, writes)
 
@@ -102,5 +105,7 @@ def check_barriers(plan: Plan) -> None:
         mine = list(touches(plan, step))
         for other, theirs in since:
             if any(a.conflicts(b) for a in mine for b in theirs):
-                raise PlanUnsafe(problem=f"{other.kernel} and {step.kernel} touch the same bytes without a barrier")
+                raise PlanUnsafe(
+                    problem=f"{other.kernel} and {step.kernel} touch the same bytes without a barrier"
+                )
         since.append((step, mine))
