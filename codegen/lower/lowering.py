@@ -8,7 +8,7 @@ from aino_ir.codegen.lower.compose import Composed, Group, Storage, compose
 from aino_ir.codegen.lower.storage import StorageAssignment
 from aino_ir.compute import Compute, axes, coordinates, read
 from aino_ir.constants import Const
-from aino_ir.dims import DimLike
+from aino_ir.dims import DimLike, is_static
 from aino_ir.errors.codegen import NoLowering
 from aino_ir.graph import Function, Value
 from aino_ir.kernels import Candidate, Catalogue, Kernel, KernelSpec, Operand, Packing, Reject, Result
@@ -70,6 +70,9 @@ class Lowering:
 
     def _needs_no_kernel(self, op: Op) -> bool:
         if op.name in ("core.constant", "tensor.concat") or op.has(Trait.TERMINATOR) or op.has(Trait.VIEW):
+            return True
+        sizes = [t.size for t in tensor_results(op)]
+        if sizes and all(is_static(size) and size == 0 for size in sizes):  # nothing to compute
             return True
         return self.storage._is_window(op)
 
