@@ -422,12 +422,18 @@ class TypeUnsupported(OnnxError):
 
 
 class InputNotConstant(OnnxError):
-    """An input that decides shapes (or the like) is computed from data at run time."""
+    """An input that decides shapes (or the like) is computed from data at run time.
+
+    Attributes:
+        inputs: names of the graph's inputs that it is computed from.
+    """
+
+    inputs: tuple[str, ...] = ()
 
     code = "AINO-E0145"
-    template = "input {index} ({name}) of {op} must be known at compile time: it depends on data"
-    hint = "make it an initializer or derive it from shapes; simplifying the export often does that"
-    example = {"index": 1, "name": "'shape'", "op": "'Reshape'"}
+    template = "input {index} ({name}) of {op} must be known at compile time, it depends on {sources}"
+    hint = "make it an initializer, derive it from shapes, or fix the input that decides it with `values=`"
+    example = {"index": 1, "name": "'shape'", "op": "'Reshape'", "sources": "input 'target'"}
 
 
 class VariantUnsupported(OnnxError):
@@ -446,6 +452,15 @@ class NodeInvalid(OnnxError):
     template = "{op}: {what} must be {expected}, got {got}"
     hint = "see the operator's page in the ONNX documentation"
     example = {"op": "'Split'", "what": "the sum of the sizes", "expected": "10", "got": "8"}
+
+
+class InputUnknown(OnnxError):
+    """The caller fixes an input that the model does not have."""
+
+    code = "AINO-E0148"
+    template = "the model has no input {name}"
+    hint = "its inputs are: {known}"
+    example = {"name": "'mask'", "known": "'x', 'axes'"}
 
 
 class LoweringFault(InternalError):

@@ -220,9 +220,31 @@ class NodeContext:
 
     def refuse_unknown(self, index: int) -> NoReturn:
         """Refuse an input that must be known at compile time and is not."""
-        raise InputNotConstant(
-            loc=self.node.location, index=index, name=self.formal(index), op=self.node.operator
+        inputs = data_inputs(self.require(index))
+        error = InputNotConstant(
+            loc=self.node.location,
+            index=index,
+            name=self.formal(index),
+            op=self.node.operator,
+            sources=", ".join(f"input {quote(name)}" for name in inputs) or "data",
         )
+        error.inputs = inputs
+        raise error
+
+
+def data_inputs(value: Value) -> tuple[str, ...]:
+    """Names of the block arguments that a value is computed from."""
+    found: dict[str, None] = {}
+    seen, ahead = {value}, [value]
+    while ahead:
+        current = ahead.pop()
+        if current.op is None:
+            found[current.name] = None
+            continue
+        new = [v for v in current.op.present_operands() if v not in seen]
+        seen.update(new)
+        ahead.extend(new)
+    return tuple(found)
 
 
 def element_dtype(code: int, what: str, loc: object) -> DType:

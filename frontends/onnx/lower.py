@@ -18,7 +18,13 @@ from aino_ir.constants import Const
 from aino_ir.dims import is_static
 from aino_ir.dtypes import DTYPES
 from aino_ir.errors.base import AinoError
-from aino_ir.errors.onnx import InputRankUnknown, LoweringFault, TypeUnsupported
+from aino_ir.errors.onnx import (
+    InitializerTypeConflict,
+    InputRankUnknown,
+    InputUnknown,
+    LoweringFault,
+    TypeUnsupported,
+)
 from aino_ir.frontends.onnx.context import Lowered, NodeContext, Row
 from aino_ir.frontends.onnx.coverage import function_body, row_of, supports
 from aino_ir.frontends.onnx.dimensions import Dimensions, DimSpec
@@ -28,6 +34,7 @@ from aino_ir.frontends.onnx.nodes import (
     OnnxGraph,
     OnnxModel,
     OnnxNode,
+    OnnxValue,
     OptionalInfo,
     SequenceInfo,
     TensorInfo,
@@ -40,18 +47,23 @@ from aino_ir.infer import known_contents
 from aino_ir.location import loc
 from aino_ir.op import Trait
 from aino_ir.ops.core import Constant
-from aino_ir.types import OptionalType, SequenceType, StringType, TensorType, Type
+from aino_ir.types import OptionalType, SequenceType, StringType, TensorType, Type, type_of
 
 OVERRIDABLE_SINCE = 4
 """From this IR version on a graph input with an initializer may be overridden by the caller."""
 
 
-def lower_model(model: OnnxModel, dims: Mapping[str, DimSpec] | None = None) -> Module:
+def lower_model(
+    model: OnnxModel,
+    dims: Mapping[str, DimSpec] | None = None,
+    values: Mapping[str, Any] | None = None,
+) -> Module:
     """The module of a model that has been read.
 
     Args:
         model: from `read_model`.
         dims: bounds ``(low, high)`` or extents of named dimensions.
+        values: inputs that are fixed to given arrays: the module does not take them any more.
 
     Raises:
         UnsupportedOperators: with every operator that has no lowering, before any work is done.
@@ -59,7 +71,7 @@ def lower_model(model: OnnxModel, dims: Mapping[str, DimSpec] | None = None) -> 
     """
     model = inline_functions(model)
     require_operators(model.graph, supports)
-    return _ModelLowering(model).module(dims)
+    return _ModelLowering(model).module(dims, values or {})
 
 
 class _ModelLowering:
@@ -77,13 +89,20 @@ class _ModelLowering:
             self._names = NameSource.of(self.model.graph)
         return self._names
 
-    def module(self, dims: Mapping[str, DimSpec] | None) -> Module:
+    def module(self, dims: Mapping[str, DimSpec] | None, fixed: Mapping[str, Any]) -> Module:
         graph = self.model.graph
+        for name in fixed:
+            if name not in {declared.name for declared in graph.inputs}:
+                known = ", ".join(quote(declared.name) for declared in graph.inputs)
+                raise InputUnknown(name=quote(name), known=known)
         module = Module(_identifier(graph.name))
         b = Builder(module.add_function())
         lowering = GraphLowering(self, b, graph)
         dimensions = Dimensions(b.function.symbols, dims)
         for declared in graph.inputs:
+            if declared.name in fixed:
+                lowering.values[declared.name] = fixed_input(b, declared, fixed[declared.name])
+                continue
             default = graph.initializers.get(declared.name)
             if default is not None and self.model.ir_version < OVERRIDABLE_SINCE:
                 continue
@@ -201,6 +220,23 @@ def _apply(row: Row, context: NodeContext) -> Lowered:
     if isinstance(row, str):
         return context.emit_all(row, *context.inputs)
     return row(context, context.node)
+
+
+def fixed_input(b: Builder, declared: OnnxValue, value: Any) -> Value:
+    """A constant in place of an input; InitializerTypeConflict when it does not fit the declared type."""
+    array = np.asarray(value)
+    got = type_of(array)
+    info = declared.type
+    fits = isinstance(info, TensorInfo) and isinstance(got, TensorType) and got.dtype.name == info.dtype
+    if fits and info.dims is not None:  # type: ignore[union-attr]
+        dims = info.dims  # type: ignore[union-attr]
+        fits = len(dims) == array.ndim and all(
+            not isinstance(d, int) or d == e for d, e in zip(dims, array.shape, strict=True)
+        )
+    if not fits:
+        shown = str(got) if got is not None else str(array.dtype)
+        raise InitializerTypeConflict(name=quote(declared.name), got=shown, declared=str(info))
+    return b.constant(array, declared.name)
 
 
 def remove_dead(block: Block) -> None:

@@ -45,10 +45,7 @@ def mean(c: NodeContext, node: OnnxNode) -> Value:
 
 def mod(c: NodeContext, node: OnnxNode) -> Value:
     """The remainder with the sign of the divisor, or of the dividend with fmod=1."""
-    fmod = bool(node.int("fmod", 0))
-    if c.x.dtype.is_float and not fmod:
-        c.invalid("fmod", "1 for floats", 0)
-    return c.emit("mod", c.x, c.tensor(1), mode="trunc" if fmod else "floor")
+    return c.emit("mod", c.x, c.tensor(1), mode="trunc" if node.int("fmod", 0) else "floor")
 
 
 def power(c: NodeContext, node: OnnxNode) -> Value:
@@ -101,12 +98,13 @@ def cast_like(c: NodeContext, node: OnnxNode) -> Value:
 
 
 def convert(c: NodeContext, to: DType, node: OnnxNode) -> Value:
-    """A conversion; 8-bit floats saturate unless the node says no."""
+    """A conversion; 8-bit floats saturate unless the node says no, integers below 8 bits wrap."""
     x = c.x
     if x.dtype is to:
         return x
     saturate = to.is_float and to.bits <= 8 and bool(node.int("saturate", 1))
-    return c.emit("cast", x, to=to, saturate=saturate)
+    wraps = to.is_integer and to.bits < 8
+    return c.emit("cast", x, to=to, saturate=saturate, semantics="x86" if wraps else "saturate")
 
 
 def is_inf(c: NodeContext, node: OnnxNode) -> Value:

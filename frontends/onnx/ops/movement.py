@@ -294,7 +294,7 @@ def size_of(c: NodeContext, node: OnnxNode) -> Value:
 
 
 def depth_to_space(c: NodeContext, node: OnnxNode) -> Value:
-    """Channels become blocks of the plane; DCR takes the block from the outer channels, CRD from the inner."""
+    """Channels become blocks of the plane: the outer ones (DCR) or the inner ones (CRD)."""
     x, block = c.x, node.int("blocksize")
     mode = node.str("mode", "DCR")
     if x.rank != 4 or block < 1 or mode not in ("DCR", "CRD"):
@@ -310,14 +310,15 @@ def depth_to_space(c: NodeContext, node: OnnxNode) -> Value:
 
 
 def space_to_depth(c: NodeContext, node: OnnxNode) -> Value:
-    """Blocks of the plane become channels."""
+    """Blocks of the plane become channels: outer ones (DCR) or inner ones (CRD)."""
     x, block = c.x, node.int("blocksize")
-    if x.rank != 4 or block < 1:
-        c.invalid("input and blocksize", "rank 4 and at least 1", (x.rank, block))
+    mode = node.str("mode", "DCR")
+    if x.rank != 4 or block < 1 or mode not in ("DCR", "CRD"):
+        c.invalid("input, blocksize and mode", "rank 4, at least 1, DCR or CRD", (x.rank, block, mode))
     n, channels, height, width = x.shape
     rows, columns = exact_quotient(c, height, block), exact_quotient(c, width, block)
     apart = c.reshape(x, (n, channels, rows, block, columns, block))
-    moved = c.emit("transpose", apart, perm=(0, 3, 5, 1, 2, 4))
+    moved = c.emit("transpose", apart, perm=(0, 3, 5, 1, 2, 4) if mode == "DCR" else (0, 1, 3, 5, 2, 4))
     return c.reshape(moved, (n, channels * block * block, rows, columns))
 
 
