@@ -110,7 +110,7 @@ def run_block(block: Block, arrays: Sequence[Any], ev: Evaluation) -> tuple[Any,
         if op.has(Trait.TERMINATOR):
             return tuple(env[v] for v in op.present_operands())
         run_op(op, env, ev)
-        for v in op.present_operands():  # drop arrays after their last use
+        for v in dict.fromkeys(op.present_operands()):  # drop arrays after their last use
             count = left.get(v, v.use_count) - op.operands.count(v)
             left[v] = count
             if count == 0:
