@@ -5,11 +5,16 @@ f32 functions are compared with double-precision ones, f64 functions with mpmath
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+
+from aino_ir.dtypes import DTYPES
+from aino_ir.loops.expr import Arg, Expr, VecType, walk
+from aino_ir.loops.math import FUNCTIONS, expand
 
 Array = np.ndarray[Any, Any]
 EXPLICIT_BITS = {"f32": 23, "f64": 52}
@@ -139,3 +144,20 @@ def sample(dtype: str, count: int, seed: int) -> Array:
     far = rng.uniform(-110, 110, part) if dtype == "f32" else rng.uniform(-760, 760, part)
     parts: Sequence[Array] = (spread, rng.uniform(-16, 16, part), rng.uniform(-2, 2, part), far)
     return np.concatenate([edges(dtype), bits, *(p.astype(FLOATS[dtype]) for p in parts)])
+
+
+def tree(name: str, dtype: str) -> Expr:
+    """A function's body over its arguments, as one tree with shared sub-expressions."""
+    return expand(name, *(Arg(i, VecType(DTYPES[dtype])) for i in range(FUNCTIONS[name].arity)))
+
+
+def fingerprint(name: str) -> str:
+    """A hash of the f32 body: a measurement counts as long as it stays the same."""
+    nodes = list(walk(tree(name, "f32")))
+    number = {id(node): i for i, node in enumerate(nodes)}
+    digest = hashlib.sha256()
+    for node in nodes:
+        own = [getattr(node, key, "") for key in ("op", "index", "value")]
+        children = [number[id(child)] for child in node.children()]
+        digest.update(f"{type(node).__name__} {node.type} {own} {children}\n".encode())
+    return digest.hexdigest()[:16]

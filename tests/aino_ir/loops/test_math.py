@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,7 @@ from aino_ir.loops.expr import (
 from aino_ir.loops.math import FUNCTIONS, expand
 from tools.math_reference import double_reference, edges, exact_reference, sample, ulp_errors
 
+ROOT = Path(__file__).resolve().parents[3]
 UNARY = [f.name for f in FUNCTIONS.values() if f.arity == 1]
 GOALS = {
     "exp": 1.0,
@@ -211,6 +214,16 @@ def test_a_call_evaluates_the_body_of_its_function() -> None:
     x = np.linspace(-3, 3, 50).astype(np.float32)
     tree = call("exp", Arg(0, VecType(f32))) + 1.0
     assert np.array_equal(evaluate(tree, args=[x]), compute("exp", x) + np.float32(1))
+
+
+def test_the_page_lists_every_function_with_its_bounds() -> None:
+    page = (ROOT / "docs" / "math.md").read_text(encoding="ascii")
+    rows = dict(re.findall(r"^\| `(\w+)` (\|.*)$", page, re.MULTILINE))
+    assert set(rows) == set(FUNCTIONS)
+    for name, entry in FUNCTIONS.items():
+        cells = [cell.strip() for cell in rows[name].split("|")]
+        assert (float(cells[2]), float(cells[5])) == (entry.ulp["f32"], entry.ulp["f64"]), name
+        assert float(cells[3].split()[0]) <= entry.ulp["f32"], name
 
 
 def test_float_constants_are_numbers_of_their_format() -> None:
