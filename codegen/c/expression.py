@@ -46,6 +46,9 @@ from aino_ir.loops.expr import (
 
 DEFAULT_MASK_BITS = 32
 
+SHUFFLED_STRIDES: dict[object, str] = {2: "_even", -1: "_reversed"}
+"""Strides whose loads are whole vectors and a shuffle, with the helper's suffix."""
+
 ZERO_IS_NOT_ZERO = frozenset({"f8e8m0"})
 """Storage types whose all-zero code, which a masked load gives, is not the value 0."""
 
@@ -295,6 +298,8 @@ class CPrinter(CStylePrinter):
         kind, args = self.access(e.stride, e.gather)
         if e.mask is not None:
             kind, args = kind + "_masked", (*args, self.mask(e.mask, raw_type.dtype.bits))
+        elif kind == "_strided" and e.stride in SHUFFLED_STRIDES:
+            kind, args = SHUFFLED_STRIDES[e.stride], ()
         verb = kind if kind.startswith("gather") else "load" + kind
         code = call(self.helpers.operation(verb, raw_type), self.address(e.buffer, e.offset), *args)
         value = self._decoded_vector(code, storage, e.lanes)

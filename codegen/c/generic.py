@@ -51,6 +51,27 @@ def _load(type_: VecType) -> Lines:
     return [f"return *(const {type_}_u *)p;"]
 
 
+def _load_even(type_: VecType) -> Lines:
+    """p[0], p[2], ...: the second vector starts so that nothing behind the last lane is read."""
+    lanes = type_.lanes
+    order = [2 * i if 2 * i < lanes else 2 * i + 1 for i in range(lanes)]
+    return _shuffled(type_, "p", f"p + {lanes - 1}", order)
+
+
+def _load_reversed(type_: VecType) -> Lines:
+    """p[0], p[-1], ..."""
+    lanes = type_.lanes
+    return _shuffled(type_, f"p - {lanes - 1}", "", [lanes - 1 - i for i in range(lanes)])
+
+
+def _shuffled(type_: VecType, first: str, second: str, order: list[int]) -> Lines:
+    loads = [f"const {type_} a = *(const {type_}_u *)({first});"]
+    if second:
+        loads.append(f"const {type_} b = *(const {type_}_u *)({second});")
+    pattern = ", ".join(map(str, order))
+    return [*loads, f"return __builtin_shufflevector(a, {'b' if second else 'a'}, {pattern});"]
+
+
 def _store(type_: VecType) -> Lines:
     return [f"*({type_}_u *)p = x;"]
 
@@ -103,6 +124,8 @@ GENERIC: dict[str, Callable[[VecType], Lines]] = {
     "prefix": _prefix,
     "select": _select,
     "load": _load,
+    "load_even": _load_even,
+    "load_reversed": _load_reversed,
     "store": _store,
     "load_masked": _lane_loads("", True),
     "load_strided": _lane_loads("strided", False),

@@ -58,6 +58,8 @@ SIGNATURES: dict[str, Signature] = {
     "ramp": _signature(VALUE, "base:index step:index"),
     "prefix": _signature(VALUE, "count:index"),
     "load": _signature(VALUE, "p:source"),
+    "load_even": _signature(VALUE, "p:source"),
+    "load_reversed": _signature(VALUE, "p:source"),
     "load_masked": _signature(VALUE, "p:source mask:mask"),
     "load_strided": _signature(VALUE, "p:source stride:index"),
     "load_strided_masked": _signature(VALUE, "p:source stride:index mask:mask"),

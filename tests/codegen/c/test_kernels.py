@@ -53,6 +53,19 @@ def strided() -> Run:
     return Run(b.finish(), (normal(64), filled(96)))
 
 
+def shuffled() -> Run:
+    """Every second element and elements backwards: up to the last element of the buffer and no further."""
+    b = LoopBuilder("shuffled")
+    x = b.param("x", f32, 15)
+    z = b.param("z", DTYPES["i8"], 15)
+    y = b.param("y", f32, 3 * L, Access.WRITE)
+    with b.units(1) as u:
+        b.store(y, u, b.load(x, u, L, stride=2))
+        b.store(y, u + L, b.load(x, u + L - 1, L, stride=-1))
+        b.store(y, u + 2 * L, cast(b.load(z, u, L, stride=2), f32))
+    return Run(b.finish(), (normal(15), np.arange(15, dtype=np.int8), filled(3 * L)))
+
+
 def scattered() -> Run:
     """Gather and scatter through an index vector, with and without masks, of a storage type."""
     b = LoopBuilder("scattered")
@@ -190,7 +203,10 @@ def row_blocks() -> Run:
 
 COPIED = ("f32", "f64", "bf16", "f16", "f8e4m3fn", "f8e8m0", "i64", "i32", "u8", "i16", "i4", "bool")
 RUNS: dict[str, Callable[[], Run]] = {
-    **{f.__name__: f for f in (strided, scattered, branches, indices, masks, scratch, failing, clean_gather)},
+    **{
+        f.__name__: f
+        for f in (strided, shuffled, scattered, branches, indices, masks, scratch, failing, clean_gather)
+    },
     **{f.__name__: f for f in (softmax, vector_gather, row_blocks)},
     "gemm_13": gemm(13, False),
     "gemm_m": gemm(13, True),
