@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
+from aino_ir.compute import Compute, Nest
 from aino_ir.dims import Dim, DimLike, fold, symbol
 from aino_ir.dtypes import boolean, i64
 from aino_ir.kernels import KernelSpec, Operand, Result
@@ -59,12 +61,14 @@ class Point:
 
     def shifted(self, dim: DimLike) -> DimLike:
         """A Dim over axes at this point, with the lane number as the symbol LANE."""
-        if not isinstance(dim, Dim):
-            return dim
+        return dim.substitute(self._mapping) if isinstance(dim, Dim) else dim
+
+    @cached_property
+    def _mapping(self) -> dict[str, DimLike]:
         mapping = dict(self.at)
         if self.axis is not None and self.lanes > 1:
             mapping[self.axis] = mapping[self.axis] + symbol(LANE)
-        return dim.substitute(mapping)
+        return mapping
 
 
 class Placement:
@@ -81,6 +85,11 @@ class Placement:
         self.b = b
         self.spec = spec
         self.operands = [(packed or {}).get(i, o) for i, o in enumerate(spec.operands)]
+        self._risky: dict[int, tuple[int, ...]] = {}
+        self._kept: list[Read] = []  # so that ids stay taken
+        program = spec.program
+        space = (*program.axes, *program.reduce) if isinstance(program, Compute) else ()
+        self._axis_extents = {a.name: a.extent for a in space}
         for name, lo, hi in spec.symbols:
             b.symbol(name, lo, hi)
         shared = {r.aliases for r in spec.results if r.aliases is not None}
@@ -88,8 +97,9 @@ class Placement:
             b.param(o.name, o.dtype, o.bound, Access.READ_WRITE if i in shared else Access.READ)
             for i, o in enumerate(self.operands)
         ]
+        written = Access.READ_WRITE if isinstance(program, Nest) else Access.WRITE  # a nest reads its results
         self.result_buffers = [
-            self.buffers[r.aliases] if r.aliases is not None else b.param(r.name, r.dtype, r.bound, Access.WRITE)
+            self.buffers[r.aliases] if r.aliases is not None else b.param(r.name, r.dtype, r.bound, written)
             for r in spec.results
         ]
 
@@ -190,12 +200,14 @@ class Placement:
         self, node: Read, operand: Operand, coordinates: list[DimLike], vectors: Mapping[str, Expr], point: Point
     ) -> tuple[Expr | None, bool]:
         """(mask or None, proved outside) of a Read that has a default."""
-        if node.default is None:
+        risky = self._risky_axes(node, operand) if node.default is not None else ()
+        if not risky:
             return None, False
         terms: list[Expr] = []
         with self.b.symbols.with_range(LANE, 0, point.lanes - 1):
             symbols = self.b.symbols
-            for c, extent in zip(coordinates, operand.shape, strict=True):
+            for axis in risky:
+                c, extent = coordinates[axis], operand.shape[axis]
                 if isinstance(c, Dim) and c.as_symbol() in vectors:
                     vector = vectors[c.as_symbol()]  # type: ignore[index]
                     terms += [compare("ge", vector, 0), compare("lt", vector, index(extent))]
@@ -212,6 +224,25 @@ class Placement:
         for term in terms[1:]:
             mask = binary("and", mask, term)
         return self.b.let(mask, "inside"), False
+
+    def _risky_axes(self, node: Read, operand: Operand) -> tuple[int, ...]:
+        """Tensor axes whose coordinate may be outside: not those that just follow an iteration axis."""
+        known = self._risky.get(id(node))
+        if known is None:
+            known = tuple(
+                axis
+                for axis, (c, extent) in enumerate(zip(node.index, operand.shape, strict=True))
+                if isinstance(c, Expr) or not self._follows_axis(c, extent)
+            )
+            self._risky[id(node)] = known
+            self._kept.append(node)
+        return known
+
+    def _follows_axis(self, c: DimLike, extent: DimLike) -> bool:
+        if not isinstance(c, Dim):
+            return isinstance(c, int) and isinstance(extent, int) and 0 <= c < extent
+        name = c.as_symbol()
+        return name is not None and self._axis_extents.get(name) is extent
 
     def _always_fails(self, larger: DimLike, smaller: DimLike) -> bool:
         return self.b.symbols.prove_gt(smaller, larger) is True

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from aino_ir.codegen.kernels.access import Placement, Point
+from aino_ir.codegen.kernels.canonical import axes_of
 from aino_ir.codegen.kernels.emit import is_heavy, name_index
 from aino_ir.codegen.kernels.map import at_row
 from aino_ir.codegen.kernels.roles import Roles, coordinate_range
@@ -61,6 +62,9 @@ class ContractLoops:
         self.shape = shape
         self.dtype = roles.factors[0].dtype
         self.heavy = is_heavy_epilogue(place)
+        row = roles.row.name if roles.row is not None else ""
+        self._varies = [(row in axes_of(f), roles.lane.name in axes_of(f)) for f in roles.factors]
+        self._factors: dict[tuple[int, int, int], Expr | None] = {}
         self.result = roles.spec.results[0]
         self.parked = ""
         if self.heavy:
@@ -268,16 +272,23 @@ class ContractLoops:
 
     def _step(self, at: dict[str, DimLike], points: list[list[Point]], acc: RegTile) -> None:
         """One reduction step: acc += f0 * f1 at every point of the tile."""
-        b, lanes = self.b, self.shape.lanes
-        f0, f1 = self.roles.factors
         for i, row in enumerate(points):
             for j, point in enumerate(row):
                 here = replace(point, at={**at, **point.at})
-                x, y = self.place.expr(f0, here), self.place.expr(f1, here)
-                if _is_zero(x) or _is_zero(y):
-                    continue
-                x, y = b.let(splat(x, lanes), "x"), b.let(splat(y, lanes), "w")
-                b.set(acc[i, j], fma(x, y, acc[i, j].read()))
+                x, y = (self._factor(n, i, j, here) for n in range(2))
+                if x is not None and y is not None:
+                    self.b.set(acc[i, j], fma(x, y, acc[i, j].read()))
+        self._factors.clear()
+
+    def _factor(self, number: int, i: int, j: int, here: Point) -> Expr | None:
+        """A factor at tile position (i, j), read once where rows or lanes do not matter; None for zero."""
+        in_row, in_lane = self._varies[number]
+        key = (number, i if in_row else -1, j if in_lane else -1)
+        if key not in self._factors:
+            value = self.place.expr(self.roles.factors[number], here)
+            name = "x" if number == 0 else "w"
+            self._factors[key] = None if _is_zero(value) else self.b.let(splat(value, self.shape.lanes), name)
+        return self._factors[key]
 
     # -- epilogue -----------------------------------------------------------------------------------
 
