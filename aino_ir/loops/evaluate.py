@@ -52,6 +52,7 @@ _Step = tuple["Callable[..., Array] | None", Expr, tuple[int, ...]]
 LEAVES = (Accumulator, Arg, Index, Load, PrefixMask, Ramp, Read, RegRead, Var)
 """Nodes whose value comes from outside the tree; what they contain is the `leaf` callback's business."""
 
+_BELOW_F32, _HALF_WAY = np.int64(0x1FFFFFFF), np.int64(0x10000000)
 _PLAN_LIMIT = 4096
 _plans: dict[int, tuple[Expr, list[_Step]]] = {}
 
@@ -172,15 +173,16 @@ _F32_SMALLEST = 2.0**-125
 def fma32(a: Array, b: Array, c: Array) -> Array:
     """a * b + c on f32 with one rounding.
 
-    The product is exact in f64; the sum is rounded to odd there, so that the second rounding to f32
-    is the correct one (Boldo and Melquiond, "Emulation of a FMA and correctly rounded sums", 2008).
+    The product is exact in f64.  Rounding the sum to f64 and then to f32 is wrong only where the f64
+    lies half way between two f32 numbers, or f32 has fewer bits: there the sum is rounded to odd first
+    (Boldo and Melquiond, "Emulation of a FMA and correctly rounded sums", 2008).
     """
     product = np.multiply(a, b, dtype=np.float64)
     total = np.asarray(product + c)
-    tail = total.view(np.int64) & _F32_TAIL
-    if not ((tail == _F32_HALFWAY) | (np.abs(total) < _F32_SMALLEST)).any():
-        return total.astype(np.float32)  # no lane lies halfway between two f32s: rounding twice is harmless
-    return _round_to_odd(product, np.asarray(c, np.float64)).astype(np.float32)
+    half_way = np.equal(np.bitwise_and(total.view(np.int64), _BELOW_F32), _HALF_WAY)
+    if half_way.any() or (np.abs(total) < 2.0**-125).any():
+        total = _round_to_odd(product, np.asarray(c, np.float64))
+    return total.astype(np.float32)
 
 
 def fma64(a: Array, b: Array, c: Array) -> Array:
