@@ -138,8 +138,14 @@ def check_in_child(name: str, threads: int, target: str) -> Row:
 def render(rows: list[Row]) -> Table:
     """Return the rows as a table for a terminal."""
     table = Table(title="models compiled and checked")
-    for heading in ("model", "verdict", "difference", "compile s", "remarks"):
-        table.add_column(heading, justify="right" if heading in {"difference", "compile s"} else "left")
+    for heading, side in (
+        ("model", "left"),
+        ("verdict", "left"),
+        ("difference", "right"),
+        ("compile s", "right"),
+    ):
+        table.add_column(heading, justify=side, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column("remarks", no_wrap=True, overflow="ellipsis")
     for row in rows:
         remarks = row.error or "; ".join(
             filter(None, (_count(row.python_nodes, "python nodes"), _count(row.undone, "undone")))
