@@ -1,4 +1,4 @@
-"""Access by index: gather at coordinates or along an axis, and generated positions."""
+"""Access by index: gather at coordinates or along an axis, selection, and generated positions."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from aino_ir.compute import Check, Compute, axes, coordinates, read
-from aino_ir.dims import DimLike, is_static
-from aino_ir.dtypes import f32
+from aino_ir.compute import Check, Compute, Nest, TensorRef, axes, coordinates, read
+from aino_ir.dims import DimLike, is_static, product
+from aino_ir.dtypes import boolean, f32, i64
+from aino_ir.errors.ir import OutOfRangeIndex
 from aino_ir.graph import Value
 from aino_ir.infer import InferContext
-from aino_ir.loops.expr import Expr, binary, cast, compare, const, index
+from aino_ir.loops.expr import Expr, VecType, binary, cast, compare, const, index, minimum, select
 from aino_ir.loops.stmt import Status
-from aino_ir.op import Op, Sample, Trait, dim_attr, dtype_attr, int_attr, operand
+from aino_ir.nests import outranks
+from aino_ir.op import Op, Sample, Trait, bool_attr, dim_attr, dtype_attr, int_attr, operand
 from aino_ir.ops.math import Array
-from aino_ir.ops.tensor import refuse_out_of_range, wrapped_index
+from aino_ir.ops.tensor import index_check, refuse_out_of_range, wrapped_index
 from aino_ir.sampling import random_values, seeded
 from aino_ir.types import TensorType, Type
 
@@ -121,6 +123,284 @@ class GatherND(Op):
         ):
             x = random_values(f32, shape, rng)
             yield Sample((x, np.asarray(indices, np.int64)), {"batch_dims": batch}, f"{list(shape)}")
+
+
+class GatherElements(Op):
+    """out[i] = x[i with coordinate `axis` replaced by indices[i]]; the shape is that of the indices.
+
+    Negative indices count from the end; one outside the axis is an error.  Other axes of the indices
+    may be shorter than those of x.
+    """
+
+    name = "index.gather_elements"
+    x = operand()
+    indices = operand()
+    axis = int_attr(0)
+
+    def infer(self, ic: InferContext) -> list[Type]:
+        x, indices = ic.tensor(self.x, "x"), ic.tensor(self.indices, "indices")
+        check_elementwise_indices(ic, x, indices, ic.axis(self.axis, x.rank))
+        return [TensorType(x.dtype, indices.shape)]
+
+    def evaluate(self, ev: Any, x: Array, indices: Array) -> Array:
+        axis = self.axis % x.ndim
+        indices = indices.astype(np.int64)
+        refuse_out_of_range(self, indices, x.shape[axis])
+        place = list(np.indices(indices.shape, sparse=True))
+        place[axis] = np.where(indices < 0, indices + x.shape[axis], indices)
+        return np.asarray(x[tuple(place)])
+
+    def define(self) -> Compute:
+        space = axes("i", self.result.shape)
+        at = coordinates(space)
+        axis = self.axis % self.x.rank
+        chosen = wrapped_index(read(self.indices, 1, at), self.x.shape[axis])
+        here = (*at[:axis], chosen, *at[axis + 1 :])
+        return Compute(
+            space, read(self.x, 0, here), checks=(index_check(self.indices, 1, self.x.shape[axis]),)
+        )
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        rng = seeded(cls.name)
+        for shape, wanted, axis in (((3, 4), (2, 6), 1), ((5,), (3,), 0), ((2, 3, 4), (2, 2, 3), -2)):
+            indices = rng.integers(-shape[axis], shape[axis], wanted)
+            yield Sample((random_values(f32, shape, rng), indices), {"axis": axis}, f"{list(shape)}")
+        yield Sample((random_values(f32, (3, 0), rng), np.zeros((2, 0), np.int32)), {"axis": 0}, "empty")
+
+
+class ReverseSequence(Op):
+    """out = x with the first lengths[b] elements along `time_axis` reversed, for each b of `batch_axis`."""
+
+    name = "index.reverse_sequence"
+    x = operand()
+    lengths = operand()
+    time_axis = int_attr(0)
+    batch_axis = int_attr(1)
+
+    def infer(self, ic: InferContext) -> list[Type]:
+        x, lengths = ic.tensor(self.x, "x"), ic.tensor(self.lengths, "lengths")
+        time, batch = ic.axis(self.time_axis, x.rank), ic.axis(self.batch_axis, x.rank)
+        if time == batch:
+            ic.bad_attribute("batch_axis", f"another axis than {time}", batch)
+        if not lengths.dtype.is_integer:
+            ic.bad_dtype("dtype of lengths", "an integer", lengths.dtype)
+        ic.same_shape((x.shape[batch],), lengths.shape, "lengths")
+        return [TensorType(x.dtype, x.shape)]
+
+    def evaluate(self, ev: Any, x: Array, lengths: Array) -> Array:
+        refuse_long(self, lengths, x.shape[self.time_axis])
+        out = np.moveaxis(x.copy(), (self.batch_axis, self.time_axis), (0, 1))
+        for row, length in zip(out, lengths.tolist(), strict=True):
+            row[:length] = row[:length][::-1].copy()
+        return np.moveaxis(out, (0, 1), (self.batch_axis, self.time_axis))
+
+    def define(self) -> Compute:
+        space = axes("i", self.x.shape)
+        at = list(coordinates(space))
+        time = self.time_axis % self.x.rank
+        length = cast(read(self.lengths, 1, (at[self.batch_axis],)), "i64")
+        step = index(at[time])
+        here: list[Any] = list(at)
+        here[time] = select(compare("lt", step, length), length - 1 - step, step)
+        check = length_check(self.lengths, 1, self.x.shape[time])
+        return Compute(space, read(self.x, 0, here), checks=(check,))
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        rng = seeded(cls.name)
+        x = random_values(f32, (4, 3, 2), rng)
+        yield Sample((x, np.array([4, 0, 2])), {}, "time first")
+        x = random_values(f32, (2, 5), rng)
+        yield Sample((x, np.array([1, 5], np.int32)), {"time_axis": -1, "batch_axis": 0}, "batch first")
+
+
+class TopK(Op):
+    """values, i64 positions = the `k` largest (smallest) elements along `axis`, in order.
+
+    Ties go to the lower position; NaN is greater than every number.
+    """
+
+    name = "index.top_k"
+    x = operand()
+    k = dim_attr()
+    axis = int_attr(-1)
+    largest = bool_attr(True)
+
+    def infer(self, ic: InferContext) -> list[Type]:
+        x = ic.tensor(self.x, "x")
+        if not (x.dtype.is_float or x.dtype.is_integer):
+            ic.bad_dtype("dtype of x", "a number's", x.dtype)
+        axis = ic.axis(self.axis, x.rank)
+        ic.at_least(self.k, 0, "k")
+        ic.at_least(x.shape[axis], self.k, f"extent of axis {axis} (k is {self.k})")
+        shape = ic.result_shape((*x.shape[:axis], self.k, *x.shape[axis + 1 :]))
+        return [TensorType(x.dtype, shape), TensorType(i64, shape)]
+
+    def evaluate(self, ev: Any, x: Array) -> tuple[Array, Array]:
+        axis, extent = self.axis % x.ndim, x.shape[self.axis]
+        if self.largest:  # a stable ascending sort of the reversed axis, read from its end
+            order = extent - 1 - np.flip(np.argsort(np.flip(x, axis), axis, kind="stable"), axis)
+        else:
+            order = np.argsort(x, axis, kind="stable")
+        order = np.take(order, np.arange(ev.size(self.k)), axis)
+        return np.take_along_axis(x, order, axis), order.astype(np.int64)
+
+    def define(self) -> Nest:
+        axis = self.axis % self.x.rank
+        outer = [e for a, e in enumerate(self.x.shape) if a != axis]
+        return Nest(self._build, product(outer), key=f"{axis} {self.largest} {self.k} {self.x.type}")
+
+    def _build(
+        self, b: Any, inputs: tuple[TensorRef, ...], outputs: tuple[TensorRef, ...], unit: DimLike
+    ) -> None:
+        """Insertion into the sorted list of the best so far."""
+        (source,), (values, positions) = inputs, outputs
+        axis, k = self.axis % self.x.rank, self.k
+        if is_static(k) and k == 0:
+            return
+        extents = {f"o{a}": e for a, e in enumerate(self.x.shape) if a != axis}
+        outer = b.split(unit, extents) if extents else ()
+
+        def at(position: DimLike) -> tuple[DimLike, ...]:
+            return (*outer[:axis], position, *outer[axis:])
+
+        with b.loop("j", 0, self.x.shape[axis]) as j:
+            value = b.let(source.load(at(j)))
+            place = b.reg("place", VecType(i64), minimum(index(j), index(k)))
+            more = b.reg("more", VecType(boolean), compare("gt", place.read(), 0))
+            with b.while_(lambda: more.read()):
+                before = b.index(place.read() - 1, 0, k - 1)
+                rival = b.let(values.load(at(before)))
+                wins = b.let(outranks(value, rival, self.largest))
+                with b.when(wins):
+                    with b.when(compare("lt", index(before + 1), index(k))):
+                        behind = b.index(index(before + 1), 0, k - 1)
+                        values.store(at(behind), rival)
+                        positions.store(at(behind), positions.load(at(before)))
+                    b.set(place, index(before))
+                b.set(more, wins & compare("gt", index(before), 0))
+            with b.when(compare("lt", place.read(), index(k))):
+                here = b.index(place.read(), 0, k - 1)
+                values.store(at(here), value)
+                positions.store(at(here), index(j))
+
+    def cost(self) -> DimLike:
+        return product(self.x.shape)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        rng = seeded(cls.name)
+        for shape, k, axis in (((3, 7), 3, 1), ((5,), 5, 0), ((4, 2, 3), 2, 0), ((2, 3), 0, 1)):
+            for largest in (True, False):
+                x = random_values(f32, shape, rng).round()
+                yield Sample((x,), {"k": k, "axis": axis, "largest": largest}, f"{list(shape)} with ties")
+        x = np.array([[1, np.nan, 5, np.nan, -np.inf, np.inf]], np.float32)
+        for largest in (True, False):
+            yield Sample((x,), {"k": 4, "largest": largest}, "NaN and infinities")
+        yield Sample((rng.integers(-9, 9, (2, 6)).astype(np.int8),), {"k": 2}, "i8")
+
+
+class NonZero(Op):
+    """out[:, j] = the coordinates of the j-th element that is not zero, in row-major order, as i64."""
+
+    name = "index.nonzero"
+    traits = frozenset({Trait.DATA_DEPENDENT})
+    x = operand()
+
+    def infer(self, ic: InferContext) -> list[Type]:
+        x = ic.tensor(self.x, "x")
+        return [TensorType(i64, (x.rank, ic.data_symbol(0, x.size)))]
+
+    def evaluate(self, ev: Any, x: Array) -> Array:
+        if x.ndim == 0:
+            return np.zeros((0, int(x != 0)), np.int64)
+        return np.stack(np.nonzero(x)).astype(np.int64)
+
+
+class Compress(Op):
+    """out = the slices of x along `axis` at which the condition is true (it may be shorter than the axis)."""
+
+    name = "index.compress"
+    traits = frozenset({Trait.DATA_DEPENDENT})
+    x = operand()
+    condition = operand()
+    axis = int_attr(0)
+
+    def infer(self, ic: InferContext) -> list[Type]:
+        x, condition = ic.tensor(self.x, "x"), ic.tensor(self.condition, "condition")
+        axis = ic.axis(self.axis, x.rank)
+        ic.rank(self.condition, 1, "condition")
+        if not condition.dtype.is_bool:
+            ic.bad_dtype("dtype of condition", "bool", condition.dtype)
+        ic.at_least(x.shape[axis], condition.shape[0], f"extent of axis {axis}")
+        shape = (*x.shape[:axis], ic.data_symbol(0, condition.shape[0]), *x.shape[axis + 1 :])
+        return [TensorType(x.dtype, shape)]
+
+    def evaluate(self, ev: Any, x: Array, condition: Array) -> Array:
+        return np.compress(condition, x, axis=self.axis)
+
+
+class Unique(Op):
+    """values, first positions, inverse, counts = the distinct elements of a vector (rows of `axis`).
+
+    With `sorted` in ascending order, else in that of their first occurrence.  `inverse` maps each
+    element of x to its place among the values.
+    """
+
+    name = "index.unique"
+    traits = frozenset({Trait.DATA_DEPENDENT})
+    x = operand()
+    axis = int_attr(0)
+    sorted = bool_attr(True)
+
+    def infer(self, ic: InferContext) -> list[Type]:
+        x = ic.tensor(self.x, "x")
+        axis = ic.axis(self.axis, x.rank)
+        count = ic.data_symbol(0, x.shape[axis])
+        values = TensorType(x.dtype, (*x.shape[:axis], count, *x.shape[axis + 1 :]))
+        each = TensorType(i64, (count,))
+        return [values, each, TensorType(i64, (x.shape[axis],)), each]
+
+    def evaluate(self, ev: Any, x: Array) -> tuple[Array, ...]:
+        axis = self.axis % x.ndim
+        rows = np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1)
+        found: dict[bytes, int] = {}
+        inverse = np.array([found.setdefault(row.tobytes(), len(found)) for row in rows + 0], np.int64)
+        first = np.array([int(np.argmax(inverse == v)) for v in range(len(found))], np.int64)
+        counts = np.bincount(inverse, minlength=len(found)).astype(np.int64)
+        if self.sorted and len(found):
+            order = np.lexsort(rows[first].T[::-1])
+            rank = np.empty_like(order)
+            rank[order] = np.arange(len(order))
+            first, counts, inverse = first[order], counts[order], rank[inverse]
+        return np.take(x, first, axis), first, inverse.astype(np.int64), counts
+
+
+def check_elementwise_indices(ic: InferContext, x: TensorType, indices: TensorType, axis: int) -> None:
+    """Demand integer indices of x's rank that are no longer than x along other axes than `axis`."""
+    if not indices.dtype.is_integer:
+        ic.bad_dtype("dtype of indices", "an integer", indices.dtype)
+    if indices.rank != x.rank:
+        ic.bad_operand("rank of indices", x.rank, indices.rank)
+    for a in range(x.rank):
+        if a != axis:
+            ic.at_least(x.shape[a], indices.shape[a], f"extent of axis {a} (of the indices)")
+
+
+def refuse_long(op: Op, lengths: Array, extent: int) -> None:
+    """Raise when a length is outside 0..extent."""
+    bad = (lengths < 0) | (lengths > extent)
+    if bad.any():
+        raise OutOfRangeIndex(loc=op.loc, op=op.name, index=int(lengths[bad][0]), extent=extent + 1)
+
+
+def length_check(lengths: Value, operand_number: int, extent: DimLike) -> Check:
+    """The check that every length is within 0..extent."""
+    space = axes("c", lengths.shape)
+    length = cast(read(lengths, operand_number, coordinates(space)), "i64")
+    legal = compare("ge", length, 0) & compare("le", length, index(extent))
+    return Check(space, legal, Status.INDEX_OUT_OF_RANGE, length)
 
 
 def column_check(indices: Value, operand_number: int, column: int, extent: DimLike) -> Check:
