@@ -114,6 +114,7 @@ def ulp_errors(dtype: str, got: Array, want: Array, rest: Array | float = 0.0) -
     """
     with np.errstate(all="ignore"):
         _, exponent = np.frexp(want)
+        exponent = np.where(want == 0, LEAST_EXPONENT[dtype], exponent)
         ulp = np.maximum(exponent - 1 - EXPLICIT_BITS[dtype], LEAST_EXPONENT[dtype])
         wide = got.astype(np.float64)
         errors = np.abs(np.ldexp(wide - want, -ulp) - np.ldexp(rest, -ulp))
