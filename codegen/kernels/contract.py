@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 
 from aino_ir.codegen.kernels.access import Placement
 from aino_ir.codegen.kernels.canonical import axes_of
-from aino_ir.codegen.kernels.contract_loops import ContractLoops, Shape
+from aino_ir.codegen.kernels.contract_loops import UNROLL_STEPS, ContractLoops, Shape
 from aino_ir.codegen.kernels.emit import emit_checks, vector_lanes
 from aino_ir.codegen.kernels.naming import header, kernel_name
-from aino_ir.codegen.kernels.roles import Roles, analyse, extent_or, strided_operand
+from aino_ir.codegen.kernels.roles import Guard, Roles, analyse, extent_or, strided_operand
 from aino_ir.codegen.kernels.tiles import Tile, legal_tiles, tile_cycles
 from aino_ir.compute import Compute
-from aino_ir.dims import is_static
+from aino_ir.dims import Dim, is_static
 from aino_ir.kernels import Candidate, KernelSpec, Operand, Packing, Reject
 from aino_ir.loops.builder import LoopBuilder
 from aino_ir.loops.expr import Read
@@ -36,6 +36,12 @@ BEST = 4
 
 STRIDED_LOADS = 6.0
 """How much longer a step takes when vectors are gathered lane by lane."""
+
+CODE_BUDGET = 3000
+"""Statements that a kernel may have: more costs seconds of C compiler and the instruction cache."""
+
+GUARDED_COST = 3
+"""Statements of a masked load, in units of a plain one."""
 
 SYMBOLIC_EXTENT = 128
 """What a symbolic extent is taken for in the model."""
@@ -55,7 +61,9 @@ class ContractGenerator:
         lanes = vector_lanes(spec, target)
         program = spec.program
         assert isinstance(program, Compute)
-        found = [_candidate(roles, t, lanes, target) for t in _tiles(roles, lanes, target)]
+        tiles = sorted(_tiles(roles, lanes, target), key=lambda t: code_size(roles, t))
+        small = [t for t in tiles if code_size(roles, t) <= CODE_BUDGET] or tiles[:1]
+        found = [_candidate(roles, t, lanes, target) for t in small]
         yield from sorted(found, key=lambda c: c.cost)[:BEST]
 
     def build(self, spec: KernelSpec, candidate: Candidate, target: Target) -> LoopFn:
@@ -72,6 +80,28 @@ class ContractGenerator:
         shape = Shape(Tile(params["rows"], params["vectors"]), params["lanes"], params["chunk"])
         ContractLoops(b, place, roles, shape).emit()
         return b.finish(header(spec, candidate))
+
+
+def code_size(roles: Roles, tile: Tile) -> int:
+    """About how many statements the kernel has: unrolled steps, once per kind of row tile."""
+    steps = 1
+    for axis in roles.unrolled:
+        steps *= extent_or(axis.extent, 4)
+    for axis in roles.loops:
+        extent = extent_or(axis.extent, SYMBOLIC_EXTENT)
+        steps *= extent if extent <= UNROLL_STEPS else 1
+    rows = extent_or(roles.row.extent, SYMBOLIC_EXTENT) if roles.row is not None else 1
+    kinds = 1 + int(rows % tile.rows != 0)
+    if roles.row_guards:
+        border = sum(extent_or(a.extent, 4) for a in roles.unrolled)
+        kinds = min(-(-rows // tile.rows), 2 + -(-border // tile.rows))
+    guarded = GUARDED_COST if any(_lane_guarded(roles, roles.guards[a.name]) for a in roles.unrolled) else 1
+    return kinds * steps * (tile.rows * tile.vectors * 2 * guarded + tile.rows + tile.vectors)
+
+
+def _lane_guarded(roles: Roles, guard: Guard) -> bool:
+    """Whether the guarded coordinate moves with the lanes: each load is masked then."""
+    return isinstance(guard.coordinate, Dim) and roles.lane.name in guard.coordinate.free_symbols()
 
 
 def _tiles(roles: Roles, lanes: int, target: Target) -> list[Tile]:

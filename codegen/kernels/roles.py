@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from aino_ir.codegen.kernels.canonical import axes_of, drop_unit_axes, merge_axes, slope
 from aino_ir.compute import Axis, Compute
-from aino_ir.dims import Dim, DimLike, ceildiv, dmax, dmin, is_static
+from aino_ir.dims import Dim, DimLike, ceildiv, dmax, dmin, free_symbols, is_static
 from aino_ir.kernels import KernelSpec
 from aino_ir.loops.expr import Binary, Expr, Read, walk
 
@@ -56,7 +56,8 @@ class Roles:
     @property
     def row_guards(self) -> list[Guard]:
         """Guards that bind the row axis."""
-        return [self.guards[a.name] for a in self.unrolled]
+        row = self.row.name if self.row is not None else ""
+        return [g for a in self.unrolled if row in free_symbols((g := self.guards[a.name]).coordinate)]
 
     def lane_factor(self) -> int:
         """The factor that varies with the lanes but not with the rows, else any that varies with lanes."""
