@@ -24,21 +24,33 @@ from aino_ir.op import OPS, REQUIRED, Op, Trait, coerce, operand_count_ok
 from aino_ir.types import Layout, TensorType, Type
 
 
+PREFERRED_FAMILIES = ("core", "tensor", "nn", "math", "logic")
+"""Families whose ops own the short name when two end alike: `max` is ``math.max``."""
+
+_SHORT: dict[str, type[Op]] = {}
+
+
 def op_class(name: str) -> type[Op]:
-    """The op class called `name`: in full (``math.add``, ``math_add``) or the part after the dot (``add``)."""
+    """The op class called `name`: ``reduce.max``, ``reduce_max``, or ``max`` where that is plain."""
     import aino_ir.ops  # noqa: F401  registers every family
 
-    found = OPS.get(name) or OPS.get(name.replace("_", ".", 1)) or _SHORT.get(name)
+    found = OPS.get(name) or _SHORT.get(name)
     if found is None:
-        for full, cls in OPS.items():
-            _SHORT.setdefault(full.rsplit(".", 1)[-1], cls)
+        _fill_short_names()
         found = _SHORT.get(name)
     if found is None:
         raise AttributeError(f"no op is called '{name}'")
     return found
 
 
-_SHORT: dict[str, type[Op]] = {}
+def _fill_short_names() -> None:
+    def rank(full: str) -> int:
+        family = full.partition(".")[0]
+        return PREFERRED_FAMILIES.index(family) if family in PREFERRED_FAMILIES else len(PREFERRED_FAMILIES)
+
+    for full in sorted(OPS, key=rank):
+        _SHORT.setdefault(full.replace(".", "_"), OPS[full])
+        _SHORT.setdefault(full.rsplit(".", 1)[-1], OPS[full])
 
 
 class Builder:
@@ -63,7 +75,8 @@ class Builder:
         on_create: Callable[[Op], None] | None = None,
     ) -> None:
         self.function = function if function is not None else Module().add_function()
-        self.block = block or (before.block if before is not None else None) or self.function.block
+        home = before.block if block is None and before is not None else block
+        self.block = home if home is not None else self.function.block
         self.before = before
         self.loc = loc
         self.record = record

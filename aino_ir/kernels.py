@@ -18,6 +18,7 @@ from aino_ir.dims import DimLike, product
 from aino_ir.dtypes import DType
 from aino_ir.loops.expr import Expr
 from aino_ir.loops.stmt import LoopFn
+from aino_ir.op import Op
 from aino_ir.target import Target
 from aino_ir.types import ROW_MAJOR, Layout
 
@@ -204,3 +205,10 @@ class Catalogue(Protocol):
 
     def accepts(self, kind: str, op_names: tuple[str, ...]) -> bool:
         """Whether a fused group of a kind may hold these ops."""
+
+
+class GroupPricer(Protocol):
+    """What fusion may ask about a group of ops as one kernel; injected by the driver."""
+
+    def price(self, op: Op) -> float | str:
+        """Modelled seconds of the op (a single one or a `core.fused`) as one kernel, or why there is none."""

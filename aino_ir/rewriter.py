@@ -74,6 +74,7 @@ class Rewriter:
         log: changes so far.
         refusals: rewrites that were turned down, with reasons.
         skip: (rule, op id) pairs that must not fire (sites that failed validation).
+        last_touched: ops that the last `replace` added, and readers of what it replaced.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Rewriter:
         self.skip = skip
         self.log: list[Rewrite] = []
         self.refusals: list[Refusal] = []
+        self.last_touched: list[Op] = []
         self._pending: list[Op] = []
 
     @property
@@ -134,16 +136,18 @@ class Rewriter:
         self._pending.clear()
         for a in added:
             a.loc = a.loc.union(loc)
-        touched: dict[int, None] = dict.fromkeys(a.id for a in added)
+        touched: dict[Op, None] = dict.fromkeys(added)
         replaced = []
         for old, value in zip(op.results, new, strict=True):
             if value is None or value is old:
                 continue
             replaced.append((old.id, value.id))
-            touched.update(dict.fromkeys(u.id for u in old.users))
+            touched.update(dict.fromkeys(old.users))
             self._transfer(old, value)
         removed = self._erase_unused(matched_ops)
-        self._record(rule, matched_ops, removed, [a.id for a in added], replaced, list(touched), loc)
+        self.last_touched = list(touched)
+        ids = [t.id for t in touched]
+        self._record(rule, matched_ops, removed, [a.id for a in added], replaced, ids, loc)
         return True
 
     def replace_value(self, old: Value, new: Value, rule: str, matched: Iterable[Op] = ()) -> bool:

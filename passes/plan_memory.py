@@ -68,7 +68,9 @@ class _LiveIndex:
     BUCKET = 32
 
     def __init__(self, steps: int) -> None:
-        self._buckets: list[list[tuple[Live, tuple[int, int]]]] = [[] for _ in range(steps // self.BUCKET + 1)]
+        self._buckets: list[list[tuple[Live, tuple[int, int]]]] = [
+            [] for _ in range(steps // self.BUCKET + 1)
+        ]
 
     def add(self, live: Live, place: tuple[int, int]) -> None:
         """Enter a placed buffer."""
@@ -146,7 +148,11 @@ def check_memory(plan: Plan) -> None:
         PlanUnsafe: two do.
     """
     live = live_ranges(plan)
-    events = sorted((live[b.id][0], live[b.id][1], b.id) for b in plan.buffers if b.kind is BufferKind.ARENA and b.id in live)
+    events = sorted(
+        (live[b.id][0], live[b.id][1], b.id)
+        for b in plan.buffers
+        if b.kind is BufferKind.ARENA and b.id in live
+    )
     active: list[tuple[int, int]] = []
     for first, last, id in events:
         active = [(end, other) for end, other in active if end >= first]

@@ -1,0 +1,260 @@
+"""Validates what a pass did, site by site: old and new region are run on the interpreter and compared.
+
+Three answers are cheap: regions with the same structure need no run, regions that were found right
+before need no second one, and what cannot be run is counted, never forgotten:
+``run + deduplicated + unvalidated == sites``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+
+from aino_ir.constants import Const
+from aino_ir.graph import Function, Module, Value
+from aino_ir.op import Op, Trait
+from aino_ir.passes.sites import Site, Substitution, sites_of
+from aino_ir.passes.trials import Trial, Unrunnable
+from aino_ir.pattern import constant_of
+from aino_ir.rewriter import Rewrite
+from aino_ir.structural import block_hash
+
+SMALL_CONSTANT = 1 << 12
+"""Constants up to this many elements are told apart by content, larger ones by type."""
+
+ORDER = ("exact", "reordered", "approximate", "lossy")
+
+
+@dataclass
+class Sites:
+    """How rewrite sites were validated."""
+
+    total: int = 0
+    run: int = 0
+    deduplicated: int = 0
+    unvalidated: int = 0
+
+    def add(self, other: Sites) -> None:
+        """Count other sites too."""
+        self.total += other.total
+        self.run += other.run
+        self.deduplicated += other.deduplicated
+        self.unvalidated += other.unvalidated
+
+    @property
+    def complete(self) -> bool:
+        """Whether every site is accounted for."""
+        return self.run + self.deduplicated + self.unvalidated == self.total
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A site that changed what the program means.
+
+    Attributes:
+        rule: the rules involved, or the pass's name.
+        roots: (rule, op id) pairs that must not fire when the pass is run again.
+        reason: what differs.
+    """
+
+    rule: str
+    roots: frozenset[tuple[str, int]]
+    reason: str
+
+
+@dataclass
+class Memory:
+    """Structures that were found right before; shared by the passes of a pipeline."""
+
+    right: set[Hashable] = field(default_factory=set)
+
+
+class Validator:
+    """Judges the sites of one pass.
+
+    Args:
+        error_class: how far the pass may change results.
+        classes: error classes of single rules that differ from the pass's.
+        memory: structures known to be right.
+    """
+
+    def __init__(
+        self, error_class: str, classes: Mapping[str, str] | None = None, memory: Memory | None = None
+    ) -> None:
+        self.error_class = error_class
+        self.classes = dict(classes or {})
+        self.memory = memory if memory is not None else Memory()
+        self.sites = Sites()
+        self.problems: list[str] = []
+
+    def check_module(self, old: Module, new: Module, logs: Mapping[str, list[Rewrite]]) -> list[Failure]:
+        """Validate every site; returns those that are wrong."""
+        failures = []
+        for site, function, substitution in sites_of(old, new, dict(logs)):
+            reason = self.check_site(site, function, substitution)
+            if reason is not None:
+                failures.append(Failure(", ".join(site.rules), site.roots, reason))
+        return failures
+
+    def check_site(self, site: Site, function: Function, substitution: Substitution) -> str | None:
+        """Why a site is wrong, or None."""
+        self.sites.total += 1
+        if site.problem:
+            self._unvalidated(site, site.problem)
+            return None
+        structure = Structure(substitution)
+        if all(
+            structure.expression(old) == structure.expression(new)
+            for old, new in self._inside(site, structure)
+        ):
+            self.sites.deduplicated += 1
+            return None
+        error_class = self._class_of(site)
+        key = (error_class, site_key(site, substitution))
+        if key in self.memory.right:
+            self.sites.deduplicated += 1
+            return None
+        try:
+            reason = Trial(site, function, substitution, error_class).judge()
+        except Unrunnable as error:
+            self._unvalidated(site, str(error))
+            return None
+        self.sites.run += 1
+        if reason is None:
+            self.memory.right.add(key)
+        return reason
+
+    def _inside(self, site: Site, structure: Structure) -> list[tuple[Value, Value]]:
+        structure.inside = {*site.old, *site.new}
+        return site.pairs
+
+    def _unvalidated(self, site: Site, why: str) -> None:
+        self.sites.unvalidated += 1
+        self.problems.append(f"{', '.join(site.rules)}: {why}")
+
+    def _class_of(self, site: Site) -> str:
+        """The loosest class among the site's rules."""
+        found = {self.classes.get(rule, self.error_class) for rule in site.rules}
+        return max(found, key=ORDER.index)
+
+
+class Structure:
+    """Expressions as numbers: equal numbers mean the same computation on the same frontier.
+
+    Fused groups count as their ops, lazy constants as the ops that compute them, layouts as nothing.
+    """
+
+    def __init__(self, substitution: Substitution) -> None:
+        self.substitution = substitution
+        self.inside: set[Op] = set()
+        self._numbers: dict[Hashable, int] = {}
+        self._values: dict[Value, int] = {}
+
+    def expression(self, value: Value) -> int:
+        """The number of a value's expression."""
+        if value not in self._values:
+            self._fill(value)
+        return self._values[value]
+
+    def _fill(self, value: Value) -> None:
+        """Number a value and what it depends on, without recursion over long chains."""
+        stack = [value]
+        while stack:
+            top = stack[-1]
+            if top in self._values:
+                stack.pop()
+                continue
+            op = top.op
+            if op is None or op not in self.inside:
+                self._values[stack.pop()] = self._leaf(top)
+                continue
+            missing = [v for v in op.present_operands() if v not in self._values]
+            if missing:
+                stack.extend(missing)
+                continue
+            operands = [None if v is None else self._values[v] for v in op.operands]
+            for result, number in zip(op.results, self._results(op, operands), strict=True):
+                self._values[result] = number
+
+    def _leaf(self, value: Value) -> int:
+        handle = constant_of(value)
+        if handle is not None:
+            return self._constant(handle)
+        return self._number(("value", self.substitution.final(value.id)))
+
+    def _constant(self, handle: Const) -> int:
+        if handle.block is not None:
+            return self._region(handle.block, [self._constant(c) for c in handle.inputs])[0]
+        return self._number(("constant", handle.key if handle.size <= SMALL_CONSTANT else id(handle)))
+
+    def _results(self, op: Op, operands: list[int | None]) -> list[int]:
+        if op.name == "core.fused":
+            return self._region(op.regions[0], [o for o in operands if o is not None])
+        if op.name == "core.relayout":
+            assert operands[0] is not None
+            return [operands[0]]
+        wired: tuple[int | None, ...] = tuple(operands)
+        if op.has(Trait.COMMUTATIVE):
+            wired = tuple(sorted(operands, key=lambda o: -1 if o is None else o))
+        regions = tuple(block_hash(r) for r in op.regions)
+        key = (op.name, op.attributes_key(), wired, regions)
+        return [self._number((*key, i)) for i in range(len(op.results))]
+
+    def _region(self, block: object, arguments: list[int]) -> list[int]:
+        from aino_ir.graph import Block
+
+        assert isinstance(block, Block)
+        numbers: dict[Value, int] = dict(zip(block.args, arguments, strict=True))
+        for op in block:
+            if op.has(Trait.TERMINATOR):
+                return [numbers[v] for v in op.present_operands()]
+            handle = constant_of(op.results[0]) if op.results else None
+            if handle is not None:
+                numbers[op.results[0]] = self._constant(handle)
+                continue
+            operands = [None if v is None else numbers[v] for v in op.operands]
+            numbers.update(zip(op.results, self._results(op, operands), strict=True))
+        return []
+
+    def _number(self, key: Hashable) -> int:
+        return self._numbers.setdefault(key, len(self._numbers))
+
+
+def site_key(site: Site, substitution: Substitution) -> Hashable:
+    """What makes two sites the same question: both regions, with frontier values numbered as they come."""
+    leaves: dict[Hashable, int] = {}
+    numbers: dict[Value, Hashable] = {}
+
+    def name(value: Value | None) -> Hashable:
+        if value is None or value in numbers:
+            return None if value is None else numbers[value]
+        handle = constant_of(value)
+        identity: Hashable = (
+            ("value", substitution.final(value.id)) if handle is None else ("constant", id(handle))
+        )
+        number = leaves.setdefault(identity, len(leaves))
+        if handle is None:
+            known = None if value.known is None else tuple(map(str, value.known.reshape(-1).tolist()))
+            return ("leaf", number, str(value.type), known)
+        return ("constant", number, str(value.type), constant_key(handle))
+
+    sides = []
+    for side, ops in (("old", site.old), ("new", site.new)):
+        lines: list[Hashable] = []
+        for op in ops:
+            operands = tuple(name(v) for v in op.operands)
+            regions = tuple(block_hash(r) for r in op.regions)
+            for i, result in enumerate(op.results):
+                numbers[result] = (side, len(lines), i)
+            types = tuple(str(r.type) for r in op.results)
+            lines.append((op.name, op.attributes_key(), operands, regions, types))
+        sides.append(tuple(lines))
+    outputs = tuple((name(old), name(new)) for old, new in site.pairs)
+    return (*sides, outputs)
+
+
+def constant_key(handle: Const) -> Hashable:
+    """Content of small constants, structure of lazy ones, nothing of large ones."""
+    if handle.block is not None:
+        return (block_hash(handle.block), tuple((id(c), constant_key(c)) for c in handle.inputs))
+    return handle.key if handle.size <= SMALL_CONSTANT else None

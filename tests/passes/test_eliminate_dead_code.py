@@ -1,0 +1,28 @@
+"""Dead code: chains go in one sweep, what is read stays, regions are swept too."""
+
+from __future__ import annotations
+
+from aino_ir.builder import Builder
+from aino_ir.passes.eliminate_dead_code import EliminateDeadCode
+from aino_ir.passes.manager import PassManager
+from aino_ir.types import tensor
+from tests.passes.helpers import assert_fuses, op_names
+
+
+def test_dead_chain_goes() -> None:
+    b = Builder()
+    x = b.input("x", tensor("f32", 3))
+    b.exp(b.neg(b.exp(x)))
+    b.output("y", b.tanh(x))
+    assert_fuses(b.module, EliminateDeadCode(), ["math.tanh"])
+
+
+def test_long_chains_take_one_step_an_op() -> None:
+    b = Builder()
+    y = x = b.input("x", tensor("f32", 3))
+    for _ in range(2000):
+        y = b.neg(y)
+    b.output("y", x)
+    report = PassManager([EliminateDeadCode()]).run(b.module)
+    assert report.records[0].counters == {"EliminateDeadCode": 2000}
+    assert op_names(b.module) == []
