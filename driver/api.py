@@ -6,23 +6,24 @@ import gc
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Union
 
 from aino_ir.codegen.c.toolchain import CompilerCalls, find_toolchain
-from aino_ir.driver.cache import artifact_key
-from aino_ir.driver.pipeline import Compilation, CompileOptions
-from aino_ir.errors.usage import UnknownModelKind, UnknownOption
+from aino_ir.driver.bundle import plan_report
+from aino_ir.driver.cache import compilation_key, stored_artifact
+from aino_ir.driver.pipeline import Compilation, CompileOptions, Progress
+from aino_ir.errors.usage import ArtifactIsNoModel, OptionTooSmall, UnknownModelKind, UnknownOption
 from aino_ir.graph import Module
-from aino_ir.runtime.artifact import Artifact
 from aino_ir.runtime.executable import Executable
+from aino_ir.runtime.null import NullExecutable
 from aino_ir.runtime.reference import ReferenceExecutable
-from aino_ir.runtime.store import Store, digest, opened_or_temporary
+from aino_ir.runtime.report import Report
+from aino_ir.runtime.store import opened_or_temporary
 from aino_ir.target import Target, detect_host, parse_target
 
 Dims = Mapping[str, Union[int, tuple[int, int]]]
-AnyExecutable = Union[Executable, ReferenceExecutable]
+AnyExecutable = Union[Executable, ReferenceExecutable, NullExecutable]
 
 CHOICES = {"numerics": ("strict", "default", "fast"), "verify": ("auto", "off", "each-pass"), "level": (0, 1, 2, 3)}
 """Options with a fixed set of values."""
@@ -44,9 +45,11 @@ def load(x: Any, example_inputs: Any = None, dynamic_shapes: Any = None, dims: D
         return x
     suffix = Path(x).suffix.lower() if isinstance(x, (str, os.PathLike)) else ""
     if suffix == ".air":
-        from aino_ir.text import load_module
+        from aino_ir.text.files import load_module
 
         return load_module(Path(x))
+    if suffix == ".aino":
+        raise ArtifactIsNoModel(path=os.fspath(x))
     if suffix in ("", ".onnx") and _is_onnx(x):
         from aino_ir.frontends.onnx import load_onnx
 
@@ -72,6 +75,7 @@ def compile(
     tune: float = 0,
     cache: bool = True,
     calls: CompilerCalls | None = None,
+    progress: Progress | None = None,
 ) -> AnyExecutable:
     """Compile a model for a target.
 
@@ -88,63 +92,60 @@ def compile(
         tune: seconds that may be spent on measuring candidates.
         cache: whether compiled models are kept and reused.
         calls: counts compiler processes (for tests and reports).
+        progress: called as (stage, done, total) while things happen; total is 0 when it is not known.
 
     Returns:
         An executable; see `Executable.run` and `.report`.
     """
-    for name, value in (("numerics", numerics), ("verify", verify), ("level", level)):
-        if value not in CHOICES[name]:
-            raise UnknownOption(option=name, choices=CHOICES[name], got=value)
-    goal = target if isinstance(target, Target) else parse_target(target, detect_host())
-    if goal.name == "reference":
+    options = compile_options(target, level=level, numerics=numerics, verify=verify, strict=strict, tune=tune)
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise OptionTooSmall(option="threads", least=1, got=threads)
+    if options.target.name == "reference":
         return ReferenceExecutable(load(x, example_inputs, dims=dims))
-    options = CompileOptions(goal, level, numerics, verify, strict, tune)
-    counter = calls if calls is not None else CompilerCalls()
+    compilation = Compilation(options, progress=progress)
+    if options.target.name == "null":
+        return _compiled_to_nothing(compilation, load(x, example_inputs, dims=dims))
     with opened_or_temporary(cache) as store:
-        key = _cache_key(x, options, dims, store, counter)
-        if key is not None:
-            found = store.get_path("artifact", key)
-            if found is not None:
-                return Executable(Artifact.open(found, verify=False), threads)
-        module = load(x, example_inputs, dims=dims)
-        with _collector_frozen():
-            toolchain = find_toolchain(store, calls=counter)
-            artifact = Compilation(options, toolchain, store, counter).run(module)
-        if key is not None:
-            store.put("artifact", key, bytes(artifact.content))
+        toolchain = find_toolchain(store, calls=calls)
+        key = compilation_key(x, options, dims, toolchain.identity) if cache else None
+        artifact = stored_artifact(store, key) if key is not None else None
+        if artifact is None:
+            with compilation.stage("load"):
+                module = load(x, example_inputs, dims=dims)
+            with collector_frozen():
+                artifact = compilation.artifact(module, toolchain, store, calls)
+            if key is not None:
+                store.put("artifact", key, bytes(artifact.content))
     return Executable(artifact, threads)
 
 
-def _cache_key(x: Any, options: CompileOptions, dims: Dims | None, store: Store, calls: CompilerCalls) -> str | None:
-    """The store key of a compiled model, or None when the model cannot be told by its bytes."""
-    content = _model_digest(x)
-    if content is None:
-        return None
-    toolchain = find_toolchain(store, calls=calls)
-    return artifact_key(
-        {
-            "model": content,
-            "dims": repr(sorted(dims.items())) if dims else "",
-            "options": repr(replace(options, jobs=None)),
-            "compiler": toolchain.identity,
-        }
-    )
+def compile_options(target: str | Target = "c", **chosen: Any) -> CompileOptions:
+    """Checked options of a compilation.
+
+    Raises:
+        UnknownOption: an option has none of its values.
+        UnknownTarget, TargetNotForThisMachine: there is no such target here.
+    """
+    for name, choices in CHOICES.items():
+        if name in chosen and chosen[name] not in choices:
+            raise UnknownOption(option=name, choices=choices, got=chosen[name])
+    goal = target if isinstance(target, Target) else parse_target(target, detect_host())
+    return CompileOptions(goal, **chosen)
 
 
-def _model_digest(x: Any) -> str | None:
-    if isinstance(x, (bytes, bytearray, memoryview)):
-        return digest(bytes(x))
-    if isinstance(x, (str, os.PathLike)) and Path(x).suffix.lower() == ".onnx":
-        from aino_ir.frontends.onnx.fingerprint import model_files
-
-        return digest(*(part for path in model_files(Path(x)) for part in (path.name, path.read_bytes())))
-    if type(x).__name__ == "ModelProto":
-        return digest(x.SerializeToString(deterministic=True))
-    return None
+def _compiled_to_nothing(compilation: Compilation, module: Module) -> NullExecutable:
+    """Everything that the C target does but compiling and running."""
+    with collector_frozen():
+        plans = compilation.plans(module)
+        emissions = compilation.emissions(plans)
+    plan = next(iter(plans.values()))
+    text = sum(len(u.text) for e in emissions.values() for u in e.units)
+    facts = {"library_bytes": 0, "source_bytes": text, **compilation.facts()}
+    return NullExecutable(plan.inputs, plan.outputs, Report.of({**plan_report(plan), **facts}))
 
 
 @contextmanager
-def _collector_frozen() -> Iterator[None]:
+def collector_frozen() -> Iterator[None]:
     """Compile without garbage collection: graphs are large and hold few cycles (3x on big clones)."""
     was_enabled = gc.isenabled()
     gc.disable()

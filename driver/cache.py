@@ -7,11 +7,20 @@ model is keyed by, and the functions behind ``ainoc cache path|list|clear``.
 from __future__ import annotations
 
 import functools
+import hashlib
+import os
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from aino_ir.errors.base import AinoError
+from aino_ir.runtime.artifact import Artifact
 from aino_ir.runtime.store import Store, cache_folder, digest
+
+if TYPE_CHECKING:
+    from aino_ir.driver.pipeline import CompileOptions
 
 ROOMS = ("aino_ir", "frontends", "passes", "codegen", "runtime", "driver")
 _SOURCE_SUFFIXES = (".py", ".h", ".c", ".lark", ".json")
@@ -38,6 +47,74 @@ def artifact_key(parts: Mapping[str, str]) -> str:
             target facts, compiler, tuning records.  AINO's own source is added.
     """
     return digest("artifact", source_hash(), *(part for item in sorted(parts.items()) for part in item))
+
+
+def compilation_key(x: Any, options: CompileOptions, dims: Mapping[str, Any] | None, compiler: str) -> str | None:
+    """The store key of a compiled model, or None when the model cannot be told by its bytes.
+
+    Args:
+        x: what `load` takes.
+        options: all that the artifact depends on; how many compilers run at a time is not among it.
+        dims: bounds or values of symbols.
+        compiler: identity of the C compiler.
+    """
+    model = model_digest(x)
+    if model is None:
+        return None
+    bounds = {name: value if isinstance(value, int) else tuple(value) for name, value in (dims or {}).items()}
+    return artifact_key(
+        {
+            "model": model,
+            "dims": repr(sorted(bounds.items())),
+            "options": repr(replace(options, jobs=None)),
+            "compiler": compiler,
+        }
+    )
+
+
+def model_digest(x: Any) -> str | None:
+    """A hash of all that a model consists of, or None when it has none."""
+    from aino_ir.frontends.onnx.fingerprint import model_fingerprint
+
+    if isinstance(x, (bytes, bytearray, memoryview)):
+        return model_fingerprint(bytes(x))
+    if type(x).__name__ == "ModelProto":
+        return model_fingerprint(x.SerializeToString(deterministic=True))
+    if not isinstance(x, (str, os.PathLike)):
+        return None
+    path = Path(x)
+    if path.suffix.lower() == ".air":
+        return _air_digest(path)
+    return model_fingerprint(path)
+
+
+def _air_digest(path: Path) -> str | None:
+    """A hash of an .air file and the constants beside it."""
+    from aino_ir.text.files import weights_path
+
+    parts = []
+    for part in (path, weights_path(path)):
+        try:
+            parts.append(hashlib.sha256(part.read_bytes()).hexdigest())
+        except FileNotFoundError:
+            if part is path:
+                return None
+            parts.append("none")
+        except OSError:
+            return None
+    return digest("air", *parts)
+
+
+def stored_artifact(store: Store, key: str) -> Artifact | None:
+    """The compiled model stored under a key; one that cannot be opened is removed and counts as absent."""
+    found = store.get_path("artifact", key)
+    if found is None:
+        return None
+    try:
+        return Artifact.open(found, verify=False)  # its bytes were hashed just now
+    except AinoError:
+        store.discard("artifact", key)
+        return None
 
 
 def cache_path() -> Path:

@@ -2,128 +2,320 @@
 
 from __future__ import annotations
 
-import threading
+import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from aino_ir.errors.run import BadOutputBuffer, WrongInputCount
+from aino_ir.errors.artifact import CpuUnsupported, NotAnArtifact
+from aino_ir.errors.run import BadOutputBuffer, WrongInputCount, WrongOutputCount
+from aino_ir.errors.usage import OptionTooSmall
 from aino_ir.runtime.artifact import Artifact, save_artifact
 from aino_ir.runtime.library import Library
+from aino_ir.runtime.manifest import Manifest
 from aino_ir.runtime.native import NativeModel
+from aino_ir.runtime.profile import Profile, measure
 from aino_ir.runtime.report import Report
 from aino_ir.runtime.symbol_binding import SymbolBinding
-from aino_ir.runtime.values import Port, checked, is_torch, to_torch
+from aino_ir.runtime.values import Port, checked, is_torch, to_numpy, to_torch
 from aino_ir.target import usable_cpus
+
+REMEMBERED_SHAPES = 256
+"""Combinations of input shapes whose symbol values an executable remembers."""
+
+Outputs = Sequence[Any] | Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Extents:
+    """What one combination of input shapes means for a run.
+
+    Attributes:
+        symbols: values of the shape symbols.
+        vector: these as the native model takes them, or None when there are none.
+        address: of `vector`.
+        shapes: of the outputs.
+    """
+
+    symbols: dict[str, int]
+    vector: np.ndarray[Any, Any] | None
+    address: int
+    shapes: tuple[tuple[int, ...], ...]
 
 
 class Executable:
     """A compiled model, ready to run.
 
-    Any number of threads may call `run` at a time.
+    Any number of threads may call `run` at a time, and a process may fork between runs.  The library
+    is loaded at the first run.
 
     Attributes:
         inputs, outputs: names and types, in order.
-        report: kernels, python nodes, bytes, seconds (see `Report`).
+        threads: threads that a run may use.
     """
 
     def __init__(self, artifact: Artifact, threads: int | None = None) -> None:
-        manifest = artifact.manifest
+        """Open an artifact.
+
+        Raises:
+            NotAnArtifact: what it says about itself makes no sense.
+            OptionTooSmall: AINO_THREADS is no number of threads.
+        """
         self._artifact = artifact
-        self._ports = [Port.of(t.name, t.dtype, t.shape) for t in manifest.inputs]
-        self._results = [Port.of(t.name, t.dtype, t.shape) for t in manifest.outputs]
+        self.threads = threads if threads is not None else default_threads()
+        try:
+            self._read(artifact.manifest)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as problem:
+            reason = f"its manifest makes no sense ({type(problem).__name__}: {problem})"
+            raise NotAnArtifact(path=artifact.path, reason=reason) from problem
+
+    def _read(self, manifest: Manifest) -> None:
+        self._ports = tuple(Port.of(t.name, t.dtype, t.shape) for t in manifest.inputs)
+        self._results = tuple(Port.of(t.name, t.dtype, t.shape) for t in manifest.outputs)
         self.inputs = [(p.name, p.type) for p in self._ports]
         self.outputs = [(p.name, p.type) for p in self._results]
-        self.threads = threads if threads is not None else usable_cpus()
-        self.report = Report.from_manifest(manifest)
+        self._defaults = {t.name: int(t.details["default"]) for t in manifest.inputs if "default" in t.details}
         self._binding = SymbolBinding.from_details(manifest.details, self._ports)
-        self._lock = threading.Lock()
-        self._native: NativeModel | None = None
+        self._variants: Mapping[str, Any] = manifest.details["variants"]
+        self._extents: dict[tuple[tuple[int, ...], ...], Extents] = {}
 
     # -- running ------------------------------------------------------------------------------------
 
-    def run(self, *inputs: Any, out: Sequence[np.ndarray] | Mapping[str, np.ndarray] | None = None) -> tuple[Any, ...]:
+    def run(self, *inputs: Any, out: Outputs | None = None) -> tuple[Any, ...]:
         """Run the model.
 
         Args:
-            inputs: arrays in order, or one dict by name.  Exact dtypes and shapes; any strides.
-            out: arrays to write the outputs to, in order or by name.
+            inputs: arrays in order, or one dict by name.  Exact dtypes and shapes; any strides.  Inputs
+                with a default may be left out.
+            out: arrays to write the outputs to, in order or by name; they may overlap the inputs.
 
         Returns:
-            The outputs in order: torch tensors when the inputs were, else numpy arrays.
+            The outputs in order: `out` when it was given, torch tensors when an input was one, else
+            numpy arrays of the caller's own.
+
+        Raises:
+            WrongInputCount, InputMismatch, UnsupportedInput: the inputs are not those of the model.
+            RankMismatch, ExtentMismatch, SymbolOutOfRange ...: their shapes do not fit together.
+            WrongOutputCount, BadOutputBuffer: `out` cannot take the results.
+            IndexOutOfRange, NativeDivisionByZero ...: what a kernel met, with the node.
         """
-        given = self._arguments(inputs)
-        arrays = [checked(v, p) for v, p in zip(given, self._ports)]
-        symbols = self._binding.bind(arrays)
-        results = self._output_arrays(out, symbols)
+        given = inputs
+        if len(given) != len(self._ports) or (len(given) == 1 and isinstance(given[0], Mapping)):
+            given = self._arguments(inputs)
+        arrays = self._arrays(given)
+        extents = self._extents.get(tuple([a.shape for a in arrays])) or self._bind(arrays)
+        results = [np.empty(shape, p.numpy) for shape, p in zip(extents.shapes, self._results)]
+        targets = self._targets(out, results, arrays) if out is not None else results
         addresses = [a.ctypes.data for a in arrays]
-        values = self._binding.vector(symbols)
-        if values is not None:
-            addresses.append(values.ctypes.data)
-        self.native.run(addresses, [r.ctypes.data for r in results])
-        if any(is_torch(v) for v in given):
-            return tuple(to_torch(r) for r in results)
+        if extents.vector is not None:
+            addresses.append(extents.address)
+        self.native.run(addresses, [r.ctypes.data for r in targets])
+        if out is not None:
+            return self._written(out, targets)
+        for value in given:
+            if is_torch(value):
+                return tuple(to_torch(r) for r in results)
         return tuple(results)
 
     __call__ = run
 
+    def profile(self, *inputs: Any, runs: int = 20) -> Profile:
+        """Measure the steps of the model on thread 0.
+
+        Args:
+            inputs: as for `run`.
+            runs: how often to run; a step's figure is its median.
+
+        Raises:
+            NoProfile: the executable has no entry for it.
+            OptionTooSmall: `runs` is below 1.
+        """
+        given = self._arguments(inputs)
+        arrays = self._arrays(given)
+        extents = self._bind(arrays)
+        results = [np.empty(shape, p.numpy) for shape, p in zip(extents.shapes, self._results)]
+        addresses = [a.ctypes.data for a in arrays]
+        if extents.vector is not None:
+            addresses.append(extents.address)
+        targets = [r.ctypes.data for r in results]
+        rows = self.report.kernels
+        return measure(
+            lambda times: self.native.run(addresses, targets, times), self.native, rows, extents.symbols, runs
+        )
+
+    def _arrays(self, given: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
+        """The inputs as the kernels read them; what fits already is passed on at once."""
+        arrays = []
+        for value, port in zip(given, self._ports):
+            if (
+                type(value) is np.ndarray
+                and value.dtype is port.numpy
+                and value.shape == port.static_shape
+                and (flags := value.flags).c_contiguous
+                and flags.aligned
+            ):
+                arrays.append(value)
+            else:
+                arrays.append(checked(value, port))
+        return arrays
+
+    def _bind(self, arrays: Sequence[np.ndarray[Any, Any]]) -> Extents:
+        """Symbol values and output shapes for these inputs; remembered by their shapes."""
+        symbols = self._binding.bind(arrays)
+        vector = self._binding.vector(symbols)
+        address = vector.ctypes.data if vector is not None else 0
+        extents = Extents(symbols, vector, address, tuple(p.shape(symbols) for p in self._results))
+        if len(self._extents) >= REMEMBERED_SHAPES:
+            self._extents = {}
+        self._extents[tuple(a.shape for a in arrays)] = extents
+        return extents
+
+    def _arguments(self, inputs: tuple[Any, ...]) -> Sequence[Any]:
+        """The inputs in order, defaults filled in."""
+        names = [p.name for p in self._ports]
+        if len(inputs) == 1 and isinstance(inputs[0], Mapping):
+            named = dict(inputs[0])
+            missing = [n for n in names if n not in named and n not in self._defaults]
+            if missing or not set(named) <= set(names):
+                raise WrongInputCount(expected=tuple(names), got=tuple(named))
+        else:
+            if len(inputs) > len(names) or any(n not in self._defaults for n in names[len(inputs) :]):
+                raise WrongInputCount(expected=tuple(names), got=f"{len(inputs)} positional")
+            named = dict(zip(names, inputs))
+        return [named[n] if n in named else self._default(i) for i, n in enumerate(names)]
+
+    def _default(self, index: int) -> np.ndarray[Any, Any]:
+        """The value of an input that was left out."""
+        port = self._ports[index]
+        data = self._artifact.weight(self._defaults[port.name])
+        shape = self._artifact.manifest.weights[self._defaults[port.name]].shape
+        return np.frombuffer(data, port.numpy).reshape(shape)
+
+    # -- outputs given by the caller ----------------------------------------------------------------
+
+    def _targets(
+        self,
+        out: Outputs,
+        results: Sequence[np.ndarray[Any, Any]],
+        arrays: Sequence[np.ndarray[Any, Any]],
+    ) -> list[np.ndarray[Any, Any]]:
+        """Where the model writes: the caller's arrays, or own ones where those overlap something."""
+        wanted = [self._target(o, r, p) for o, r, p in zip(self._in_order(out), results, self._results)]
+        targets = []
+        for i, (array, result) in enumerate(zip(wanted, results)):
+            others = [*arrays, *wanted[:i], *wanted[i + 1 :]]
+            apart = not any(np.may_share_memory(array, other) for other in others)
+            targets.append(array if apart and array.flags.aligned else result)
+        return targets
+
+    def _target(self, value: Any, result: np.ndarray[Any, Any], port: Port) -> np.ndarray[Any, Any]:
+        array = to_numpy(value, port) if is_torch(value) else value
+        if (
+            not isinstance(array, np.ndarray)
+            or array.dtype != port.numpy
+            or array.shape != result.shape
+            or not (array.flags.c_contiguous and array.flags.writeable)
+        ):
+            got = f"{array.dtype}{list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
+            raise BadOutputBuffer(name=port.name, expected=port.type, got=got)
+        return array
+
+    def _written(self, out: Outputs, targets: Sequence[np.ndarray[Any, Any]]) -> tuple[Any, ...]:
+        """The caller's arrays, filled."""
+        given = self._in_order(out)
+        for value, target, port in zip(given, targets, self._results):
+            array = to_numpy(value, port)
+            if array is not target and not _same_memory(array, target):
+                np.copyto(array, target)
+        return tuple(given)
+
+    def _in_order(self, out: Outputs) -> list[Any]:
+        names = [p.name for p in self._results]
+        if isinstance(out, Mapping):
+            if set(out) != set(names):
+                raise WrongOutputCount(expected=tuple(names), got=tuple(out))
+            return [out[n] for n in names]
+        given = list(out)
+        if len(given) != len(names):
+            raise WrongOutputCount(expected=tuple(names), got=f"{len(given)} arrays")
+        return given
+
+    # -- the library --------------------------------------------------------------------------------
+
     @property
     def native(self) -> NativeModel:
         """The loaded library, loaded at the first use."""
-        if self._native is None:
-            with self._lock:
-                if self._native is None:
-                    self._native = self._load()
-        return self._native
+        found: NativeModel | None = self.__dict__.get("_native")
+        if found is None:  # no lock, so that a fork meanwhile is harmless: who comes second drops his own
+            found = self.__dict__.setdefault("_native", self._load())
+        return found
 
     def _load(self) -> NativeModel:
         variant = self._artifact.choose_variant()
-        details: dict[str, Any] = dict(self._artifact.manifest.details["variants"][variant.isa])
+        details = self._variants[variant.isa]
         library = Library(self._artifact.library(variant), variant.section)
         weights = self._artifact.weights[details["weights_offset"] :]
         return NativeModel(library, details["symbol_prefix"], weights, self.threads, details["steps"])
 
-    def _arguments(self, inputs: tuple[Any, ...]) -> Sequence[Any]:
-        if len(inputs) == 1 and isinstance(inputs[0], Mapping):
-            named = inputs[0]
-            names = [p.name for p in self._ports]
-            if set(named) != set(names):
-                raise WrongInputCount(expected=tuple(names), got=tuple(named))
-            return [named[n] for n in names]
-        if len(inputs) != len(self._ports):
-            raise WrongInputCount(expected=tuple(p.name for p in self._ports), got=f"{len(inputs)} positional")
-        return inputs
-
-    def _output_arrays(self, out: Any, symbols: dict[str, int]) -> list[np.ndarray]:
-        if out is None:
-            return [np.empty(p.shape(symbols), p.type.dtype.numpy) for p in self._results]
-        given = [out[p.name] for p in self._results] if isinstance(out, Mapping) else list(out)
-        if len(given) != len(self._results):
-            raise WrongInputCount(expected=tuple(p.name for p in self._results), got=f"{len(given)} in out=")
-        for array, port in zip(given, self._results):
-            flags = array.flags
-            fits = array.dtype == port.type.dtype.numpy and array.shape == port.shape(symbols)
-            if not (fits and flags.c_contiguous and flags.writeable):
-                raise BadOutputBuffer(name=port.name, expected=port.type, got=f"{array.dtype}{list(array.shape)}")
-        return given
+    @cached_property
+    def report(self) -> Report:
+        """Kernels, python nodes, bytes, seconds (see `Report`), of the variant that runs here."""
+        manifest = self._artifact.manifest
+        try:
+            isa = self._artifact.choose_variant().isa
+        except CpuUnsupported:
+            isa = manifest.variants[-1].isa
+        return Report.from_manifest(manifest, isa)
 
     # -- keeping ------------------------------------------------------------------------------------
 
+    @property
+    def artifact(self) -> Artifact:
+        """What this was opened from."""
+        return self._artifact
+
     def save(self, path: str | Path) -> Path:
-        """Write the artifact to a file; afterwards the whole file is there, or what was before."""
+        """Write the artifact to a file; afterwards the whole file is there, or what was before.
+
+        Raises:
+            DiskFull, FileNotWritable: the disk refuses; nothing is left behind.
+        """
         save_artifact(self._artifact, Path(path))
         return Path(path)
 
     def __repr__(self) -> str:
         ins = ", ".join(f"{n}: {t}" for n, t in self.inputs)
         outs = ", ".join(f"{n}: {t}" for n, t in self.outputs)
-        return f"Executable({self._artifact.manifest.name} for {self._artifact.manifest.target}: ({ins}) -> ({outs}))"
+        manifest = self._artifact.manifest
+        return f"Executable({manifest.name} for {manifest.target}: ({ins}) -> ({outs}))"
+
+
+def _same_memory(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> bool:
+    return a.shape == b.shape and a.strides == b.strides and a.ctypes.data == b.ctypes.data
+
+
+def default_threads() -> int:
+    """Threads of a run unless told otherwise: AINO_THREADS, else the CPUs that this process may use.
+
+    Raises:
+        OptionTooSmall: AINO_THREADS is no number of threads.
+    """
+    wanted = os.environ.get("AINO_THREADS", "").strip()
+    if not wanted:
+        return usable_cpus()
+    if not wanted.isdecimal() or int(wanted) < 1:
+        raise OptionTooSmall(option="AINO_THREADS", least=1, got=wanted)
+    return int(wanted)
 
 
 def load_executable(path: str | Path, threads: int | None = None) -> Executable:
-    """Read an artifact; needs no compiler.  Loading an artifact runs the code in it."""
+    """Read an artifact; needs no compiler.  Loading an artifact runs the code in it.
+
+    Raises:
+        ArtifactUnreadable, NotAnArtifact, ArtifactSchema, ArtifactDamaged: as they say.
+    """
     return Executable(Artifact.open(path), threads)
-
-

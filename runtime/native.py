@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from aino_ir.errors.artifact import LibraryNotLoadable
 from aino_ir.errors.run import (
     IndexOutOfRange,
     KernelStatusUnknown,
@@ -50,19 +51,42 @@ class NativeModel:
             raise KernelStatusUnknown(kernel=name, status=f"abi {abi}")
         create = library.function(f"{name}_create", ctypes.c_int, pointers, ctypes.c_int, pointers)
         self._run = library.function(f"{name}_run", ctypes.c_int, pointers, pointers, pointers)
+        self._profile = self._timed_run(f"{name}_profile")
         self._destroy = library.function(f"{name}_destroy", None, pointers)
         context = ctypes.c_void_p()
         status = create(address_of(weights), threads, ctypes.addressof(context))
         if status:
             raise NativeAllocationFailed(what="a context")
-        self._context = context
+        self._context: ctypes.c_void_p | None = context
 
-    def run(self, inputs: list[int], outputs: list[int]) -> None:
-        """Run on raw addresses; raises what the kernels report."""
-        count_in, count_out = len(inputs), len(outputs)
-        given = (ctypes.c_void_p * count_in)(*inputs) if count_in else None
-        made = (ctypes.c_void_p * count_out)(*outputs) if count_out else None
-        status = self._run(self._context, given, made)
+    def _timed_run(self, name: str) -> Any:
+        """The entry that notes the time of each step, or None when the library has none."""
+        pointer = ctypes.c_void_p
+        try:
+            return self.library.function(name, ctypes.c_int, pointer, pointer, pointer, pointer)
+        except LibraryNotLoadable:
+            return None
+
+    @property
+    def notes_times(self) -> bool:
+        """Whether `run` can note times."""
+        return self._profile is not None
+
+    def run(
+        self, inputs: list[int], outputs: list[int], times: np.ndarray[Any, Any] | None = None
+    ) -> None:
+        """Run on raw addresses; raises what the kernels report.
+
+        Args:
+            inputs, outputs: addresses in order; inputs end with that of the symbol values, if any.
+            times: i64[number of steps + 1] for the times of start and steps in ns, or None.
+        """
+        given = (ctypes.c_void_p * len(inputs))(*inputs)
+        made = (ctypes.c_void_p * len(outputs))(*outputs)
+        if times is None:
+            status = self._run(self._context, given, made)
+        else:
+            status = self._profile(self._context, given, made, times.ctypes.data)
         if status:
             self._fail(status)
 
@@ -77,10 +101,11 @@ class NativeModel:
         raise error(loc=loc or None)
 
     def close(self) -> None:
-        """Free the context; no run may be under way."""
-        if self._context is not None:
-            self._destroy(self._context)
-            self._context = None  # type: ignore[assignment]
+        """Free the context and unload the library; no run may be under way or follow."""
+        context, self._context = self._context, None
+        if context is not None:
+            self._destroy(context)
+            self.library.close()
 
     def __del__(self) -> None:
         if getattr(self, "_context", None) is not None:

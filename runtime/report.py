@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -18,9 +19,10 @@ class Report:
         python_nodes: nodes that run in Python instead of native code.
         undone: optional passes that failed validation and were undone.
         arena_bytes: working memory of a run (text when it depends on symbols).
-        weight_bytes, library_bytes: sizes in the artifact.
+        weight_bytes, library_bytes, source_bytes: sizes in the artifact.
         seconds: stage -> seconds of the compilation.
         passes: one row a pass: name, seconds, rewrites, sites run / deduplicated.
+        flops: floating-point operations of a run (text when they depend on symbols).
     """
 
     kernels: list[dict[str, Any]] = field(default_factory=list)
@@ -29,15 +31,21 @@ class Report:
     arena_bytes: int | str = 0
     weight_bytes: int = 0
     library_bytes: int = 0
+    source_bytes: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     passes: list[dict[str, Any]] = field(default_factory=list)
     flops: int | str = 0
 
     @staticmethod
-    def from_manifest(manifest: Manifest) -> Report:
-        """The report that an artifact carries."""
-        known = {k: v for k, v in manifest.report.items() if k in Report.__dataclass_fields__}
-        return Report(**known)
+    def of(facts: Mapping[str, Any]) -> Report:
+        """The report with these fields; what it has no field for is left out."""
+        return Report(**{k: v for k, v in facts.items() if k in Report.__dataclass_fields__})
+
+    @staticmethod
+    def from_manifest(manifest: Manifest, isa: str) -> Report:
+        """The report that an artifact carries, with the kernels of one of its variants."""
+        kernels = manifest.details.get("variants", {}).get(isa, {}).get("kernels", [])
+        return Report.of({**manifest.report, "kernels": list(kernels)})
 
     def to_json(self) -> str:
         """All fields as JSON."""

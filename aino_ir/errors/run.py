@@ -91,3 +91,30 @@ class NativeAllocationFailed(EnvironmentFault):
     template = "out of memory for {what}"
     hint = "exe.report says how many bytes a run needs"
     example = {"what": "a run"}
+
+
+class NothingToRun(UserError):
+    """The target compiles models but makes nothing that could run."""
+
+    code = "AINO-E0513"
+    template = "a model compiled for target '{target}' cannot run"
+    hint = "compile it for target 'c' or 'reference'"
+    example = {"target": "null"}
+
+
+class NoProfile(UserError):
+    """The executable was compiled without the entry that measures its steps."""
+
+    code = "AINO-E0514"
+    template = "this executable cannot be profiled: {reason}"
+    hint = "compile the model for target 'c' with this version of AINO"
+    example = {"reason": "target reference runs in Python"}
+
+
+class WrongOutputCount(UserError):
+    """The arrays given with out= are too few, too many or for unknown outputs."""
+
+    code = "AINO-E0515"
+    template = "expected arrays for outputs {expected} in out=, got {got}"
+    hint = "see exe.outputs; pass one array an output, in order or as a dict by name"
+    example = {"expected": "('y',)", "got": "2 arrays"}
