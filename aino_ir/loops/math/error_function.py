@@ -54,8 +54,9 @@ def gaussian_tail(
     `steepness` is d log E / d log t at t = 1: what t loses in rounding (times that) goes into the exponent.
     """
     cz = b.let(z * slope, "c")
-    t = b.let(literal(z, 1.0) / (cz + 1.0), "t")
-    lost = fma(-t, cz, 1.0 - t)
+    bottom = b.let(cz + 1.0, "d")
+    t = b.let(literal(z, 1.0) / bottom, "t")
+    lost = fma(-t, cz - (bottom - 1.0), fma(-t, bottom, 1.0))
     gain = fma(t, steepness - 1.0, 1.0)
     growth, r, bits = reduce_expm1(b, b.let(-square, "w"), fma(gain, lost, -low))
     scaled = b.let(horner(t, polynomial), "e")
@@ -89,9 +90,9 @@ def gelu(b: Pins, x: Expr) -> Expr:
     steepness = f.number(0.798 / slope)  # d/dz of erfc(z / sqrt(2)) at 0 is -0.798
     low = fma(z, half, -square)
     value, first, second = gaussian_tail(b, z, square, low, f.parts(MILLS), slope, steepness)
-    weight = (value * half) * first
     # x * 0 makes -infinity NaN, as it is in the defining formula.
-    return fma(-weight, second, select(x > 0.0, x, x * 0.0))
+    # Powers of two leave both factors exact, so that their product is rounded with the sum.
+    return fma(-(value * first), half * second, select(x > 0.0, x, x * 0.0))
 
 
 @function("gelu_tanh", f32_ulp=4.0, f64_ulp=4.0)

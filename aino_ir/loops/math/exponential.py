@@ -39,8 +39,8 @@ def reduce_expm1(b: Pins, x: Expr, low: Expr | None = None) -> tuple[Expr, Expr,
     shift = f.integers + 2 * f.bias
     shifted = b.let(fma(x, f.parts(c.LOG2E)[0], shift), "n")
     n = b.let(shifted - shift, "n")
-    remainder = fma(n, -ln2_low, fma(n, -ln2_high, x))
-    r = b.let(remainder if low is None else remainder + low, "r")
+    exact = fma(n, -ln2_high, x)
+    r = b.let(fma(n, -ln2_low, exact) if low is None else exact + fma(n, -ln2_low, low), "r")
     slope = fma(horner(r, f.parts(c.EXP)), r, 1.0)
     return b.let(slope, "d"), r, b.let(bitcast(shifted, f.bits), "n")
 
