@@ -16,6 +16,7 @@ from typing import Any, Protocol, Union
 from aino_ir.compute import Compute, Nest, RowProgram
 from aino_ir.dims import DimLike, product
 from aino_ir.dtypes import DType
+from aino_ir.loops.canonical import canonical_text
 from aino_ir.loops.expr import Expr
 from aino_ir.loops.stmt import LoopFn
 from aino_ir.op import Op
@@ -121,7 +122,7 @@ class KernelSpec:
     @cached_property
     def text(self) -> str:
         """Canonical text: equal texts mean equal kernels."""
-        return repr(self)
+        return canonical_text(self)
 
     @cached_property
     def key(self) -> str:
