@@ -12,6 +12,9 @@ from aino_ir.plan import Buffer, BufferKind, Plan, Run
 ALIGNMENT = 64
 """Bytes; every buffer starts on a cache line."""
 
+SEARCH_LIMIT = 4000
+"""More buffers than this are placed in one walk over the steps (linear) instead of by size."""
+
 Live = tuple[int, int]
 
 
@@ -32,6 +35,8 @@ class PlanMemory:
         plan.scratch_bytes = largest_scratch(plan)
 
     def _place_static(self, buffers: list[Buffer], live: dict[int, Live]) -> int:
+        if len(buffers) > SEARCH_LIMIT:
+            return place_in_order(buffers, live)
         order = sorted(buffers, key=lambda b: (-int(b.bytes), live[b.id]))  # type: ignore[arg-type]
         index = _LiveIndex(max((live[b.id][1] for b in buffers), default=0) + 1)
         end = 0
@@ -60,6 +65,26 @@ class PlanMemory:
                 slots.append((total, size, [(first, last)]))
                 total = total + size
         return total
+
+
+def place_in_order(buffers: list[Buffer], live: dict[int, Live]) -> int:
+    """Place buffers in order of their first step, each in the lowest free gap; returns the end."""
+    active: list[tuple[int, int, int]] = []  # (last step, offset, end), by last step
+    taken: list[tuple[int, int]] = []  # by offset
+    end = 0
+    for buffer in sorted(buffers, key=lambda b: live[b.id]):
+        first, last = live[buffer.id]
+        while active and active[0][0] < first:
+            _, lo, hi = active.pop(0)
+            taken.remove((lo, hi))
+        size = int(align(int(buffer.bytes), ALIGNMENT))  # type: ignore[arg-type]
+        offset = _lowest_gap(taken, size)
+        buffer.offset = offset
+        if size:
+            bisect.insort(taken, (offset, offset + size))
+            bisect.insort(active, (last, offset, offset + size))
+        end = max(end, offset + size)
+    return end
 
 
 class _LiveIndex:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from aino_ir.codegen.lower.compose import Composed, Group, Storage, compose
+from aino_ir.codegen.lower.compose import Group, Storage, compose, scalar_constant
 from aino_ir.codegen.lower.storage import StorageAssignment
 from aino_ir.compute import Compute, axes, coordinates, read
 from aino_ir.constants import Const
@@ -15,6 +15,7 @@ from aino_ir.kernels import Candidate, Catalogue, Kernel, KernelSpec, Operand, P
 from aino_ir.location import Loc
 from aino_ir.op import Op, Trait
 from aino_ir.plan import BufferKind, Plan, Run, View
+from aino_ir.structural import block_hash
 from aino_ir.target import Target
 from aino_ir.types import TensorType
 
@@ -42,6 +43,7 @@ class Lowering:
     options: LoweringOptions = field(default_factory=LoweringOptions)
     kernels: dict[str, Kernel] = field(default_factory=dict)
     rejects: dict[int, list[Reject]] = field(default_factory=dict)
+    _groups: dict[tuple[object, ...], tuple[Kernel, tuple[int, ...]]] = field(default_factory=dict)
     _packed: dict[tuple[object, ...], View] = field(default_factory=dict)
 
     def run(self) -> Plan:
@@ -71,8 +73,8 @@ class Lowering:
     def _needs_no_kernel(self, op: Op) -> bool:
         if op.name in ("core.constant", "tensor.concat") or op.has(Trait.TERMINATOR) or op.has(Trait.VIEW):
             return True
-        sizes = [t.size for t in tensor_results(op)]
-        if sizes and all(is_static(size) and size == 0 for size in sizes):  # nothing to compute
+        types = tensor_results(op)
+        if types and all(_is_empty(t.shape) for t in types):  # nothing to compute
             return True
         return self.storage._is_window(op)
 
@@ -85,17 +87,38 @@ class Lowering:
 
     def _emit(self, op: Op) -> None:
         group = Group(op)
-        inner = dict(zip(group.outputs, op.results))
-        composed = compose(group, lambda v: self._where(inner.get(v, v)), self.function.symbols, self.options.numerics)
-        kernel = self._kernel(composed.spec, op)
-        views = [self._operand_view(v, i, kernel) for i, v in enumerate(composed.operands)]
+        kernel, positions = self._group_kernel(group)
+        operands = [group.outer[p] for p in positions]
+        views = [self._operand_view(v, i, kernel) for i, v in enumerate(operands)]
         views += [self.storage.views[r] for r in op.results]
         flops = sum((o.cost() for o in group.ops), start=0)
         nodes = tuple(dict.fromkeys(e for o in group.ops for e in o.loc.entries))
         self.plan.steps.append(Run(kernel.function.name, tuple(views), loc=op.loc, nodes=nodes, flops=flops))
 
+    def _group_kernel(self, group: Group) -> tuple[Kernel, tuple[int, ...]]:
+        """The kernel of a group and which of its outer values are the operands; equal groups compose once."""
+        op = group.op
+        inner = dict(zip(group.outputs, op.results))
+        signature = (
+            op.name,
+            op.attributes_key(),
+            tuple(block_hash(r) for r in op.regions),
+            tuple(group.number.get(v, -1) if v is not None else None for v in op.operands),
+            tuple((v.type, self._where(v), scalar_constant(v)) for v in group.outer),
+            tuple((r.type, self._where(r)) for r in op.results),
+        )
+        known = self._groups.get(signature)
+        if known is None:
+            where = lambda v: self._where(inner.get(v, v))  # noqa: E731
+            composed = compose(group, where, self.function.symbols, self.options.numerics)
+            positions = tuple(group.outer.index(v) for v in composed.operands)
+            known = self._groups[signature] = (self._kernel(composed.spec, op), positions)
+        return known
+
     def _emit_copy(self, value: Value, target: View, loc: Loc) -> None:
         """A copy kernel; equal ones are shared like any other."""
+        if _is_empty(target.shape):
+            return
         source = self.storage.views[value]
         space = axes("i", target.shape)
         at = coordinates(space)
@@ -153,6 +176,10 @@ def packed_bytes(handle: Const, packing: Packing) -> DimLike:
     from aino_ir.codegen.lower.constants import packed_shape
 
     return packing.layout.bound(packed_shape(handle, packing)) * handle.dtype.bytes
+
+
+def _is_empty(shape: tuple[DimLike, ...]) -> bool:
+    return any(is_static(d) and d == 0 for d in shape)
 
 
 def _number(d: object, default: int | None) -> int | None:
