@@ -14,6 +14,7 @@ from aino_ir.elementwise import Elementwise
 from aino_ir.errors.ir import IntegerDivisionByZero
 from aino_ir.infer import InferContext
 from aino_ir.loops.expr import (
+    Const,
     Expr,
     Number,
     binary,
@@ -94,7 +95,7 @@ class Div(Binary):
     traits = SYMBOLIC
 
     def expr(self, a: Expr, b: Expr) -> Expr:
-        return a / b
+        return a / (b if b.dtype.is_float else safe_divisor(b))
 
     def evaluate(self, ev: Any, a: Array, b: Array) -> Array:
         if is_symbolic(ev):
@@ -121,8 +122,9 @@ class FloorDiv(Binary):
     def expr(self, a: Expr, b: Expr) -> Expr:
         if a.dtype.is_float:
             return _float_floor_division(a, b)
-        quotient = a / b
-        return quotient - select(_inexact_and_opposite(binary("rem", a, b), b), 1, const(0, a.dtype))
+        divisor = safe_divisor(b)
+        quotient, remainder = a / divisor, binary("rem", a, divisor)
+        return quotient - select(_inexact_and_opposite(remainder, b), 1, const(0, a.dtype))
 
     def evaluate(self, ev: Any, a: Array, b: Array) -> Array:
         if is_symbolic(ev):
@@ -154,7 +156,7 @@ class Mod(Binary):
         return super().result_dtype(ic)
 
     def expr(self, a: Expr, b: Expr) -> Expr:
-        remainder = call("fmod", a, b) if a.dtype.is_float else binary("rem", a, b)
+        remainder = call("fmod", a, b) if a.dtype.is_float else binary("rem", a, safe_divisor(b))
         if self.mode == "trunc":
             return remainder
         return select(_inexact_and_opposite(remainder, b), remainder + b, remainder)
@@ -470,6 +472,13 @@ def nonzero_divisor(op: Binary) -> tuple[Check, ...]:
     space = axes("c", op.rhs.shape)
     divisor = read_broadcast(op.rhs, 1, coordinates(space))
     return (Check(space, compare("ne", divisor, 0), Status.DIVISION_BY_ZERO, const(0, "i64")),)
+
+
+def safe_divisor(divisor: Expr) -> Expr:
+    """An integer divisor with 1 for 0: real zeros fail the check, but lanes masked off may hold one."""
+    if isinstance(divisor, Const) and divisor.value:
+        return divisor
+    return select(compare("eq", divisor, 0), const(1, divisor.dtype), divisor)
 
 
 def refuse_zero(op: Binary, divisor: Array) -> None:
