@@ -263,8 +263,10 @@ def compose(group: Group, storage: StorageOf, symbols: Symbols, numerics: str = 
         program = replace(program, checks=checks, finish=None)
         if not program.reduce:
             program = replace(program, axes=_map_axes(group, program), body=results[0][1])
-    numbers = _used_operands(program, [e for _, e, _, _ in results], len(group.inputs))
-    renumber = {old: new for new, old in enumerate(numbers)}
+    numbers = _used_operands(program, [e for _, e, _, _ in results], composer)
+    renumber: dict[int, int] = {}
+    for new, old in enumerate(numbers):
+        renumber.setdefault(old, new)
     program = _renumber_program(program, renumber)
     operands = _operands(group, composer, numbers, storage)
     made = tuple(
@@ -343,13 +345,17 @@ def forward_coordinates(
     return known
 
 
-def _used_operands(program: Program, exprs: list[Expr | None], count: int) -> list[int]:
-    if isinstance(program, (Nest, Attention)):
-        return list(range(count))
+def _used_operands(program: Program, exprs: list[Expr | None], composer: Composer) -> list[int]:
+    """Group inputs that become the kernel's operands, in order; an attention's first three are q, k and v."""
+    if isinstance(program, Nest):
+        return list(range(len(composer.group.inputs)))
     used: set[int] = set()
+    fixed: list[int] = []
+    if isinstance(program, Attention):
+        fixed = [composer.group.number[v] for v in list(composer.anchor.present_operands())[:3]]
     for e in (*program_expressions(program), *(e for e in exprs if e is not None)):
         used |= {r.operand for r in reads(e)}
-    return sorted(used)
+    return [*fixed, *sorted(used - set(fixed))]
 
 
 def program_expressions(program: Program) -> list[Expr]:
@@ -382,6 +388,8 @@ def _renumber_program(program: Program, renumber: dict[int, int]) -> Program:
         return replace(
             program, body=sub(program.body), finish=sub(program.finish), where=sub(program.where), checks=checks
         )
+    if isinstance(program, Attention):
+        return replace(program, score=sub(program.score))
     if isinstance(program, RowProgram):
         stages = tuple(replace(s, expr=sub(s.expr)) for s in program.stages)
         extra = tuple((sub(e), at, scalar) for e, at, scalar in program.extra)
@@ -391,9 +399,11 @@ def _renumber_program(program: Program, renumber: dict[int, int]) -> Program:
 
 def _operands(group: Group, composer: Composer, numbers: list[int], storage: StorageOf) -> tuple[Operand, ...]:
     names = _operand_names(group)
-    out = []
+    out: list[Operand] = []
     for n in numbers:
         v = group.outer[n]
+        if any(o.name == names[n] for o in out):  # the same value twice (q is k): each needs a name
+            names[n] = f"{names[n]}_again"
         where = storage(v)
         assert isinstance(v.type, TensorType)
         out.append(Operand(names[n], v.type.dtype, v.type.shape, where.layout, where.allocated, where.constant))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from aino_ir.codegen.lower.compose import Group, Storage, compose, scalar_constant
+from aino_ir.codegen.lower.compose import Group, Storage, compose, is_map, scalar_constant
 from aino_ir.codegen.lower.storage import StorageAssignment
-from aino_ir.compute import Compute, axes, coordinates, read
+from aino_ir.compute import Compute, axes, coordinates, read, reads
 from aino_ir.constants import Const
 from aino_ir.dims import DimLike, is_static
 from aino_ir.errors.codegen import NoLowering
@@ -90,7 +90,11 @@ class Lowering:
         kernel, positions = self._group_kernel(group)
         operands = [group.outer[p] for p in positions]
         views = [self._operand_view(v, i, kernel) for i, v in enumerate(operands)]
-        views += [self.storage.views[r] for r in op.results]
+        for r, result in zip(op.results, kernel.spec.results, strict=True):
+            if result.aliases is not None:
+                self.storage.views[r] = views[result.aliases]
+            else:
+                views.append(self.storage.views[r])
         flops = sum((o.cost() for o in group.ops), start=0)
         nodes = tuple(dict.fromkeys(e for o in group.ops for e in o.loc.entries))
         self.plan.steps.append(Run(kernel.function.name, tuple(views), loc=op.loc, nodes=nodes, flops=flops))
@@ -99,7 +103,9 @@ class Lowering:
         """The kernel of a group and which of its outer values are the operands; equal groups compose once."""
         op = group.op
         inner = dict(zip(group.outputs, op.results))
+        dying = self._overwritable(group)
         signature = (
+            dying,
             op.name,
             op.attributes_key(),
             tuple(block_hash(r) for r in op.regions),
@@ -112,8 +118,30 @@ class Lowering:
             where = lambda v: self._where(inner.get(v, v))  # noqa: E731
             composed = compose(group, where, self.function.symbols, self.options.numerics)
             positions = tuple(group.outer.index(v) for v in composed.operands)
-            known = self._groups[signature] = (self._kernel(composed.spec, op), positions)
+            spec = composed.spec
+            if dying in positions:
+                spec = written_in_place(spec, positions.index(dying))
+            known = self._groups[signature] = (self._kernel(spec, op), positions)
         return known
+
+    def _overwritable(self, group: Group) -> int:
+        """An operand that dies here and whose buffer the only result could take over, or -1."""
+        if len(group.outputs) != 1 or not all(is_map(o) for o in group.ops):
+            return -1
+        target = self.storage.views[group.op.results[0]]
+        if not self._sole_owner(target):
+            return -1
+        for position, v in enumerate(group.outer):
+            view = self.storage.views[v]
+            same = (view.dtype, view.shape, view.layout) == (target.dtype, target.shape, target.layout)
+            if same and v.use_count == 1 and v.op is not None and self._sole_owner(view):
+                return position
+        return -1
+
+    def _sole_owner(self, view: View) -> bool:
+        """Whether a view is a whole arena buffer that no other value lives in."""
+        buffer = self.plan.buffers[view.buffer]
+        return buffer.kind is BufferKind.ARENA and view.allocated is None and self.storage.owners(view.buffer) == 1
 
     def _emit_copy(self, value: Value, target: View, loc: Loc) -> None:
         """A copy kernel; equal ones are shared like any other."""
@@ -169,6 +197,16 @@ class Lowering:
             )
             self._packed[key] = View(buffer.id, 0, handle.dtype, handle.type.shape, packing.layout)
         return self._packed[key]
+
+
+def written_in_place(spec: KernelSpec, operand: int) -> KernelSpec:
+    """The spec with its result in the operand's buffer, if every read of it is of the element written."""
+    program, (result,) = spec.program, spec.results
+    assert isinstance(program, Compute)
+    found = [r for e in (program.body, result.expr) if e is not None for r in reads(e) if r.operand == operand]
+    if not found or any(r.index != result.index for r in found) or program.checks:
+        return spec
+    return replace(spec, results=(replace(result, aliases=operand),))
 
 
 def packed_bytes(handle: Const, packing: Packing) -> DimLike:

@@ -7,6 +7,8 @@ memory.  Offsets in the arena are left to memory planning.
 
 from __future__ import annotations
 
+from collections import Counter
+
 from aino_ir.dims import DimLike
 from aino_ir.graph import Function, Value
 from aino_ir.op import Op, Trait
@@ -28,6 +30,7 @@ class StorageAssignment:
         self.plan = plan
         self.views: dict[Value, View] = {}
         self.copies: dict[Op, list[tuple[Value, View]]] = {}
+        self._owners: Counter[int] | None = None
 
     def run(self) -> None:
         """Assign everything."""
@@ -37,6 +40,13 @@ class StorageAssignment:
             self._backward(op)
         for op in self.function.block:
             self._forward(op)
+
+    def owners(self, buffer: int) -> int:
+        """How many values (and copies) live in a buffer."""
+        if self._owners is None:
+            views = [*self.views.values(), *(view for copies in self.copies.values() for _, view in copies)]
+            self._owners = Counter(view.buffer for view in views)
+        return self._owners[buffer]
 
     # -- boundary -----------------------------------------------------------------------------------
 
