@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
 
 from aino_ir.dims import DimLike, ceildiv, dmax, is_static
@@ -188,9 +189,85 @@ def scaled(c: NodeContext, x: Value, factor: float) -> Value:
     return c.emit("mul", x, c.scalar(factor, x.dtype))
 
 
+def conv_transpose(c: NodeContext, node: OnnxNode) -> Value:
+    """Transposed convolution; `output_shape` decides the pads when it is given."""
+    x, w = c.x, c.tensor(1)
+    if x.rank < 3 or w.rank != x.rank:
+        c.invalid("ranks of X and W", "equal, at least 3", (x.rank, w.rank))
+    rank = x.rank - 2
+    kernel, strides = kernel_of(c, w), node.ints("strides", (1,) * rank)
+    dilations, extra = node.ints("dilations", (1,) * rank), node.ints("output_padding", (0,) * rank)
+    pads = node.ints("pads", (0,) * (2 * rank))
+    before, after = list(pads[:rank]), list(pads[rank:])
+    wanted: Sequence[DimLike] | None = node.ints("output_shape", None)
+    auto = node.str("auto_pad", "NOTSET")
+    if wanted is None and auto.startswith("SAME"):
+        wanted = [d * s for d, s in zip(x.shape[2:], strides, strict=True)]
+    if wanted is not None:
+        for axis, size in enumerate(wanted[-rank:]):
+            full = (
+                strides[axis] * (x.shape[2 + axis] - 1)
+                + extra[axis]
+                + (kernel[axis] - 1) * dilations[axis]
+                + 1
+            )
+            total = c.symbols.simplify(full - size)
+            if not is_static(total):
+                c.unsupported("an output_shape that does not follow symbolic extents")
+            if total < 0:  # more than the kernel reaches: zeros behind
+                total, extra = 0, (*extra[:axis], extra[axis] - total, *extra[axis + 1 :])
+            small = total // 2
+            before[axis], after[axis] = (
+                (small, total - small) if auto == "SAME_UPPER" else (total - small, small)
+            )
+    elif auto == "VALID":
+        before, after = [0] * rank, [0] * rank
+    return c.emit(
+        "conv_transpose",
+        x,
+        w,
+        c.input(2),
+        strides=strides,
+        dilations=dilations,
+        pads_before=before,
+        pads_after=after,
+        output_padding=extra,
+        groups=node.int("group", 1),
+    )
+
+
+def einsum(c: NodeContext, node: OnnxNode) -> Value:
+    """Einstein's notation: the implicit result and the dots are written out."""
+    text = node.str("equation").replace(" ", "")
+    left, arrow, right = text.partition("->")
+    terms = left.split(",")
+    operands = [c.tensor(i) for i in range(len(c.inputs))]
+    if len(terms) != len(operands):
+        c.invalid("number of terms", len(operands), len(terms))
+    named = set(text) - set(".,->")
+    spare = [letter for letter in reversed(string.ascii_letters) if letter not in named]
+    dots = max(
+        (v.rank - len(t.replace("...", "")) for t, v in zip(terms, operands, strict=True) if "..." in t),
+        default=0,
+    )
+    if dots > len(spare):
+        c.invalid("rank behind the dots", f"at most {len(spare)}", dots)
+    letters = "".join(spare[:dots])
+    for number, (term, value) in enumerate(zip(terms, operands, strict=True)):
+        width = value.rank - len(term.replace("...", ""))
+        terms[number] = term.replace("...", letters[dots - width :] if width > 0 else "")
+    if not arrow:
+        counts = "".join(terms)
+        right = ("..." if dots else "") + "".join(sorted(n for n in named if counts.count(n) == 1))
+    equation = f"{','.join(terms)}->{right.replace('...', letters)}"
+    return c.emit("einsum", *operands, equation=equation)
+
+
 TABLE: dict[str, Row] = {
     "Conv": conv,
     "ConvInteger": conv_integer,
+    "ConvTranspose": conv_transpose,
+    "Einsum": einsum,
     "Gemm": gemm,
     "MatMul": matmul,
     "MatMulInteger": matmul_integer,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aino_ir.dims import is_static
+from aino_ir.dims import is_static, product
 from aino_ir.frontends.onnx.context import NodeContext, Row
 from aino_ir.frontends.onnx.nodes import OnnxNode
 from aino_ir.frontends.onnx.ops.contraction import Window
@@ -74,9 +74,49 @@ def global_max_pool(c: NodeContext, node: OnnxNode) -> Value:
     return over_plane(c, "reduce.max")
 
 
+def lp_pool(c: NodeContext, node: OnnxNode) -> Value:
+    """The p-norm of each window."""
+    return pool(c, "lp_pool", p=node.int("p", 2))[0]
+
+
+def global_lp_pool(c: NodeContext, node: OnnxNode) -> Value:
+    """The p-norm of each plane."""
+    x, p = c.x, node.int("p", 2)
+    if p in (1, 2):
+        return over_plane(c, "reduce.l1" if p == 1 else "reduce.l2")
+    powers = c.emit("pow", c.emit("abs", x), c.scalar(p, x.dtype))
+    total = c.emit("reduce.sum", powers, axes=tuple(range(2, x.rank)), keepdims=True)
+    return c.emit("pow", total, c.scalar(1.0 / p, x.dtype))
+
+
+def max_unpool(c: NodeContext, node: OnnxNode) -> Value:
+    """Zeros with the values put back where their maxima stood."""
+    x, indices = c.x, c.tensor(1)
+    rank = x.rank - 2
+    kernel, strides = node.ints("kernel_shape"), node.ints("strides", (1,) * rank)
+    pads = node.ints("pads", (0,) * (2 * rank))
+    plain = [
+        (d - 1) * s + k - b - a
+        for d, s, k, b, a in zip(x.shape[2:], strides, kernel, pads[:rank], pads[rank:], strict=True)
+    ]
+    shape = (*x.shape[:2], *plain)
+    wanted = c.known(2) if c.input(2) is not None else shape
+    flat = c.filled([product(shape)], 0, x.dtype)
+    count = product(x.shape)
+    filled = c.emit("scatter_elements", flat, c.reshape(indices, [count]), c.reshape(x, [count]), axis=0)
+    y = c.reshape(filled, shape)
+    if tuple(wanted) == tuple(shape):
+        return y
+    after = [w - d for w, d in zip(wanted, shape, strict=True)]
+    return c.emit("pad", y, before=[0] * x.rank, after=after)
+
+
 TABLE: dict[str, Row] = {
     "AveragePool": average_pool,
     "GlobalAveragePool": global_average_pool,
+    "GlobalLpPool": global_lp_pool,
     "GlobalMaxPool": global_max_pool,
+    "LpPool": lp_pool,
     "MaxPool": max_pool,
+    "MaxUnpool": max_unpool,
 }
