@@ -25,6 +25,7 @@ from aino_ir.loops.expr import (
     Expr,
     Index,
     Read,
+    Var,
     VecType,
     binary,
     compare,
@@ -108,6 +109,7 @@ class Composer:
         self.checks: list[Check] = []
         self.anchored: dict[Value, Expr] = {}
         self._memo: dict[tuple[int, Coordinates], Expr] = {}
+        self._data: dict[str, Expr] = {}
 
     def value(self, v: Value, at: Coordinates) -> Expr:
         """The value at a coordinate, in the compute dtype, as an expression over group inputs."""
@@ -131,8 +133,22 @@ class Composer:
         if not isinstance(definition, Compute) or definition.reduce:
             raise NotComposable(loc=op.loc, op=op.name, reason="only maps can be inlined into another kernel")
         self._note_checks(op, definition)
-        body = place_at(definition.result_expr, definition.axes, at)
+        body = place_at(definition.result_expr, definition.axes, tuple(self._opaque(c) for c in at))
         return round_to(self.operands_inlined(op, body), v.dtype)
+
+    def _opaque(self, c: DimLike | Expr) -> DimLike | Expr:
+        """A data-dependent coordinate under a name: its Reads are the group's, not the next op's."""
+        if not isinstance(c, Expr) or isinstance(c, Var):
+            return c
+        name = next((n for n, e in self._data.items() if e == c), None)
+        if name is None:
+            name = f"{DATA}{len(self._data)}"
+            self._data[name] = c
+        return Var(name, c.type)
+
+    def resolved(self, expr: Expr) -> Expr:
+        """An expression with the names of data-dependent coordinates replaced by what they stand for."""
+        return _named_replaced(expr, self._data) if self._data else expr
 
     def operands_inlined(self, op: Op, expr: Expr) -> Expr:
         """Reads of the op's operands replaced by the operands' values."""
@@ -217,6 +233,23 @@ def scalar_constant(v: Value) -> Const | None:
     return const(item, v.dtype.compute)
 
 
+DATA = "data."
+"""How names of data-dependent coordinates begin while a group is composed."""
+
+
+def _named_replaced(expr: Expr, named: dict[str, Expr]) -> Expr:
+    def leaf(e: Expr) -> Expr | None:
+        if isinstance(e, Var) and e.name in named:
+            return _named_replaced(named[e.name], named)
+        if isinstance(e, Read):
+            index = tuple(map_expr(c, leaf) if isinstance(c, Expr) else c for c in e.index)
+            default = None if e.default is None else map_expr(e.default, leaf)
+            return replace(e, index=index, default=default)
+        return None
+
+    return map_expr(expr, leaf)
+
+
 def place_at(expr: Expr, space: Sequence[Axis], at: Coordinates) -> Expr:
     """A definition's expression at other coordinates (Dims, or i64 expressions where data decides)."""
     dims = {a.name: c for a, c in zip(space, at, strict=True) if not isinstance(c, Expr)}
@@ -257,7 +290,13 @@ def compose(group: Group, storage: StorageOf, symbols: Symbols, numerics: str = 
     """
     composer = Composer(group)
     program = composer.program()
-    results = _results(composer, program)
+    results = [
+        (v, None if e is None else composer.resolved(e), at, scalar) for v, e, at, scalar in _results(composer, program)
+    ]
+    program = _mapped_program(program, composer.resolved)
+    composer.checks = [
+        replace(c, condition=composer.resolved(c.condition), value=composer.resolved(c.value)) for c in composer.checks
+    ]
     checks = tuple(composer.checks)
     if isinstance(program, Compute):
         program = replace(program, checks=checks, finish=None)
@@ -380,20 +419,24 @@ def _renumber(expr: Expr, renumber: dict[int, int]) -> Expr:
 
 
 def _renumber_program(program: Program, renumber: dict[int, int]) -> Program:
+    return _mapped_program(program, lambda e: _renumber(e, renumber))
+
+
+def _mapped_program(program: Program, change: Callable[[Expr], Expr]) -> Program:
+    """The program with every expression changed."""
+
     def sub(e: Expr | None) -> Expr | None:
-        return None if e is None else _renumber(e, renumber)
+        return None if e is None else change(e)
 
     if isinstance(program, Compute):
-        checks = tuple(replace(c, condition=sub(c.condition), value=sub(c.value)) for c in program.checks)
+        checks = tuple(replace(c, condition=change(c.condition), value=change(c.value)) for c in program.checks)
         return replace(
-            program, body=sub(program.body), finish=sub(program.finish), where=sub(program.where), checks=checks
+            program, body=change(program.body), finish=sub(program.finish), where=sub(program.where), checks=checks
         )
-    if isinstance(program, Attention):
-        return replace(program, score=sub(program.score))
     if isinstance(program, RowProgram):
-        stages = tuple(replace(s, expr=sub(s.expr)) for s in program.stages)
-        extra = tuple((sub(e), at, scalar) for e, at, scalar in program.extra)
-        return replace(program, stages=stages, out=sub(program.out), extra=extra)
+        stages = tuple(replace(s, expr=change(s.expr)) for s in program.stages)
+        extra = tuple((change(e), at, scalar) for e, at, scalar in program.extra)
+        return replace(program, stages=stages, out=change(program.out), extra=extra)
     return program
 
 
