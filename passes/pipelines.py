@@ -11,7 +11,9 @@ from aino_ir.passes.canonicalize import Canonicalize
 from aino_ir.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from aino_ir.passes.eliminate_dead_code import EliminateDeadCode
 from aino_ir.passes.fold_constants import FoldConstants
+from aino_ir.passes.fuse_attention import FuseAttention
 from aino_ir.passes.fuse_groups import FuseGroups
+from aino_ir.passes.fuse_patterns import FusePatterns
 from aino_ir.passes.simplify_shapes import SimplifyShapes
 from aino_ir.target import Target
 
@@ -42,7 +44,14 @@ FOLD = (
 )
 """What makes the graph small; run again after every stage that leaves something to tidy."""
 
-STAGES: tuple[Stage, ...] = (Stage("fold", FOLD, 1), Stage("group", (FuseGroups(),), 2))
+TIDY = (FoldConstants(), Canonicalize(), EliminateCommonSubexpressions())
+"""What a stage may leave to do."""
+
+STAGES: tuple[Stage, ...] = (
+    Stage("fold", FOLD, 1),
+    Stage("name", (FusePatterns(), FuseAttention(), *TIDY), 2),
+    Stage("group", (FuseGroups(),), 2),
+)
 """Every stage, in order."""
 
 LEVELS = (0, 1, 2, 3)
