@@ -25,7 +25,11 @@ from aino_ir.target import Target, detect_host, parse_target
 Dims = Mapping[str, Union[int, tuple[int, int]]]
 AnyExecutable = Union[Executable, ReferenceExecutable, NullExecutable]
 
-CHOICES = {"numerics": ("strict", "default", "fast"), "verify": ("auto", "off", "each-pass"), "level": (0, 1, 2, 3)}
+CHOICES = {
+    "numerics": ("strict", "default", "fast"),
+    "verify": ("auto", "off", "each-pass"),
+    "level": (0, 1, 2, 3),
+}
 """Options with a fixed set of values."""
 
 

@@ -49,7 +49,9 @@ def artifact_key(parts: Mapping[str, str]) -> str:
     return digest("artifact", source_hash(), *(part for item in sorted(parts.items()) for part in item))
 
 
-def compilation_key(x: Any, options: CompileOptions, dims: Mapping[str, Any] | None, compiler: str) -> str | None:
+def compilation_key(
+    x: Any, options: CompileOptions, dims: Mapping[str, Any] | None, compiler: str
+) -> str | None:
     """The store key of a compiled model, or None when the model cannot be told by its bytes.
 
     Args:

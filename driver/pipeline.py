@@ -118,22 +118,21 @@ class Compilation:
     def optimize(self, module: Module) -> Module:
         """The module after the passes of the level; the caller's own is left alone."""
         options = self.options
-        module = module.clone()
-        catalogue = KernelCatalogue(options.target)
-        context = PassContext(
-            options.target,
-            options.level,
-            options.numerics,
-            catalogue,
-            CataloguePricer(catalogue, options.numerics),
-        )
         manager = PassManager(
             pipeline(options.level, options.target),
             validate=options.verify != "off",
             verify_all=options.verify == "each-pass",
         )
-        self.passes = manager.run(module, context)
+        module = module.clone()
+        self.passes = manager.run(module, self.context())
         return module
+
+    def context(self) -> PassContext:
+        """What passes may ask in this compilation."""
+        options = self.options
+        catalogue = KernelCatalogue(options.target)
+        pricer = CataloguePricer(catalogue, options.numerics)
+        return PassContext(options.target, options.level, options.numerics, catalogue, pricer)
 
     def plan(self, module: Module, target: Target, name: str) -> Plan:
         """The finished plan of a module for one ISA variant."""

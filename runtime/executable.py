@@ -55,6 +55,7 @@ class Executable:
 
     Attributes:
         inputs, outputs: names and types, in order.
+        symbols: symbolic dimensions -> their least and largest value (None: no bound).
         threads: threads that a run may use.
     """
 
@@ -78,8 +79,11 @@ class Executable:
         self._results = tuple(Port.of(t.name, t.dtype, t.shape) for t in manifest.outputs)
         self.inputs = [(p.name, p.type) for p in self._ports]
         self.outputs = [(p.name, p.type) for p in self._results]
-        self._defaults = {t.name: int(t.details["default"]) for t in manifest.inputs if "default" in t.details}
+        self._defaults = {
+            t.name: int(t.details["default"]) for t in manifest.inputs if "default" in t.details
+        }
         self._binding = SymbolBinding.from_details(manifest.details, self._ports)
+        self.symbols = {name: (lo, hi) for name, lo, hi, _ in manifest.details["symbols"]}
         self._variants: Mapping[str, Any] = manifest.details["variants"]
         self._extents: dict[tuple[tuple[int, ...], ...], Extents] = {}
 
@@ -220,7 +224,9 @@ class Executable:
             or array.shape != result.shape
             or not (array.flags.c_contiguous and array.flags.writeable)
         ):
-            got = f"{array.dtype}{list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
+            got = (
+                f"{array.dtype}{list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
+            )
             raise BadOutputBuffer(name=port.name, expected=port.type, got=got)
         return array
 
@@ -272,6 +278,11 @@ class Executable:
         return Report.from_manifest(manifest, isa)
 
     # -- keeping ------------------------------------------------------------------------------------
+
+    @property
+    def defaults(self) -> tuple[str, ...]:
+        """Inputs that may be left out."""
+        return tuple(self._defaults)
 
     @property
     def artifact(self) -> Artifact:

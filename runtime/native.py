@@ -72,9 +72,7 @@ class NativeModel:
         """Whether `run` can note times."""
         return self._profile is not None
 
-    def run(
-        self, inputs: list[int], outputs: list[int], times: np.ndarray[Any, Any] | None = None
-    ) -> None:
+    def run(self, inputs: list[int], outputs: list[int], times: np.ndarray[Any, Any] | None = None) -> None:
         """Run on raw addresses; raises what the kernels report.
 
         Args:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from aino_ir.errors.run import NothingToRun
+from aino_ir.runtime.profile import Profile
 from aino_ir.runtime.report import Report
 from aino_ir.types import Type
 
@@ -16,6 +17,7 @@ class NullExecutable:
     Attributes:
         inputs, outputs: names and types, in order.
         report: as of any executable.
+        symbols, defaults: empty, as nothing runs.
     """
 
     def __init__(
@@ -24,6 +26,8 @@ class NullExecutable:
         self.inputs = list(inputs)
         self.outputs = list(outputs)
         self.report = report
+        self.symbols: dict[str, tuple[int, int | None]] = {}
+        self.defaults: tuple[str, ...] = ()
 
     def run(self, *inputs: Any, **options: Any) -> tuple[Any, ...]:
         """Refuse: nothing was compiled.
@@ -34,3 +38,11 @@ class NullExecutable:
         raise NothingToRun(target="null")
 
     __call__ = run
+
+    def profile(self, *inputs: Any, runs: int = 20) -> Profile:
+        """Refuse: nothing was compiled.
+
+        Raises:
+            NothingToRun: always.
+        """
+        raise NothingToRun(target="null")

@@ -82,7 +82,13 @@ class Profile:
             what = {"nodes": list(row.nodes), "ops": row.ops, "GFLOP/s": row.gflops, "GB/s": row.gbytes}
             place = {"ph": "X", "pid": 0, "tid": 0}
             events.append(
-                {"name": row.kernel, "cat": "kernel", "ts": 1e3 * row.start_ms, "dur": 1e3 * row.ms, "args": what}
+                {
+                    "name": row.kernel,
+                    "cat": "kernel",
+                    "ts": 1e3 * row.start_ms,
+                    "dur": 1e3 * row.ms,
+                    "args": what,
+                }
                 | place
             )
             if row.wait_ms > 0:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from aino_ir.dims import is_static
-from aino_ir.errors.run import BadOutputBuffer, WrongInputCount
+from aino_ir.errors.run import BadOutputBuffer, NoProfile, WrongInputCount, WrongOutputCount
 from aino_ir.graph import Module
 from aino_ir.interp import Evaluation, initial_states, run_function
+from aino_ir.runtime.profile import Profile
 from aino_ir.runtime.report import Report
 from aino_ir.runtime.values import Port, checked, is_torch, to_torch
 from aino_ir.types import TensorType, Type
@@ -21,6 +22,7 @@ class ReferenceExecutable:
 
     Attributes:
         inputs, outputs: names and types, in order.
+        symbols: symbolic dimensions -> their least and largest value (None: no bound).
         report: every op counts as a python node.
     """
 
@@ -31,9 +33,13 @@ class ReferenceExecutable:
         self.outputs: list[tuple[str, Type]] = [(n, v.type) for n, v in zip(main.output_names, main.outputs)]
         nodes = [str(op.loc) or op.name for op in main.block if op.results]
         self.report = Report(python_nodes=nodes)
+        bounds = {name: main.symbols.info(name) for name in main.symbols}
+        self.symbols = {name: (_number(i.lo) or 0, _number(i.hi)) for name, i in bounds.items()}
         self._states: list[Any] | None = None
 
-    def run(self, *inputs: Any, out: Sequence[np.ndarray] | None = None) -> tuple[Any, ...]:
+    def run(
+        self, *inputs: Any, out: Sequence[np.ndarray] | Mapping[str, np.ndarray] | None = None
+    ) -> tuple[Any, ...]:
         """Run the module; see `Executable.run`."""
         main = self.module.main
         given = self._arguments(inputs)
@@ -55,6 +61,19 @@ class ReferenceExecutable:
 
     __call__ = run
 
+    @property
+    def defaults(self) -> tuple[str, ...]:
+        """Inputs that may be left out."""
+        return tuple(self.module.main.defaults)
+
+    def profile(self, *inputs: Any, runs: int = 20) -> Profile:
+        """Refuse: the interpreter's time says nothing about compiled code.
+
+        Raises:
+            NoProfile: always.
+        """
+        raise NoProfile(reason="target 'reference' runs in Python")
+
     def _checked(self, value: Any, name: str, type: Type) -> Any:
         if not isinstance(type, TensorType):
             return value
@@ -74,9 +93,29 @@ class ReferenceExecutable:
             raise WrongInputCount(expected=tuple(names), got=f"{len(inputs)} positional")
         return [*inputs, *(defaults[n].array() for n in names[len(inputs) :])]
 
-    def _into(self, out: Sequence[np.ndarray], made: list[Any]) -> list[Any]:
-        for target, value, (name, type) in zip(out, made, self.outputs):
-            if target.shape != value.shape or target.dtype != value.dtype or not target.flags.writeable:
-                raise BadOutputBuffer(name=name, expected=type, got=f"{target.dtype}{list(target.shape)}")
+    def _into(self, out: Sequence[np.ndarray] | Mapping[str, np.ndarray], made: list[Any]) -> list[Any]:
+        names = [n for n, _ in self.outputs]
+        fits = set(out) == set(names) if isinstance(out, Mapping) else len(out) == len(names)
+        if not fits:
+            raise WrongOutputCount(
+                expected=tuple(names), got=tuple(out) if isinstance(out, Mapping) else len(out)
+            )
+        given = [out[n] for n in names] if isinstance(out, Mapping) else list(out)
+        for target, value, (name, type) in zip(given, made, self.outputs):
+            if (
+                not isinstance(target, np.ndarray)
+                or target.shape != value.shape
+                or target.dtype != value.dtype
+                or not (target.flags.writeable and target.flags.c_contiguous)
+            ):
+                raise BadOutputBuffer(name=name, expected=type, got=_described(target))
             np.copyto(target, value)
-        return list(out)
+        return given
+
+
+def _described(value: Any) -> str:
+    return f"{value.dtype}{list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
+
+
+def _number(bound: object) -> int | None:
+    return bound if isinstance(bound, int) else None

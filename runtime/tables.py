@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 
-def format_table(headings: Sequence[str], rows: Iterable[Sequence[object]], right: Collection[int] = ()) -> str:
+def format_table(
+    headings: Sequence[str], rows: Iterable[Sequence[object]], right: Collection[int] = ()
+) -> str:
     """Rows under headings, two spaces between columns.
 
     Args:

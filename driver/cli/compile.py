@@ -1,0 +1,90 @@
+"""``ainoc compile``: a model to an artifact, or to C, IR or loops."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from aino_ir.driver import api
+from aino_ir.driver.cli.options import (
+    cache_option,
+    dim_option,
+    level_option,
+    model_argument,
+    target_option,
+    threads_option,
+)
+from aino_ir.driver.cli.shell import Shell, common_options
+from aino_ir.driver.emit import KINDS, emit_files
+from aino_ir.errors.usage import StrictRefused, TargetRunsNothing
+from aino_ir.runtime.executable import Executable
+
+
+@click.command()
+@model_argument
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(),
+    help="Where to write (default: into this folder, named after the model).",
+)
+@target_option
+@dim_option
+@threads_option
+@level_option
+@click.option("--emit", "kind", type=click.Choice(KINDS), help="Write C, IR or loops instead of an artifact.")
+@click.option("--strict", is_flag=True, help="An op without native code, or an undone pass, is an error.")
+@cache_option
+@common_options
+@click.pass_obj
+def command(
+    shell: Shell,
+    model: str,
+    output: str | None,
+    target: str,
+    dims: api.Dims,
+    threads: int | None,
+    level: int,
+    numerics: str,
+    kind: str | None,
+    strict: bool,
+    cache: bool,
+) -> None:
+    """Compile MODEL (.onnx or .air)."""
+    options: dict[str, Any] = {"level": level, "numerics": numerics, "strict": strict}
+    place = Path(output) if output else default_output(model, kind)
+    with shell.progress() as progress:
+        if kind is not None:
+            written = emit_files(model, kind, place, target, dims=dims, progress=progress, **options)
+            shell.result({"files": [str(p) for p in written]}, "\n".join(f"wrote {p}" for p in written))
+            return
+        exe = api.compile(
+            model, target, dims=dims, threads=threads, cache=cache, progress=progress, **options
+        )
+    if not isinstance(exe, Executable):
+        raise TargetRunsNothing(target=target, what="writing an artifact")
+    if strict and exe.report.undone:
+        raise StrictRefused(undone=", ".join(str(u) for u in exe.report.undone))
+    exe.save(place)
+    size = place.stat().st_size
+    report = exe.report.to_dict()
+    interface = {
+        "inputs": [f"{n}: {t}" for n, t in exe.inputs],
+        "outputs": [f"{n}: {t}" for n, t in exe.outputs],
+    }
+    text = f"wrote {place} ({size} bytes)\n" + "\n".join(
+        f"{k[:-1]} {v}" for k in interface for v in interface[k]
+    )
+    shell.result(
+        {"artifact": str(place), "bytes": size, **interface, "report": report}, f"{text}\n{exe.report}"
+    )
+
+
+def default_output(model: str, kind: str | None) -> Path:
+    """Where the result goes when nothing is said: into the present folder, named after the model."""
+    stem = Path(model).stem
+    return Path(
+        {None: f"{stem}.aino", "c": f"{stem}_c", "air": f"{stem}.air", "loops": f"{stem}.loops"}[kind]
+    )

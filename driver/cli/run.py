@@ -1,0 +1,125 @@
+"""``ainoc run``: a model or an artifact on files or made-up inputs."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from aino_ir.driver import api
+from aino_ir.driver.cli.options import (
+    Bounds,
+    cache_option,
+    dim_option,
+    input_options,
+    level_option,
+    target_option,
+    threads_option,
+)
+from aino_ir.driver.cli.shell import Shell, common_options
+from aino_ir.driver.inputs import inputs_for, write_arrays
+from aino_ir.runtime.executable import Executable, load_executable
+from aino_ir.runtime.tables import format_table
+
+
+@click.command()
+@click.argument("x", type=click.Path())
+@input_options
+@click.option("--output", "-o", type=click.Path(), help="An .npz file for the outputs.")
+@click.option(
+    "--profile",
+    "chrome",
+    is_flag=False,
+    flag_value="-",
+    help="Print where the time goes, or write a Chrome trace to this file.",
+)
+@target_option
+@dim_option
+@threads_option
+@level_option
+@cache_option
+@common_options
+@click.pass_obj
+def command(
+    shell: Shell,
+    x: str,
+    files: tuple[str, ...],
+    seed: int | None,
+    output: str | None,
+    chrome: str | None,
+    target: str,
+    dims: Bounds,
+    threads: int | None,
+    level: int,
+    numerics: str,
+    cache: bool,
+) -> None:
+    """Run X (.aino, .onnx or .air) once and show its outputs."""
+    with shell.progress() as progress:
+        exe = open_executable(
+            x,
+            target,
+            dims=dims,
+            threads=threads,
+            level=level,
+            numerics=numerics,
+            cache=cache,
+            progress=progress,
+        )
+    inputs = inputs_for(exe.inputs, files, seed, sizes_of(exe, dims), exe.defaults)
+    start = time.perf_counter()
+    results = dict(zip((name for name, _ in exe.outputs), exe.run(inputs)))
+    seconds = time.perf_counter() - start
+    if output is not None:
+        write_arrays(Path(output), results)
+    rows = [summary(name, value) for name, value in results.items()]
+    headings = ("output", "type", "min", "mean", "max")
+    lines = [tuple(row[h] for h in headings) for row in rows]
+    text = format_table(headings, lines, right=(2, 3, 4))
+    shell.result({"outputs": rows, "seconds": seconds, "file": output}, text)
+    if chrome is not None:
+        profile(shell, exe, inputs, chrome)
+
+
+def open_executable(x: str, target: str, **options: Any) -> api.AnyExecutable:
+    """An artifact as it is, a model compiled."""
+    if Path(x).suffix.lower() == ".aino":
+        return load_executable(x, options["threads"])
+    return api.compile(x, target, **options)
+
+
+def sizes_of(exe: api.AnyExecutable, dims: Bounds) -> dict[str, int]:
+    """Sizes for made-up inputs: what --dim says (a range: its low end), else each symbol's least legal value."""
+    least = {name: max(1, lo) for name, (lo, _) in exe.symbols.items()}
+    return {**least, **{name: v if isinstance(v, int) else v[0] for name, v in dims.items()}}
+
+
+def summary(name: str, value: Any) -> dict[str, Any]:
+    """What is shown of an output."""
+    array = np.asarray(value)
+    row: dict[str, Any] = {
+        "output": name,
+        "type": f"{array.dtype}{list(array.shape)}",
+        "min": "",
+        "mean": "",
+        "max": "",
+    }
+    if array.size and array.dtype.kind in "fiub" or (array.size and array.dtype.kind == "V"):
+        wide = array.astype(np.float64)
+        row |= {"min": f"{wide.min():.6g}", "mean": f"{wide.mean():.6g}", "max": f"{wide.max():.6g}"}
+    return row
+
+
+def profile(shell: Shell, exe: api.AnyExecutable, inputs: dict[str, Any], path: str) -> None:
+    """Show or write a profile."""
+    found = exe.profile(inputs)
+    if path == "-":
+        shell.note(str(found))
+        return
+    from aino_ir.driver.emit import write_text
+
+    write_text(Path(path), found.to_chrome())
+    shell.note(f"wrote {path} (open it in chrome://tracing or ui.perfetto.dev)")

@@ -1,0 +1,80 @@
+"""``ainoc verify``: a compiled model beside the reference or another engine, on made-up inputs."""
+
+from __future__ import annotations
+
+import click
+
+from aino_ir.driver import api
+from aino_ir.driver.cli.options import (
+    Bounds,
+    cache_option,
+    dim_option,
+    input_options,
+    level_option,
+    target_option,
+    threads_option,
+)
+from aino_ir.driver.cli.shell import Shell, common_options
+from aino_ir.driver.compare import REFERENCES, compare_outputs, reference_outputs
+from aino_ir.driver.cli.run import sizes_of
+from aino_ir.driver.inputs import inputs_for
+from aino_ir.errors.usage import ResultsDisagree
+from aino_ir.runtime.tables import format_table
+
+
+@click.command()
+@click.argument("x", type=click.Path())
+@click.option(
+    "--against",
+    type=click.Choice(tuple(REFERENCES)),
+    default="reference",
+    show_default=True,
+    help="What to compare with.",
+)
+@input_options
+@target_option
+@dim_option
+@threads_option
+@level_option
+@cache_option
+@common_options
+@click.pass_obj
+def command(
+    shell: Shell,
+    x: str,
+    against: str,
+    files: tuple[str, ...],
+    seed: int | None,
+    target: str,
+    dims: Bounds,
+    threads: int | None,
+    level: int,
+    numerics: str,
+    cache: bool,
+) -> None:
+    """Compile the model X (.onnx or .air), run it, and compare every output."""
+    with shell.progress() as progress:
+        exe = api.compile(
+            x,
+            target,
+            dims=dims,
+            threads=threads,
+            level=level,
+            numerics=numerics,
+            cache=cache,
+            progress=progress,
+        )
+        inputs = inputs_for(
+            exe.inputs, files, seed if seed is not None else 0, sizes_of(exe, dims), exe.defaults
+        )
+        actual = exe.run(inputs)
+        progress(against, 0, 0)
+        expected = reference_outputs(against, x, inputs, dims)
+    rows = compare_outputs([name for name, _ in exe.outputs], actual, expected)
+    lines = [(r.name, r.type, f"{r.error:.2e}", r.reason or "agrees") for r in rows]
+    text = format_table(("output", "type", "max error / max|ref|", "verdict"), lines, right=(2,))
+    data = [{"output": r.name, "type": r.type, "error": r.error, "reason": r.reason} for r in rows]
+    shell.result({"against": against, "agrees": not any(r.reason for r in rows), "outputs": data}, text)
+    for row in rows:
+        if row.reason:
+            raise ResultsDisagree(name=row.name, against=against, reason=row.reason)

@@ -1,0 +1,92 @@
+"""A model's outputs beside those of the interpreter or of another engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aino_ir.driver.api import Dims, load
+from aino_ir.errors.bench import EngineFailed
+from aino_ir.errors.usage import UnknownModelKind
+from aino_ir.runtime.reference import ReferenceExecutable
+from aino_ir.tolerance import disagreement
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One output.
+
+    Attributes:
+        name: of the output.
+        type: dtype and shape.
+        error: max|actual - expected| / max|expected| over finite elements.
+        reason: why they disagree; empty when they agree.
+    """
+
+    name: str
+    type: str
+    error: float
+    reason: str
+
+
+def compare_outputs(names: Sequence[str], actual: Sequence[Any], expected: Sequence[Any]) -> list[Judgement]:
+    """Judge every output by the tolerance of whole models (`approximate`; integers must be equal)."""
+    rows = []
+    for name, got, want in zip(names, actual, expected, strict=True):
+        a, e = np.asarray(got), np.asarray(want)
+        reason = disagreement(a, e, "approximate") or ""
+        rows.append(Judgement(name, f"{a.dtype}{list(a.shape)}", relative_error(a, e), reason))
+    return rows
+
+
+def relative_error(actual: Array, expected: Array) -> float:
+    """max|actual - expected| / max|expected| where both are finite; inf when the shapes differ."""
+    if actual.shape != expected.shape:
+        return float("inf")
+    a, e = actual.astype(np.float64), expected.astype(np.float64)
+    finite = np.isfinite(a) & np.isfinite(e)
+    scale = float(np.max(np.abs(e), initial=0.0, where=finite)) or 1.0
+    return float(np.max(np.abs(a - e, where=finite, out=np.zeros(a.shape)), initial=0.0)) / scale
+
+
+def reference_outputs(against: str, x: str, inputs: Mapping[str, Array], dims: Dims | None) -> list[Array]:
+    """What `against` gives for a model.
+
+    Raises:
+        UnknownModelKind: ONNX Runtime was asked for and the model is no ONNX file.
+        EngineFailed: the engine cannot run it.
+    """
+    return REFERENCES[against](x, inputs, dims)
+
+
+def _interpreter(x: str, inputs: Mapping[str, Array], dims: Dims | None) -> list[Array]:
+    return list(ReferenceExecutable(load(x, dims=dims)).run(dict(inputs)))
+
+
+def _onnxruntime(x: str, inputs: Mapping[str, Array], dims: Dims | None) -> list[Array]:
+    if Path(x).suffix.lower() not in ("", ".onnx"):
+        raise UnknownModelKind(what=f"{Path(x).suffix} for ONNX Runtime")
+    try:
+        import onnxruntime
+    except ImportError as problem:
+        raise EngineFailed(name="onnxruntime", reason=str(problem)) from problem
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(x, options, providers=["CPUExecutionProvider"])
+        return list(session.run(None, dict(inputs)))
+    except Exception as problem:  # whatever the engine raises is its answer
+        raise EngineFailed(name="onnxruntime", reason=str(problem).partition("\n")[0]) from problem
+
+
+REFERENCES: dict[str, Callable[[str, Mapping[str, Array], Dims | None], list[Array]]] = {
+    "reference": _interpreter,
+    "onnxruntime": _onnxruntime,
+}
+"""What outputs can be compared with -> how to get its outputs."""

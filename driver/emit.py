@@ -1,0 +1,112 @@
+"""What a model becomes on its way to an artifact, as files: IR, loops, or C that builds alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from aino_ir.codegen.c.standalone import write_standalone
+from aino_ir.codegen.lower.constants import constant_bytes
+from aino_ir.driver.api import Dims, collector_frozen, compile_options, load
+from aino_ir.driver.pipeline import Compilation, CompileOptions, Progress
+from aino_ir.errors.usage import OneVariantWanted, TargetRunsNothing
+from aino_ir.graph import Module
+from aino_ir.loops.printer import print_loops
+from aino_ir.passes.plan_memory import used_constants
+from aino_ir.plan import Plan, Run
+from aino_ir.runtime.fileio import DISK, Disk, disk_errors, new_part
+from aino_ir.text import save
+
+KINDS = ("c", "air", "loops")
+"""What can be written."""
+
+
+def emit_files(
+    x: Any,
+    kind: str,
+    place: Path,
+    target: str = "c",
+    *,
+    dims: Dims | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> list[Path]:
+    """Write what a model becomes; no C compiler is needed.
+
+    Args:
+        x: what `load` takes.
+        kind: ``air`` (the module after the passes), ``loops`` (the kernels), ``c`` (a folder that builds alone).
+        place: the file; for ``c`` the folder.
+        target: for which device; ``c`` writes one instruction set.
+        dims: bounds or values of symbols.
+        progress: as for `compile`.
+        options: level, numerics, verify, strict as for `compile`.
+
+    Returns:
+        The files written.
+
+    Raises:
+        OneVariantWanted: C was asked for several instruction sets.
+        TargetRunsNothing: the target is none for C.
+        DiskFull, FileNotWritable: the disk refuses; nothing half-written is left.
+    """
+    chosen = compile_options(target, **options)
+    if chosen.target.name != "c":
+        raise TargetRunsNothing(target=target, what=f"--emit {kind}")
+    compilation = Compilation(chosen, progress=progress)
+    with compilation.stage("load"):
+        module = load(x, dims=dims)
+    with collector_frozen():
+        return _WRITERS[kind](compilation, module, place)
+
+
+def _write_air(compilation: Compilation, module: Module, place: Path) -> list[Path]:
+    with compilation.stage("passes"):
+        module = compilation.optimize(module)
+    return [save(module, place)]
+
+
+def _write_loops(compilation: Compilation, module: Module, place: Path) -> list[Path]:
+    plan = _only_plan(compilation, module, "loops")
+    kernels = dict.fromkeys(s.kernel for s in plan.steps if isinstance(s, Run))
+    text = "\n\n".join(print_loops(plan.kernels[name].function) for name in kernels)
+    write_text(place, text + "\n")
+    return [place]
+
+
+def _write_c(compilation: Compilation, module: Module, place: Path) -> list[Path]:
+    plan = _only_plan(compilation, module, "c")
+    emission = next(iter(compilation.emissions({compilation.options.target.isa: plan}).values()))
+    return write_standalone(place, emission, plan, _variant(compilation.options), _weights(plan))
+
+
+def _only_plan(compilation: Compilation, module: Module, kind: str) -> Plan:
+    target = compilation.options.target
+    if len(target.variants) > 1:
+        raise OneVariantWanted(kind=kind, target=target, count=len(target.variants))
+    return next(iter(compilation.plans(module).values()))
+
+
+def _variant(options: CompileOptions) -> Any:
+    return options.target.variant(options.target.isa)
+
+
+def _weights(plan: Plan) -> Iterator[tuple[int, bytes]]:
+    for buffer in used_constants(plan):
+        yield int(buffer.offset), constant_bytes(buffer)  # type: ignore[arg-type]
+
+
+def write_text(path: Path, text: str, disk: Disk = DISK) -> None:
+    """Write a text file: afterwards the whole of it is there, or what was before.
+
+    Raises:
+        DiskFull, FileNotWritable: the disk refuses.
+    """
+    with disk_errors(path), new_part(path.parent, disk, mode=0o666) as part:
+        disk.write(part.fd, text.encode("utf-8"))
+        part.publish(path, durable=False)
+
+
+_WRITERS = {"air": _write_air, "loops": _write_loops, "c": _write_c}
+"""Kind -> how it is written."""
