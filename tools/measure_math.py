@@ -1,10 +1,10 @@
 """Measure the vector math library and write docs/math.md.
 
-    python tools/certify_math.py --stride 1 --json tools/math_f32.jsonl   # all f32 numbers, hours
+    python tools/certify_math.py --stride 1 --json tools/math_f32.jsonl   # all f32 numbers: an hour
     python tools/measure_math.py                                          # seconds; needs mpmath
 
-The f32 column is what `certify_math.py` found over all 2^32 numbers where its file has the function as
-it is now, else the largest error of the sample here; the f64 column is the largest error of a sample.
+The f32 column is what `certify_math.py` found where its file has the function as it is now, else the
+largest error of the sample here; the f64 column is the largest error of a sample.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ except ImportError:  # run as a script: this folder is the first on the path
     import math_reference as reference  # type: ignore[no-redef]
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE, EXHAUSTIVE = ROOT / "docs" / "math.md", ROOT / "tools" / "math_f32.jsonl"
+PAGE, COMPILED = ROOT / "docs" / "math.md", ROOT / "tools" / "math_f32.jsonl"
 Array = np.ndarray[Any, Any]
 
 HEAD = """# Vector math
@@ -36,14 +36,14 @@ prints the same expression, with explicit fused multiply-adds and without branch
 C library or fast-math flags, so results are the same bits everywhere, denormals included.
 
 The table holds the largest error in units in the last place (ulp): the promised bound, and what was
-measured. f32 figures marked *all* are over all 2^32 numbers, run as compiled C against the C library's
-double-precision functions (`python tools/certify_math.py --stride 1`); the others and all f64 figures
-are over a sample that holds the edges of the format, random bit patterns and the usual ranges, against
-mpmath for f64. NaN, infinities, overflow and the signs of zeros are exact for every function. Nodes
+measured. The column *of* says over which f32 numbers: all 2^32 or every 61st of them, run as compiled C
+against the C library's double-precision functions (`python tools/certify_math.py`), or a sample that
+holds the edges of the format, random bit patterns and the usual ranges. f64 figures are over such a
+sample, against mpmath. NaN, infinities, overflow and the signs of zeros are exact for every function. Nodes
 counts the operations of the f32 expression.
 
-| function | computes | f32 bound | f32 measured | at | f64 bound | f64 measured | nodes |
-|---|---|---|---|---|---|---|---|
+| function | computes | f32 bound | f32 measured | of | at | f64 bound | f64 measured | nodes |
+|---|---|---|---|---|---|---|---|---|
 """
 
 FOOT = """
@@ -51,7 +51,10 @@ The coefficients are minimax polynomials that `python tools/minimax.py --write` 
 written by `python tools/measure_math.py`.
 """
 
-ROW = "| {name} | {doc} | {bound32:g} | {measured32} | {where} | {bound64:g} | {measured64:.2f} | {nodes} |\n"
+ROW = (
+    "| {name} | {doc} | {bound32:g} | {measured32} | {of} | {where} "
+    "| {bound64:g} | {measured64:.2f} | {nodes} |\n"
+)
 
 
 def arguments(dtype: str, arity: int, count: int) -> tuple[Array, ...]:
@@ -97,13 +100,19 @@ def worst_f64(name: str) -> float:
     return float(reference.ulp_errors("f64", compute(name, xs, "f64"), exact[:, 0], exact[:, 1]).max())
 
 
+def _coverage(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "sample"
+    return "all" if row["stride"] == 1 else f"1/{row['stride']}"
+
+
 def page() -> str:
     """The text of docs/math.md."""
-    rows = EXHAUSTIVE.read_text(encoding="ascii").splitlines() if EXHAUSTIVE.exists() else []
-    exhaustive = {row["body"]: row for row in map(json.loads, rows) if row["stride"] == 1}
+    rows = COMPILED.read_text(encoding="ascii").splitlines() if COMPILED.exists() else []
+    compiled = {row["body"]: row for row in map(json.loads, rows)}
     text = HEAD
     for name, entry in sorted(FUNCTIONS.items()):
-        found = exhaustive.get(reference.fingerprint(name))
+        found = compiled.get(reference.fingerprint(name))
         error, where = (
             worst_f32(name) if found is None else (found["ulp"], f"{float.fromhex(found['at']):.6g}")
         )
@@ -111,7 +120,8 @@ def page() -> str:
             name=f"`{name}`",
             doc=entry.doc.replace("|x|", "abs(x)"),
             bound32=entry.ulp["f32"],
-            measured32=f"{error:.2f}" + (" *all*" if found else ""),
+            measured32=f"{error:.2f}",
+            of=_coverage(found),
             where=where,
             bound64=entry.ulp["f64"],
             measured64=worst_f64(name),
