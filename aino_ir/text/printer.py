@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from aino_ir.constants import Const
+from aino_ir.dims import DimLike, free_symbols
+from aino_ir.dtypes import Kind
 from aino_ir.graph import Block, Function, Module, Value
 from aino_ir.location import Loc
 from aino_ir.op import Op
 from aino_ir.symbols import Origin
+from aino_ir.text.leaves import RESERVED
 from aino_ir.types import OptionalType, SequenceType, StringType, TensorType, Type
 
 INLINE_ELEMENTS = 64
@@ -72,20 +77,20 @@ class Printer:
     def _function(self, function: Function) -> None:
         arguments = ", ".join(self._argument(function, i, v) for i, v in enumerate(function.block.args))
         outputs = ", ".join(quote(n) for n in function.output_names)
-        self._line(1, f"func {function.name}({arguments}) -> ({outputs})")
+        self._line(1, f"func {function_name(function.name)}({arguments}) -> ({outputs})")
         names = list(function.symbols)
         if names:
             self._line(1, "symbols {")
             for name in names:
                 info = function.symbols.declared(name)
-                lo, hi = ("?" if d is None else str(d) for d in (info.lo, info.hi))
+                lo, hi = bound_text(info.lo), bound_text(info.hi)
                 self._line(2, f"{name} in {lo} .. {hi} step {info.divisible_by} {origin_text(info.origin)}")
             self._line(1, "}")
         if function.symbols.checks:
             self._line(1, "checks {")
             for c in function.symbols.checks:
                 after = "" if c.after_op is None else f" after {c.after_op}"
-                self._line(2, f"{c.lhs} {c.relation} {c.rhs} {quote(c.what)}{after}")
+                self._line(2, f"{dim_text(c.lhs)} {c.relation} {dim_text(c.rhs)} {quote(c.what)}{after}")
             self._line(1, "}")
         self._line(1, "{")
         self._block(function.block, 2)
@@ -124,6 +129,7 @@ class Printer:
             self._line(depth, text + tail)
             return
         for number, region in enumerate(op.regions):
+            self._names.update((a.id, a.name) for a in region.args if a.name)
             arguments = ", ".join(f"%{a.id}: {type_text(a.type)}" for a in region.args)
             self._line(depth, f"{text} ({arguments}) {{" if number == 0 else f"}} ({arguments}) {{")
             self._block(region, depth + 1)
@@ -180,27 +186,54 @@ def _short(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def element_texts(c: Const) -> Iterable[str]:
+def element_texts(c: Const) -> list[str]:
     """Elements of a small constant, exactly."""
     array = c.array().reshape(-1)
     if c.dtype.is_bool:
         return ["true" if v else "false" for v in array.tolist()]
-    if c.dtype.is_float:
-        if c.dtype.name == "f8e8m0":
-            return [float_text(float(v)) for v in array]
-        return [float_text(float(v)) for v in array.astype("float64")]
-    if c.dtype.kind.value == "complex":
+    if c.dtype.kind is Kind.COMPLEX:
         return [t for v in array.tolist() for t in (float_text(v.real), float_text(v.imag))]
-    return [str(int(v)) for v in array]
+    if c.dtype.is_integer:
+        return [str(int(v)) for v in array]
+    if c.dtype.name in ("f32", "f16"):
+        return [_narrow_float_text(v) for v in array]
+    return [float_text(float(v)) for v in array]
+
+
+def _narrow_float_text(value: Any) -> str:
+    """The shortest decimal that reads back as the same value, by way of double precision."""
+    short = str(value)
+    wide = float(value)
+    return short if np.isfinite(value) and value.dtype.type(float(short)) == value else float_text(wide)
 
 
 def float_text(value: float) -> str:
-    """A float exactly, as a C hexadecimal literal, inf or nan."""
-    if value != value:
-        return "nan"
-    if value in (float("inf"), float("-inf")):
-        return "inf" if value > 0 else "-inf"
-    return value.hex()
+    """A float exactly: the shortest decimal that stands for it, inf or nan."""
+    return repr(value) if value == value else "nan"
+
+
+def function_name(name: str) -> str:
+    """A function's name, quoted where it is no identifier."""
+    return name if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*", name) else quote(name)
+
+
+def dim_text(dim: DimLike) -> str:
+    """An extent; symbols whose names are words of the language are marked."""
+    text = str(dim)
+    if RESERVED.isdisjoint(free_symbols(dim)):
+        return text
+    words = "|".join(sorted(RESERVED & free_symbols(dim)))
+    return re.sub(rf"(?<![A-Za-z0-9_.])({words})(?![A-Za-z0-9_.(])", r"$\1", text)
+
+
+def bound_text(bound: DimLike | None) -> str:
+    """A bound of a symbol; a question mark when there is none."""
+    return "?" if bound is None else dim_text(bound)
+
+
+def shape_text(shape: Sequence[DimLike]) -> str:
+    """Extents in brackets."""
+    return f"[{', '.join(dim_text(d) for d in shape)}]"
 
 
 def quote(text: str) -> str:
@@ -216,9 +249,9 @@ def ascii_text(text: str) -> str:
 def type_text(type: Type) -> str:
     """A type as the grammar has it."""
     if isinstance(type, TensorType):
-        return f"{type.dtype.name}[{', '.join(str(d) for d in type.shape)}]{type.layout}"
+        return f"{type.dtype.name}{shape_text(type.shape)}{type.layout}"
     if isinstance(type, StringType):
-        return f"string[{', '.join(str(d) for d in type.shape)}]"
+        return f"string{shape_text(type.shape)}"
     if isinstance(type, SequenceType):
         return f"seq<{type_text(type.element)}>"
     assert isinstance(type, OptionalType)
@@ -232,7 +265,7 @@ def origin_text(origin: Origin) -> str:
     if origin.kind == "value":
         return f"value {origin.op} {origin.result}"
     if origin.kind == "data":
-        return f"data {origin.op} {origin.result} {'?' if origin.upper is None else origin.upper}"
+        return f"data {origin.op} {origin.result} {bound_text(origin.upper)}"
     return "local"
 
 
@@ -243,8 +276,8 @@ def _list(each: Callable[[Any], str]) -> Callable[[Any], str]:
 ATTRIBUTE_TEXT: dict[str, Callable[[Any], str]] = {
     "int": str,
     "ints": _list(str),
-    "dim": str,
-    "dims": _list(str),
+    "dim": dim_text,
+    "dims": shape_text,
     "float": float_text,
     "floats": _list(float_text),
     "bool": lambda v: "true" if v else "false",
