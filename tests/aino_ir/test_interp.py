@@ -9,8 +9,8 @@ import pytest
 
 from aino_ir.builder import Builder, op_class
 from aino_ir.dims import symbol
-from aino_ir.errors.ir import IntegerDivisionByZero, NegativeExtent, UnevaluableOp
 from aino_ir.errors.dims import CheckFailed
+from aino_ir.errors.ir import IntegerDivisionByZero, NegativeExtent, UnevaluableOp
 from aino_ir.errors.run import InputMismatch
 from aino_ir.graph import Block
 from aino_ir.interp import Evaluation, run_block, run_function, run_module
