@@ -71,10 +71,10 @@ def lower_model(
     """
     model = inline_functions(model)
     require_operators(model.graph, supports)
-    return _ModelLowering(model).module(dims, values or {})
+    return ModelLowering(model).module(dims, values or {})
 
 
-class _ModelLowering:
+class ModelLowering:
     """What the graphs of one model share."""
 
     def __init__(self, model: OnnxModel) -> None:
@@ -90,6 +90,18 @@ class _ModelLowering:
         return self._names
 
     def module(self, dims: Mapping[str, DimSpec] | None, fixed: Mapping[str, Any]) -> Module:
+        """The whole module."""
+        lowering = self.start(dims, fixed)
+        b = lowering.b
+        lowering.run()
+        for value in self.model.graph.outputs:
+            b.output(value.name, lowering.value(value.name))
+        b.finish()
+        remove_dead(b.function.block)
+        return b.function.module
+
+    def start(self, dims: Mapping[str, DimSpec] | None, fixed: Mapping[str, Any]) -> GraphLowering:
+        """A new module with the graph's inputs, ready for its nodes."""
         graph = self.model.graph
         for name in fixed:
             if name not in {declared.name for declared in graph.inputs}:
@@ -113,12 +125,7 @@ class _ModelLowering:
             if default is not None:
                 b.function.defaults[declared.name] = self.handle(default)
         dimensions.finish()
-        lowering.run()
-        for value in graph.outputs:
-            b.output(value.name, lowering.value(value.name))
-        b.finish()
-        remove_dead(b.function.block)
-        return module
+        return lowering
 
     def handle(self, tensor: TensorData) -> Const:
         """The constant handle of a tensor; the same one each time."""
@@ -141,7 +148,7 @@ class GraphLowering:
     """
 
     def __init__(
-        self, model: _ModelLowering, b: Builder, graph: OnnxGraph, values: Mapping[str, Value] | None = None
+        self, model: ModelLowering, b: Builder, graph: OnnxGraph, values: Mapping[str, Value] | None = None
     ) -> None:
         self.model = model
         self.b = b

@@ -7,6 +7,7 @@ case stands alone.  Results are written between guard bytes, which no kernel may
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import signal
 import traceback
@@ -30,6 +31,9 @@ GUARD = 256
 """Guard bytes on either side of a result."""
 
 PATTERN = 0xA5
+
+LONGEST = 300
+"""Seconds that a batch may take."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,7 @@ def in_child(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _child(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    faulthandler.dump_traceback_later(LONGEST, exit=True)  # a batch that hangs counts as crashed
     pipe.send(function(*arguments))
 
 

@@ -63,15 +63,15 @@ class Outcome:
     detail: str = ""
 
 
-def cases(kinds: Iterable[str] = KINDS) -> Iterator[Case]:
-    """Every case of the given kinds."""
+def cases(kinds: Iterable[str] = KINDS, wanted: Callable[[str], Any] = bool) -> Iterator[Case]:
+    """Every case of the given kinds whose name is wanted."""
     from onnx.backend.test.loader import load_model_tests
 
     for kind in kinds:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             loaded = load_model_tests(kind=kind)
-        for test in loaded:
+        for test in filter(lambda t: wanted(t.name), loaded):
             if test.model is not None:
                 pairs = [([_array(v) for v in i], [_array(v) for v in o]) for i, o in test.data_sets or ()]
                 yield Case(test.name, kind, test.model, tuple(pairs), test.rtol, test.atol)
@@ -126,7 +126,7 @@ class Reference:
 
     def __call__(self, inputs: Sequence[Any]) -> Sequence[Any]:
         """Run inputs in graph order; trailing ones may have defaults."""
-        given = dict(zip(self.names, inputs))
+        given = dict(zip(self.names, inputs, strict=False))
         while self.module is None:
             try:
                 self.module = load_onnx(self.model, values=self.fixed)
@@ -162,7 +162,7 @@ def compare(got: Any, expected: Any, rtol: float, atol: float) -> str:
     if isinstance(expected, (list, tuple)):
         if not isinstance(got, (list, tuple)) or len(got) != len(expected):
             return f"{type(got).__name__} instead of {len(expected)} values"
-        return next(filter(None, (compare(g, e, rtol, atol) for g, e in zip(got, expected))), "")
+        return next(filter(None, (compare(g, e, rtol, atol) for g, e in zip(got, expected, strict=True))), "")
     if expected is None or got is None:
         return "" if expected is got else f"{got!r} instead of {expected!r}"
     got, expected = np.asarray(got), np.asarray(expected)
@@ -199,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jsonl", type=Path, help="write one line a case")
     options = parser.parse_args(arguments)
     wanted = re.compile(options.match)
-    outcomes = [run_case(c) for c in cases(options.kind or KINDS) if wanted.search(c.name)]
+    outcomes = [run_case(c) for c in cases(options.kind or KINDS, wanted.search)]
     if options.jsonl:
         options.jsonl.write_text("".join(json.dumps(asdict(o)) + "\n" for o in outcomes))
     report(outcomes, options.verbose)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aino_ir.dtypes import DType, boolean
+from aino_ir.dtypes import DType, boolean, f32
 from aino_ir.frontends.onnx.context import Lowering, NodeContext, Row, constant_array, element_dtype
 from aino_ir.frontends.onnx.nodes import OnnxNode
 from aino_ir.graph import Value
@@ -103,8 +103,27 @@ def convert(c: NodeContext, to: DType, node: OnnxNode) -> Value:
     if x.dtype is to:
         return x
     saturate = to.is_float and to.bits <= 8 and bool(node.int("saturate", 1))
+    if to.name == "f8e8m0":
+        return power_of_two(c, x, to, saturate, node)
     wraps = to.is_integer and to.bits < 8
     return c.emit("cast", x, to=to, saturate=saturate, semantics="x86" if wraps else "saturate")
+
+
+def power_of_two(c: NodeContext, x: Value, to: DType, saturate: bool, node: OnnxNode) -> Value:
+    """A conversion to the dtype of powers of two, which has no zero and nothing negative."""
+    x = c.cast(x, f32)
+    if saturate:
+        x = c.emit("clip", x, min=2.0**-127, max=2.0**127)
+    mode = node.str("round_mode", "up")
+    y = c.emit("cast", x, to=to)
+    if mode not in ("up", "down", "nearest"):
+        c.invalid("round_mode", "up, down or nearest", mode)
+    if mode == "nearest":
+        return y
+    near = c.cast(y, f32)
+    wrong = c.emit("lt", near, x) if mode == "up" else c.emit("gt", near, x)
+    moved = c.emit("mul", near, c.scalar(2.0 if mode == "up" else 0.5, f32))
+    return c.emit("cast", c.emit("select", wrong, moved, near), to=to)
 
 
 def is_inf(c: NodeContext, node: OnnxNode) -> Value:

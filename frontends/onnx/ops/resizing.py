@@ -166,7 +166,7 @@ def taps_of(c: NodeContext, rule: Rule, scale: float | None) -> tuple[range, flo
         c.unsupported("antialias and symbolic extents")
     stretch = min(scale, 1.0)
     start = math.floor(-reach / stretch) + 1
-    return range(start, 2 - start if rule.mode == "cubic" else 2 - start), stretch
+    return range(start, 2 - start), stretch
 
 
 def tables(
