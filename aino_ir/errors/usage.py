@@ -86,6 +86,15 @@ class TargetRunsNothing(UsageError):
     example = {"target": "reference", "what": "writing an artifact"}
 
 
+class OperatorsUnsupported(UserError):
+    """A check found operators that the target has no code for."""
+
+    code = "AINO-E0710"
+    template = "{count} nodes have no code on target {target}: {operators}"
+    hint = "replace these operators, or run the model with target reference where only native code is missing"
+    example = {"count": 2, "target": "c:avx2", "operators": "NonZero, Unique"}
+
+
 class UnexpectedFault(InternalError):
     """Something went wrong that AINO has no error for."""
 

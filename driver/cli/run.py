@@ -21,7 +21,8 @@ from aino_ir.driver.cli.options import (
 )
 from aino_ir.driver.cli.shell import Shell, common_options
 from aino_ir.driver.inputs import inputs_for, write_arrays
-from aino_ir.runtime.executable import Executable, load_executable
+from aino_ir.frontends.onnx.dimensions import symbol_name
+from aino_ir.runtime.executable import load_executable
 from aino_ir.runtime.tables import format_table
 
 
@@ -93,8 +94,11 @@ def open_executable(x: str, target: str, **options: Any) -> api.AnyExecutable:
 
 def sizes_of(exe: api.AnyExecutable, dims: Bounds) -> dict[str, int]:
     """Sizes for made-up inputs: what --dim says (a range: its low end), else each symbol's least legal value."""
-    least = {name: max(1, lo) for name, (lo, _) in exe.symbols.items()}
-    return {**least, **{name: v if isinstance(v, int) else v[0] for name, v in dims.items()}}
+    sizes = {name: max(1, lo) for name, (lo, _) in exe.symbols.items()}
+    for name, value in dims.items():
+        size = value if isinstance(value, int) else max(1, value[0])
+        sizes |= {name: size, symbol_name(name): size}
+    return sizes
 
 
 def summary(name: str, value: Any) -> dict[str, Any]:

@@ -125,6 +125,7 @@ class ModelLowering:
             if default is not None:
                 b.function.defaults[declared.name] = self.handle(default)
         dimensions.finish()
+        self.dimensions = dimensions
         return lowering
 
     def handle(self, tensor: TensorData) -> Const:

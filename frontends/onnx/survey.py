@@ -8,7 +8,7 @@ from typing import Any
 
 from aino_ir.errors.base import AinoError
 from aino_ir.frontends.onnx.coverage import supports
-from aino_ir.frontends.onnx.dimensions import Dimensions, DimSpec
+from aino_ir.frontends.onnx.dimensions import DimSpec
 from aino_ir.frontends.onnx.functions import inline_functions
 from aino_ir.frontends.onnx.lower import GraphLowering, ModelLowering, value_type
 from aino_ir.frontends.onnx.nodes import OnnxGraph, OnnxModel, OnnxNode
@@ -53,8 +53,8 @@ class _Survey:
     """Lowers nodes one by one; what a failed node would have given is replaced by what is declared."""
 
     def __init__(self, model: OnnxModel, dims: Mapping[str, DimSpec] | None) -> None:
-        self.lowering: GraphLowering = ModelLowering(model).start(dims, {})
-        self.dims = dims
+        self.model = ModelLowering(model)
+        self.lowering: GraphLowering = self.model.start(dims, {})
 
     def visit(self, node: OnnxNode) -> SurveyedNode:
         """Lower a node if that can be."""
@@ -93,8 +93,7 @@ class _Survey:
             declared = declared_type(graph, name)
             if name and declared is not None:
                 try:
-                    dimensions = Dimensions(b.function.symbols, self.dims)
-                    type_ = value_type(declared, "value", name, dimensions)
+                    type_ = value_type(declared, "value", name, self.model.dimensions)
                 except AinoError:
                     continue  # declared too loosely to go on from
                 self.lowering.values[name] = b.function.add_argument(type_, name)
