@@ -67,6 +67,14 @@ class Layout:
         """Elements that a buffer of this layout holds, padding included."""
         return product(self.phys(shape))
 
+    def transposed(self, perm: tuple[int, ...]) -> Layout:
+        """The layout with which a transposed tensor (result axis a = axis perm[a]) has the same bytes."""
+        place = {axis: a for a, axis in enumerate(perm)}
+        order = tuple((place[axis], part) for axis, part in self.parts(len(perm)))
+        tiles = tuple((place[axis], size) for axis, size in self.tiles)
+        moved = Layout(order, tiles, tuple((place[axis], multiple) for axis, multiple in self.pad))
+        return ROW_MAJOR if moved.is_row_major else moved
+
     def pack(self, array: np.ndarray) -> np.ndarray:
         """A dense 1-D array in this layout; padding is zero."""
         shape = array.shape
@@ -114,7 +122,7 @@ ROW_MAJOR = Layout()
 
 def permuted(*order: int) -> Layout:
     """A dense layout with whole axes in another order, outermost first."""
-    return Layout(tuple((axis, None) for axis in order))
+    return ROW_MAJOR if order == tuple(range(len(order))) else Layout(tuple((axis, None) for axis in order))
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field, replace
 
 from aino_ir.codegen.lower.compose import Group, Storage, compose, is_map, scalar_constant
 from aino_ir.codegen.lower.storage import StorageAssignment
-from aino_ir.compute import Compute, axes, coordinates, read, reads
+from aino_ir.compute import Compute, axes, coordinates, reads
 from aino_ir.constants import Const
 from aino_ir.dims import DimLike, is_static
 from aino_ir.errors.codegen import NoLowering
 from aino_ir.graph import Function, Value
 from aino_ir.kernels import Candidate, Catalogue, Kernel, KernelSpec, Operand, Packing, Reject, Result
 from aino_ir.location import Loc
+from aino_ir.loops.expr import Read, VecType
 from aino_ir.op import Op, Trait
 from aino_ir.plan import BufferKind, Plan, Run, View
 from aino_ir.structural import block_hash
@@ -71,7 +72,7 @@ class Lowering:
         plan.checks = list(f.symbols.checks)
 
     def _needs_no_kernel(self, op: Op) -> bool:
-        if op.name in ("core.constant", "tensor.concat") or op.has(Trait.TERMINATOR) or op.has(Trait.VIEW):
+        if op.name in ("core.constant", "tensor.concat") or op.has(Trait.TERMINATOR) or self.storage.is_view(op):
             return True
         types = tensor_results(op)
         if types and all(_is_empty(t.shape) for t in types):  # nothing to compute
@@ -143,18 +144,18 @@ class Lowering:
         buffer = self.plan.buffers[view.buffer]
         return buffer.kind is BufferKind.ARENA and view.allocated is None and self.storage.owners(view.buffer) == 1
 
-    def _emit_copy(self, value: Value, target: View, loc: Loc) -> None:
+    def _emit_copy(self, value: Value | View, target: View, loc: Loc) -> None:
         """A copy kernel; equal ones are shared like any other."""
         if _is_empty(target.shape):
             return
-        source = self.storage.views[value]
+        source = value if isinstance(value, View) else self.storage.views[value]
         space = axes("i", target.shape)
         at = coordinates(space)
         spec = KernelSpec(
             "copy",
-            Compute(space, read(value, 0, at)),
+            Compute(space, Read(0, at, VecType(source.dtype.compute))),
             (Operand("x", source.dtype, source.shape, source.layout, source.allocated),),
-            (Result("out", target.dtype, target.shape, target.layout, target.allocated, expr=read(value, 0, at), index=at),),
+            (Result("out", target.dtype, target.shape, target.layout, target.allocated, expr=Read(0, at, VecType(source.dtype.compute)), index=at),),
             label="copy",
         )
         kernel = self._kernel(spec, None)

@@ -21,7 +21,7 @@ class StorageAssignment:
 
     Attributes:
         views: value -> view.
-        copies: (source value, view) pairs where a value must also be copied to (outputs that are
+        copies: (source value or view, view) pairs where a value must also be copied to (outputs that are
             inputs, concatenated pieces that live elsewhere), each with the op after which it happens.
     """
 
@@ -29,7 +29,7 @@ class StorageAssignment:
         self.function = function
         self.plan = plan
         self.views: dict[Value, View] = {}
-        self.copies: dict[Op, list[tuple[Value, View]]] = {}
+        self.copies: dict[Op, list[tuple[Value | View, View]]] = {}
         self._owners: Counter[int] | None = None
 
     def run(self) -> None:
@@ -83,17 +83,19 @@ class StorageAssignment:
     def _backward(self, op: Op) -> None:
         if op.name == "tensor.concat":
             self._concat(op)
-        elif op.has(Trait.VIEW):
+        elif self.is_view(op):
             (source,) = list(op.present_operands())[:1]
             view = self.views.get(op.result)
-            if view is not None and view.allocated is None and self._free(source):
-                self.views[source] = self._retyped(view, source)
+            if view is not None and self._free(source):
+                placed = self._seen_back(op, view, source)
+                if placed is not None:
+                    self.views[source] = placed
 
     def _concat(self, op: Op) -> None:
         whole = self.views.get(op.result)
         if whole is None:
             whole = self.views[op.result] = self._arena(op.result)
-        axis: int = op.axis  # type: ignore[attr-defined]
+        axis: int = op.axis % op.result.rank  # type: ignore[attr-defined]
         position: DimLike = 0
         allocated = whole.allocated if whole.allocated is not None else whole.shape
         for value in op.present_operands():
@@ -115,9 +117,10 @@ class StorageAssignment:
         op = value.op
         if op is None or op.name in ("core.constant", "tensor.concat"):
             return False
-        if op.has(Trait.VIEW):
+        if self.is_view(op):
             (source,) = list(op.present_operands())[:1]
-            return self._free(source) and isinstance(source.type, TensorType) and source.type.layout.is_row_major
+            plain = isinstance(source.type, TensorType) and source.type.layout.is_row_major
+            return self._free(source) and (plain or is_free_transpose(op))
         return not self._is_window(op)
 
     # -- the rest, in order ---------------------------------------------------------------------------
@@ -128,7 +131,7 @@ class StorageAssignment:
             return
         if op.has(Trait.TERMINATOR):
             return
-        if op.has(Trait.VIEW):
+        if self.is_view(op):
             self._alias(op)
         elif self._is_window(op) and op.result not in self.views:
             self.views[op.result] = self._window(op)
@@ -141,12 +144,67 @@ class StorageAssignment:
         view = self.views[source]
         mine = self.views.get(op.result)
         if mine is None:
-            if view.allocated is None and view.layout.is_row_major:
-                self.views[op.result] = self._retyped(view, op.result)
+            seen = self._seen(op, view)
+            if seen is not None:
+                self.views[op.result] = seen
                 return
             mine = self.views[op.result] = self._arena(op.result)
         if mine.buffer != view.buffer or mine.offset != view.offset:
-            self.copies.setdefault(op, []).append((source, self._retyped(mine, source)))
+            self._copy_through(op, source, view, mine)
+
+    def _copy_through(self, op: Op, source: Value, view: View, mine: View) -> None:
+        """Copy a view op's operand to where its result must lie."""
+        copies = self.copies.setdefault(op, [])
+        seen = self._seen(op, view)
+        if seen is not None:
+            copies.append((seen, mine))
+            return
+        target = self._seen_back(op, mine, source)
+        if target is None:  # neither side's strides can say it: through a dense copy
+            assert isinstance(source.type, TensorType)
+            target = self._new(source.type.logical(), BufferKind.ARENA, -1, source.name)
+            dense = self._seen(op, target)
+            assert dense is not None
+            copies += [(source, target), (dense, mine)]
+            return
+        copies.append((source, target))
+
+    def is_view(self, op: Op) -> bool:
+        """Whether an op only looks at its operand's bytes in another way."""
+        return op.has(Trait.VIEW) or is_free_transpose(op)
+
+    def _seen(self, op: Op, view: View) -> View | None:
+        """A view op's result as a view of its operand's buffer, or None where strides cannot say it."""
+        allocated = view.allocated
+        if is_free_transpose(op):
+            perm: tuple[int, ...] = op.perm  # type: ignore[attr-defined]
+            moved = None if allocated is None else tuple(allocated[p] for p in perm)
+            layout = view.layout.transposed(perm)
+            return View(view.buffer, view.offset, view.dtype, op.result.shape, layout, moved)
+        if not view.layout.is_row_major:
+            return None
+        if allocated is not None:
+            allocated = reshaped_allocation(view.shape, allocated, op.result.shape)
+            if allocated is None:
+                return None
+        return View(view.buffer, view.offset, op.result.dtype, op.result.shape, allocated=allocated)
+
+    def _seen_back(self, op: Op, view: View, source: Value) -> View | None:
+        """The operand of a view op, given where its result lies; None where strides cannot say it."""
+        allocated = view.allocated
+        if is_free_transpose(op):
+            perm: tuple[int, ...] = op.perm  # type: ignore[attr-defined]
+            inverse = tuple(perm.index(a) for a in range(len(perm)))
+            moved = None if allocated is None else tuple(allocated[p] for p in inverse)
+            layout = view.layout.transposed(inverse)
+            return View(view.buffer, view.offset, view.dtype, source.shape, layout, moved)
+        if not view.layout.is_row_major:
+            return None
+        if allocated is not None:
+            allocated = reshaped_allocation(view.shape, allocated, source.shape)
+            if allocated is None:
+                return None
+        return View(view.buffer, view.offset, source.dtype, source.shape, allocated=allocated)
 
     def _is_window(self, op: Op) -> bool:
         if op.name != "tensor.slice":
@@ -162,10 +220,6 @@ class StorageAssignment:
 
     # -- making buffers -------------------------------------------------------------------------------
 
-    def _retyped(self, view: View, value: Value) -> View:
-        assert isinstance(value.type, TensorType)
-        return View(view.buffer, view.offset, value.dtype, value.shape)
-
     def _new(self, type: TensorType, kind: BufferKind, slot: int, name: str) -> View:
         size = type.layout.bound(type.shape) * type.dtype.bytes
         buffer = self.plan.new_buffer(kind, size, slot=slot, name=name)
@@ -179,3 +233,61 @@ class StorageAssignment:
         handle = op.value  # type: ignore[attr-defined]
         buffer: Buffer = self.plan.new_buffer(BufferKind.CONST, handle.nbytes, const=handle, name=op.result.name)
         return View(buffer.id, 0, handle.dtype, handle.type.shape)
+
+
+def is_free_transpose(op: Op) -> bool:
+    """Whether a transpose's result has the layout in which its bytes are the operand's own."""
+    if op.name != "tensor.transpose":
+        return False
+    source, result = op.x.type, op.result.type  # type: ignore[attr-defined]
+    return bool(result.layout == source.layout.transposed(op.perm))  # type: ignore[attr-defined]
+
+
+def reshaped_allocation(
+    shape: tuple[DimLike, ...], allocated: tuple[DimLike, ...], target: tuple[DimLike, ...]
+) -> tuple[DimLike, ...] | None:
+    """What a row-major window of `shape` in `allocated` counts as allocated when seen as `target`.
+
+    An axis may be split where the inner parts divide what is allocated, and axes may be merged when the
+    inner ones are whole; otherwise None.
+    """
+    out: list[DimLike] = []
+    i = j = 0
+    while i < len(shape) or j < len(target):
+        old, new = [*range(i, min(i + 1, len(shape)))], [*range(j, min(j + 1, len(target)))]
+        a = shape[i] if old else 1
+        b = target[j] if new else 1
+        if new and b == 1 and a != 1:
+            out.append(1)
+            j += 1
+            continue
+        while a is not b and a != b:
+            if not (isinstance(a, int) and isinstance(b, int)):
+                return None
+            if a < b and old and old[-1] + 1 < len(shape):
+                old.append(old[-1] + 1)
+                a = a * shape[old[-1]]
+            elif b < a and new and new[-1] + 1 < len(target):
+                new.append(new[-1] + 1)
+                b = b * target[new[-1]]
+            else:
+                return None
+        i, j = i + len(old), j + len(new)
+        if any(allocated[axis] != shape[axis] for axis in old[1:]):
+            return None
+        whole: DimLike = 1
+        for axis in old:
+            whole = whole * allocated[axis]
+        inner: DimLike = 1
+        for axis in new[1:]:
+            inner = inner * target[axis]
+        if not new:
+            if whole != 1:
+                return None
+            continue
+        if inner != 1:
+            if not (isinstance(whole, int) and isinstance(inner, int)) or inner == 0 or whole % inner:
+                return None
+            whole = whole // inner
+        out += [whole, *(target[axis] for axis in new[1:])]
+    return tuple(out)
