@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ F64_RANGE = {"math.sin": 2.0**47, "math.cos": 2.0**47, "math.tan": 2.0**47}
 """Where the f64 functions are promised; f32 ones are promised everywhere."""
 
 
+@functools.cache
 def sampled(name: str) -> list[tuple[Sample, Op, tuple[Any, ...]]]:
     """Samples with the op in a module and what the interpreter makes of it."""
     out = []
