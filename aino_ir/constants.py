@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aino_ir.dtypes import DType, dtype_of
+from aino_ir.errors.ir import UnsupportedArray
 from aino_ir.types import TensorType
 
 if TYPE_CHECKING:
@@ -52,9 +53,11 @@ class Const:
     def of(array: Any, name: str = "") -> Const:
         """A handle on an array (kept, not copied; treat it as frozen)."""
         array = np.asarray(array)
+        if not array.dtype.isnative:
+            array = array.astype(array.dtype.newbyteorder("="))
         dtype = dtype_of(array.dtype)
         if dtype is None:
-            raise TypeError(f"no dtype for arrays of {array.dtype}")
+            raise UnsupportedArray(dtype=array.dtype)
         return Const(TensorType(dtype, tuple(array.shape)), array, name=name)
 
     @staticmethod

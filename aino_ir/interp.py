@@ -16,10 +16,10 @@ from aino_ir.dims import Dim, DimLike, is_static
 from aino_ir.dtypes import DType, integer_range
 from aino_ir.errors.base import AinoError
 from aino_ir.errors.ir import NegativeExtent, UnevaluableOp
-from aino_ir.errors.run import InputMismatch
+from aino_ir.errors.run import InputMismatch, WrongInputCount
 from aino_ir.op import Op, Trait
 from aino_ir.symbols import Symbols
-from aino_ir.types import TensorType, Type
+from aino_ir.types import OptionalType, TensorType, Type
 
 if TYPE_CHECKING:
     from aino_ir.graph import Block, Function, Module, Value
@@ -34,12 +34,20 @@ class Evaluation:
         precision: native or wide.
         bindings: symbol name -> extent, as bound so far.
         op: the op being evaluated.
+        symbols: table of the function that runs, or None; its checks are tested when their op has run.
     """
 
-    def __init__(self, precision: Precision = "native", bindings: dict[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        precision: Precision = "native",
+        bindings: dict[str, int] | None = None,
+        symbols: Symbols | None = None,
+    ) -> None:
         self.precision = precision
         self.bindings = {} if bindings is None else bindings
         self.op: Op | None = None
+        self.symbols = symbols
+        self._deciding = _deciding_ops(symbols)
 
     @property
     def wide(self) -> bool:
@@ -78,8 +86,21 @@ class Evaluation:
         finally:
             self.op = saved
 
+    def after(self, op: Op) -> None:
+        """Test what is demanded of the extents that an op decides."""
+        if op.id in self._deciding and self.symbols is not None:
+            self.symbols.check_bindings(self.bindings, op.id)
+
     def _name(self) -> str:
         return self.op.name if self.op is not None else "evaluate"
+
+
+def _deciding_ops(symbols: Symbols | None) -> frozenset[int]:
+    """Ids of ops that decide extents at run time."""
+    if symbols is None:
+        return frozenset()
+    decided = {info.op for info in (symbols.declared(name).origin for name in symbols)}
+    return frozenset(decided | {c.after_op for c in symbols.checks if c.after_op is not None})
 
 
 def load_array(array: Any, dtype: DType, precision: Precision) -> np.ndarray:
@@ -124,15 +145,56 @@ def run_op(op: Op, env: dict[Value, Any], ev: Evaluation) -> None:
     operands = [None if v is None else _operand(v, env[v], ev) for v in op.operands]
     try:
         with np.errstate(all="ignore"):
-            out = op.evaluate(ev, *operands)
+            out = op.evaluate(ev, *operands) if evaluates(type(op)) else by_decomposition(op, ev, operands)
     except AinoError as error:
         if error.loc is None:
             error.loc = op.loc
         raise
     outputs = out if isinstance(out, tuple) else (out,)
+    if len(outputs) != len(op.results):
+        raise UnevaluableOp(
+            loc=op.loc, op=op.name, reason=f"it gives {len(outputs)} values for {len(op.results)} results"
+        )
     for result, array in zip(op.results, outputs, strict=True):
         env[result] = store_array(array, result.type, ev.precision)
         bind_shape(result.type, env[result], ev, op.name)
+    ev.after(op)
+
+
+def evaluates(cls: type[Op]) -> bool:
+    """Whether an op class says itself what its ops compute."""
+    return cls.evaluate is not Op.evaluate
+
+
+def by_decomposition(op: Op, ev: Evaluation, operands: Sequence[Any]) -> tuple[Any, ...]:
+    """Results of an op whose class only declares what simpler ops it is made of."""
+    block = decomposition(op)
+    if block is None:
+        raise UnevaluableOp(loc=op.loc, op=op.name, reason="it declares neither evaluate nor decompose")
+    return ev.block(block, [a for a in operands if a is not None])
+
+
+def decomposition(op: Op) -> Block | None:
+    """A block of simpler ops that computes `op` from its present operands, or None for a primitive op."""
+    from aino_ir.builder import Builder
+    from aino_ir.graph import Module
+
+    function = Module("decomposition").add_function()
+    source = op.block.function if op.block is not None else None
+    if source is not None:
+        function.symbols = source.symbols.clone()
+        function.module.reserve_ids(source.module.last_id)  # symbols of data are named by op ids
+    inside: dict[Value, Value] = {v: function.add_argument(v.type) for v in op.present_operands()}
+    arguments = tuple(None if v is None else inside[v] for v in op.operands)
+    stand_in = type(op)(op.id, arguments, op.attributes, op.regions, op.loc)
+    stand_in.block = function.block
+    stand_in.results = op.results
+    b = Builder(function, loc=op.loc)
+    made = stand_in.decompose(b)
+    if made is None:
+        return None
+    values = made if isinstance(made, (tuple, list)) else [made]
+    return b.finish(values).block
 
 
 def _operand(value: Value, array: Any, ev: Evaluation) -> Any:
@@ -175,15 +237,38 @@ def run_function(
     bindings: Mapping[str, int] | None = None,
 ) -> tuple[Any, ...]:
     """Run a function: outputs followed by new state values."""
-    ev = Evaluation(precision, dict(bindings or {}))
-    arrays = [*inputs, *(states if states is not None else initial_states(function, ev))]
-    for arg, array in zip(function.block.args, arrays, strict=True):
+    ev = Evaluation(precision, dict(bindings or {}), function.symbols)
+    arrays = with_defaults(function, inputs)
+    for arg, array in zip(function.inputs, arrays, strict=True):
         if isinstance(arg.type, TensorType):
             bind_shape(arg.type, array, ev, arg.name)
+    slots = list(states) if states is not None else initial_states(function, ev)
+    if len(slots) != len(function.states):
+        raise WrongInputCount(expected=tuple(s.name for s in function.states), got=f"{len(slots)} states")
+    for arg, array in zip(function.state_args, slots, strict=True):
+        bind_shape(arg.type, array, ev, arg.name)
     function.symbols.check_bindings(ev.bindings)
-    results = run_block(function.block, arrays, ev)
-    function.symbols.check_bindings(ev.bindings)
-    return results
+    return run_block(function.block, [*arrays, *slots], ev)
+
+
+def with_defaults(function: Function, inputs: Sequence[Any]) -> list[Any]:
+    """One array per input: those left out at the end, or None, have their defaults.
+
+    Raises:
+        WrongInputCount: there are too many, or one without a default is missing.
+    """
+    names = function.input_names
+    if len(inputs) > len(names):
+        raise WrongInputCount(expected=tuple(names), got=f"{len(inputs)} positional")
+    arrays = []
+    for i, (name, value) in enumerate(zip(names, function.inputs, strict=True)):
+        array = inputs[i] if i < len(inputs) else None
+        if array is None and name in function.defaults:
+            array = function.defaults[name].array()
+        if array is None and (i >= len(inputs) or not isinstance(value.type, OptionalType)):
+            raise WrongInputCount(expected=tuple(names), got=f"{len(inputs)} positional, none for '{name}'")
+        arrays.append(array)
+    return arrays
 
 
 def initial_states(function: Function, ev: Evaluation) -> list[Any]:

@@ -124,7 +124,7 @@ class Rewriter:
         back) when out of fuel, skipped, or when dtype, rank, layout or extents differ.
         """
         new = [values] if isinstance(values, Value) else list(values)
-        reason = self._mismatch(op, new)
+        reason = self._mismatch(op, new) or self._cycle(op, new)
         if reason is not None:
             return self.refuse(rule, op, reason)
         if (rule, op.id) in self.skip or not self.fuel.take():
@@ -137,13 +137,14 @@ class Rewriter:
         for a in added:
             a.loc = a.loc.union(loc)
         touched: dict[Op, None] = dict.fromkeys(added)
+        keep = frozenset(added)
         replaced = []
         for old, value in zip(op.results, new, strict=True):
             if value is None or value is old:
                 continue
             replaced.append((old.id, value.id))
             touched.update(dict.fromkeys(old.users))
-            self._transfer(old, value)
+            self._transfer(old, value, keep)
         removed = self._erase_unused(matched_ops)
         self.last_touched = list(touched)
         ids = [t.id for t in touched]
@@ -152,7 +153,7 @@ class Rewriter:
 
     def replace_value(self, old: Value, new: Value, rule: str, matched: Iterable[Op] = ()) -> bool:
         """Let `new` stand for one value (an argument, or one of several results); removes nothing else."""
-        reason = type_mismatch(self.function, old, new)
+        reason = type_mismatch(self.function, old, new) or self._reads_transferred(old, new)
         anchor = old.op if old.op is not None else next(iter(old.users), None)
         if anchor is None:
             return False
@@ -162,12 +163,13 @@ class Rewriter:
             self.rollback()
             return False
         matched_ops = list(dict.fromkeys([*([old.op] if old.op else []), *matched]))
-        added = [a.id for a in self._pending if a.block is not None]
+        added = [a for a in self._pending if a.block is not None]
         self._pending.clear()
-        touched = [*added, *(u.id for u in old.users)]
-        self._transfer(old, new)
+        touched = dict.fromkeys([*added, *old.users])
+        self._transfer(old, new, frozenset(added))
         loc = UNKNOWN.union(*(m.loc for m in matched_ops))
-        self._record(rule, matched_ops, [], added, [(old.id, new.id)], touched, loc)
+        ids = [t.id for t in touched]
+        self._record(rule, matched_ops, [], [a.id for a in added], [(old.id, new.id)], ids, loc)
         return True
 
     def erase(self, op: Op, rule: str) -> bool:
@@ -175,7 +177,7 @@ class Rewriter:
         if any(r.users for r in op.results):
             users = [u.id for r in op.results for u in r.users]
             return self.refuse(rule, op, f"results are still used by ops {users}")
-        if not self.fuel.take():
+        if (rule, op.id) in self.skip or not self.fuel.take():
             return False
         loc = op.loc
         self._unlink(op)
@@ -183,7 +185,7 @@ class Rewriter:
         return True
 
     def set_operand(self, op: Op, index: int, value: Value | None, rule: str) -> None:
-        """Change one operand (terminators and state wiring); types must agree."""
+        """Change one operand (terminators and state wiring); types must agree, and it must be made before."""
         old = op.operands[index]
         if old is value:
             return
@@ -192,6 +194,9 @@ class Rewriter:
             if reason is not None:
                 self.refuse(rule, op, reason)
                 return
+        if value is not None and value.op is not None and not comes_before(value.op, op):
+            self.refuse(rule, op, f"%{value.id} is made later")
+            return
         added = [a.id for a in self._pending if a.block is not None]
         self._pending.clear()
         self._swap(op, index, value)
@@ -220,11 +225,40 @@ class Rewriter:
                 return reason
         return None
 
-    def _transfer(self, old: Value, new: Value) -> None:
+    def _cycle(self, op: Op, new: Sequence[Value | None]) -> str | None:
+        pairs = zip(op.results, new, strict=True)
+        reasons = (self._reads_transferred(old, v) for old, v in pairs if v is not None and v is not old)
+        return next((r for r in reasons if r is not None), None)
+
+    def _reads_transferred(self, old: Value, new: Value) -> str | None:
+        """Why `new` would come to depend on itself, or None: it must not be computed from users of `old`.
+
+        The op that makes `new` and the ops built for this rewrite may read `old`: they go on doing so.
+        Only ops that stand after `old` are walked; there are none where a replacement is built in place.
+        """
+        if new.op is None or new.op.block is not old_block(old):
+            return None
+        keeps = {new.op, *self._pending}
+        after = float("-inf") if old.op is None else old.op._position
+        seen = {new.op}
+        work = [new.op]
+        while work:
+            op = work.pop()
+            if op not in keeps and old in op.operands:
+                return f"%{new.id} is computed from %{old.id} by way of %{op.results[0].id}"
+            for value in op.present_operands():
+                source = value.op
+                if source is not None and source._position > after and source not in seen:
+                    seen.add(source)
+                    work.append(source)
+        return None
+
+    def _transfer(self, old: Value, new: Value, keep: frozenset[Op]) -> None:
+        """Let every user of `old` read `new`, but for the ops of the replacement itself."""
         if not new.name:
             new.name = old.name
         for user in list(old.users):
-            if new.op is user:  # the replacement itself may read the old value
+            if new.op is user or user in keep:
                 continue
             if user.block is old_block(old) and new.op is not None and new.op.block is user.block:
                 if not comes_before(new.op, user):
@@ -235,10 +269,19 @@ class Rewriter:
             count_uses(user, operands)
 
     def _hoist(self, op: Op, before: Op) -> None:
-        for value in op.present_operands():
-            if value.op is not None and value.op.block is op.block and not comes_before(value.op, before):
-                self._hoist(value.op, before)
-        self.move_before(op, before)
+        """Move `op`, and what it is computed from, up before another op."""
+        needed = {op}
+        work = [op]
+        while work:
+            for value in work.pop().present_operands():
+                source = value.op
+                if source is None or source.block is not op.block or comes_before(source, before):
+                    continue
+                if source not in needed:
+                    needed.add(source)
+                    work.append(source)
+        for moved in sorted(needed, key=lambda o: o._position):
+            self.move_before(moved, before)
 
     def _swap(self, op: Op, index: int, value: Value | None) -> None:
         count_uses(op, op.operands, -1)

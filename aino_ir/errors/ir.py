@@ -118,3 +118,12 @@ class NegativeExtent(UserError):
     template = "{op}: extents must not be negative, got {shape}"
     hint = "check the shape this node is asked to produce"
     example = {"op": "tensor.expand", "shape": (-3, 4)}
+
+
+class UnsupportedArray(UserError):
+    """An array's elements are of a kind that AINO has no type for."""
+
+    code = "AINO-E0209"
+    template = "no element type for arrays of {dtype}"
+    hint = "convert the array: floats, integers, bool and complex numbers have types"
+    example = {"dtype": "datetime64[s]"}
