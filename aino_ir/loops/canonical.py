@@ -6,7 +6,7 @@ exponential in its size; here every distinct node is one numbered line.
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from functools import cache
 from typing import Any
 
@@ -27,11 +27,11 @@ def canonical_text(root: Any) -> str:
             return f"({', '.join([spell(v) for v in value])})"
         if isinstance(value, float):
             return value.hex()
-        if isinstance(value, DType) or not is_dataclass(value):
+        if isinstance(value, DType) or not hasattr(type(value), "__dataclass_fields__"):
             return repr(value)
         name = names.get(id(value)) if isinstance(value, Expr) else None
         if name is None:
-            cls = type(value)
+            cls: Any = type(value)
             name = f"{cls.__name__}({', '.join([spell(getattr(value, f)) for f in _shown_fields(cls)])})"
             if isinstance(value, Expr):
                 name = names[id(value)] = f"%{numbers.setdefault(name, len(numbers))}"
