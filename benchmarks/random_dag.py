@@ -19,6 +19,9 @@ IR_VERSION = 8
 WEIGHTS = 40
 """Distinct weight matrices and vectors: layers repeat."""
 
+TEMPLATES, BLOCK_NODES = 12, 16
+"""Distinct blocks that repeat, and nodes in each before its loose ends are tied."""
+
 WINDOW = 48
 """Operands are mostly among this many latest values."""
 
@@ -118,6 +121,27 @@ class _Drawer:
         else:
             self.layer(self.choose(LAYERS), x, bound)
 
+    def gather(self) -> str:
+        """Bring everything that nothing reads together in one value, and return its name."""
+        first, *others = self.unused
+        for name in others:
+            first = self.node("Tanh", [self.node("Add", [first, name], 1.0)], 1.0)
+        return first
+
+    def block(self, template: int) -> None:
+        """Draw a block of many nodes whose structure and weights depend on `template` alone."""
+        entry = self.node("Tanh", [self.pick()], 1.0)
+        self.unused.pop(entry)
+        outer = self.rng, self.values, self.unused
+        self.rng, self.values, self.unused = np.random.default_rng(template), [entry], {entry: None}
+        start = len(self.nodes)
+        while len(self.nodes) - start < BLOCK_NODES:
+            self.draw()
+        result = self.gather()
+        self.rng, self.values, self.unused = outer
+        self.values.append(result)
+        self.unused[result] = None
+
     def layer(self, kind: str, x: str, bound: float) -> None:
         vector = f"vector{int(self.rng.integers(WEIGHTS))}"
         if kind == "MatMul":
@@ -138,17 +162,24 @@ class _Drawer:
             self.node("Sub", [x, mean], 2 * bound)
 
 
-def random_dag(nodes: int, seed: int = 0) -> ModelProto:
+def random_dag(nodes: int, seed: int = 0, repeated: float = 0.5) -> ModelProto:
     """Build a graph of about `nodes` nodes: ``x`` f32 [8, 32] to ``y`` f32 [8, 32].
 
-    The same seed gives the same bytes.  Cost is linear in `nodes`.
+    The same arguments give the same bytes.  Cost is linear in `nodes`.
+
+    Args:
+        nodes: how many, within a few per cent.
+        seed: of structure and weights.
+        repeated: the share of nodes that stand in blocks which repeat; the others are drawn one by one.
     """
     d = _Drawer(seed)
-    while len(d.nodes) + len(d.unused) < nodes:
-        d.draw()
-    total = next(iter(d.unused))
-    for name in list(d.unused)[1:]:  # what nothing reads is averaged into the result
-        total = d.node("Tanh", [d.node("Add", [total, name], 1.0)], 1.0)
+    chance = repeated / (repeated + (1 - repeated) * 2 * BLOCK_NODES)  # of a block, by its length
+    while len(d.nodes) + 2 * len(d.unused) < nodes:
+        if d.rng.random() < chance:
+            d.block(int(d.rng.integers(TEMPLATES)))
+        else:
+            d.draw()
+    total = d.gather()
     d.nodes.append(helper.make_node("Identity", [total], ["y"], name="result"))
     graph = helper.make_graph(
         d.nodes,
