@@ -79,12 +79,13 @@ class Evaluation:
         return load_array(round_array(x, dtype), dtype, self.precision)
 
     def block(self, block: Block, arrays: Sequence[Any]) -> tuple[Any, ...]:
-        """Run a region on its arguments."""
-        saved = self.op
+        """Run a region on its arguments; extents that it decides are forgotten at its end."""
+        saved, outside = self.op, self.bindings
+        self.bindings = dict(outside)
         try:
             return run_block(block, arrays, self)
         finally:
-            self.op = saved
+            self.op, self.bindings = saved, outside
 
     def after(self, op: Op) -> None:
         """Test what is demanded of the extents that an op decides."""

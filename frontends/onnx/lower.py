@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from aino_ir.builder import Builder
+from aino_ir.builder import Builder, op_class
 from aino_ir.constants import Const
 from aino_ir.dims import is_static
 from aino_ir.dtypes import DTYPES
@@ -174,6 +174,17 @@ class GraphLowering:
             texts = [str(t) for t in np.asarray(tensor.array()).reshape(-1).tolist()]
             return self.b.string_constant(values=texts, shape=tensor.shape)  # type: ignore[no-any-return]
         return self.b.constant(self.model.handle(tensor), name)
+
+    def nested(self, b: Builder, graph: OnnxGraph, values: Mapping[str, Value]) -> list[Value]:
+        """Lower a subgraph with another builder; returns its outputs."""
+        inner = GraphLowering(self.model, b, graph, values)
+        inner.run()
+        return [inner.value(output.name) for output in graph.outputs]
+
+    def close(self, b: Builder, outputs: Sequence[Value]) -> None:
+        """End a region that yields `outputs`."""
+        b.op(op_class("core.return"), *outputs)
+        remove_dead(b.block)
 
     def lower(self, node: OnnxNode) -> None:
         """Lower one node, and name its outputs."""

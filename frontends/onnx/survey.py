@@ -62,7 +62,9 @@ class _Survey:
         missing = [n for n in (*node.inputs, *node.captures) if n and not self._known(n)]
         if missing and self._supported(node):
             self._declare(node)
-            return SurveyedNode(node, self._types(node), problem=f"the type of {missing[0]!r} is unknown", blocked=True)
+            return SurveyedNode(
+                node, self._types(node), problem=f"the type of {missing[0]!r} is unknown", blocked=True
+            )
         before = block.last
         problem = "" if self._supported(node) else f"no lowering of {node.operator} version {node.opset}"
         if not problem:
