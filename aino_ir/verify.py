@@ -106,14 +106,15 @@ def _check_block(block: Block, module: Module, seen: set[int]) -> None:
         if op._position <= position:
             _fail(2, op, "it stands out of order", op.loc)
         position = op._position
-        for check in OP_CHECKS:
-            check(op)
+        _check_regions(op)
         for region in op.regions:
             if region.parent is not op:
                 _fail(9, op, "a region has another parent", op.loc)
             if region.function is not block.function:
                 _fail(9, op, "a region belongs to another function", op.loc)
             _check_block(region, module, seen)
+        for check in OP_CHECKS:
+            check(op)
     if block.last is None or not block.last.has(Trait.TERMINATOR):
         _fail(8, block.parent or "a block", "it has no terminator")
 
@@ -152,7 +153,7 @@ def _check_results(op: Op) -> None:
         if result.op is not op:
             _fail(4, op, f"%{result.id} names another producer", op.loc)
         for user in result.users:  # that the counts are right is checked at the users
-            if user.block is not op.block or result not in user.operands:
+            if user.block is None or result not in user.operands:
                 _fail(4, op, f"%{result.id} lists a user that does not read it", op.loc)
 
 
