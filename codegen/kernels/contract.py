@@ -107,7 +107,13 @@ def _lane_guarded(roles: Roles, guard: Guard) -> bool:
 def _tiles(roles: Roles, lanes: int, target: Target) -> list[Tile]:
     rows = extent_or(roles.row.extent, SYMBOLIC_EXTENT) if roles.row is not None else 1
     columns = extent_or(roles.lane.extent, SYMBOLIC_EXTENT)
-    return legal_tiles(target, rows, -(-columns // lanes))
+    return legal_tiles(target, rows, -(-columns // lanes), _row_vector(roles))
+
+
+def _row_vector(roles: Roles) -> bool:
+    """Whether a factor moves with rows and lanes both: it is read as vectors for every row."""
+    row = roles.row.name if roles.row is not None else ""
+    return any({row, roles.lane.name} <= axes_of(f) for f in roles.factors)
 
 
 def _candidate(roles: Roles, tile: Tile, lanes: int, target: Target) -> Candidate:
@@ -121,9 +127,8 @@ def _candidate(roles: Roles, tile: Tile, lanes: int, target: Target) -> Candidat
     row_name = roles.row.name if roles.row is not None else ""
     lane_in = [roles.lane.name in axes_of(f) for f in roles.factors]
     row_in = [row_name in axes_of(f) for f in roles.factors]
-    row_vector = any(a and b for a, b in zip(lane_in, row_in))
     lane_shared = any(a and not b for a, b in zip(lane_in, row_in))
-    cycles = tile_cycles(tile, rows, -(-columns // lanes), steps, row_vector, lane_shared)
+    cycles = tile_cycles(tile, rows, -(-columns // lanes), steps, _row_vector(roles), lane_shared)
     if any(strided_operand(roles.spec, f, roles.lane.name) for f in roles.factors):
         cycles *= STRIDED_LOADS
     chunk = _chunk(roles, tile, steps, rows, outer, columns, lanes, target)

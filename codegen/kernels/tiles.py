@@ -24,13 +24,18 @@ class Tile:
         return f"{self.rows}x{self.vectors}"
 
 
-def legal_tiles(target: Target, row_extent: int, vector_extent: int) -> list[Tile]:
-    """Tiles whose accumulators, lane vectors and one broadcast fit the registers."""
+def legal_tiles(target: Target, row_extent: int, vector_extent: int, row_vector: bool = False) -> list[Tile]:
+    """Tiles whose accumulators, lane vectors and one broadcast fit the registers.
+
+    Where the row factor is read as vectors (depthwise), neighbouring taps share them, so they are
+    held in registers too: as many as there are accumulators.
+    """
     registers = target.vector_registers
     out = []
     for rows in ROW_CHOICES:
         for vectors in VECTOR_CHOICES:
-            fits = rows * vectors + vectors + 1 <= registers and rows <= max(row_extent, 1)
+            held = 2 * rows * vectors + 2 if row_vector else rows * vectors
+            fits = held + vectors + 1 <= registers and rows <= max(row_extent, 1)
             if fits and vectors <= max(vector_extent, 1):
                 out.append(Tile(rows, vectors))
     return out
