@@ -22,7 +22,7 @@ from aino_ir.runtime.report import Report
 from aino_ir.runtime.store import opened_or_temporary
 from aino_ir.target import Target, detect_host, parse_target
 
-Dims = Mapping[str, Union[int, tuple[int, int]]]
+Dims = Mapping[str, int | tuple[int, int]]
 AnyExecutable = Union[Executable, ReferenceExecutable, NullExecutable]
 
 CHOICES = {

@@ -129,19 +129,8 @@ def kernel_row(plan: Plan, number: int, step: Run) -> dict[str, Any]:
         "nodes": list(step.nodes),
         "candidate": f"{kernel.candidate.generator}: {kernel.candidate.name}",
         "flops": number_or_text(step.flops),
-        "bytes": number_or_text(moved_bytes(step)),
+        "bytes": number_or_text(step.moved_bytes),
     }
-
-
-def moved_bytes(step: Run) -> DimLike:
-    """Bytes that a step must read and write at least: every tensor it touches, once."""
-    total: DimLike = 0
-    for view in step.views:
-        size: DimLike = view.dtype.bytes
-        for extent in view.shape:
-            size = size * extent
-        total = total + size
-    return total
 
 
 def number_or_text(value: DimLike) -> int | str:

@@ -54,8 +54,14 @@ def check_model(x: Any, target: Target, dims: Dims | None = None) -> list[Operat
     """
     judge = _Judge(target)
     if isinstance(x, (str, Path)) and Path(x).suffix.lower() not in ("", ".onnx"):
-        ops = [op for op in load(x, dims=dims).main.block if not op.has(Trait.TERMINATOR) and op.name != "core.constant"]
-        return [_status(str(op.loc), op.name, [str(r.type) for r in op.results], judge.of([op])) for op in ops]
+        ops = [
+            op
+            for op in load(x, dims=dims).main.block
+            if not op.has(Trait.TERMINATOR) and op.name != "core.constant"
+        ]
+        return [
+            _status(str(op.loc), op.name, [str(r.type) for r in op.results], judge.of([op])) for op in ops
+        ]
     from aino_ir.frontends.onnx.survey import survey_onnx
 
     _, nodes = survey_onnx(x, dims)

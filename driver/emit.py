@@ -36,7 +36,8 @@ def emit_files(
 
     Args:
         x: what `load` takes.
-        kind: ``air`` (the module after the passes), ``loops`` (the kernels), ``c`` (a folder that builds alone).
+        kind: ``air`` (the module after the passes), ``loops`` (the kernels), ``c`` (a folder that builds
+            alone).
         place: the file; for ``c`` the folder.
         target: for which device; ``c`` writes one instruction set.
         dims: bounds or values of symbols.

@@ -10,7 +10,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from aino_ir.dims import Dim
+from aino_ir.dims import Dim, free_symbols
 from aino_ir.errors.usage import BadArgument, InputFileUnreadable, NoInputs
 from aino_ir.runtime.fileio import DISK, Disk, disk_errors, new_part
 from aino_ir.types import TensorType, Type
@@ -101,7 +101,7 @@ def _made_up(type_: TensorType, rng: np.random.Generator, sizes: _Sizes) -> Arra
 
 
 def _known(dim: Dim, sizes: _Sizes) -> dict[str, int]:
-    return {name: sizes[name] for name in dim.symbols}
+    return {name: sizes[name] for name in free_symbols(dim)}
 
 
 def inputs_for(

@@ -29,6 +29,10 @@ from aino_ir.target import Target
 PLAN_PASSES = (PlaceConstants(), PlanMemory(), InsertBarriers())
 """Passes over the plan, in order."""
 
+ALONE_BELOW = 2_000_000
+"""Runs with less work than this (operations; a byte counts as four) take one thread: about 50 us, which
+is what waking other threads can cost."""
+
 Progress = Callable[[str, int, int], None]
 """Gets a stage's name and how much of it is done: (stage, done, total), total 0 when unknown."""
 
@@ -81,7 +85,7 @@ class Compilation:
     ) -> Artifact:
         """Compile a module to an artifact."""
         plans = self.plans(module)
-        emissions = self.emissions(plans)
+        emissions = self.emissions(plans, profile=True)
         with self.stage("cc"):
             units = [u for e in emissions.values() for u in e.units]
             headers = {k: v for e in emissions.values() for k, v in e.headers.items()}
@@ -146,7 +150,11 @@ class Compilation:
         check_barriers(plan)
         return plan
 
-    def emissions(self, plans: Mapping[str, Plan]) -> dict[str, Emission]:
-        """C text of every variant's plan."""
+    def emissions(self, plans: Mapping[str, Plan], profile: bool = False) -> dict[str, Emission]:
+        """C text of every variant's plan; with `profile`, an entry that measures the steps beside it."""
+        target = self.options.target
         with self.stage("emit"):
-            return {isa: emit(plan, self.options.target.variant(isa)) for isa, plan in plans.items()}
+            return {
+                isa: emit(plan, target.variant(isa), alone_below=ALONE_BELOW, profile=profile)
+                for isa, plan in plans.items()
+            }

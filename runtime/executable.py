@@ -112,7 +112,7 @@ class Executable:
             given = self._arguments(inputs)
         arrays = self._arrays(given)
         extents = self._extents.get(tuple([a.shape for a in arrays])) or self._bind(arrays)
-        results = [np.empty(shape, p.numpy) for shape, p in zip(extents.shapes, self._results)]
+        results = [np.empty(shape, p.numpy) for shape, p in zip(extents.shapes, self._results, strict=False)]
         targets = self._targets(out, results, arrays) if out is not None else results
         addresses = [a.ctypes.data for a in arrays]
         if extents.vector is not None:
@@ -121,7 +121,7 @@ class Executable:
         if out is not None:
             return self._written(out, targets)
         for value in given:
-            if is_torch(value):
+            if type(value) is not np.ndarray and is_torch(value):
                 return tuple(to_torch(r) for r in results)
         return tuple(results)
 
@@ -141,7 +141,7 @@ class Executable:
         given = self._arguments(inputs)
         arrays = self._arrays(given)
         extents = self._bind(arrays)
-        results = [np.empty(shape, p.numpy) for shape, p in zip(extents.shapes, self._results)]
+        results = [np.empty(shape, p.numpy) for shape, p in zip(extents.shapes, self._results, strict=False)]
         addresses = [a.ctypes.data for a in arrays]
         if extents.vector is not None:
             addresses.append(extents.address)
@@ -154,7 +154,7 @@ class Executable:
     def _arrays(self, given: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
         """The inputs as the kernels read them; what fits already is passed on at once."""
         arrays = []
-        for value, port in zip(given, self._ports):
+        for value, port in zip(given, self._ports, strict=False):
             if (
                 type(value) is np.ndarray
                 and value.dtype is port.numpy
@@ -189,7 +189,7 @@ class Executable:
         else:
             if len(inputs) > len(names) or any(n not in self._defaults for n in names[len(inputs) :]):
                 raise WrongInputCount(expected=tuple(names), got=f"{len(inputs)} positional")
-            named = dict(zip(names, inputs))
+            named = dict(zip(names, inputs, strict=False))
         return [named[n] if n in named else self._default(i) for i, n in enumerate(names)]
 
     def _default(self, index: int) -> np.ndarray[Any, Any]:
@@ -208,9 +208,10 @@ class Executable:
         arrays: Sequence[np.ndarray[Any, Any]],
     ) -> list[np.ndarray[Any, Any]]:
         """Where the model writes: the caller's arrays, or own ones where those overlap something."""
-        wanted = [self._target(o, r, p) for o, r, p in zip(self._in_order(out), results, self._results)]
+        given = zip(self._in_order(out), results, self._results, strict=True)
+        wanted = [self._target(o, r, p) for o, r, p in given]
         targets = []
-        for i, (array, result) in enumerate(zip(wanted, results)):
+        for i, (array, result) in enumerate(zip(wanted, results, strict=False)):
             others = [*arrays, *wanted[:i], *wanted[i + 1 :]]
             apart = not any(np.may_share_memory(array, other) for other in others)
             targets.append(array if apart and array.flags.aligned else result)
@@ -233,7 +234,7 @@ class Executable:
     def _written(self, out: Outputs, targets: Sequence[np.ndarray[Any, Any]]) -> tuple[Any, ...]:
         """The caller's arrays, filled."""
         given = self._in_order(out)
-        for value, target, port in zip(given, targets, self._results):
+        for value, target, port in zip(given, targets, self._results, strict=False):
             array = to_numpy(value, port)
             if array is not target and not _same_memory(array, target):
                 np.copyto(array, target)

@@ -116,7 +116,8 @@ class Profile:
             for row in rows
         ]
         waiting = sum(row.wait_ms for row in rows)
-        tail = f"{self.ms:.4f} ms a run ({self.runs} runs, {self.threads} threads, {waiting:.4f} ms of it waiting)"
+        of_it = f"{self.runs} runs, {self.threads} threads, {waiting:.4f} ms of it waiting"
+        tail = f"{self.ms:.4f} ms a run ({of_it})"
         return f"{format_table(headings, lines, right=(2, 3, 4, 5))}\n{tail}"
 
 
@@ -159,7 +160,7 @@ def _rows(
 ) -> Iterator[ProfileRow]:
     starts = np.concatenate([[0.0], np.cumsum(spans)])
     steps = [int(k["step"]) for k in kernels]
-    for kernel, step, following in zip(kernels, steps, [*steps[1:], len(spans)]):
+    for kernel, step, following in zip(kernels, steps, [*steps[1:], len(spans)], strict=False):
         ms = float(spans[step])
         seconds = max(ms, 1e-6) / 1e3
         yield ProfileRow(

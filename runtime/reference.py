@@ -29,8 +29,10 @@ class ReferenceExecutable:
     def __init__(self, module: Module) -> None:
         self.module = module
         main = module.main
-        self.inputs: list[tuple[str, Type]] = [(n, v.type) for n, v in zip(main.input_names, main.inputs)]
-        self.outputs: list[tuple[str, Type]] = [(n, v.type) for n, v in zip(main.output_names, main.outputs)]
+        ins = zip(main.input_names, main.inputs, strict=True)
+        outs = zip(main.output_names, main.outputs, strict=True)
+        self.inputs: list[tuple[str, Type]] = [(n, v.type) for n, v in ins]
+        self.outputs: list[tuple[str, Type]] = [(n, v.type) for n, v in outs]
         nodes = [str(op.loc) or op.name for op in main.block if op.results]
         self.report = Report(python_nodes=nodes)
         bounds = {name: main.symbols.info(name) for name in main.symbols}
@@ -43,7 +45,7 @@ class ReferenceExecutable:
         """Run the module; see `Executable.run`."""
         main = self.module.main
         given = self._arguments(inputs)
-        arrays = [self._checked(v, n, t) for v, (n, t) in zip(given, self.inputs)]
+        arrays = [self._checked(v, n, t) for v, (n, t) in zip(given, self.inputs, strict=False)]
         bindings = main.symbols.bind(
             [t for _, t in self.inputs], [np.shape(a) for a in arrays], [n for n, _ in self.inputs]
         )
@@ -101,7 +103,7 @@ class ReferenceExecutable:
                 expected=tuple(names), got=tuple(out) if isinstance(out, Mapping) else len(out)
             )
         given = [out[n] for n in names] if isinstance(out, Mapping) else list(out)
-        for target, value, (name, type) in zip(given, made, self.outputs):
+        for target, value, (name, type) in zip(given, made, self.outputs, strict=False):
             if (
                 not isinstance(target, np.ndarray)
                 or target.shape != value.shape

@@ -59,7 +59,7 @@ class Report:
         lines = [
             f"kernel calls: {len(self.kernels)} ({len({k['kernel'] for k in self.kernels})} kernels)",
             f"python nodes: {', '.join(self.python_nodes) or 'none'}",
-            f"arena: {self.arena_bytes} bytes, weights: {self.weight_bytes} bytes, code: {self.library_bytes} bytes",
+            f"bytes: arena {self.arena_bytes}, weights {self.weight_bytes}, code {self.library_bytes}",
             f"undone passes: {', '.join(str(u) for u in self.undone) or 'none'}",
             "seconds: " + ", ".join(f"{k} {v:.2f}" for k, v in self.seconds.items()),
         ]

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any, Union
 
 from aino_ir.constants import Const
-from aino_ir.dims import DimLike
+from aino_ir.dims import DimLike, product
 from aino_ir.dtypes import DType
 from aino_ir.kernels import Kernel, Packing
 from aino_ir.location import UNKNOWN, Loc
@@ -76,6 +76,14 @@ class Run:
     loc: Loc = UNKNOWN
     nodes: tuple[str, ...] = ()
     flops: DimLike = 0
+
+    @property
+    def moved_bytes(self) -> DimLike:
+        """Bytes of all tensors that the kernel reads and writes, each once."""
+        total: DimLike = 0
+        for view in self.views:
+            total = total + product(view.shape) * view.dtype.bytes
+        return total
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,9 @@ class Emission:
     program: Program
 
 
-def emit(plan: Plan, target: Target) -> Emission:
-    """C text of a plan."""
-    program = print_program(plan, describe(plan))
+def emit(plan: Plan, target: Target, *, alone_below: int = 0, profile: bool = False) -> Emission:
+    """C text of a plan; `alone_below` and `profile` as for `print_program`."""
+    program = print_program(plan, describe(plan), alone_below=alone_below, profile=profile)
     units = [
         SourceUnit(f"{plan.name}_kernels_{i}", text, target.isa)
         for i, text in enumerate(_kernel_units(plan, target))

@@ -30,6 +30,9 @@ STRAIGHT_LINE_STEPS = 2000
 
 KERNEL_PARAMETERS = "void *const *views, const int64_t *syms, void *scratch, int64_t lo, int64_t hi"
 
+BYTE_WORK = 4
+"""Operations that take as long as moving one byte to or from memory, roughly."""
+
 SPACES = {BufferKind.INPUT: "IN", BufferKind.OUTPUT: "OUT", BufferKind.STATE: "STATE"}
 
 
@@ -42,9 +45,18 @@ class Program:
     header: str
 
 
-def print_program(plan: Plan, description: str) -> Program:
-    """The main unit and header of a plan; `description` is what NAME_describe returns (JSON, ASCII)."""
-    printer = _Printer(plan)
+def print_program(plan: Plan, description: str, *, alone_below: int = 0, profile: bool = False) -> Program:
+    """The main unit and header of a plan.
+
+    Args:
+        plan: the finished plan.
+        description: what NAME_describe returns (JSON, ASCII).
+        alone_below: runs with less work than this (operations, and bytes times BYTE_WORK) use one
+            thread; 0 for none.
+        profile: add ``int NAME_profile(context, in, out, int64_t *times)``, which is not in the header:
+            a run whose thread 0 notes the time in ns before and after each step.
+    """
+    printer = _Printer(plan, alone_below, profile)
     return Program(plan.name, printer.source(description), _header(plan))
 
 
@@ -125,8 +137,10 @@ _RESERVED = (
 class _Printer:
     """Prints one plan."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, alone_below: int = 0, profile: bool = False) -> None:
         self.plan = plan
+        self.alone_below = alone_below
+        self.profile = profile
         self.runs = [s for s in plan.steps if isinstance(s, Run)]
         self.names = Names(_RESERVED)
         self.indices = IndexPrinter(self.names, Ranges(dict(plan.symbol_bounds)), lambda op: f"model_{op}")
@@ -139,6 +153,7 @@ class _Printer:
             self._prototypes(),
             self._session(),
             self._steps(),
+            self._work(),
             _filled(
                 _API,
                 NAME=name,
@@ -148,6 +163,13 @@ class _Printer:
                 SYMBOL_INPUT=str(len(self.plan.inputs)),
                 STATE_SETUP=self._state_setup(),
                 HAS_SYMBOLS="1" if self.plan.symbols else "0",
+                RUN_SIGNATURE=self._run_signature(),
+                SET_TIMES="\n    s->times = times;" if self.profile else "",
+                NOTE_START="\n        if (times)\n            times[0] = model_now();"
+                if self.profile
+                else "",
+                RUN_THREADS=self._threads(),
+                PROFILE_ENTRY=_filled(_PROFILE_ENTRY, NAME=name) if self.profile else "",
             ),
         ]
         parts.insert(4, _index_functions("".join(parts)))
@@ -179,11 +201,39 @@ typedef struct {{
     size_t scratch_bytes; /* of one thread */
     int nthreads;
     int64_t symbols[{symbols}];
-    int64_t status[2]; /* code, step */
+    int64_t status[2]; /* code, step */{self._times()}
     aino_barrier barrier;
 }} session;
 
 #define MODEL_STATES {max(1, len(self.plan.states))}"""
+
+    def _times(self) -> str:
+        """The session's member for the times of a profile."""
+        return (
+            "\n    int64_t *times; /* of the start and of each step's end, or NULL */" if self.profile else ""
+        )
+
+    def _run_signature(self) -> str:
+        parameters = f"{self.plan.name}_context *context, const void *const *in, void *const *out"
+        if self.profile:
+            return f"static int model_run({parameters}, int64_t *times)"
+        return f"int {self.plan.name}_run({parameters})"
+
+    def _threads(self) -> str:
+        """How many threads a run uses: all, or one when there is too little to share."""
+        if not self.alone_below or not self.runs:
+            return "context->nthreads"
+        work: DimLike = sum((r.flops + BYTE_WORK * r.moved_bytes for r in self.runs), start=0)
+        if is_static(work):
+            return "1" if int(work) < self.alone_below else "context->nthreads"  # type: ignore[arg-type]
+        return f"model_work(s) < {self.alone_below} ? 1 : context->nthreads"
+
+    def _work(self) -> str:
+        """The function that says how much work a run with these symbols is."""
+        if "model_work" not in self._threads():
+            return ""
+        work = sum((r.flops + BYTE_WORK * r.moved_bytes for r in self.runs), start=0)
+        return _filled(_WORK, SYMBOLS="\n".join(self._symbols()), VALUE=self._dim(work))
 
     def _setup(self) -> str:
         """Statements that size the arena for this run's symbols."""
@@ -221,14 +271,14 @@ typedef struct {{
     def _straight_line(self, steps: list[Step]) -> str:
         return _filled(
             _STRAIGHT_LINE,
-            MACROS=_MACROS.replace("LEAVE", "return"),
+            MACROS=self._macros("return"),
             SYMBOLS="\n".join(["", *self._symbols()]),
             BODY="\n".join(self._step(number, step) for number, step in enumerate(steps)),
         )
 
     def _parts(self, steps: list[Step]) -> str:
         """Long plans with symbols: functions of a bounded length, called in turn."""
-        parts = [_MACROS.replace("LEAVE", "return 1")]
+        parts = [self._macros("return 1")]
         calls: list[str] = []
         for start in range(0, len(steps), STRAIGHT_LINE_STEPS):
             lines = [
@@ -241,7 +291,13 @@ typedef struct {{
         parts.append(_filled(_STRAIGHT_LINE, MACROS="", SYMBOLS="", BODY="\n".join(calls)).lstrip())
         return "\n\n".join(parts)
 
+    def _macros(self, leave: str) -> str:
+        return _MACROS.replace("LEAVE", leave) + (_NOTE if self.profile else "")
+
     def _step(self, number: int, step: Step) -> str:
+        return self._action(number, step) + (f"\n    NOTE({number});" if self.profile else "")
+
+    def _action(self, number: int, step: Step) -> str:
         if isinstance(step, Sync):
             return "    SYNC();"
         assert isinstance(step, Run)
@@ -292,6 +348,8 @@ typedef struct {{
             VIEWS="\n".join(f"    {v}," for v in views) or "    {0, 0, 0},",
             ROWS="\n".join(rows),
             MOST_VIEWS=str(max((len(r.views) for r in self.runs), default=0) + 1),
+            MACROS=_NOTE if self.profile else "",
+            NOTED="\n        NOTE((int64_t)step);" if self.profile else "",
         )
 
     def _table_view(self, v: View) -> str:
@@ -412,7 +470,7 @@ static char *model_view(const session *s, int index)
     return base + model_views[index].offset;
 }
 
-/* The model, as every thread walks through it. */
+MACROS/* The model, as every thread walks through it. */
 static void model_steps(void *argument, int tid, int nthreads)
 {
     session *s = argument;
@@ -421,7 +479,7 @@ static void model_steps(void *argument, int tid, int nthreads)
         void *views[MOST_VIEWS];
         int64_t status[2] = {0, 0}, first = 0, last = model_table[step].units;
         if (!model_table[step].kernel) {
-            if (aino_barrier_wait(&s->barrier, nthreads)) return;
+            if (aino_barrier_wait(&s->barrier, nthreads)) return;NOTED
             continue;
         }
         for (int i = 0; i < model_table[step].count; ++i)
@@ -436,8 +494,44 @@ static void model_steps(void *argument, int tid, int nthreads)
         if (status[0]) {
             aino_fail(s->status, status[0], (int64_t)step);
             return;
-        }
+        }NOTED
     }
+}"""
+
+_NOTE = """\
+#define NOTE(step) do { if (s->times && tid == 0) s->times[(step) + 1] = model_now(); } while (0)
+
+static int64_t model_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+"""
+
+_WORK = """\
+/* Operations of a run, and what moving its bytes is worth in operations. */
+static int64_t model_work(const session *s)
+{
+SYMBOLS
+    return VALUE;
+}"""
+
+_PROFILE_ENTRY = """
+
+int NAME_run(NAME_context *context, const void *const *in, void *const *out)
+{
+    return model_run(context, in, out, 0);
+}
+
+__attribute__((visibility("default")))
+int NAME_profile(NAME_context *context, const void *const *in, void *const *out, int64_t *times);
+
+/* A run that notes in times[0] when its first step begins, and in times[i + 1] when step i has ended. */
+int NAME_profile(NAME_context *context, const void *const *in, void *const *out, int64_t *times)
+{
+    return model_run(context, in, out, times);
 }"""
 
 _API = """\
@@ -508,10 +602,10 @@ STATE_SETUP
     return AINO_OK;
 }
 
-int NAME_run(NAME_context *context, const void *const *in, void *const *out)
+RUN_SIGNATURE
 {
     session *s = aino_freelist_take(&context->sessions);
-    int status;
+    int status, nthreads;
     if (!s) {
         s = aino_alloc(sizeof *s);
         if (!s)
@@ -521,20 +615,21 @@ int NAME_run(NAME_context *context, const void *const *in, void *const *out)
     s->in = in;
     s->out = out;
     s->weights = context->weights;
-    s->state = context->state;
+    s->state = context->state;SET_TIMES
     if (HAS_SYMBOLS)
         memcpy(s->symbols, in[SYMBOL_INPUT], sizeof s->symbols);
     s->status[0] = s->status[1] = 0;
-    status = session_prepare(s, context->nthreads);
+    nthreads = RUN_THREADS;
+    status = session_prepare(s, nthreads);
     if (!status) {
-        aino_barrier_init(&s->barrier, s->status);
-        aino_pool_run(context->pool, context->nthreads, model_steps, s);
+        aino_barrier_init(&s->barrier, s->status);NOTE_START
+        aino_pool_run(context->pool, nthreads, model_steps, s);
         status = (int)(s->status[0] + 256 * s->status[1]);
     }
     if (!aino_freelist_put(&context->sessions, s))
         session_destroy(s);
     return status;
-}
+}PROFILE_ENTRY
 
 void NAME_destroy(NAME_context *context)
 {

@@ -50,7 +50,7 @@ def command(
 ) -> None:
     """Measure MODEL (.onnx) in AINO and in other engines, which take turns; print medians and ratios."""
     main = api.load(model, dims=dims).main
-    interface = [(n, v.type) for n, v in zip(main.input_names, main.inputs)]
+    interface = [(n, v.type) for n, v in zip(main.input_names, main.inputs, strict=False)]
     sizes = {name: value if isinstance(value, int) else value[0] for name, value in dims.items()}
     inputs = inputs_for(interface, files, seed if seed is not None else 0, sizes, main.defaults)
     engines = ["aino", *(name.strip() for name in vs.split(",") if name.strip())]

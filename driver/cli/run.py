@@ -25,6 +25,9 @@ from aino_ir.frontends.onnx.dimensions import symbol_name
 from aino_ir.runtime.executable import load_executable
 from aino_ir.runtime.tables import format_table
 
+REAL_KINDS = "fiubV"
+"""Kinds of numpy dtypes that have a mean; V are those of ml_dtypes."""
+
 
 @click.command()
 @click.argument("x", type=click.Path())
@@ -72,7 +75,7 @@ def command(
         )
     inputs = inputs_for(exe.inputs, files, seed, sizes_of(exe, dims), exe.defaults)
     start = time.perf_counter()
-    results = dict(zip((name for name, _ in exe.outputs), exe.run(inputs)))
+    results = dict(zip((name for name, _ in exe.outputs), exe.run(inputs), strict=False))
     seconds = time.perf_counter() - start
     if output is not None:
         write_arrays(Path(output), results)
@@ -103,17 +106,12 @@ def sizes_of(exe: api.AnyExecutable, dims: Bounds) -> dict[str, int]:
 
 def summary(name: str, value: Any) -> dict[str, Any]:
     """What is shown of an output."""
-    array = np.asarray(value)
-    row: dict[str, Any] = {
-        "output": name,
-        "type": f"{array.dtype}{list(array.shape)}",
-        "min": "",
-        "mean": "",
-        "max": "",
-    }
-    if array.size and array.dtype.kind in "fiub" or (array.size and array.dtype.kind == "V"):
-        wide = array.astype(np.float64)
-        row |= {"min": f"{wide.min():.6g}", "mean": f"{wide.mean():.6g}", "max": f"{wide.max():.6g}"}
+    row: dict[str, Any] = {"output": name, "type": type(value).__name__, "min": "", "mean": "", "max": ""}
+    if isinstance(value, np.ndarray):
+        row["type"] = f"{value.dtype}{list(value.shape)}"
+        if value.size and value.dtype.kind in REAL_KINDS:
+            wide = value.astype(np.float64)
+            row |= {"min": f"{wide.min():.6g}", "mean": f"{wide.mean():.6g}", "max": f"{wide.max():.6g}"}
     return row
 
 

@@ -11,7 +11,7 @@ from aino_ir.driver.cli.shell import Shell, common_options
 from aino_ir.errors.base import AinoError
 from aino_ir.runtime.store import opened_or_temporary
 from aino_ir.runtime.tables import format_table
-from aino_ir.target import KNOWN_TARGETS, ISAS, Host, detect_host, parse_target
+from aino_ir.target import ISAS, KNOWN_TARGETS, Host, detect_host, parse_target
 
 WHAT = {
     "c": "C for this processor",
@@ -32,7 +32,8 @@ def command(shell: Shell) -> None:
     machine = {"arch": host.arch, "cpu": host.cpu, "cores": host.cores, "isa": host.isa().name}
     headings = ("target", "what", "runs here")
     table = format_table(headings, [tuple(row[h] for h in headings) for row in rows])
-    text = f"{table}\n\nprocessor: {host.cpu} ({host.arch}, {host.isa().name}, {host.cores} cores)\ncompiler: {compiler}"
+    processor = f"{host.cpu} ({host.arch}, {host.isa().name}, {host.cores} cores)"
+    text = f"{table}\n\nprocessor: {processor}\ncompiler: {compiler}"
     shell.result({"targets": rows, "machine": machine, "compiler": compiler}, text)
 
 

@@ -14,9 +14,9 @@ from aino_ir.driver.cli.options import (
     target_option,
     threads_option,
 )
+from aino_ir.driver.cli.run import sizes_of
 from aino_ir.driver.cli.shell import Shell, common_options
 from aino_ir.driver.compare import REFERENCES, compare_outputs, reference_outputs
-from aino_ir.driver.cli.run import sizes_of
 from aino_ir.driver.inputs import inputs_for
 from aino_ir.errors.usage import ResultsDisagree
 from aino_ir.runtime.tables import format_table
