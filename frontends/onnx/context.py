@@ -280,7 +280,7 @@ def _constant_array(value: Value, seen: dict[Value, Array | None], depth: int) -
 def _foldable(op: Op) -> bool:
     if op.regions or op.has(Trait.RANDOM) or op.has(Trait.HOST) or op.has(Trait.DATA_DEPENDENT):
         return False
-    return all(
+    return not op.reads_symbols() and all(
         isinstance(r.type, TensorType) and r.type.is_static and int(r.type.size) <= FOLD_LIMIT  # type: ignore[arg-type]
         for r in op.results
     )
