@@ -362,6 +362,11 @@ class Op:
             attribute_key(a.kind, v) for (_, a), v in zip(self.declaration.attrs, self.attributes, strict=True)
         )
 
+    def reads_symbols(self) -> bool:
+        """Whether an attribute depends on shape symbols, so that constant operands alone give no value."""
+        values = [v for v in self.attributes if isinstance(v, (Dim, tuple))]
+        return any(isinstance(d, Dim) for v in values for d in (v if isinstance(v, tuple) else (v,)))
+
     def present_operands(self) -> Iterator[Value]:
         """Operands that are not absent."""
         return (v for v in self.operands if v is not None)

@@ -45,7 +45,7 @@ class FoldConstants(Pass):
         if any(op.has(t) for t in (Trait.TERMINATOR, Trait.HOST, Trait.RANDOM, Trait.DATA_DEPENDENT)):
             return False
         handles = [constant_of(v) for v in op.present_operands()]
-        if any(h is None for h in handles):
+        if op.reads_symbols() or any(h is None for h in handles):
             return False
         if not all(
             isinstance(r.type, TensorType) and r.type.is_static and r.type.layout.is_row_major
