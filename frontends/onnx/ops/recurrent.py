@@ -131,7 +131,9 @@ ACTIVATIONS: dict[str, tuple[str, tuple[tuple[str, float], ...]]] = {
 """ONNX's name in small letters -> op, and its parameters with their defaults."""
 
 
-def activations_of(c: NodeContext, kind: Kind, directions: int) -> list[tuple[Callable[[Any, Value], Value], ...]]:
+def activations_of(
+    c: NodeContext, kind: Kind, directions: int
+) -> list[tuple[Callable[[Any, Value], Value], ...]]:
     """The activations of each direction; parameters are consumed in order."""
     node = c.node
     wanted = len(kind.activations) * directions
@@ -266,7 +268,9 @@ def run_steps(
     if lengths is not None:
         masks = [step_masks(c, steps, lengths)]
 
-    def step(b: Any, now: list[Value], x: Value, mask: Value | None, own: Sequence[Value]) -> tuple[list[Value], Value]:
+    def step(
+        b: Any, now: list[Value], x: Value, mask: Value | None, own: Sequence[Value]
+    ) -> tuple[list[Value], Value]:
         new = kind.step(cell, b, x, now, own)
         if mask is None:
             return new, new[0]
