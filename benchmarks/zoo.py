@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.zoo [NAME ...]`` (`make zoo`) compiles each model in a process of its own, compares its
 outputs with eager PyTorch's (or those stored beside the light models), and writes one row a model to
-build/zoo.jsonl.  Names are ``resnet50.dynamo``, ``resnet50_small.torchscript``, ``light_vgg19``.
+build/zoo.jsonl.  With ``--standalone`` it also writes each model as C, builds that with CMake alone,
+runs it, and compares again.  Names are ``resnet50.dynamo``, ``resnet50_small.torchscript``, ``light_vgg19``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,7 +27,10 @@ from benchmarks.workloads import EXPORTERS, NAMES, Arrays, light_models, workloa
 TOLERANCE = 1e-4
 """Largest difference allowed, relative to the largest magnitude of the reference output."""
 
-TIMEOUT = 900.0
+SAME = 1e-6
+"""Largest difference allowed between the artifact and the C built by another compiler's flags, likewise."""
+
+TIMEOUT = 1800.0
 ROWS = Path(__file__).resolve().parent.parent / "build" / "zoo.jsonl"
 
 
@@ -39,6 +44,7 @@ class Row:
         compile_seconds: from file to executable.
         python_nodes: nodes that run in Python.
         undone: passes that failed validation.
+        standalone: max|y - y'| / max|y| of the written C, built alone and run; NaN when not asked for.
         error: why there is no result; empty when there is one.
     """
 
@@ -47,13 +53,14 @@ class Row:
     compile_seconds: float = float("nan")
     python_nodes: list[str] = field(default_factory=list)
     undone: list[dict[str, Any]] = field(default_factory=list)
+    standalone: float = float("nan")
     error: str = ""
 
     @property
     def good(self) -> bool:
         """Whether the model compiled to native code alone and gave the right numbers."""
         clean = not self.error and not self.python_nodes and not self.undone
-        return clean and self.difference <= TOLERANCE
+        return clean and self.difference <= TOLERANCE and not self.standalone > SAME
 
 
 def every_name() -> list[str]:
@@ -96,7 +103,29 @@ def difference(got: np.ndarray[Any, Any], want: np.ndarray[Any, Any]) -> float:
     return float(gap / (np.max(np.abs(want), initial=0.0) or 1.0))
 
 
-def check(name: str, threads: int = 2, target: str = "c") -> Row:
+def standalone_outputs(
+    path: Path, inputs: Arrays, outputs: list[np.ndarray[Any, Any]], folder: Path
+) -> list[Any]:
+    """Write the model as C into `folder`, build it with CMake alone, and return what it computes."""
+    from aino_ir.driver.emit import emit_files
+
+    emit_files(path, "c", folder)
+    for command in (
+        ["-S", str(folder), "-B", str(folder / "build")],
+        ["--build", str(folder / "build"), "-j2"],
+    ):
+        subprocess.run(["cmake", *command], check=True, capture_output=True)
+    (program,) = (p for p in (folder / "build").glob("*_main") if p.is_file())
+    (weights,) = folder.glob("*.weights")
+    given = [folder / f"in{i}.bin" for i in range(len(inputs))]
+    results = [folder / f"out{i}.bin" for i in range(len(outputs))]
+    for place, x in zip(given, inputs.values(), strict=True):
+        place.write_bytes(np.ascontiguousarray(x).tobytes())
+    subprocess.run([str(program), str(weights), *map(str, (*given, *results))], check=True, timeout=TIMEOUT)
+    return [np.fromfile(p, y.dtype).reshape(y.shape) for p, y in zip(results, outputs, strict=True)]
+
+
+def check(name: str, threads: int = 2, target: str = "c", standalone: bool = False) -> Row:
     """Compile the model called `name`, run it, and judge it, in this process."""
     import aino_ir as aino
 
@@ -108,22 +137,17 @@ def check(name: str, threads: int = 2, target: str = "c") -> Row:
     row.difference = max(difference(np.asarray(y), want) for y, want in zip(got, wanted, strict=True))
     row.python_nodes = list(executable.report.python_nodes)
     row.undone = list(executable.report.undone)
+    if standalone:
+        with tempfile.TemporaryDirectory(prefix="aino-zoo-") as folder:
+            again = standalone_outputs(path, inputs, [np.asarray(y) for y in got], Path(folder))
+        row.standalone = max(difference(y, np.asarray(ours)) for y, ours in zip(again, got, strict=True))
     return row
 
 
-def check_in_child(name: str, threads: int, target: str) -> Row:
+def check_in_child(name: str, threads: int, target: str, standalone: bool = False) -> Row:
     """Do what `check` does in a process of its own, so that nothing can take the others down."""
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.zoo",
-        "--child",
-        name,
-        "--threads",
-        str(threads),
-        "--target",
-        target,
-    ]
+    command = [sys.executable, "-m", "benchmarks.zoo", "--child", name, "--threads", str(threads)]
+    command += ["--target", target, *(["--standalone"] if standalone else [])]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     except subprocess.TimeoutExpired:
@@ -138,19 +162,24 @@ def check_in_child(name: str, threads: int, target: str) -> Row:
 def render(rows: list[Row]) -> Table:
     """Return the rows as a table for a terminal."""
     table = Table(title="models compiled and checked")
-    for heading, side in (
-        ("model", "left"),
-        ("verdict", "left"),
-        ("difference", "right"),
-        ("compile s", "right"),
-    ):
+    headings = {
+        "model": "left",
+        "verdict": "left",
+        "difference": "right",
+        "compile s": "right",
+        "alone": "right",
+    }
+    for heading, side in headings.items():
         table.add_column(heading, justify=side, no_wrap=True)  # type: ignore[arg-type]
     table.add_column("remarks", no_wrap=True, overflow="ellipsis")
     for row in rows:
         remarks = row.error or "; ".join(
             filter(None, (_count(row.python_nodes, "python nodes"), _count(row.undone, "undone")))
         )
-        numbers = ("", "") if row.error else (f"{row.difference:.1e}", f"{row.compile_seconds:.1f}")
+        alone = "" if np.isnan(row.standalone) else f"{row.standalone:.0e}"
+        numbers = (
+            ("", "", "") if row.error else (f"{row.difference:.1e}", f"{row.compile_seconds:.1f}", alone)
+        )
         table.add_row(row.name, "good" if row.good else "BAD", *numbers, remarks[:200])
     return table
 
@@ -165,16 +194,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="default: every model")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--target", default="c")
+    parser.add_argument("--standalone", action="store_true", help="also build and run the C alone")
     parser.add_argument("--child", metavar="NAME", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.child:
-        print(json.dumps(asdict(check(options.child, options.threads, options.target))))
+        print(json.dumps(asdict(check(options.child, options.threads, options.target, options.standalone))))
         return 0
     rows = []
     ROWS.parent.mkdir(parents=True, exist_ok=True)
     with ROWS.open("w", encoding="utf-8") as file:
         for name in options.names or every_name():
-            row = check_in_child(name, options.threads, options.target)
+            row = check_in_child(name, options.threads, options.target, options.standalone)
             rows.append(row)
             print(f"{name}: {'good' if row.good else 'BAD ' + row.error[:160]}", flush=True)
             file.write(json.dumps(asdict(row)) + "\n")

@@ -8,7 +8,13 @@ from benchmarks import compile_cost
 
 
 def row(nodes: int, own: float, cc: float) -> dict[str, object]:
-    return {"nodes": nodes, "seconds": {"load": own, "cc": cc}, "total": own + cc, "kernels": 3, "peak_bytes": 10**9}
+    return {
+        "nodes": nodes,
+        "seconds": {"load": own, "cc": cc},
+        "total": own + cc,
+        "kernels": 3,
+        "peak_bytes": 10**9,
+    }
 
 
 def test_growth_leaves_the_c_compiler_out() -> None:
@@ -20,4 +26,12 @@ def test_growth_leaves_the_c_compiler_out() -> None:
 
 def test_table_has_a_column_a_stage() -> None:
     table = compile_cost.render([row(1000, 1.0, 5.0), row(10000, 10.0, 5.0)])
-    assert [c.header for c in table.columns] == ["nodes", "load", "cc", "all but cc", "total", "kernels", "peak GB"]
+    assert [c.header for c in table.columns] == [
+        "nodes",
+        "load",
+        "cc",
+        "all but cc",
+        "total",
+        "kernels",
+        "peak GB",
+    ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -51,3 +53,24 @@ def test_row_is_good_only_when_clean() -> None:
 def test_a_child_that_fails_says_why() -> None:
     row = zoo.check_in_child("nonsense.dynamo", threads=1, target="c")
     assert "nonsense" in row.error and not row.good
+
+
+def test_table_has_a_cell_for_every_heading() -> None:
+    rows = [zoo.Row("x", 1e-6, 3.0, standalone=0.0), zoo.Row("y", 1e-6, 3.0), zoo.Row("z", error="no")]
+    table = zoo.render(rows)
+    assert [c.header for c in table.columns] == [
+        "model",
+        "verdict",
+        "difference",
+        "compile s",
+        "alone",
+        "remarks",
+    ]
+
+
+@pytest.mark.slow
+def test_written_c_builds_alone_and_agrees() -> None:
+    if shutil.which("cmake") is None or shutil.which("cc") is None:
+        pytest.skip("cmake or a C compiler is not installed")
+    row = zoo.check("light_squeezenet", threads=1, standalone=True)
+    assert row.good and row.standalone <= zoo.SAME
