@@ -48,7 +48,7 @@ bench: $(VENV)/.bench ## measure the eight networks against the peers; writes be
 
 zoo: $(VENV)/.test ## compile and check every reference network and the light models
 	@mkdir -p $(BUILD)/home
-	$(HERMETIC) $(PY) -m benchmarks.zoo
+	$(HERMETIC) $(PY) -m benchmarks.zoo $(if $(shell command -v cmake),--standalone)
 
 docs: $(VENV)/.core ## write the generated pages: every op, every error
 	$(PY) -m docs.generate

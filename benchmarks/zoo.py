@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -200,6 +201,8 @@ def main(argv: list[str] | None = None) -> int:
     if options.child:
         print(json.dumps(asdict(check(options.child, options.threads, options.target, options.standalone))))
         return 0
+    if options.standalone and shutil.which("cmake") is None:
+        parser.error("--standalone needs cmake")
     rows = []
     ROWS.parent.mkdir(parents=True, exist_ok=True)
     with ROWS.open("w", encoding="utf-8") as file:
