@@ -317,7 +317,7 @@ def compose(group: Group, storage: StorageOf, symbols: Symbols, numerics: str = 
         program,
         operands,
         made,
-        _symbol_bounds(program, operands, made, symbols),
+        symbol_bounds(program, operands, made, symbols),
         numerics,
         label=", ".join(o.name for o in group.ops),
     )
@@ -481,7 +481,7 @@ def _result(
     )
 
 
-def _symbol_bounds(
+def symbol_bounds(
     program: Program, operands: tuple[Operand, ...], results: tuple[Result, ...], symbols: Symbols
 ) -> tuple[tuple[str, int, int | None], ...]:
     names: set[str] = set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from aino_ir.codegen.lower.compose import Group, Storage, compose, is_map, scalar_constant
+from aino_ir.codegen.lower.compose import Group, Storage, compose, is_map, scalar_constant, symbol_bounds
 from aino_ir.codegen.lower.storage import StorageAssignment
 from aino_ir.compute import Compute, axes, coordinates, reads
 from aino_ir.constants import Const
@@ -151,13 +151,14 @@ class Lowering:
         source = value if isinstance(value, View) else self.storage.views[value]
         space = axes("i", target.shape)
         at = coordinates(space)
-        spec = KernelSpec(
-            "copy",
-            Compute(space, Read(0, at, VecType(source.dtype.compute))),
-            (Operand("x", source.dtype, source.shape, source.layout, source.allocated),),
-            (Result("out", target.dtype, target.shape, target.layout, target.allocated, expr=Read(0, at, VecType(source.dtype.compute)), index=at),),
-            label="copy",
+        element = Read(0, at, VecType(source.dtype.compute))
+        program = Compute(space, element)
+        operands = (Operand("x", source.dtype, source.shape, source.layout, source.allocated),)
+        result = Result(
+            "out", target.dtype, target.shape, target.layout, target.allocated, expr=element, index=at
         )
+        bounds = symbol_bounds(program, operands, (result,), self.function.symbols)
+        spec = KernelSpec("copy", program, operands, (result,), label="copy", symbols=bounds)
         kernel = self._kernel(spec, None)
         self.plan.steps.append(Run(kernel.function.name, (source, target), loc=loc, nodes=loc.entries))
 
