@@ -484,6 +484,7 @@ def _result(
 def symbol_bounds(
     program: Program, operands: tuple[Operand, ...], results: tuple[Result, ...], symbols: Symbols
 ) -> tuple[tuple[str, int, int | None], ...]:
+    """(name, lo, hi) of every symbol that a kernel's extents and expressions mention."""
     names: set[str] = set()
     for o in (*operands, *results):
         for d in (*o.shape, *(o.allocated or ())):
