@@ -26,11 +26,18 @@ class Layout:
     tiles: tuple[tuple[int, int], ...] = ()
     pad: tuple[tuple[int, int], ...] = ()
 
+    def __post_init__(self) -> None:
+        """One spelling for one layout: tiles and pads by axis, no order where it is the plain one."""
+        if self.tiles or self.pad:
+            object.__setattr__(self, "tiles", tuple(sorted(self.tiles)))
+            object.__setattr__(self, "pad", tuple(sorted(self.pad)))
+        if self.order == tuple((axis, None) for axis in range(len(self.order))):
+            object.__setattr__(self, "order", ())
+
     @property
     def is_row_major(self) -> bool:
         """Whether this is the plain dense layout with the last axis fastest."""
-        plain = all(part is None and axis == i for i, (axis, part) in enumerate(self.order))
-        return plain and not self.tiles and not self.pad
+        return not (self.order or self.tiles or self.pad)
 
     def parts(self, rank: int) -> tuple[tuple[int, str | None], ...]:
         """`order`, spelled out for a rank."""
@@ -113,8 +120,8 @@ class Layout:
         for axis, part in self.order:
             text = f"{axis}{part or ''}"
             names.append(text + (str(tiles[axis]) if part == "i" else ""))
-        pad = "".join(f" pad{axis}:{multiple}" for axis, multiple in pads.items())
-        return "@(" + " ".join(names) + pad + ")"
+        names += [f"pad{axis}:{multiple}" for axis, multiple in pads.items()]
+        return f"@({' '.join(names)})"
 
 
 ROW_MAJOR = Layout()
@@ -122,7 +129,7 @@ ROW_MAJOR = Layout()
 
 def permuted(*order: int) -> Layout:
     """A dense layout with whole axes in another order, outermost first."""
-    return ROW_MAJOR if order == tuple(range(len(order))) else Layout(tuple((axis, None) for axis in order))
+    return Layout(tuple((axis, None) for axis in order))
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def _syntax_error(text: str, error: UnexpectedInput) -> TextSyntaxError:
         lines = text.rstrip().split("\n")
         line, column = len(lines), len(lines[-1]) + 1
     names: Any = getattr(error, "accepts", None) or getattr(error, "expected", None) or getattr(error, "allowed", None)
-    expected = sorted(_terminal_text(name) for name in names or ())
+    expected = sorted((_terminal_text(name) for name in names or ()), key=lambda t: (t.startswith("'"), t))
     return TextSyntaxError(expected=", ".join(expected[:8]) or "nothing more", **pointed(text, line, column))
 
 
@@ -321,6 +321,7 @@ class _Reader:
             elif child.data == "region":
                 regions.append(self._region(child, block.function))
             else:
+                self.place = child
                 types.append(self._type(child))
         self.place = tree
         op_id = self._op_id(tokens["OPID"])

@@ -129,7 +129,7 @@ def test_empty_and_scalar_arrays_pack() -> None:
 
 
 def test_the_plain_order_is_row_major() -> None:
-    assert permuted(0, 1, 2) is ROW_MAJOR
+    assert permuted(0, 1, 2) == ROW_MAJOR and hash(permuted(0, 1)) == hash(ROW_MAJOR)
     assert permuted(1, 0) != ROW_MAJOR
     assert ROW_MAJOR.is_row_major and not permuted(1, 0).is_row_major
     assert not Layout(pad=((0, 4),)).is_row_major
@@ -141,6 +141,7 @@ def test_the_plain_order_is_row_major() -> None:
     [
         permuted(1, 2),
         permuted(0, 0),
+        permuted(2, 1, 0),
         permuted(1, 0, 2),
         Layout(((0, "o"), (1, None)), ((0, 4),)),
         Layout(((0, "o"), (0, "i"), (1, None))),
@@ -152,6 +153,13 @@ def test_the_plain_order_is_row_major() -> None:
 )
 def test_layouts_that_do_not_fit_a_matrix(layout: Layout) -> None:
     assert not layout_fits(layout, 2)
+
+
+def test_one_layout_has_one_spelling() -> None:
+    order = ((0, "o"), (1, "o"), (1, "i"), (0, "i"))
+    assert Layout(order, ((1, 4), (0, 2))) == Layout(order, ((0, 2), (1, 4)))
+    assert Layout(pad=((1, 8), (0, 2))) == Layout(((0, None), (1, None)), (), ((0, 2), (1, 8)))
+    assert str(Layout(pad=((1, 8), (0, 2)))) == "@(pad0:2 pad1:8)" and str(ROW_MAJOR) == ""
 
 
 def test_types_are_equal_by_content() -> None:
