@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
 from aino_ir.codegen.c.toolchain import CompilerCalls, find_toolchain
 from aino_ir.driver.bundle import plan_report
@@ -23,7 +23,7 @@ from aino_ir.runtime.store import opened_or_temporary
 from aino_ir.target import Target, detect_host, parse_target
 
 Dims = Mapping[str, int | tuple[int, int]]
-AnyExecutable = Union[Executable, ReferenceExecutable, NullExecutable]
+AnyExecutable = Executable | ReferenceExecutable | NullExecutable
 
 CHOICES = {
     "numerics": ("strict", "default", "fast"),

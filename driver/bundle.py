@@ -109,7 +109,7 @@ def plan_report(plan: Plan) -> dict[str, Any]:
     return {
         "kernels": kernel_rows(plan),
         "arena_bytes": number_or_text(plan.arena_bytes),
-        "weight_bytes": sum(int(b.bytes) for b in used_constants(plan)),  # type: ignore[arg-type]
+        "weight_bytes": sum(_whole(b.bytes) for b in used_constants(plan)),
         "flops": number_or_text(sum((s.flops for s in plan.steps if isinstance(s, Run)), start=0)),
     }
 
@@ -133,6 +133,12 @@ def kernel_row(plan: Plan, number: int, step: Run) -> dict[str, Any]:
     }
 
 
+def _whole(value: DimLike) -> int:
+    """The value of a dimension without symbols."""
+    assert isinstance(value, int), f"{value} has symbols"
+    return value
+
+
 def number_or_text(value: DimLike) -> int | str:
     """A dimension as JSON holds it: a number, or the expression when symbols occur."""
     return int(value) if is_static(value) else str(value)  # type: ignore[arg-type]
@@ -154,7 +160,8 @@ def weight_offsets(plans: Mapping[str, Plan]) -> dict[str, int]:
         constants = used_constants(plan)
         if constants:
             last = constants[-1]
-            end = int(last.offset) + int(last.bytes)  # type: ignore[arg-type]
+            assert last.offset is not None
+            end = _whole(last.offset) + _whole(last.bytes)
             position += -(-end // WEIGHT_ALIGNMENT) * WEIGHT_ALIGNMENT
     return out
 

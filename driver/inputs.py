@@ -140,7 +140,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Any], disk: Disk = DISK) -> No
     """
     with disk_errors(path), new_part(path.parent, disk, mode=0o666) as part:
         with os.fdopen(os.dup(part.fd), "wb") as file:
-            np.savez(file, **{_member(name): value for name, value in arrays.items()})  # type: ignore[arg-type]
+            np.savez(file, **{_member(name): value for name, value in arrays.items()})
         part.publish(path, durable=False)
 
 

@@ -107,7 +107,7 @@ class Executable:
             WrongOutputCount, BadOutputBuffer: `out` cannot take the results.
             IndexOutOfRange, NativeDivisionByZero ...: what a kernel met, with the node.
         """
-        given = inputs
+        given: Sequence[Any] = inputs
         if len(given) != len(self._ports) or (len(given) == 1 and isinstance(given[0], Mapping)):
             given = self._arguments(inputs)
         arrays = self._arrays(given)

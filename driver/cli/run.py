@@ -96,7 +96,7 @@ def open_executable(x: str, target: str, **options: Any) -> api.AnyExecutable:
 
 
 def sizes_of(exe: api.AnyExecutable, dims: Bounds) -> dict[str, int]:
-    """Sizes for made-up inputs: what --dim says (a range: its low end), else each symbol's least legal value."""
+    """Sizes for made-up inputs: what --dim says (of a range the low end), else a symbol's least value."""
     sizes = {name: max(1, lo) for name, (lo, _) in exe.symbols.items()}
     for name, value in dims.items():
         size = value if isinstance(value, int) else max(1, value[0])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import sys
 import threading
 import warnings
@@ -69,21 +68,16 @@ class Shell:
         """Run a verb; print what goes wrong; return the exit status."""
         try:
             with self._warnings():
-                verb()
-        except click.exceptions.Exit as done:
-            return done.exit_code
+                status = verb()
         except click.ClickException as wrong:
             self._usage(wrong)
             return EXIT_USAGE
         except (KeyboardInterrupt, click.Abort):
             self.note("interrupted")
             return EXIT_INTERRUPTED
-        except BrokenPipeError:  # the reader of our output has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
         except Exception as problem:
             return self._failed(problem)
-        return 0
+        return status if isinstance(status, int) else 0  # a verb returns nothing, --help its status
 
     def _failed(self, problem: Exception) -> int:
         error = as_aino_error(problem)

@@ -1,0 +1,226 @@
+"""Every verb of ``ainoc`` in process: what it prints, what it writes."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from aino_ir.driver.cli import VERBS, ainoc
+from tests.driver.models import mlp, mlp_reference, saved, unsupported, with_default
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("models")
+    saved(place, mlp(), "mlp.onnx")
+    saved(place, mlp("batch"), "batch.onnx")
+    saved(place, unsupported(), "bad.onnx")
+    saved(place, with_default(), "default.onnx")
+    return place
+
+
+def ain(folder: Path, *words: str, status: int = 0) -> Result:
+    """Run a command line inside `folder`."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        result = CliRunner().invoke(ainoc, list(words))
+    finally:
+        os.chdir(before)
+    assert result.exit_code == status, result.output
+    return result
+
+
+def data(folder: Path, *words: str, status: int = 0) -> Any:
+    return json.loads(ain(folder, *words, "--json", status=status).stdout)
+
+
+def test_help_lists_every_verb_with_its_summary() -> None:
+    text = CliRunner().invoke(ainoc, ["--help"]).stdout
+    for verb, summary in VERBS.items():
+        assert f"{verb} " in text and summary[:20] in text
+        page = CliRunner().invoke(ainoc, [verb, "--help"])
+        assert page.exit_code == 0 and "Usage:" in page.stdout
+
+
+def test_compile_then_run_and_the_numbers(folder: Path, tmp_path: Path) -> None:
+    artifact = tmp_path / "m.aino"
+    text = ain(folder, "compile", "mlp.onnx", "-o", str(artifact)).stdout
+    assert "wrote" in text and "f32[2, 8]" in text and artifact.is_file()
+    x = np.random.default_rng(3).standard_normal((2, 8)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    out = tmp_path / "y.npz"
+    ain(folder, "run", str(artifact), "--input", f"x={tmp_path / 'x.npy'}", "--output", str(out))
+    with np.load(out) as stored:
+        np.testing.assert_allclose(stored["y"], mlp_reference(mlp(), x), rtol=1e-5, atol=1e-5)
+    np.savez(tmp_path / "all.npz", x=x)
+    again = data(folder, "run", str(artifact), "--input", str(tmp_path / "all.npz"))
+    assert again["outputs"][0]["type"] == "float32[2, 3]" and again["seconds"] > 0
+
+
+def test_output_is_named_after_the_model(folder: Path) -> None:
+    found = data(folder, "compile", "mlp.onnx")
+    assert found["artifact"] == "mlp.aino" and (folder / "mlp.aino").stat().st_size == found["bytes"]
+    assert found["inputs"] == ["x: f32[2, 8]"]
+    assert [k["nodes"] for k in found["report"]["kernels"]]
+
+
+def test_random_inputs_are_the_same_for_a_seed(folder: Path) -> None:
+    first, second, other = (
+        data(folder, "run", "batch.onnx", "--random", s, "--dim", "batch=3")["outputs"] for s in "778"
+    )
+    assert first == second != other
+    assert first[0]["type"] == "float32[3, 3]"
+
+
+def test_run_takes_sizes_of_symbols_for_an_artifact(folder: Path, tmp_path: Path) -> None:
+    path = str(tmp_path / "b.aino")
+    ain(folder, "compile", "batch.onnx", "-o", path, "--dim", "batch=2..5")
+    assert data(folder, "run", path, "--random", "1")["outputs"][0]["type"] == "float32[2, 3]"
+    assert (
+        data(folder, "run", path, "--random", "1", "--dim", "batch=5")["outputs"][0]["type"]
+        == "float32[5, 3]"
+    )
+    assert "batch" in ain(folder, "run", path, "--random", "1", "--dim", "batch=6", status=1).stderr
+
+
+def test_run_leaves_defaults_alone(folder: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((2, 3), np.float32))
+    row = data(folder, "run", "default.onnx", "--input", f"x={tmp_path / 'x.npy'}")["outputs"][0]
+    assert (row["min"], row["mean"], row["max"]) == ("1", "2", "3")
+
+
+def test_run_shows_and_writes_a_profile(folder: Path, tmp_path: Path) -> None:
+    shown = ain(folder, "run", "mlp.onnx", "--random", "1", "--profile")
+    assert "GFLOP/s" in shown.stderr and "fc0" in shown.stderr
+    trace = tmp_path / "trace.json"
+    ain(folder, "run", "mlp.onnx", "--random", "1", "--profile", str(trace))
+    assert json.loads(trace.read_text())["traceEvents"]
+
+
+@pytest.mark.parametrize(("kind", "sign"), [("air", "nn.matmul"), ("loops", "for ")])
+def test_emit_writes_text(folder: Path, tmp_path: Path, kind: str, sign: str) -> None:
+    place = tmp_path / f"mlp.{kind}"
+    assert data(folder, "compile", "mlp.onnx", "--emit", kind, "-o", str(place))["files"] == [str(place)]
+    assert sign in place.read_text()
+
+
+def test_emitted_air_compiles_to_the_same_numbers(folder: Path, tmp_path: Path) -> None:
+    place = tmp_path / "mlp.air"
+    ain(folder, "compile", "mlp.onnx", "--emit", "air", "-o", str(place))
+    assert (
+        data(folder, "run", str(place), "--random", "5")["outputs"]
+        == data(folder, "run", "mlp.onnx", "--random", "5")["outputs"]
+    )
+
+
+def test_emit_c_writes_a_folder(folder: Path, tmp_path: Path) -> None:
+    files = data(folder, "compile", "mlp.onnx", "--emit", "c", "-o", str(tmp_path / "out"))["files"]
+    names = {Path(f).name for f in files}
+    assert {"mlp.c", "mlp.h", "mlp.weights", "mlp_main.c", "CMakeLists.txt"} <= names
+    assert "profile" not in (tmp_path / "out" / "mlp.c").read_text()
+
+
+def test_check_lists_all_operators_and_all_unsupported(folder: Path) -> None:
+    found = data(folder, "check", "mlp.onnx")
+    assert next((n["node"], n["status"]) for n in found["nodes"]) == ("node 'fc0' (Gemm)", "native")
+    assert found["counts"] == {"native": 3} and found["nodes"][0]["types"] == ["f32[2, 6]"]
+    bad = ain(folder, "check", "bad.onnx", status=1)
+    assert "2 unsupported" in bad.stdout and "1 unknown" in bad.stdout
+    assert "com.example.Foo, com.example.Bar" in bad.stderr and "AINO-E0710" in bad.stderr
+    python = data(folder, "check", "mlp.onnx", "--target", "reference")
+    assert python["counts"] == {"python": 3}
+
+
+def test_check_reads_air(folder: Path, tmp_path: Path) -> None:
+    place = tmp_path / "m.air"
+    ain(folder, "opt", "mlp.onnx", "--passes", "eliminate-dead-code", "-o", str(place))
+    assert data(folder, "check", str(place))["counts"] == {"native": 5}
+
+
+def test_opt_runs_the_passes_that_are_named(folder: Path) -> None:
+    result = ain(
+        folder, "opt", "mlp.onnx", "--passes", "canonicalize,eliminate-dead-code", "--dump-after", "all"
+    )
+    assert "nn.matmul" in result.stdout and "core.fused" not in result.stdout
+    assert "after canonicalize" in result.stderr and "eliminate-dead-code" in result.stderr
+    found = data(folder, "opt", "mlp.onnx")
+    assert "fuse" in " ".join(p["pass"] for p in found["passes"]) and "core.fused" in found["module"]
+
+
+def test_opt_names_unknown_passes(folder: Path) -> None:
+    assert "AINO-E0301" in ain(folder, "opt", "mlp.onnx", "--passes", "no-such-pass", status=2).stderr
+    assert "AINO-E0302" in ain(folder, "opt", "mlp.onnx", "--passes", "canonicalize{", status=2).stderr
+
+
+@pytest.mark.parametrize("against", ["reference", "onnxruntime"])
+def test_verify_compares_every_output(folder: Path, against: str) -> None:
+    if against == "onnxruntime":
+        pytest.importorskip("onnxruntime")
+    found = data(folder, "verify", "batch.onnx", "--dim", "batch=3", "--against", against)
+    assert (
+        found["agrees"]
+        and found["outputs"][0]["type"] == "float32[3, 3]"
+        and found["outputs"][0]["error"] < 1e-5
+    )
+
+
+def test_verify_reports_disagreement(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, hermetic_cache: Path
+) -> None:
+    from aino_ir.driver import compare
+
+    monkeypatch.setitem(compare.REFERENCES, "reference", lambda *_: [np.zeros((2, 3), np.float32)])
+    result = ain(folder, "verify", "mlp.onnx", status=3)
+    assert "AINO-E0902" in result.stderr and "'y'" in result.stderr and "reproducer" in result.stderr
+    assert "y" in result.stdout and "error" in result.stdout
+
+
+def test_bench_prints_both_engines(folder: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    words = (
+        "bench",
+        "mlp.onnx",
+        "--vs",
+        "onnxruntime",
+        "--rounds",
+        "1",
+        "--seconds",
+        "0.01",
+        "--threads",
+        "1",
+    )
+    found = data(folder, *words)
+    assert set(found["engines"]) == {"aino", "onnxruntime"} and found["engines"]["aino"]["seconds"] > 0
+    assert "AINO-E0770" in ain(folder, "bench", "mlp.onnx", "--vs", "abacus", status=2).stderr
+
+
+def test_targets_say_what_runs_here(folder: Path) -> None:
+    found = data(folder, "targets")
+    assert {row["target"]: row["runs here"] for row in found["targets"]}["c"] == "yes"
+    assert found["machine"]["cores"] >= 1 and "compiler" in found
+    assert "c:avx2" in ain(folder, "targets").stdout
+
+
+def test_targets_work_without_a_compiler(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AINO_CC", "/no/such/compiler")
+    assert data(folder, "targets")["compiler"].startswith("none: ")
+
+
+def test_cache_is_shown_listed_and_emptied(folder: Path, hermetic_cache: Path) -> None:
+    assert ain(folder, "cache", "path").stdout.strip() == str(hermetic_cache)
+    assert data(folder, "cache", "list") == {"bytes": 0, "entries": []}
+    assert data(folder, "cache", "clear") == {"bytes": 0, "removed": 0}
+    assert not hermetic_cache.exists()
+    ain(folder, "compile", "mlp.onnx")
+    kinds = {entry["kind"] for entry in data(folder, "cache", "list")["entries"]}
+    assert {"artifact", "library", "object", "probe"} <= kinds
+    assert "entries" in ain(folder, "cache", "list").stdout
+    assert "removed" in ain(folder, "cache", "clear").stdout
+    assert data(folder, "cache", "list")["entries"] == []
