@@ -32,6 +32,9 @@ _PUBLIC = {
     "TensorType": "aino_ir.types:TensorType",
     "Target": "aino_ir.target:Target",
     "PassManager": "aino_ir.passes.manager:PassManager",
+    "register_op": "aino_ir.driver.extend:register_op",
+    "register_pass": "aino_ir.driver.extend:register_pass",
+    "register_target": "aino_ir.driver.extend:register_target",
     "AinoError": "aino_ir.errors:AinoError",
     "errors": "aino_ir.errors:",
 }

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aino_ir.errors.toolchain import TargetNotForThisMachine, UnknownTarget
+from aino_ir.errors.usage import BadExtension
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,9 @@ def parse_target(text: str, host: Host | None = None) -> Target:
         TargetNotForThisMachine: the architecture belongs to another processor family.
     """
     host = host if host is not None else detect_host()
+    if text in REGISTERED:
+        like, facts = REGISTERED[text]
+        return replace(parse_target(like, host), **facts)  # type: ignore[arg-type]
     name, colon, rest = text.partition(":")
     if name not in _TARGET_NAMES:
         raise _unknown(text, f"no target {name!r}")
@@ -164,6 +168,37 @@ def parse_target(text: str, host: Host | None = None) -> Target:
         if ISAS[isa].arch not in ("", host.arch):
             raise TargetNotForThisMachine(target=text, needed=ISAS[isa].arch, found=host.arch)
     return _target(name, isas, host)
+
+
+REGISTERED: dict[str, tuple[str, dict[str, int]]] = {}
+"""Targets of other packages: name -> the target that they are like, and the facts that differ."""
+
+_FACTS = ("cores", "l1_bytes", "l2_bytes", "l3_bytes")
+
+
+def register_target(name: str, like: str = "c", **facts: int) -> None:
+    """Name a device: the code of another target, planned for that device's cores and caches.
+
+    Args:
+        name: lower-case letters, digits and hyphens; ``aino.compile(model, name)`` takes it then.
+        like: the target whose code it runs, such as ``c:avx2``.
+        facts: any of cores, l1_bytes, l2_bytes, l3_bytes.
+
+    Raises:
+        BadExtension: the name is no name or taken, or a fact is none.
+    """
+    wrong = [f for f in facts if f not in _FACTS]
+    reasons = {
+        "the name must be lower-case letters, digits and hyphens": not re.fullmatch(r"[a-z][a-z0-9-]*", name),
+        "the name is taken": name in _TARGET_NAMES or REGISTERED.get(name, (like, facts)) != (like, facts),
+        f"{', '.join(wrong)} is none of the facts {', '.join(_FACTS)}": bool(wrong),
+        "facts are whole numbers from 1 on": any(not isinstance(v, int) or v < 1 for v in facts.values()),
+        f"it cannot be like {like!r}": like.partition(":")[0] != "c",
+    }
+    for reason, applies in reasons.items():
+        if applies:
+            raise BadExtension(kind="target", name=name, reason=reason)
+    REGISTERED[name] = (like, dict(facts))
 
 
 def _parse_isas(text: str, rest: str) -> tuple[str, ...]:

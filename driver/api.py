@@ -12,6 +12,7 @@ from typing import Any
 from aino_ir.codegen.c.toolchain import CompilerCalls, find_toolchain
 from aino_ir.driver.bundle import plan_report
 from aino_ir.driver.cache import compilation_key, stored_artifact
+from aino_ir.driver.extend import load_entry_points
 from aino_ir.driver.pipeline import Compilation, CompileOptions, Progress
 from aino_ir.errors.usage import ArtifactIsNoModel, OptionTooSmall, UnknownModelKind, UnknownOption
 from aino_ir.graph import Module
@@ -47,6 +48,7 @@ def load(x: Any, example_inputs: Any = None, dynamic_shapes: Any = None, dims: D
     """
     if isinstance(x, Module):
         return x
+    load_entry_points()
     suffix = Path(x).suffix.lower() if isinstance(x, (str, os.PathLike)) else ""
     if suffix == ".air":
         from aino_ir.text.files import load_module
@@ -133,6 +135,7 @@ def compile_options(target: str | Target = "c", **chosen: Any) -> CompileOptions
     for name, choices in CHOICES.items():
         if name in chosen and chosen[name] not in choices:
             raise UnknownOption(option=name, choices=choices, got=chosen[name])
+    load_entry_points()
     goal = target if isinstance(target, Target) else parse_target(target, detect_host())
     return CompileOptions(goal, **chosen)
 

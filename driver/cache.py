@@ -60,8 +60,10 @@ def compilation_key(
         dims: bounds or values of symbols.
         compiler: identity of the C compiler.
     """
-    model = model_digest(x)
-    if model is None:
+    from aino_ir.driver.extend import extensions_identity
+
+    model, extensions = model_digest(x), extensions_identity()
+    if model is None or extensions is None:
         return None
     bounds = {name: value if isinstance(value, int) else tuple(value) for name, value in (dims or {}).items()}
     return artifact_key(
@@ -70,6 +72,7 @@ def compilation_key(
             "dims": repr(sorted(bounds.items())),
             "options": repr(replace(options, jobs=None)),
             "compiler": compiler,
+            "extensions": extensions,
         }
     )
 

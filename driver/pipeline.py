@@ -15,6 +15,7 @@ from aino_ir.codegen.catalogue import KernelCatalogue
 from aino_ir.codegen.lower.lowering import Lowering, LoweringOptions
 from aino_ir.codegen.lower.pricing import CataloguePricer
 from aino_ir.driver.bundle import Bundle, model_identifier
+from aino_ir.driver.extend import with_extensions
 from aino_ir.graph import Module
 from aino_ir.passes.base import PassContext
 from aino_ir.passes.insert_barriers import InsertBarriers, check_barriers
@@ -123,7 +124,7 @@ class Compilation:
         """The module after the passes of the level; the caller's own is left alone."""
         options = self.options
         manager = PassManager(
-            pipeline(options.level, options.target),
+            with_extensions(pipeline(options.level, options.target)),
             validate=options.verify != "off",
             verify_all=options.verify == "each-pass",
         )

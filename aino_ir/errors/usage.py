@@ -95,6 +95,15 @@ class OperatorsUnsupported(UserError):
     example = {"count": 2, "target": "c:avx2", "operators": "NonZero, Unique"}
 
 
+class BadExtension(UsageError):
+    """An op, pass or target of another package cannot be registered."""
+
+    code = "AINO-E0711"
+    template = "{kind} {name!r} cannot be registered: {reason}"
+    hint = "see docs/architecture.md on extensions; names of other packages begin best with their own prefix"
+    example = {"kind": "target", "name": "c", "reason": "the name is taken"}
+
+
 class UnexpectedFault(InternalError):
     """Something went wrong that AINO has no error for."""
 

@@ -11,7 +11,7 @@ from aino_ir.errors.onnx import UnsupportedOperators
 from aino_ir.frontends.onnx.context import Row
 from aino_ir.frontends.onnx.functions import NameSource, expand_function
 from aino_ir.frontends.onnx.nodes import OnnxNode, TypeInfo
-from aino_ir.frontends.onnx.ops import TABLE
+from aino_ir.frontends.onnx.ops import REGISTERED, TABLE
 from aino_ir.frontends.onnx.schemas import known_domains, schema_of
 
 
@@ -22,6 +22,8 @@ def row_of(node: OnnxNode) -> Row | None:
 
 def supports(node: OnnxNode) -> bool:
     """Whether a node's operator can be lowered."""
+    if (node.domain, node.op_type) in REGISTERED:
+        return True
     if (node.domain, node.op_type) in TABLE:
         return schema_of(node.domain, node.op_type, node.opset) is not None
     return has_function(node.domain, node.op_type, node.opset)
