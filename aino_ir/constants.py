@@ -134,6 +134,11 @@ class Const:
         return self._digest
 
     @property
+    def identity(self) -> tuple[object, ...]:
+        """The key where the content was hashed already, else the handle itself: never reads the data."""
+        return self.key if self._digest is not None else ("handle", id(self))
+
+    @property
     def key(self) -> tuple[str, tuple[int, ...], str]:
         """(dtype, shape, digest): equal keys mean equal constants."""
         return (self.dtype.name, self.shape, self.digest)

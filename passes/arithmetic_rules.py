@@ -25,10 +25,18 @@ def same_type(value: Value, result: Value) -> bool:
     return value.type == result.type
 
 
+def makers(*values: Value) -> list[Op]:
+    """The ops that made values (constants whose content a rule read)."""
+    return [v.op for v in values if v.op is not None]
+
+
 class DropNeutralOperand(Rule):
     """x + 0, x - 0, x * 1, x / 1, x ** 1 ==> x   when x has the result's type"""
 
     pattern = (P(Add, "x", "c"), P(Mul, "x", "c"), P(Sub, "x", "c"), P(Div, "x", "c"), P(Pow, "x", "c"))
+
+    def looked_at(self, m: Match) -> list[Op]:
+        return makers(m["c"])
 
     def check(self, m: Match) -> str | None:
         neutral = 0 if isinstance(m.root, (Add, Sub)) else 1
@@ -220,6 +228,9 @@ class SelectByConstant(Rule):
 
     pattern = P(Select, "c", "a", "b")
 
+    def looked_at(self, m: Match) -> list[Op]:
+        return makers(m["c"])
+
     def check(self, m: Match) -> str | None:
         if uniform_of(m["c"]) is None:
             return ""
@@ -249,6 +260,9 @@ class DecideLogic(Rule):
     """a and true, a or false ==> a;  a and false ==> false;  a or true ==> true"""
 
     pattern = (P(LogicalAnd, "a", "c"), P(LogicalOr, "a", "c"))
+
+    def looked_at(self, m: Match) -> list[Op]:
+        return makers(m["c"])
 
     def check(self, m: Match) -> str | None:
         if uniform_of(m["c"]) is None:

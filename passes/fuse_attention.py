@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aino_ir.builder import Builder
+from aino_ir.dims import DimLike
 from aino_ir.graph import Value
 from aino_ir.op import Op
 from aino_ir.ops.cast import Select
 from aino_ir.ops.math import Add, Div, IsNan, Mul
 from aino_ir.ops.nn import MatMul
 from aino_ir.ops.softmax import Softmax
+from aino_ir.ops.tensor import Transpose
 from aino_ir.passes.rules import Rule, RulePass
 from aino_ir.pattern import Match, P, number, scalar_of
 
@@ -21,6 +23,8 @@ class Parts:
 
     q: Value
     k: Value
+    q_perm: tuple[int, ...] | None
+    k_perm: tuple[int, ...] | None
     k_is_transposed: bool
     bias: Value | None
     scale: float
@@ -63,7 +67,7 @@ class WrittenOutAttention(Rule):
         parts = self._parts(m)
         if isinstance(parts, str):
             return parts
-        q, k, v = parts.q.shape, parts.k.shape, m["v"].shape
+        q, k, v = moved(parts.q.shape, parts.q_perm), moved(parts.k.shape, parts.k_perm), m["v"].shape
         kv_heads, keys = k[1], k[3] if parts.k_is_transposed else k[2]
         if (q[0], kv_heads, keys) != (k[0], v[1], v[2]) or q[0] != v[0]:
             return f"batches, heads or keys are broadcast: q {q}, k {k}, v {v}"
@@ -89,12 +93,13 @@ class WrittenOutAttention(Rule):
         if inner.result.use_count != 1:
             return "the logits have other readers"
         used.append(inner)
-        q, a = peel_scale(inner.lhs, used)
-        k, b = peel_scale(inner.rhs, used)
+        q, a, q_perm = peel_moved(inner.lhs, used)
+        k, b, k_perm = peel_moved(inner.rhs, used)
         if inner.transpose_lhs or q.rank != 4 or k.rank != 4:
             return "q is transposed, or q or k is not of rank 4"
         zero = not any(op is m.op("outer").lhs.op and isinstance(op, Softmax) for op in m.ops)
-        return Parts(q, k, not inner.transpose_rhs, bias, scale * a * b, zero, used)
+        flipped = not inner.transpose_rhs
+        return Parts(q, k, q_perm, k_perm, flipped, bias, scale * a * b, zero, used)
 
     @staticmethod
     def _masked(add: Add) -> tuple[Value, Value] | None:
@@ -112,9 +117,11 @@ class WrittenOutAttention(Rule):
     def rewrite(self, m: Match, b: Builder) -> Value:
         parts = self._parts(m)
         assert isinstance(parts, Parts)
-        k = b.transpose(parts.k, perm=(0, 1, 3, 2)) if parts.k_is_transposed else parts.k
+        q = parts.q if parts.q_perm is None else b.transpose(parts.q, perm=parts.q_perm)
+        k = parts.k if parts.k_perm is None else b.transpose(parts.k, perm=parts.k_perm)
+        k = b.transpose(k, perm=(0, 1, 3, 2)) if parts.k_is_transposed else k
         return b.attention(  # type: ignore[no-any-return]
-            parts.q, k, m["v"], parts.bias, scale=parts.scale, masked_rows_zero=parts.masked_rows_zero
+            q, k, m["v"], parts.bias, scale=parts.scale, masked_rows_zero=parts.masked_rows_zero
         )
 
 
@@ -141,6 +148,23 @@ def peel_scale(value: Value, used: list[Op]) -> tuple[Value, float]:
             used.append(constant.op)
         value = x
     return value, scale
+
+
+def peel_moved(value: Value, used: list[Op]) -> tuple[Value, float, tuple[int, ...] | None]:
+    """Like `peel_scale`, but also below a transpose, whose permutation is then given back."""
+    value, scale = peel_scale(value, used)
+    if isinstance(value.op, Transpose):
+        inner_used: list[Op] = []
+        inner, factor = peel_scale(value.op.x, inner_used)
+        if inner_used:
+            used += [value.op, *inner_used]
+            return inner, scale * factor, value.op.perm
+    return value, scale, None
+
+
+def moved(shape: tuple[DimLike, ...], perm: tuple[int, ...] | None) -> tuple[DimLike, ...]:
+    """A shape after a transpose."""
+    return shape if perm is None else tuple(shape[p] for p in perm)
 
 
 @dataclass(frozen=True)

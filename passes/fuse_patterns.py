@@ -207,5 +207,3 @@ class FusePatterns(RulePass):
         ScaleIntoNorm(),
         BiasIntoNorm(),
     )
-
-

@@ -151,7 +151,12 @@ class Grower:
     # -- behind an anchor -----------------------------------------------------------------------------
 
     def epilogue(self, anchor: Op) -> list[list[Op]]:
-        """Ever longer lists of ops behind an anchor after each of which a single value leaves."""
+        """Ever longer lists of ops behind an anchor after each of which a single value leaves.
+
+        A list ends with an op that computes; behind an attention, whose rows stay contiguous, it may
+        end with a transpose.
+        """
+        last = (Reshape, Relayout) if self.facts.of(anchor).kind == "attention" else MOVES_BEHIND
         places: dict[Value, object] = {anchor.results[0]: ()}
         added: list[Op] = []
         closed: list[list[Op]] = []
@@ -162,7 +167,7 @@ class Grower:
                 break
             added.append(following)
             leaving = [v for v in places if any(u is not anchor and u not in added for u in v.users)]
-            if leaving == [following.result] and not isinstance(following, MOVES_BEHIND):
+            if leaving == [following.result] and not isinstance(following, last):
                 closed.append(list(added))
         return closed
 

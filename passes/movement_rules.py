@@ -72,6 +72,65 @@ class TransposeIsReshape(Rule):
         return b.reshape(m["x"], shape=m.root.result.shape)  # type: ignore[no-any-return]
 
 
+class TransposeBeforeReshape(Rule):
+    """transpose(reshape(x)) ==> reshape(transpose(x))   when the reshape only merges neighbouring axes
+
+    Transposes then meet the ops that made x; axes of extent 1 may come and go.
+    """
+
+    pattern = P(Transpose, P(Reshape, "x"), op="t")
+
+    def check(self, m: Match) -> str | None:
+        return None if self._groups(m) is not None else ""
+
+    @staticmethod
+    def _groups(m: Match) -> list[list[int]] | None:
+        """Axes of x that each axis of the reshape's result is made of."""
+        return merged_axes(m["x"].shape, m.op("t").x.shape)
+
+    def rewrite(self, m: Match, b: Builder) -> Value:
+        groups = self._groups(m)
+        assert groups is not None
+        perm = tuple(axis for p in m.op("t").perm for axis in groups[p])
+        return b.reshape(b.transpose(m["x"], perm=perm), shape=m.root.result.shape)  # type: ignore[no-any-return]
+
+
+def merged_axes(shape: tuple[DimLike, ...], target: tuple[DimLike, ...]) -> list[list[int]] | None:
+    """For each axis of `target` the axes of `shape` that it merges, or None when an axis is split."""
+    groups: list[list[int]] = []
+    axis = 0
+    for extent in target:
+        group: list[int] = []
+        size: DimLike = 1
+        if _is(extent, 1) and axis < len(shape) and _is(shape[axis], 1):
+            group.append(axis)
+            axis += 1
+        while size is not extent and size != extent:
+            if axis == len(shape) or not (is_static(size) or size is extent):
+                return None
+            if is_static(extent) and is_static(size) and size > extent:  # type: ignore[operator]
+                return None
+            group.append(axis)
+            size = size * shape[axis]
+            axis += 1
+        groups.append(group)
+    rest = list(range(axis, len(shape)))
+    if any(not _is(shape[a], 1) for a in rest) or not groups:
+        return None
+    groups[-1] += rest
+    return groups
+
+
+class MergeRelayouts(Rule):
+    """relayout(relayout(x)) ==> relayout(x)"""
+
+    pattern = P(Relayout, P(Relayout, "x"))
+
+    def rewrite(self, m: Match, b: Builder) -> Value:
+        layout = m.root.result.type.layout  # type: ignore[union-attr]
+        return b.op(Relayout, m["x"], layouts=[layout]).result
+
+
 class ExpandIsReshape(Rule):
     """expand(x) ==> reshape(x)   when it only adds leading axes of extent 1"""
 
@@ -211,6 +270,8 @@ MOVEMENT_RULES: tuple[Rule, ...] = (
     MergeReshapes(),
     MergeTransposes(),
     TransposeIsReshape(),
+    TransposeBeforeReshape(),
+    MergeRelayouts(),
     ExpandIsReshape(),
     ConcatOfOne(),
     MergeConcats(),

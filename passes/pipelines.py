@@ -6,10 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from aino_ir.errors.passes import UnknownLevel
+from aino_ir.passes.absorb_pads import AbsorbPads
+from aino_ir.passes.absorb_transposes import AbsorbTransposes
+from aino_ir.passes.assign_layouts import AssignLayouts
 from aino_ir.passes.base import Pass
 from aino_ir.passes.canonicalize import Canonicalize
 from aino_ir.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from aino_ir.passes.eliminate_dead_code import EliminateDeadCode
+from aino_ir.passes.fold_batch_norm import FoldBatchNorm
 from aino_ir.passes.fold_constants import FoldConstants
 from aino_ir.passes.fuse_attention import FuseAttention
 from aino_ir.passes.fuse_groups import FuseGroups
@@ -49,7 +53,12 @@ TIDY = (FoldConstants(), Canonicalize(), EliminateCommonSubexpressions())
 
 STAGES: tuple[Stage, ...] = (
     Stage("fold", FOLD, 1),
-    Stage("name", (FusePatterns(), FuseAttention(), *TIDY), 2),
+    Stage(
+        "absorb",
+        (AbsorbPads(), FoldBatchNorm(), FusePatterns(), FuseAttention(), AbsorbTransposes(), *TIDY),
+        2,
+    ),
+    Stage("place", (AssignLayouts(), Canonicalize()), 2, lambda target: target.name == "c"),
     Stage("group", (FuseGroups(),), 2),
 )
 """Every stage, in order."""

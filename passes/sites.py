@@ -8,7 +8,7 @@ equal); where the new region reads something else, it grows by the op that makes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from aino_ir.graph import Function, Module, Value
@@ -51,6 +51,7 @@ class Site:
         old, new: ops of the two regions, in order.
         read: ids of constant ops whose content a rule read.
         problem: why the regions could not be cut out, or "".
+        replaced: ids of values that this site replaced.
     """
 
     entries: list[Rewrite]
@@ -59,6 +60,17 @@ class Site:
     new: list[Op] = field(default_factory=list)
     read: frozenset[int] = frozenset()
     problem: str = ""
+    replaced: frozenset[int] = frozenset()
+
+    def identity(self, value: Value, substitution: Substitution) -> Hashable:
+        """What tells values that are taken to be the same before and after.
+
+        Values that other sites replaced equal their replacements; those that this site replaced are
+        what is to be shown, so they equal nothing but themselves.
+        """
+        if value.id in self.replaced:
+            return ("replaced", value.id)
+        return ("value", substitution.final(value.id))
 
     @property
     def rules(self) -> list[str]:
@@ -94,7 +106,8 @@ def find_sites(old: Function, new: Function, log: Sequence[Rewrite]) -> tuple[li
     substitution = Substitution(log)
     sites = []
     for entries in _grouped(log, before):
-        site = Site(entries)
+        replaced = frozenset(old_id for e in entries for old_id, _ in e.replaced)
+        site = Site(entries, replaced=replaced)
         _pair(site, before, after, substitution)
         if site.pairs:
             _cut(site, before, substitution)
@@ -140,9 +153,8 @@ def _cut(site: Site, before: Index, substitution: Substitution) -> None:
     site.read = frozenset(i for i in matched if before.ops[i].name == "core.constant")
     outputs = [old for old, _ in site.pairs]
     site.old = _region(outputs, matched | {old.op.id for old in outputs if old.op is not None})
-    replaced = {old for e in site.entries for old, _ in e.replaced}
     values = [v for op in site.old for v in (*op.present_operands(), *op.results)]
-    known = {substitution.final(v.id) for v in values if v.id not in replaced}
+    known = {substitution.final(v.id) for v in values if v.id not in site.replaced}
     site.new = _grown(site, known)
     blocks = {op.block for op in site.old}, {op.block for op in site.new}
     if any(len(b) > 1 for b in blocks):

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from aino_ir.constants import Const
 from aino_ir.dims import Dim, symbol
-from aino_ir.dtypes import integer_range
+from aino_ir.dtypes import DType, integer_range
 from aino_ir.errors.base import AinoError
 from aino_ir.graph import Function, Value
-from aino_ir.interp import Evaluation, Precision, evaluate_block, run_op
+from aino_ir.interp import Evaluation, Precision, run_op
 from aino_ir.op import Op, Trait
+from aino_ir.passes.region_copies import Copier, Copy, Shrink, shrinking
 from aino_ir.passes.sites import Site, Substitution
 from aino_ir.pattern import constant_of
 from aino_ir.sampling import edge_values
+from aino_ir.structural import block_hash
 from aino_ir.symbols import Symbols
 from aino_ir.tolerance import disagreement
 from aino_ir.types import TensorType
@@ -26,16 +28,22 @@ Array = np.ndarray[Any, Any]
 WORK_LIMIT = 2e10
 """Regions with more floating-point operations are not run."""
 
+CHEAP = 1e6
+"""Regions with fewer operations are run as they are."""
+
+TELLING = np.array([np.nan, np.inf, -0.0, -np.inf, 0.0, 1.0, -1.0])
+"""Edge values that every trial of edges has, as far as its arrays have room."""
+
 ELEMENT_LIMIT = 1 << 27
-"""Nor are those with a value of more elements."""
+"""Regions with a value of more elements are not run."""
 
 
 class Unrunnable(Exception):
-    """A site that cannot be run: data of types without arrays, symbols without a fitting value, too much work."""
+    """A site that cannot be run: no arrays of its types, no extents that fit its symbols, too much work."""
 
 
 class Trial:
-    """One site, with bound symbols and ways to make inputs."""
+    """One site, with both regions copied, symbols bound, and ways to make inputs."""
 
     def __init__(self, site: Site, function: Function, substitution: Substitution, error_class: str) -> None:
         self.site = site
@@ -43,9 +51,32 @@ class Trial:
         self.substitution = substitution
         self.error_class = error_class
         self.precision: Precision = "native" if error_class == "exact" else "wide"
-        self.bindings = sample_bindings(function.symbols, self._values())
-        self.real = self._real_constants()
-        self._refuse_too_much()
+        for value in site_values(site):
+            if not isinstance(value.type, TensorType):
+                raise Unrunnable(f"%{value.id} is a {value.type}")
+        self.bindings = sample_bindings(function.symbols, site_values(site))
+        self.real = real_constants(site)
+        self.old, self.new = self._copies()
+
+    def key(self) -> Hashable:
+        """What makes two sites the same question: both copies, and how they are wired to each other."""
+        number: dict[Hashable, int] = {}
+        for value in self.old.values:
+            number.setdefault(self._identity(value), len(number))
+        sides = []
+        for copy in (self.old, self.new):
+            arguments = []
+            for identity, original in copy.arguments.values():
+                known = original.known if isinstance(original, Value) else None
+                contents = None if known is None else tuple(map(str, known.reshape(-1).tolist()))
+                arguments.append((number.setdefault(identity, len(number)), contents))
+            sides.append((block_hash(copy.function.block), tuple(arguments)))
+        places = [{v: i for i, v in enumerate(values_of(c))} for c in (self.old, self.new)]
+        wiring = tuple(
+            (places[0][self.old.values[o]], places[1][self.new.values[n]]) for o, n in self.site.pairs
+        )
+        numbered = tuple((number[self._identity(v)], places[0][c]) for v, c in self.old.values.items())
+        return (self.error_class, tuple(sides), wiring, numbered)
 
     def judge(self) -> str | None:
         """Why the regions disagree, or None."""
@@ -56,42 +87,65 @@ class Trial:
             reason, _ = self._compare("edges")
         return reason
 
-    # -- what is needed to run ------------------------------------------------------------------------
+    # -- copies -----------------------------------------------------------------------------------------
 
-    def _values(self) -> Iterator[Value]:
-        for op in (*self.site.old, *self.site.new):
-            yield from op.present_operands()
-            yield from op.results
-        for old, new in self.site.pairs:
-            yield from (old, new)
+    def _copies(self) -> tuple[Copy, Copy]:
+        """Both regions as functions, as small as they get."""
+        error: AinoError | None = None
+        for shrink in self._shrinkings():
+            try:
+                old = self._copy(self.site.old, [o for o, _ in self.site.pairs], shrink)
+                new = self._copy(self.site.new, [n for _, n in self.site.pairs], shrink)
+            except AinoError as failed:
+                error = failed
+                continue
+            pairs = [(old.values[o], new.values[n]) for o, n in self.site.pairs]
+            if all(a.type == b.type for a, b in pairs) or not shrink:
+                self._refuse_too_much(old, new)
+                return old, new
+        raise Unrunnable(f"the region cannot be copied: {error.message if error else 'types differ'}")
 
-    def _real_constants(self) -> set[int]:
-        """Ids of handles whose bytes matter: what a rule read, or all where the new side has data of its own."""
-        old = set(map(id, leaf_handles(self.site.old, [o for o, _ in self.site.pairs])))
-        new = set(map(id, leaf_handles(self.site.new, [n for _, n in self.site.pairs])))
-        if new - old:
-            return old | new
-        read = [
-            v for op in self.site.old for v in op.present_operands() if v.op and v.op.id in self.site.read
-        ]
-        return set(map(id, leaf_handles((), read)))
+    def _copy(self, ops: list[Op], outputs: list[Value], shrink: Shrink) -> Copy:
+        return Copier(self.function, self._identity, self.real, shrink).region(ops, outputs)
 
-    def _refuse_too_much(self) -> None:
+    def _identity(self, value: Value) -> Hashable:
+        return self.site.identity(value, self.substitution)
+
+    def _shrinkings(self) -> Iterator[Shrink]:
+        """Substitutions of extents to try: all large ones, those of inner axes, none."""
+        leaves = frontier(self.site)
+        handles = {h.identity: h for h in self._handles()}
+        real = [h.shape for identity, h in handles.items() if identity in self.real]
+        kept = {d for shape in real for d in shape}
+        if self._work((*self.site.old, *self.site.new)) > CHEAP and all(v.known is None for v in leaves):
+            shapes = [v.shape for v in leaves] + [h.shape for h in handles.values()]
+            for from_axis in (0, 2):
+                found = shrinking(shapes, kept, from_axis)
+                if found:
+                    yield found
+        yield {}
+
+    def _handles(self) -> list[Const]:
+        outputs = [v for pair in self.site.pairs for v in pair]
+        return leaf_handles((*self.site.old, *self.site.new), outputs)
+
+    def _work(self, ops: Iterable[Op]) -> float:
         ev = Evaluation(self.precision, dict(self.bindings))
-        for value in self._values():
-            if not isinstance(value.type, TensorType):
-                raise Unrunnable(f"%{value.id} is a {value.type}")
-            if ev.size(value.type.size) > ELEMENT_LIMIT:
-                raise Unrunnable(f"%{value.id} has {value.type.size} elements")
-        work = sum(ev.size(op.cost()) for op in (*self.site.old, *self.site.new))
+        return float(sum(ev.size(inner.cost()) for op in ops for inner in (op, *inner_ops(op))))
+
+    def _refuse_too_much(self, old: Copy, new: Copy) -> None:
+        ev = Evaluation(self.precision, dict(self.bindings))
+        for op in (*old.ops, *new.ops):
+            for value in op.results:
+                if isinstance(value.type, TensorType) and ev.size(value.type.size) > ELEMENT_LIMIT:
+                    raise Unrunnable(f"a value of {value.type.size} elements")
+        work = self._work((*old.ops, *new.ops))
         if work > WORK_LIMIT:
             raise Unrunnable(f"{work:.2g} operations")
 
     def _pointwise(self) -> bool:
-        return all(
-            op.has(Trait.ELEMENTWISE) or op.name.startswith("tensor.")
-            for op in (*self.site.old, *self.site.new)
-        )
+        ops = (*self.site.old, *self.site.new)
+        return all(op.has(Trait.ELEMENTWISE) or op.name.startswith("tensor.") for op in ops)
 
     # -- running ----------------------------------------------------------------------------------------
 
@@ -99,43 +153,47 @@ class Trial:
         """(why the sides differ, whether most of a result is NaN)."""
         inputs = Inputs(self, kind)
         try:
-            before = self._run(self.site.old, inputs, {})
+            before = self._run(self.old, inputs, {})
         except AinoError as error:
             if kind == "plain":
                 raise Unrunnable(f"the old region fails: {error.message}") from error
             return None, False
-        known = {self.substitution.final(v.id): a for v, a in before.items()}
+        known = {self._identity(v): before[c] for v, c in self.old.values.items()}
         try:
-            after = self._run(self.site.new, inputs, known)
+            after = self._run(self.new, inputs, known)
         except AinoError as error:
             return f"the new region fails: {error.message}", False
         undefined = False
         for old, new in self.site.pairs:
-            reference = before[old] if old in before else inputs.of(old)
-            actual = after[new] if new in after else self._outside(new, known, inputs)
+            reference, actual = before[self.old.values[old]], after[self.new.values[new]]
             reason = self._disagreement(new, actual, reference)
             if reason is not None:
                 return f"%{old.id} -> %{new.id}: {reason}", False
-            undefined |= reference.dtype.kind == "f" and bool(np.isnan(reference).mean() > 0.5)
+            undefined |= reference.dtype.kind == "f" and bool(np.mean(np.isnan(reference)) > 0.5)
         return None, undefined
 
-    def _outside(self, value: Value, known: Mapping[int, Array], inputs: Inputs) -> Array:
-        found = known.get(value.id)
-        return found if found is not None else inputs.of(value)
+    def _run(self, copy: Copy, inputs: Inputs, known: Mapping[Hashable, Array]) -> dict[Value, Array]:
+        ev = Evaluation(self.precision, dict(self.bindings))
+        env: dict[Value, Array] = {}
+        for argument, (identity, original) in copy.arguments.items():
+            given = known.get(identity)
+            env[argument] = given if given is not None else inputs.of(identity, argument, original)
+        for op in copy.ops:
+            run_op(op, env, ev)
+        return env
 
     def _disagreement(self, value: Value, actual: Array, reference: Array) -> str | None:
-        if not isinstance(value.type, TensorType):
-            return None
+        assert isinstance(value.type, TensorType)
         dtype = value.type.dtype
         with np.errstate(all="ignore"):
             return disagreement(actual, reference, self.error_class, dtype=dtype, terms=self._terms())
 
     def _terms(self) -> int:
-        """Length of the longest sum in either region."""
+        """Length of the longest sum in either region, at least the largest extent."""
         ev = Evaluation(self.precision, dict(self.bindings))
         longest = 1
-        for op in (*self.site.old, *self.site.new):
-            for inner in (op, *(o for r in op.regions for o in r.walk())):
+        for op in (*self.old.ops, *self.new.ops):
+            for inner in (op, *inner_ops(op)):
                 for result in inner.results:
                     size = max(1, ev.size(result.type.size))  # type: ignore[union-attr]
                     longest = max(longest, ev.size(inner.cost()) // size)
@@ -143,59 +201,30 @@ class Trial:
                     longest = max([longest, *map(ev.size, operand.shape)])
         return longest
 
-    def _run(self, ops: list[Op], inputs: Inputs, known: Mapping[int, Array]) -> dict[Value, Array]:
-        ev = Evaluation(self.precision, dict(self.bindings))
-        env: dict[Value, Array] = {}
-        computed = {r for op in ops for r in op.results}
-        for op in ops:
-            for v in op.present_operands():
-                if v not in env and v not in computed:
-                    env[v] = self._outside(v, known, inputs)
-            run_op(op, env, ev)
-        return env
-
 
 class Inputs:
-    """Arrays for frontier values and constants, made once each."""
+    """Arrays for what regions read, made once each."""
 
     def __init__(self, trial: Trial, kind: str) -> None:
         self.trial = trial
         self.kind = kind
         self.rng = np.random.default_rng(20_260_801)
-        self._arrays: dict[object, Array] = {}
-        self._domains = index_domains((*trial.site.old, *trial.site.new))
+        self._arrays: dict[Hashable, Array] = {}
+        self._domains = index_domains((*trial.old.ops, *trial.new.ops))
 
-    def of(self, value: Value) -> Array:
-        """The array of a frontier value."""
-        handle = constant_of(value)
-        if handle is not None:
-            return self.constant(handle)
-        key = ("value", self.trial.substitution.final(value.id))
-        if key not in self._arrays:
-            self._arrays[key] = self._made(value)
-        return self._arrays[key]
+    def of(self, identity: Hashable, argument: Value, original: Value | Const) -> Array:
+        """The array for an argument of a copied region."""
+        if identity not in self._arrays:
+            self._arrays[identity] = self._made(argument, original)
+        return self._arrays[identity]
 
-    def constant(self, handle: Const) -> Array:
-        """A constant: lazy ones are computed from their inputs, real ones are read, others are random."""
-        if handle.block is not None:
-            arrays = [self.constant(c) for c in handle.inputs]
-            (result,) = evaluate_block(handle.block, arrays, self.trial.precision)
-            return np.asarray(result)
-        wide = self.trial.precision == "wide"
-        if id(handle) in self.trial.real or not handle.dtype.is_float:
-            return handle.array(wide=wide)
-        key = ("constant", id(handle))
-        if key not in self._arrays:
-            self._arrays[key] = self._random(handle.type, None)
-        return self._arrays[key]
-
-    def _made(self, value: Value) -> Array:
-        ev = Evaluation("native", dict(self.trial.bindings))
-        assert isinstance(value.type, TensorType)
-        if value.known is not None:
-            flat = [ev.size(d) for d in value.known.reshape(-1).tolist()]
-            return np.array(flat, value.dtype.numpy).reshape(value.known.shape)
-        return self._random(value.type, self._domains.get(value))
+    def _made(self, argument: Value, original: Value | Const) -> Array:
+        assert isinstance(argument.type, TensorType)
+        if isinstance(original, Value) and original.known is not None:
+            ev = Evaluation("native", dict(self.trial.bindings))
+            flat = [ev.size(d) for d in original.known.reshape(-1).tolist()]
+            return np.array(flat, original.dtype.numpy).reshape(original.known.shape)
+        return self._random(argument.type, self._domains.get(argument))
 
     def _random(self, type: TensorType, domain: tuple[Any, Any] | None) -> Array:
         ev = Evaluation(self.trial.precision, dict(self.trial.bindings))
@@ -205,17 +234,58 @@ class Inputs:
         if dtype.is_integer:
             low, high = (0, 9) if domain is None else (ev.size(domain[0]), ev.size(domain[1]))
             least, most = integer_range(dtype)
-            return self.rng.integers(max(low, least), min(high, most), shape, endpoint=True).astype(
-                dtype.numpy
-            )
+            drawn = self.rng.integers(max(low, least), min(high, most), shape, endpoint=True)
+            return np.asarray(drawn).astype(dtype.numpy)
         if self.kind == "edges":
-            made = self.rng.choice(edge_values(dtype).astype(np.float64), shape)
+            made = self._edges(dtype, shape)
         else:
             made = self.rng.standard_normal(shape)
             made = np.abs(made) + 0.1 if self.kind == "positive" else made
         with np.errstate(all="ignore"):
             rounded = np.asarray(made).astype(dtype.numpy)
         return rounded.astype(np.float64) if self.trial.precision == "wide" else rounded
+
+    def _edges(self, dtype: DType, shape: tuple[int, ...]) -> Array:
+        """Values where implementations go wrong, those that are most telling in any case."""
+        size = int(np.prod(shape, dtype=np.int64))
+        rest = self.rng.choice(edge_values(dtype).astype(np.float64), max(0, size - len(TELLING)))
+        return self.rng.permutation(np.concatenate([TELLING, rest])[:size]).reshape(shape)
+
+
+def values_of(copy: Copy) -> Iterator[Value]:
+    """Arguments and results of a copied region, in order."""
+    yield from copy.function.block.args
+    for op in copy.ops:
+        yield from op.results
+
+
+def inner_ops(op: Op) -> Iterator[Op]:
+    """Ops in the regions of an op."""
+    for region in op.regions:
+        yield from region.walk()
+
+
+def site_values(site: Site) -> Iterator[Value]:
+    """Every value that a site mentions."""
+    for op in (*site.old, *site.new):
+        yield from op.present_operands()
+        yield from op.results
+    for pair in site.pairs:
+        yield from pair
+
+
+def frontier(site: Site) -> list[Value]:
+    """Values that the regions read and do not make, constants left out."""
+    made = {r for op in (*site.old, *site.new) for r in op.results}
+    return [v for v in dict.fromkeys(site_values(site)) if v not in made and constant_of(v) is None]
+
+
+def real_constants(site: Site) -> set[Hashable]:
+    """Identities of handles whose bytes matter: what a rule read, and what only the new side has."""
+    old = {h.identity for h in leaf_handles(site.old, [o for o, _ in site.pairs])}
+    new = {h.identity for h in leaf_handles(site.new, [n for _, n in site.pairs])}
+    read = [v for op in site.old for v in op.present_operands() if v.op and v.op.id in site.read]
+    return {h.identity for h in leaf_handles((), read)} | (new - old)
 
 
 def leaf_handles(ops: Iterable[Op], values: Iterable[Value]) -> list[Const]:
@@ -256,6 +326,8 @@ def sample_bindings(symbols: Symbols, values: Iterable[Value]) -> dict[str, int]
     for name in list(names):
         solved = symbols.canonical(symbol(name))
         names |= solved.free_symbols() if isinstance(solved, Dim) else set()
+    if not names:
+        return {}
     for base in (3, 4, 5, 8, 2, 16, 1, 64, 128):
         found = _bound(symbols, sorted(names), base)
         if found is not None:
@@ -271,8 +343,7 @@ def _bound(symbols: Symbols, names: list[str], base: int) -> dict[str, int] | No
             continue
         low, high = symbols.interval(symbol(name))
         step = max(1, symbols.declared(name).divisible_by) if name in symbols else 1
-        value = -(-(base + offset % 3) // step) * step
-        value = max(value, low or 0)
+        value = max(-(-(base + offset % 3) // step) * step, low or 0)
         bindings[name] = value if high is None else min(value, high)
     try:
         for name in names:

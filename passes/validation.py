@@ -7,7 +7,7 @@ before need no second one, and what cannot be run is counted, never forgotten:
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 
 from aino_ir.constants import Const
@@ -102,7 +102,7 @@ class Validator:
         if site.problem:
             self._unvalidated(site, site.problem)
             return None
-        structure = Structure(substitution)
+        structure = Structure(lambda value: site.identity(value, substitution))
         if all(
             structure.expression(old) == structure.expression(new)
             for old, new in self._inside(site, structure)
@@ -110,12 +110,13 @@ class Validator:
             self.sites.deduplicated += 1
             return None
         error_class = self._class_of(site)
-        key = (error_class, site_key(site, substitution))
-        if key in self.memory.right:
-            self.sites.deduplicated += 1
-            return None
         try:
-            reason = Trial(site, function, substitution, error_class).judge()
+            trial = Trial(site, function, substitution, error_class)
+            key = trial.key()
+            if key in self.memory.right:
+                self.sites.deduplicated += 1
+                return None
+            reason = trial.judge()
         except Unrunnable as error:
             self._unvalidated(site, str(error))
             return None
@@ -144,8 +145,8 @@ class Structure:
     Fused groups count as their ops, lazy constants as the ops that compute them, layouts as nothing.
     """
 
-    def __init__(self, substitution: Substitution) -> None:
-        self.substitution = substitution
+    def __init__(self, identity: Callable[[Value], Hashable]) -> None:
+        self.identity = identity
         self.inside: set[Op] = set()
         self._numbers: dict[Hashable, int] = {}
         self._values: dict[Value, int] = {}
@@ -180,12 +181,13 @@ class Structure:
         handle = constant_of(value)
         if handle is not None:
             return self._constant(handle)
-        return self._number(("value", self.substitution.final(value.id)))
+        return self._number(self.identity(value))
 
     def _constant(self, handle: Const) -> int:
         if handle.block is not None:
             return self._region(handle.block, [self._constant(c) for c in handle.inputs])[0]
-        return self._number(("constant", handle.key if handle.size <= SMALL_CONSTANT else id(handle)))
+        identity = handle.key if handle.size <= SMALL_CONSTANT else handle.identity
+        return self._number(("constant", identity))
 
     def _results(self, op: Op, operands: list[int | None]) -> list[int]:
         if op.name == "core.fused":
@@ -218,43 +220,3 @@ class Structure:
 
     def _number(self, key: Hashable) -> int:
         return self._numbers.setdefault(key, len(self._numbers))
-
-
-def site_key(site: Site, substitution: Substitution) -> Hashable:
-    """What makes two sites the same question: both regions, with frontier values numbered as they come."""
-    leaves: dict[Hashable, int] = {}
-    numbers: dict[Value, Hashable] = {}
-
-    def name(value: Value | None) -> Hashable:
-        if value is None or value in numbers:
-            return None if value is None else numbers[value]
-        handle = constant_of(value)
-        identity: Hashable = (
-            ("value", substitution.final(value.id)) if handle is None else ("constant", id(handle))
-        )
-        number = leaves.setdefault(identity, len(leaves))
-        if handle is None:
-            known = None if value.known is None else tuple(map(str, value.known.reshape(-1).tolist()))
-            return ("leaf", number, str(value.type), known)
-        return ("constant", number, str(value.type), constant_key(handle))
-
-    sides = []
-    for side, ops in (("old", site.old), ("new", site.new)):
-        lines: list[Hashable] = []
-        for op in ops:
-            operands = tuple(name(v) for v in op.operands)
-            regions = tuple(block_hash(r) for r in op.regions)
-            for i, result in enumerate(op.results):
-                numbers[result] = (side, len(lines), i)
-            types = tuple(str(r.type) for r in op.results)
-            lines.append((op.name, op.attributes_key(), operands, regions, types))
-        sides.append(tuple(lines))
-    outputs = tuple((name(old), name(new)) for old, new in site.pairs)
-    return (*sides, outputs)
-
-
-def constant_key(handle: Const) -> Hashable:
-    """Content of small constants, structure of lazy ones, nothing of large ones."""
-    if handle.block is not None:
-        return (block_hash(handle.block), tuple((id(c), constant_key(c)) for c in handle.inputs))
-    return handle.key if handle.size <= SMALL_CONSTANT else None
