@@ -10,7 +10,7 @@ import functools
 import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
 from aino_ir.errors.passes import UnknownPass
 from aino_ir.errors.usage import BadExtension
@@ -31,15 +31,9 @@ _OPS: dict[type[Op], Callable[..., Any] | None] = {}
 _PASSES: dict[type[Pass], str | None] = {}
 
 
-@overload
-def register_op(cls: O) -> O: ...
-@overload
 def register_op(
-    cls: None = None, *, onnx: tuple[str, str] | None = None, row: Callable[..., Any] | None = None
-) -> Callable[[O], O]: ...
-def register_op(
-    cls: O | None = None, *, onnx: tuple[str, str] | None = None, row: Callable[..., Any] | None = None
-) -> O | Callable[[O], O]:
+    cls: Any = None, *, onnx: tuple[str, str] | None = None, row: Callable[..., Any] | None = None
+) -> Any:
     """Make an op class part of AINO (a decorator): text, builder, kernels and, with `onnx`, the reader.
 
     Args:
@@ -71,11 +65,7 @@ def _registered_op(cls: O, onnx: tuple[str, str] | None, row: Callable[..., Any]
     return cls
 
 
-@overload
-def register_pass(cls: P) -> P: ...
-@overload
-def register_pass(cls: None = None, *, before: str | None = None) -> Callable[[P], P]: ...
-def register_pass(cls: P | None = None, *, before: str | None = None) -> P | Callable[[P], P]:
+def register_pass(cls: Any = None, *, before: str | None = None) -> Any:
     """Make a pass known by its name (a decorator), and part of every compilation that runs `before`.
 
     Args:
