@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from aino_ir.codegen.catalogue import KernelCatalogue
+from aino_ir.codegen.lower.legality import obstacle, type_obstacle
 from aino_ir.codegen.lower.pricing import CataloguePricer
 from aino_ir.driver.api import Dims, load
-from aino_ir.errors.codegen import NotComposable
 from aino_ir.op import Op, Trait
 from aino_ir.target import Target
-from aino_ir.types import TensorType
+from aino_ir.types import Type
 
 STATUSES = ("native", "python", "unsupported", "unknown")
 """As machine code; in Python; not at all; cannot be told, as an earlier operator is unsupported."""
@@ -70,7 +70,7 @@ def check_model(x: Any, target: Target, dims: Dims | None = None) -> list[Operat
         if found.problem:
             answer = ("unknown" if found.blocked else "unsupported", found.problem)
         else:
-            answer = judge.of(found.ops)
+            answer = judge.of(found.ops, found.values)
         rows.append(_status(found.node.location, found.node.operator.strip("'"), found.types, answer))
     return rows
 
@@ -86,26 +86,23 @@ class _Judge:
         self.target = target
         self.pricer = CataloguePricer(KernelCatalogue(target))
 
-    def of(self, ops: Iterable[Op]) -> tuple[str, str]:
-        """Status and reason of ops that stand for one operator."""
+    def of(self, ops: Iterable[Op], types: Iterable[Type] = ()) -> tuple[str, str]:
+        """Status and reason of ops that stand for one operator, whose outputs have these types."""
         if self.target.name == "reference":
             return "python", "the interpreter runs everything in Python"
         for op in ops:
             reason = self._obstacle(op)
             if reason:
                 return "unsupported", f"{op.name}: {reason}"
+        for type_ in types:
+            if type_obstacle(type_):
+                return "unsupported", type_obstacle(type_)
         return "native", ""
 
     def _obstacle(self, op: Op) -> str:
         """Why an op cannot be native; empty when it can."""
-        values = [*(v for v in op.operands if v is not None), *op.results]
-        for value in values:
-            if not isinstance(value.type, TensorType):
-                return f"no native code for values of type {value.type}"
-        if op.has(Trait.VIEW) or op.has(Trait.TERMINATOR) or op.name in STORAGE_OPS:
-            return ""
-        try:
-            price = self.pricer.price(op)
-        except NotComposable as error:
-            return error.message
+        reason = obstacle(op)
+        if reason or op.name in STORAGE_OPS or op.has(Trait.VIEW):
+            return reason
+        price = self.pricer.price(op)
         return price if isinstance(price, str) else ""

@@ -12,6 +12,7 @@ from aino_ir.codegen.c.backend import Emission, emit
 from aino_ir.codegen.c.compile import compile_units
 from aino_ir.codegen.c.toolchain import CompilerCalls, Toolchain
 from aino_ir.codegen.catalogue import KernelCatalogue
+from aino_ir.codegen.lower.legality import require_native
 from aino_ir.codegen.lower.lowering import Lowering, LoweringOptions
 from aino_ir.codegen.lower.pricing import CataloguePricer
 from aino_ir.driver.bundle import Bundle, model_identifier
@@ -117,6 +118,7 @@ class Compilation:
         name = model_identifier(module.name)
         with self.stage("passes"):
             module = self.optimize(module)
+            require_native(module.main, target)
         with self.stage("lower"):
             return {isa: self.plan(module, target.variant(isa), name) for isa in target.variants}
 

@@ -15,6 +15,7 @@ from aino_ir.frontends.onnx.nodes import OnnxGraph, OnnxModel, OnnxNode
 from aino_ir.frontends.onnx.reader import read_model
 from aino_ir.graph import Module
 from aino_ir.op import Op
+from aino_ir.types import Type
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class SurveyedNode:
     Attributes:
         node: as in the model; its location names it.
         types: of its outputs, as text; declared ones where it could not be lowered, ``?`` for unknown.
+        values: types of its outputs, when it was lowered.
         ops: what it was lowered to, in a block with its inputs.
         problem: why it could not be lowered, or "".
         blocked: whether only the type of an input is missing, for want of an earlier node.
@@ -31,6 +33,7 @@ class SurveyedNode:
 
     node: OnnxNode
     types: tuple[str, ...]
+    values: tuple[Type, ...] = ()
     ops: tuple[Op, ...] = ()
     problem: str = ""
     blocked: bool = False
@@ -80,7 +83,8 @@ class _Survey:
         while op is not None:
             made.append(op)
             op = op._next
-        return SurveyedNode(node, tuple(str(values[n].type) for n in node.outputs if n), tuple(made))
+        types = tuple(values[n].type for n in node.outputs if n)
+        return SurveyedNode(node, tuple(map(str, types)), types, tuple(made))
 
     def _supported(self, node: OnnxNode) -> bool:
         return supports(node) and all(self._supported(n) for g in node.subgraphs() for n in g.nodes)
