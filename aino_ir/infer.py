@@ -82,6 +82,8 @@ class InferContext:
 
     def broadcast(self, *shapes: tuple[DimLike, ...]) -> tuple[DimLike, ...]:
         """The numpy broadcast of shapes; symbolic extents against others must be equal unless one is 1."""
+        if shapes and all(s == shapes[0] for s in shapes):
+            return shapes[0]
         rank = max((len(s) for s in shapes), default=0)
         out: list[DimLike] = []
         for axis in range(rank):

@@ -15,7 +15,8 @@ builder, verifier, reference page and conformance cases are derived from the dec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
@@ -331,7 +332,7 @@ class Op:
         self._prev: Op | None = None
         self._next: Op | None = None
         self._position = 0.0
-        self._segments: dict[str, tuple[int, int]] | None = None
+        self._segments: Mapping[str, tuple[int, int]] | None = None
 
     # -- structure ------------------------------------------------------------------------------
 
@@ -346,7 +347,7 @@ class Op:
         """Whether the class has a trait."""
         return trait in cls.traits
 
-    def segments(self) -> dict[str, tuple[int, int]]:
+    def segments(self) -> Mapping[str, tuple[int, int]]:
         """Where each declared operand stands in `operands`, as (start, stop)."""
         if self._segments is None:
             self._segments = operand_segments(type(self), len(self.operands))
@@ -416,7 +417,8 @@ class Op:
         return f"<{results} = {self.name}({operands})>"
 
 
-def operand_segments(cls: type[Op], count: int) -> dict[str, tuple[int, int]]:
+@functools.lru_cache(maxsize=4096)
+def operand_segments(cls: type[Op], count: int) -> Mapping[str, tuple[int, int]]:
     """(start, stop) of each declared operand among `count` given ones.
 
     Trailing optional operands may be left out; a variadic one takes what the others leave.
@@ -435,6 +437,7 @@ def operand_segments(cls: type[Op], count: int) -> dict[str, tuple[int, int]]:
     return out
 
 
+@functools.lru_cache(maxsize=4096)
 def operand_count_ok(cls: type[Op], count: int) -> bool:
     """Whether an op of this class may have `count` operands (trailing optional ones left out)."""
     declared = cls.declaration.operands

@@ -251,6 +251,8 @@ def _check_declared(dim: DimLike | None, what: str, function: Function, loc: obj
 
 def layout_fits(layout: Layout, rank: int) -> bool:
     """Whether a layout places every axis of a tensor of `rank` once: whole, or as tile and inside."""
+    if layout.is_row_major:
+        return True
     tiles, pads = dict(layout.tiles), dict(layout.pad)
     if len(tiles) != len(layout.tiles) or len(pads) != len(layout.pad):
         return False

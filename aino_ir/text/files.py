@@ -44,6 +44,11 @@ def weights_path(path: Path) -> Path:
     return path.with_name(path.name + ".safetensors")
 
 
+def _before(weights: Path) -> Path:
+    """The weights of the module that is being overwritten, until the new text has its name."""
+    return weights.with_name(weights.name + ".before")
+
+
 # -- writing ------------------------------------------------------------------------------------------
 
 
@@ -63,9 +68,30 @@ def save(module: Module, path: str | os.PathLike[str]) -> Path:
         if weights:
             with open(weights_part, "wb") as stream:
                 _finish(stream, lambda: _write_weights(stream, weights))
-            os.replace(weights_part, weights_path(target))
-        os.replace(text_part, target)
+        with _kept(weights_path(target)):
+            if weights:
+                os.replace(weights_part, weights_path(target))
+            os.replace(text_part, target)
     return target
+
+
+@contextmanager
+def _kept(weights: Path) -> Iterator[None]:
+    """Keep the old weights while text and weights do not fit together; put them back on an error."""
+    before = _before(weights)
+    before.unlink(missing_ok=True)
+    if weights.exists():
+        os.link(weights, before)
+    try:
+        yield
+    except OSError:
+        if before.exists():
+            os.replace(before, weights)
+            before.unlink(missing_ok=True)  # renaming one of two names of one file does nothing
+        else:
+            weights.unlink(missing_ok=True)
+        raise
+    before.unlink(missing_ok=True)
 
 
 def _finish(stream: IO[bytes], write: Callable[[], object]) -> None:
@@ -133,7 +159,7 @@ def load_module(path: str | os.PathLike[str]) -> Module:
     text = _read(source)
     beside = weights_path(source)
     try:
-        module = parse(text, _weights_of(beside) if beside.exists() else None)
+        module = parse(text, _weights_beside(beside))
     except UnknownWeight:
         if beside.exists():
             raise
@@ -157,6 +183,21 @@ def _read(path: Path) -> str:
         line, column = before.count(b"\n") + 1, problem.start - before.rfind(b"\n")
         shown = pointed(raw.decode("ascii", "replace"), line, column)
         raise TextSyntaxError(expected="ASCII text", **shown) from None
+
+
+def _weights_beside(path: Path) -> Callable[[str, TensorType], Const] | None:
+    """Finds constants in the file beside a text, or in what a save that was killed left."""
+    finders = [_weights_of(p) for p in (path, _before(path)) if p.exists()]
+    if len(finders) < 2:
+        return finders[0] if finders else None
+
+    def find(digest: str, type: TensorType) -> Const:
+        try:
+            return finders[0](digest, type)
+        except UnknownWeight:
+            return finders[1](digest, type)
+
+    return find
 
 
 def _weights_of(path: Path) -> Callable[[str, TensorType], Const]:

@@ -123,7 +123,7 @@ DIMS = st.recursive(
 
 
 @given(st.lists(DIMS, min_size=1, max_size=4))
-@settings(max_examples=150)
+@settings(max_examples=60)
 def test_extents_come_back_as_the_same_objects(dims: list[Any]) -> None:
     b = Builder()
     for name in ("s", "t", "min", "true", "batch.1", "u_2"):
@@ -240,6 +240,7 @@ def _bits(array: np.ndarray) -> np.ndarray:
 
 
 @given(st.floats(), st.floats(width=32), st.floats(width=16))
+@settings(max_examples=50)
 def test_floats_come_back_exactly(f64: float, f32: float, f16: float) -> None:
     b = Builder()
     x = b.input("x", tensor("f32", 1))
@@ -484,7 +485,7 @@ def test_two_functions_of_one_name_and_inputs_after_states() -> None:
 @pytest.mark.parametrize(("opening", "closing"), [("- ", ""), ("min(1, ", ")"), ("seq<", ">")])
 def test_deep_nesting_is_refused(opening: str, closing: str) -> None:
     whole = "f32[1]" if closing == ">" else "1"
-    nested = f"{opening * 5000}{whole}{closing * 5000}"
+    nested = f"{opening * 1500}{whole}{closing * 1500}"
     error = refused(f"%2 = math.relu %1 : {nested if closing == '>' else f'f32[{nested}]'} #2")
     assert "nested too deeply" in error.message
 
@@ -503,7 +504,7 @@ def test_weights_must_be_at_hand_and_of_the_right_size() -> None:
 
 
 @given(st.data())
-@settings(max_examples=150)
+@settings(max_examples=100)
 def test_damaged_text_is_refused_or_read_never_worse(data: st.DataObject) -> None:
     text = sample_text()
     start = data.draw(st.integers(0, len(text) - 1))
