@@ -44,7 +44,9 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Any:
         ("c:portable+avx2", "avx512", "avx2"),
     ],
 )
-def test_the_most_demanding_variant_that_fits_is_chosen(target: str, cpu: str, chosen: str, pretend: Any) -> None:
+def test_the_most_demanding_variant_that_fits_is_chosen(
+    target: str, cpu: str, chosen: str, pretend: Any
+) -> None:
     exe = aino.compile(mlp(), target)
     assert exe.artifact.choose_variant(host(cpu)).isa == chosen
     pretend(host(cpu))
