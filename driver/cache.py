@@ -7,7 +7,6 @@ model is keyed by, and the functions behind ``ainoc cache path|list|clear``.
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import time
 from collections.abc import Mapping
@@ -94,20 +93,11 @@ def model_digest(x: Any) -> str | None:
 
 
 def _air_digest(path: Path) -> str | None:
-    """A hash of an .air file and the constants beside it."""
-    from aino_ir.text.files import weights_path
-
-    parts = []
-    for part in (path, weights_path(path)):
-        try:
-            parts.append(hashlib.sha256(part.read_bytes()).hexdigest())
-        except FileNotFoundError:
-            if part is path:
-                return None
-            parts.append("none")
-        except OSError:
-            return None
-    return digest("air", *parts)
+    """A hash of an .air file; large constants stand in it by their content's hash."""
+    try:
+        return digest("air", path.read_bytes())
+    except OSError:
+        return None
 
 
 def stored_artifact(store: Store, key: str) -> Artifact | None:
