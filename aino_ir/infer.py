@@ -178,11 +178,27 @@ def _is_one(d: DimLike) -> bool:
 
 def known_contents(value: Value, symbols: Symbols) -> np.ndarray | None:
     """Contents of a small integer value from types and constants alone; computed once per value."""
-    if not value.known_ready:
-        value.known_ready = True
-        if _tracked(value.type) and value.op is not None:
-            value.known = _known_result(value, symbols)
+    work = [] if value.known_ready else [value]
+    while work:  # operands first: chains of shape arithmetic may be longer than the stack is deep
+        v = work[-1]
+        if v.known_ready:
+            work.pop()
+            continue
+        if v.op is None or not _tracked(v.type) or not _follows(v.op):
+            v.known_ready = True
+            continue
+        waiting = [o for o in v.op.present_operands() if not o.known_ready]
+        if waiting:
+            work += waiting
+            continue
+        v.known_ready = True
+        v.known = _known_result(v, symbols)
     return value.known
+
+
+def _follows(op: Op) -> bool:
+    """Whether contents of results may follow from contents of operands."""
+    return op.has(Trait.SYMBOLIC) or type(op).known is not Op.known
 
 
 def _tracked(type: Type) -> bool:
