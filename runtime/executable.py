@@ -17,7 +17,7 @@ from aino_ir.errors.usage import OptionTooSmall
 from aino_ir.runtime.artifact import Artifact, save_artifact
 from aino_ir.runtime.library import Library
 from aino_ir.runtime.manifest import Manifest
-from aino_ir.runtime.native import NativeModel
+from aino_ir.runtime.native import NativeModel, array_address
 from aino_ir.runtime.profile import Profile, measure
 from aino_ir.runtime.report import Report
 from aino_ir.runtime.symbol_binding import SymbolBinding
@@ -114,10 +114,10 @@ class Executable:
         extents = self._extents.get(tuple([a.shape for a in arrays])) or self._bind(arrays)
         results = [np.empty(shape, p.numpy) for shape, p in zip(extents.shapes, self._results, strict=False)]
         targets = self._targets(out, results, arrays) if out is not None else results
-        addresses = [a.ctypes.data for a in arrays]
+        addresses = [array_address(a) for a in arrays]
         if extents.vector is not None:
             addresses.append(extents.address)
-        self.native.run(addresses, [r.ctypes.data for r in targets])
+        self.native.run(addresses, [array_address(r) for r in targets])
         if out is not None:
             return self._written(out, targets)
         for value in given:
@@ -142,10 +142,10 @@ class Executable:
         arrays = self._arrays(given)
         extents = self._bind(arrays)
         results = [np.empty(shape, p.numpy) for shape, p in zip(extents.shapes, self._results, strict=False)]
-        addresses = [a.ctypes.data for a in arrays]
+        addresses = [array_address(a) for a in arrays]
         if extents.vector is not None:
             addresses.append(extents.address)
-        targets = [r.ctypes.data for r in results]
+        targets = [array_address(r) for r in results]
         rows = self.report.kernels
         return measure(
             lambda times: self.native.run(addresses, targets, times), self.native, rows, extents.symbols, runs
@@ -171,7 +171,7 @@ class Executable:
         """Symbol values and output shapes for these inputs; remembered by their shapes."""
         symbols = self._binding.bind(arrays)
         vector = self._binding.vector(symbols)
-        address = vector.ctypes.data if vector is not None else 0
+        address = array_address(vector) if vector is not None else 0
         extents = Extents(symbols, vector, address, tuple(p.shape(symbols) for p in self._results))
         if len(self._extents) >= REMEMBERED_SHAPES:
             self._extents = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,7 +49,8 @@ class NativeModel:
         pointers = ctypes.c_void_p
         abi = library.function(f"{name}_abi", ctypes.c_int)()
         if abi != ABI_VERSION:
-            raise KernelStatusUnknown(kernel=name, status=f"abi {abi}")
+            reason = f"its interface has version {abi}, this AINO speaks {ABI_VERSION}"
+            raise LibraryNotLoadable(section=library.section, reason=reason)
         create = library.function(f"{name}_create", ctypes.c_int, pointers, ctypes.c_int, pointers)
         self._run = library.function(f"{name}_run", ctypes.c_int, pointers, pointers, pointers)
         self._profile = self._timed_run(f"{name}_profile")
@@ -79,8 +81,8 @@ class NativeModel:
             inputs, outputs: addresses in order; inputs end with that of the symbol values, if any.
             times: i64[number of steps + 1] for the times of start and steps in ns, or None.
         """
-        given = (ctypes.c_void_p * len(inputs))(*inputs)
-        made = (ctypes.c_void_p * len(outputs))(*outputs)
+        given = _pointers(len(inputs))(*inputs)
+        made = _pointers(len(outputs))(*outputs)
         if times is None:
             status = self._run(self._context, given, made)
         else:
@@ -115,3 +117,21 @@ def address_of(buffer: Any) -> int:
     if buffer is None or len(buffer) == 0:
         return 0
     return int(np.frombuffer(buffer, np.uint8).ctypes.data)
+
+
+def array_address(array: np.ndarray[Any, Any]) -> int:
+    """Address of an array's first element; ten times as fast as ``array.ctypes.data`` where it can be."""
+    try:
+        return _addressof(_from_buffer(array))
+    except (BufferError, TypeError, ValueError):  # read-only, empty, or of a dtype without a buffer format
+        return int(array.ctypes.data)
+
+
+_from_buffer = ctypes.c_char.from_buffer
+_addressof = ctypes.addressof
+
+
+@functools.cache
+def _pointers(count: int) -> Any:
+    """The type of an array of pointers."""
+    return ctypes.c_void_p * count
