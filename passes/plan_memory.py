@@ -138,7 +138,7 @@ def largest_scratch(plan: Plan) -> DimLike:
 
 @dataclass(frozen=True)
 class PlaceConstants:
-    """Gives constants that kernels use their offset in the weights section, in order of first use."""
+    """Gives constants their offset in the weights section: by first use, then what states hold at first."""
 
     def run(self, plan: Plan) -> None:
         """Set `offset` of used constant buffers."""
@@ -153,6 +153,10 @@ class PlaceConstants:
                     seen.add(buffer.id)
                     buffer.offset = offset
                     offset = align(offset + buffer.bytes, ALIGNMENT)
+        for buffer in plan.buffers:
+            if buffer.kind is BufferKind.STATE and buffer.const is not None:
+                buffer.offset = offset
+                offset = align(offset + buffer.bytes, ALIGNMENT)
 
 
 def live_ranges(plan: Plan) -> dict[int, Live]:
@@ -196,6 +200,7 @@ def _share_bytes(a: Buffer, b: Buffer) -> bool:
 
 
 def used_constants(plan: Plan) -> list[Buffer]:
-    """Constant buffers with an offset, in order of offset."""
-    found = [b for b in plan.buffers if b.kind is BufferKind.CONST and b.offset is not None]
+    """Buffers whose contents stand in the weights section, in order of offset."""
+    kinds = (BufferKind.CONST, BufferKind.STATE)
+    found = [b for b in plan.buffers if b.kind in kinds and b.offset is not None]
     return sorted(found, key=lambda b: int(b.offset))  # type: ignore[arg-type]

@@ -36,8 +36,8 @@ class Buffer:
         id: position in `Plan.buffers`.
         bytes: its size.
         slot: input/output/state number; offset in the weights section for constants.
-        offset: offset in the arena, set by memory planning.
-        const, packing: contents of a constant buffer.
+        offset: offset in the arena, or of a constant or a state's first value in the weights section.
+        const, packing: contents of a constant buffer; what a state buffer holds at first (None: zeros).
         name: for people.
     """
 

@@ -256,7 +256,11 @@ typedef struct {{
             if b.kind is BufferKind.STATE:
                 lines.append(f"    context->state[{b.slot}] = aino_alloc({self._dim(b.bytes)});")
                 lines.append(f"    if (!context->state[{b.slot}]) {{ failed = 1; }}")
-                lines.append(f"    else memset(context->state[{b.slot}], 0, {self._dim(b.bytes)});")
+                first = f"memset(context->state[{b.slot}], 0, {self._dim(b.bytes)});"
+                if b.const is not None and b.offset is not None:
+                    source = f"(const char *)weights + {self._dim(b.offset)}"
+                    first = f"memcpy(context->state[{b.slot}], {source}, {self._dim(b.bytes)});"
+                lines.append(f"    else {first}")
         return "\n".join(lines)
 
     # -- steps --------------------------------------------------------------------------------------

@@ -56,7 +56,8 @@ class StorageAssignment:
                 self.views[value] = self._new(value.type, BufferKind.INPUT, slot, value.name)
         for slot, value in enumerate(self.function.state_args):
             assert isinstance(value.type, TensorType)
-            self.views[value] = self._new(value.type, BufferKind.STATE, slot, value.name)
+            view = self.views[value] = self._new(value.type, BufferKind.STATE, slot, value.name)
+            self.plan.buffers[view.buffer].const = self.function.states[slot].init
 
     def _outputs(self) -> None:
         terminator = self.function.block.terminator
@@ -240,6 +241,7 @@ def is_free_transpose(op: Op) -> bool:
     if op.name != "tensor.transpose":
         return False
     source, result = op.x.type, op.result.type  # type: ignore[attr-defined]
+    assert isinstance(source, TensorType) and isinstance(result, TensorType)
     return bool(result.layout == source.layout.transposed(op.perm))  # type: ignore[attr-defined]
 
 
