@@ -69,9 +69,11 @@ class LoopBuilder(ValueBuilder):
         extent = self.dim(extent)
         self._units = (extent, ())
         table = self._root.symbols.clone()
-        if extent == 1:
+        if extent == 1 or table.prove_ge(0, extent):
             with self._block(table) as scope:
                 yield 0
+            if extent != 1:  # no unit ever runs
+                return
         else:
             variable = declare_loop(table, UNIT, 0, extent, 1)
             with self._block(table) as scope:

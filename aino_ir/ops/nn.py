@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -131,7 +132,7 @@ class Conv(Op):
             )
             part = xs[(slice(None), slice(None), slice(None), *window)]
             weights = ws[(slice(None), slice(None), slice(None), *tap)]
-            flat = part.reshape(n, groups, part.shape[2], -1)
+            flat = part.reshape(n, groups, part.shape[2], math.prod(part.shape[3:]))
             out += np.matmul(weights[None], flat).reshape(out.shape)
         out = out.reshape(shape)
         return (out if bias is None else out + bias.reshape(1, -1, *[1] * spatial)).astype(dtype)
@@ -223,7 +224,7 @@ class Pool(Op):
         return np.stack(out)
 
     def cost(self) -> DimLike:
-        return product(self.result.shape) * int(np.prod(self.kernel))
+        return product(self.results[0].shape) * math.prod(self.kernel)
 
 
 class MaxPool(Pool):

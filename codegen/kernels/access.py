@@ -204,6 +204,7 @@ class Placement:
         if not risky:
             return None, False
         terms: list[Expr] = []
+        unknown: list[tuple[DimLike, DimLike]] = []
         with self.b.symbols.with_range(LANE, 0, point.lanes - 1):
             symbols = self.b.symbols
             for axis in risky:
@@ -217,7 +218,8 @@ class Placement:
                     if proved is False and self._always_fails(larger, smaller):
                         return None, True
                     if not proved:
-                        terms.append(self._at_least(larger, smaller, point))
+                        unknown.append((larger, smaller))
+        terms += [self._at_least(larger, smaller, point) for larger, smaller in unknown]
         if not terms:
             return None, False
         mask = terms[0]

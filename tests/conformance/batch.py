@@ -88,7 +88,8 @@ def in_child(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _child(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    faulthandler.dump_traceback_later(LONGEST, exit=True)  # a batch that hangs counts as crashed
+    faulthandler.disable()
+    signal.alarm(LONGEST)  # a batch that hangs counts as crashed
     pipe.send(function(*arguments))
 
 
