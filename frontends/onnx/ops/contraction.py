@@ -267,6 +267,7 @@ TABLE: dict[str, Row] = {
     "Conv": conv,
     "ConvInteger": conv_integer,
     "ConvTranspose": conv_transpose,
+    "Det": "nn.determinant",
     "Einsum": einsum,
     "Gemm": gemm,
     "MatMul": matmul,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from aino_ir.dims import is_static
 from aino_ir.dtypes import DType, boolean, f32
 from aino_ir.frontends.onnx.context import Lowering, NodeContext, Row, constant_array, element_dtype
 from aino_ir.frontends.onnx.nodes import OnnxNode
 from aino_ir.graph import Value
+from aino_ir.infer import known_contents
 
 EXACT = 2**53
 """Integers up to this magnitude survive an attribute of doubles."""
@@ -43,8 +45,25 @@ def mean(c: NodeContext, node: OnnxNode) -> Value:
     return c.emit("div", total, c.scalar(len(c.inputs), total.dtype))
 
 
+def divide(c: NodeContext, node: OnnxNode) -> Value:
+    """The quotient; a division of extents by an extent is one that is not 0, since x / 0 is an error."""
+    demand_divisor(c, c.x, c.tensor(1))
+    return c.emit("div", c.x, c.tensor(1))
+
+
+def demand_divisor(c: NodeContext, x: Value, divisor: Value) -> None:
+    """Record at entry that divisors among known extents are at least 1."""
+    if not x.dtype.is_integer or known_contents(x, c.symbols) is None:
+        return
+    known = known_contents(divisor, c.symbols)
+    for extent in () if known is None else known.reshape(-1).tolist():
+        if not is_static(extent) and c.symbols.prove_ge(extent, 0) and c.symbols.prove_ge(extent, 1) is None:
+            c.symbols.assume_ge(extent, 1, f"{c.node.operator}: divisor")
+
+
 def mod(c: NodeContext, node: OnnxNode) -> Value:
     """The remainder with the sign of the divisor, or of the dividend with fmod=1."""
+    demand_divisor(c, c.x, c.tensor(1))
     return c.emit("mod", c.x, c.tensor(1), mode="trunc" if node.int("fmod", 0) else "floor")
 
 
@@ -142,6 +161,11 @@ def gelu(c: NodeContext, node: OnnxNode) -> Value:
     return c.emit("gelu", c.x, approximate=node.str("approximate", "none"))
 
 
+def bitcast(c: NodeContext, node: OnnxNode) -> Value:
+    """The same bits as another dtype of the same width."""
+    return c.emit("bitcast", c.x, to=element_dtype(node.int("to"), "attribute 'to'", node.location))
+
+
 def identity(c: NodeContext, node: OnnxNode) -> Value:
     """The operand itself."""
     return c.require(0)
@@ -172,7 +196,6 @@ TABLE: dict[str, Row] = {
             "Ceil": "ceil",
             "Cos": "cos",
             "Cosh": "cosh",
-            "Div": "div",
             "Erf": "erf",
             "Exp": "exp",
             "Floor": "floor",
@@ -215,11 +238,13 @@ TABLE: dict[str, Row] = {
             "Xor": "logical_xor",
         }.items()
     },
+    "BitCast": bitcast,
     "BitShift": bit_shift,
     "Cast": cast,
     "CastLike": cast_like,
     "Celu": with_floats("celu", alpha=1.0),
     "Clip": clip,
+    "Div": divide,
     "Dropout": dropout,
     "Elu": with_floats("elu", alpha=1.0),
     "Gelu": gelu,
