@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,3 +36,42 @@ def test_every_make_target_in_the_pages_exists() -> None:
     for page in [*WRITTEN, *(ROOT / "docs").glob("*.md")]:
         named = set(re.findall(r"(?:`|^)make ([a-z]+)", page.read_text(encoding="utf-8"), re.MULTILINE))
         assert named <= targets, page.name
+
+
+HOW_TO = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+CODE = re.findall(r"```python\n(.*?)```", HOW_TO, re.DOTALL)
+
+
+def test_every_how_to_has_code() -> None:
+    sections = re.split(r"^## ", HOW_TO, flags=re.MULTILINE)
+    how_tos = [s for s in sections if s.startswith("How to")]
+    assert [s.split("\n")[0] for s in how_tos] == ["How to add an op", "How to add a fusion rule", "How to add a target"]
+    assert all("```python" in s for s in how_tos)
+
+
+@pytest.mark.parametrize("code", CODE, ids=[re.sub(r"\W+", "-", c.strip().split("\n")[-1])[:40] for c in CODE])
+def test_code_of_the_how_tos_runs(code: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_files_named_in_the_walk_exist() -> None:
+    folders = ["", "aino_ir", "frontends/onnx", "passes", "codegen", "codegen/lower", "codegen/kernels", "codegen/c", "runtime", "driver"]
+    named = set(re.findall(r"`([\w/]+\.py|[\w/]+/)`", HOW_TO))
+    missing = [n for n in sorted(named) if not any((ROOT / folder / n).exists() for folder in folders)]
+    assert len(named) > 60 and not missing
+
+
+def test_modules_of_the_ir_are_all_in_the_walk() -> None:
+    words = set(re.findall(r"[\w./]+", HOW_TO))
+    helpers = {"__init__.py", "dim_learner.py", "dim_parser.py", "dim_walk.py", "definition_interp.py", "interning.py", "sampling.py", "special.py"}
+    files = {p.name for p in (ROOT / "aino_ir").glob("*.py")} - helpers
+    assert not files - words
