@@ -11,7 +11,7 @@ from typing import Any
 
 from aino_ir.codegen.c.toolchain import CompilerCalls, find_toolchain
 from aino_ir.driver.bundle import plan_report
-from aino_ir.driver.cache import compilation_key, stored_artifact
+from aino_ir.driver.cache import compilation_key, keep_artifact, stored_artifact
 from aino_ir.driver.extend import load_entry_points
 from aino_ir.driver.pipeline import Compilation, CompileOptions, Progress
 from aino_ir.errors.usage import ArtifactIsNoModel, OptionTooSmall, UnknownModelKind, UnknownOption
@@ -113,15 +113,16 @@ def compile(
         return _compiled_to_nothing(compilation, load(x, example_inputs, dims=dims))
     with opened_or_temporary(cache) as store:
         toolchain = find_toolchain(store, calls=calls)
-        key = compilation_key(x, options, dims, toolchain.identity) if cache else None
+        kept = cache and not store.temporary
+        key = compilation_key(x, options, dims, toolchain.identity) if kept else None
         artifact = stored_artifact(store, key) if key is not None else None
         if artifact is None:
             with compilation.stage("load"):
                 module = load(x, example_inputs, dims=dims)
             with collector_frozen():
-                artifact = compilation.artifact(module, toolchain, store, calls)
-            if key is not None:
-                store.put("artifact", key, bytes(artifact.content))
+                writer = compilation.artifact(module, toolchain, store, calls)
+            with compilation.stage("write"):
+                artifact = keep_artifact(store, key, writer)
     return Executable(artifact, threads)
 
 

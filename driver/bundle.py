@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from aino_ir import __version__
@@ -15,7 +16,7 @@ from aino_ir.constants import Const
 from aino_ir.dims import DimLike, is_static
 from aino_ir.passes.plan_memory import used_constants
 from aino_ir.plan import Plan, Run
-from aino_ir.runtime.artifact import WEIGHT_ALIGNMENT, Artifact, ArtifactWriter
+from aino_ir.runtime.artifact import WEIGHT_ALIGNMENT, ArtifactWriter
 from aino_ir.runtime.manifest import Manifest, TensorSpec
 from aino_ir.target import Target
 from aino_ir.types import TensorType, Type
@@ -43,16 +44,15 @@ class Bundle:
     defaults: Mapping[str, Const] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
 
-    def artifact(self) -> Artifact:
-        """The artifact, in memory."""
+    def writer(self) -> ArtifactWriter:
+        """What writes the artifact; constants are packed as they are written."""
         offsets = weight_offsets(self.plans)
         writer = ArtifactWriter(self._manifest(offsets))
         for isa, library in self.libraries.items():
             writer.add_library(isa, library, self.toolchain.flags(isa))
         for isa, plan in self.plans.items():
             for buffer in used_constants(plan):
-                data = constant_bytes(buffer)
-                writer.add_weight(data, len(data), buffer.name)
+                writer.add_weight(partial(constant_bytes, buffer), whole(buffer.bytes), buffer.name)
             for unit in self.emissions[isa].units:
                 writer.add_source(f"{isa}/{unit.name}.c", unit.text)
         for name in self._default_names():
@@ -61,7 +61,7 @@ class Bundle:
             writer.add_weight(data, len(data), name, handle.dtype.name, [int(d) for d in handle.shape])
         for header, text in self._first(self.emissions).headers.items():
             writer.add_source(header, text)
-        return Artifact.from_bytes(writer.to_bytes(), verify=False)
+        return writer
 
     def _manifest(self, offsets: Mapping[str, int]) -> Manifest:
         plan = self._first(self.plans)
@@ -109,7 +109,7 @@ def plan_report(plan: Plan) -> dict[str, Any]:
     return {
         "kernels": kernel_rows(plan),
         "arena_bytes": number_or_text(plan.arena_bytes),
-        "weight_bytes": sum(_whole(b.bytes) for b in used_constants(plan)),
+        "weight_bytes": sum(whole(b.bytes) for b in used_constants(plan)),
         "flops": number_or_text(sum((s.flops for s in plan.steps if isinstance(s, Run)), start=0)),
     }
 
@@ -133,8 +133,8 @@ def kernel_row(plan: Plan, number: int, step: Run) -> dict[str, Any]:
     }
 
 
-def _whole(value: DimLike) -> int:
-    """The value of a dimension without symbols."""
+def whole(value: DimLike) -> int:
+    """The value of a dimension that has no symbols."""
     assert isinstance(value, int), f"{value} has symbols"
     return value
 
@@ -161,7 +161,7 @@ def weight_offsets(plans: Mapping[str, Plan]) -> dict[str, int]:
         if constants:
             last = constants[-1]
             assert last.offset is not None
-            end = _whole(last.offset) + _whole(last.bytes)
+            end = whole(last.offset) + whole(last.bytes)
             position += -(-end // WEIGHT_ALIGNMENT) * WEIGHT_ALIGNMENT
     return out
 

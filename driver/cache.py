@@ -14,8 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aino_ir.errors.artifact import ArtifactUnreadable
 from aino_ir.errors.base import AinoError
-from aino_ir.runtime.artifact import Artifact
+from aino_ir.runtime.artifact import Artifact, ArtifactWriter
 from aino_ir.runtime.store import Store, cache_folder, digest
 
 if TYPE_CHECKING:
@@ -110,6 +111,21 @@ def stored_artifact(store: Store, key: str) -> Artifact | None:
     except AinoError:
         store.discard("artifact", key)
         return None
+
+
+def keep_artifact(store: Store, key: str | None, writer: ArtifactWriter) -> Artifact:
+    """The artifact that `writer` writes: into the store when it has a key, into memory when it cannot."""
+
+    def write(fd: int) -> None:
+        writer.write_to(fd, store.disk)
+
+    path = store.put_with("artifact", key, write) if key is not None else None
+    if path is not None:
+        try:
+            return Artifact.open(path, verify=False)
+        except ArtifactUnreadable:  # another process has emptied the cache meanwhile
+            path = None
+    return Artifact.from_bytes(writer.to_bytes(), verify=False)
 
 
 def cache_path() -> Path:

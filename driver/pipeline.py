@@ -24,7 +24,7 @@ from aino_ir.passes.manager import PassManager, PipelineReport
 from aino_ir.passes.pipelines import pipeline
 from aino_ir.passes.plan_memory import PlaceConstants, PlanMemory, check_memory
 from aino_ir.plan import Plan
-from aino_ir.runtime.artifact import Artifact
+from aino_ir.runtime.artifact import ArtifactWriter
 from aino_ir.runtime.store import Store
 from aino_ir.target import Target
 
@@ -84,8 +84,8 @@ class Compilation:
 
     def artifact(
         self, module: Module, toolchain: Toolchain, store: Store, calls: CompilerCalls | None = None
-    ) -> Artifact:
-        """Compile a module to an artifact."""
+    ) -> ArtifactWriter:
+        """Compile a module; what is returned writes the artifact."""
         plans = self.plans(module)
         emissions = self.emissions(plans, profile=True)
         with self.stage("cc"):
@@ -100,12 +100,9 @@ class Compilation:
                 self.options.jobs,
                 progress=lambda done, total: self.tell("cc", done, total),
             )
-        with self.stage("artifact"):
-            target, defaults = self.options.target, module.main.defaults
-            facts = self.facts()
-            return Bundle(
-                module.name, target, plans, emissions, libraries, toolchain, defaults, facts
-            ).artifact()
+        target, defaults = self.options.target, module.main.defaults
+        facts = self.facts()
+        return Bundle(module.name, target, plans, emissions, libraries, toolchain, defaults, facts).writer()
 
     def facts(self) -> dict[str, Any]:
         """What the report tells about the compilation itself."""

@@ -33,6 +33,7 @@ from aino_ir.runtime.executable import Executable
 from aino_ir.runtime.reference import ReferenceExecutable
 from aino_ir.runtime.store import Store
 from tests.driver.models import mlp, mlp_reference, saved, strings, tensor, two_outputs, with_external_data
+from tests.tools.hermetic import left_over
 
 
 def values(rows: int = 2) -> np.ndarray[Any, Any]:
@@ -129,7 +130,7 @@ def test_report_says_what_was_done() -> None:
 def test_progress_is_told() -> None:
     told: list[tuple[str, int, int]] = []
     aino.compile(mlp(), cache=False, progress=lambda *what: told.append(what))
-    assert [stage for stage, *_ in told if stage != "cc"] == ["load", "passes", "lower", "emit", "artifact"]
+    assert [stage for stage, *_ in told if stage != "cc"] == ["load", "passes", "lower", "emit", "write"]
     assert any(done == total > 0 for stage, done, total in told if stage == "cc")
 
 
@@ -298,14 +299,37 @@ def test_entry_that_is_no_artifact_counts_as_absent(store: Store) -> None:
     assert stored_artifact(store, "0" * 64) is None
 
 
-def test_full_disk_costs_only_the_cache(counted: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
-    exe = aino.compile(mlp())
-    monkeypatch.setattr(
-        fileio.Disk, "replace", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full"))
-    )
+@pytest.mark.parametrize("call", ["replace", "create"])
+def test_full_disk_costs_only_the_cache(counted: Counted, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    want = aino.compile(mlp()).run(values())[0]
+    first = Store.open().entries()
+    for entry in first:
+        if entry.kind == "artifact":
+            entry.path.unlink()
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(fileio.Disk, call, full)
     with pytest.warns(CacheWarning, match="cannot be written"):
-        again = aino.compile(mlp(seed=5))
-    assert again.run(values())[0].shape == exe.run(values())[0].shape
+        exe = aino.compile(mlp())
+    monkeypatch.undo()
+    assert np.array_equal(exe.run(values())[0], want)
+    assert not left_over(Store.open().root)
+
+
+def test_cache_emptied_meanwhile_costs_nothing_but_time(
+    counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Store, "put_with", lambda *_: Path("/nowhere/at/all"))
+    assert aino.compile(mlp()).run(values())[0].shape == (2, 3)
+
+
+def test_folder_that_cannot_be_a_cache_costs_only_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AINO_CACHE_DIR", "/proc/nowhere")
+    with pytest.warns(CacheWarning, match="without a cache"):
+        exe = aino.compile(mlp())
+    assert exe.run(values())[0].shape == (2, 3)
 
 
 def test_collector_is_on_again_even_after_an_error() -> None:
