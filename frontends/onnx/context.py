@@ -11,6 +11,7 @@ from aino_ir.builder import Builder, op_class
 from aino_ir.constants import Const
 from aino_ir.dims import DimLike, is_static
 from aino_ir.dtypes import DTYPES, DType
+from aino_ir.errors.base import AinoError
 from aino_ir.errors.onnx import (
     InputNotConstant,
     NodeInputMissing,
@@ -272,7 +273,10 @@ def _constant_array(value: Value, seen: dict[Value, Array | None], depth: int) -
             env[operand] = _constant_array(operand, seen, depth + 1)
         unknown = any(array is None for array in env.values())
         if not unknown:
-            run_op(op, env, Evaluation())
+            try:
+                run_op(op, env, Evaluation())
+            except AinoError:  # an index out of range, a division by zero: left for the run, if it gets there
+                unknown = True
         seen.update({r: None if unknown else env[r] for r in op.results})
     return seen[value]
 

@@ -25,7 +25,7 @@ from aino_ir.errors.onnx import (
     LoweringFault,
     TypeUnsupported,
 )
-from aino_ir.frontends.onnx.context import Lowered, NodeContext, Row
+from aino_ir.frontends.onnx.context import Lowered, NodeContext, Row, constant_array
 from aino_ir.frontends.onnx.coverage import function_body, row_of, supports
 from aino_ir.frontends.onnx.dimensions import Dimensions, DimSpec
 from aino_ir.frontends.onnx.functions import NameSource, inline_functions
@@ -43,7 +43,7 @@ from aino_ir.frontends.onnx.nodes import (
 from aino_ir.frontends.onnx.schemas import require_operators
 from aino_ir.frontends.onnx.tensors import TensorData
 from aino_ir.graph import Block, Module, Value, count_uses
-from aino_ir.infer import known_contents
+from aino_ir.infer import KNOWN_LIMIT, known_contents
 from aino_ir.location import loc
 from aino_ir.op import Trait
 from aino_ir.ops.core import Constant
@@ -224,15 +224,31 @@ class GraphLowering:
 
     def settle(self, value: Value, name: str) -> Value:
         """`value`, or a constant in its place when its contents are known; it gets the name as a hint."""
-        if not isinstance(value.op, Constant) and value.op is not None:
-            known = known_contents(value, self.b.function.symbols)
-            if known is not None and all(is_static(v) for v in known.reshape(-1).tolist()):
-                return self.b.constant(
-                    np.asarray(known.tolist(), value.dtype.numpy).reshape(known.shape), name
-                )
+        if value.op is not None and not isinstance(value.op, Constant) and _decides_shapes(value):
+            array = self.settled_array(value)
+            if array is not None:
+                return self.b.constant(array, name)
         if not value.name:
             value.name = name
         return value
+
+    def settled_array(self, value: Value) -> Any:
+        """Contents of a small integer value that follow from extents and constants, or None."""
+        known = known_contents(value, self.b.function.symbols)
+        if known is None:
+            return constant_array(value)
+        numbers = known.reshape(-1).tolist()
+        if not all(is_static(n) for n in numbers):
+            return None
+        return np.asarray(numbers, value.dtype.numpy).reshape(known.shape)
+
+
+def _decides_shapes(value: Value) -> bool:
+    """Whether a value is of the kind that shapes are computed with: few integers or truth values."""
+    type_ = value.type
+    if not isinstance(type_, TensorType) or not (type_.dtype.is_integer or type_.dtype.is_bool):
+        return False
+    return type_.is_static and int(type_.size) <= KNOWN_LIMIT  # type: ignore[arg-type]
 
 
 def _apply(row: Row, context: NodeContext) -> Lowered:
