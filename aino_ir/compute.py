@@ -73,7 +73,11 @@ class Compute:
     @property
     def result_expr(self) -> Expr:
         """The finish expression, spelled out."""
-        return self.finish if self.finish is not None else (self.body if not self.reduce else Accumulator(self.body.type))
+        return (
+            self.finish
+            if self.finish is not None
+            else (self.body if not self.reduce else Accumulator(self.body.type))
+        )
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,7 @@ class RowProgram:
         out_index: result coordinates over axes + row names (per element), or over axes (per row).
         per_row: whether `out` has one value per row.
         extra: further results (expr, coordinates, per_row), for ops with several results.
+        checks: run-time conditions of what was composed into the program.
     """
 
     axes: tuple[Axis, ...]
@@ -111,6 +116,7 @@ class RowProgram:
     out_index: tuple[DimLike, ...]
     per_row: bool = False
     extra: tuple[tuple[Expr, tuple[DimLike, ...], bool], ...] = ()
+    checks: tuple[Check, ...] = ()
 
 
 class TensorRef:
@@ -135,8 +141,9 @@ class TensorRef:
 class Nest:
     """Loops written by hand: `build(builder, inputs, outputs, unit)` emits the kernel's body.
 
-    `inputs` are the op's present operands in order.  `units` is the extent of the parallel loop; `build` gets the unit index as a Dim.  `extents`
-    names results' data-dependent extents that the nest stores through `b.store("extents", k, v)`.
+    `inputs` are the op's present operands in order.  `units` is the extent of the parallel loop; `build`
+    gets the unit index as a Dim.  `extents` names results' data-dependent extents that the nest stores
+    through `b.store("extents", k, v)`.
     """
 
     build: Callable[[Any, tuple[TensorRef, ...], tuple[TensorRef, ...], DimLike], None] = field(
@@ -170,7 +177,7 @@ def read(value: Value, operand: int, index: Iterable[DimLike | Expr], default: E
 def broadcast_index(shape: tuple[DimLike, ...], at: tuple[DimLike, ...]) -> tuple[DimLike, ...]:
     """Coordinates in a tensor of `shape` broadcast to the iteration point `at`."""
     tail = at[len(at) - len(shape) :]
-    return tuple(0 if is_static(extent) and extent == 1 else c for extent, c in zip(shape, tail))
+    return tuple(0 if is_static(extent) and extent == 1 else c for extent, c in zip(shape, tail, strict=True))
 
 
 def read_broadcast(value: Value, operand: int, at: tuple[DimLike, ...]) -> Read:

@@ -11,9 +11,9 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol, Union
+from typing import Any, Protocol
 
-from aino_ir.compute import Compute, Nest, RowProgram
+from aino_ir.compute import Check, Compute, Nest, RowProgram
 from aino_ir.dims import DimLike, product
 from aino_ir.dtypes import DType
 from aino_ir.loops.canonical import canonical_text
@@ -93,9 +93,11 @@ class Attention:
     offset: DimLike = 0
     masked_rows_zero: bool = False
     """Whether a row whose every logit is -inf gives zeros instead of NaN."""
+    checks: tuple[Check, ...] = ()
+    """Run-time conditions of what was composed into the score."""
 
 
-Program = Union[Compute, RowProgram, Nest, Attention]
+Program = Compute | RowProgram | Nest | Attention
 
 
 @dataclass(frozen=True)

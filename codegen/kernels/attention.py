@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from aino_ir.codegen.kernels.access import Placement, Point
-from aino_ir.codegen.kernels.emit import name_index, vector_lanes
+from aino_ir.codegen.kernels.emit import emit_checks, name_index, vector_lanes
 from aino_ir.codegen.kernels.naming import header, kernel_name
 from aino_ir.dims import DimLike, align, ceildiv, dmin, is_static, symbol
 from aino_ir.dtypes import boolean
@@ -64,6 +64,7 @@ class AttentionGenerator:
         params = dict(candidate.params)
         b = LoopBuilder(kernel_name(spec))
         place = Placement(b, spec)
+        emit_checks(place)
         _Loops(b, place, params["rows"], params["lanes"], params["blocks"]).emit()
         return b.finish(header(spec, candidate))
 

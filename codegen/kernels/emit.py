@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from aino_ir.codegen.kernels.access import Placement, Point
-from aino_ir.compute import Check, Compute
+from aino_ir.compute import Check, Compute, Nest
 from aino_ir.dims import Dim, DimLike
 from aino_ir.kernels import KernelSpec
 from aino_ir.loops.builder import LoopBuilder
@@ -45,9 +45,9 @@ def is_heavy(spec: KernelSpec) -> bool:
 
 
 def emit_checks(place: Placement) -> None:
-    """Emit a Compute's run-time conditions once a call, before the first unit."""
+    """Emit a program's run-time conditions once a call, before the first unit."""
     program = place.spec.program
-    for check in program.checks if isinstance(program, Compute) else ():
+    for check in () if isinstance(program, Nest) else program.checks:
         with place.b.prologue():
             _emit_check(place, check)
 

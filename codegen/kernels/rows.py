@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from aino_ir.codegen.kernels.access import Placement, Point
 from aino_ir.codegen.kernels.canonical import axes_of, slope
-from aino_ir.codegen.kernels.emit import name_index, vector_lanes
+from aino_ir.codegen.kernels.emit import emit_checks, name_index, vector_lanes
 from aino_ir.codegen.kernels.map import at_row
 from aino_ir.codegen.kernels.naming import header, kernel_name
 from aino_ir.compute import Axis, RowProgram, RowStage
@@ -77,6 +77,7 @@ class RowGenerator:
         """The loops."""
         b = LoopBuilder(kernel_name(spec))
         place = Placement(b, spec)
+        emit_checks(place)
         _Rows(b, place, dict(candidate.params)["lanes"]).emit()
         return b.finish(header(spec, candidate))
 

@@ -298,6 +298,8 @@ def compose(group: Group, storage: StorageOf, symbols: Symbols, numerics: str = 
         replace(c, condition=composer.resolved(c.condition), value=composer.resolved(c.value)) for c in composer.checks
     ]
     checks = tuple(composer.checks)
+    if isinstance(program, (RowProgram, Attention)):
+        program = replace(program, checks=checks)
     if isinstance(program, Compute):
         program = replace(program, checks=checks, finish=None)
         if not program.reduce:
@@ -399,12 +401,15 @@ def _used_operands(program: Program, exprs: list[Expr | None], composer: Compose
 
 def program_expressions(program: Program) -> list[Expr]:
     """Every expression of a program."""
+    if isinstance(program, Nest):
+        return []
+    checked = [e for c in program.checks for e in (c.condition, c.value)]
     if isinstance(program, Compute):
-        out = [program.body, *(e for e in (program.finish, program.where) if e is not None)]
-        return out + [e for c in program.checks for e in (c.condition, c.value)]
+        return [program.body, *(e for e in (program.finish, program.where) if e is not None), *checked]
     if isinstance(program, RowProgram):
-        return [*(s.expr for s in program.stages), program.out, *(e for e, _, _ in program.extra)]
-    return [program.score] if isinstance(program, Attention) else []
+        extra = (e for e, _, _ in program.extra)
+        return [*(s.expr for s in program.stages), program.out, *extra, *checked]
+    return [program.score, *checked]
 
 
 def _renumber(expr: Expr, renumber: dict[int, int]) -> Expr:
@@ -428,16 +433,18 @@ def _mapped_program(program: Program, change: Callable[[Expr], Expr]) -> Program
     def sub(e: Expr | None) -> Expr | None:
         return None if e is None else change(e)
 
+    if isinstance(program, Nest):
+        return program
+    checks = tuple(replace(c, condition=change(c.condition), value=change(c.value)) for c in program.checks)
     if isinstance(program, Compute):
-        checks = tuple(replace(c, condition=change(c.condition), value=change(c.value)) for c in program.checks)
         return replace(
             program, body=change(program.body), finish=sub(program.finish), where=sub(program.where), checks=checks
         )
     if isinstance(program, RowProgram):
         stages = tuple(replace(s, expr=change(s.expr)) for s in program.stages)
         extra = tuple((change(e), at, scalar) for e, at, scalar in program.extra)
-        return replace(program, stages=stages, out=change(program.out), extra=extra)
-    return program
+        return replace(program, stages=stages, out=change(program.out), extra=extra, checks=checks)
+    return replace(program, score=change(program.score), checks=checks)
 
 
 def _operands(group: Group, composer: Composer, numbers: list[int], storage: StorageOf) -> tuple[Operand, ...]:
