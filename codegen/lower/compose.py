@@ -298,6 +298,9 @@ def compose(group: Group, storage: StorageOf, symbols: Symbols, numerics: str = 
         replace(c, condition=composer.resolved(c.condition), value=composer.resolved(c.value)) for c in composer.checks
     ]
     checks = tuple(composer.checks)
+    if any(_needs_anchor(e) for c in checks for e in (c.condition, c.value)):
+        reason = "a run-time check needs the reduction's result before it is there"
+        raise NotComposable(loc=group.op.loc, op=group.op.name, reason=reason)
     if isinstance(program, (RowProgram, Attention)):
         program = replace(program, checks=checks)
     if isinstance(program, Compute):
@@ -397,6 +400,16 @@ def _used_operands(program: Program, exprs: list[Expr | None], composer: Compose
     for e in (*program_expressions(program), *(e for e in exprs if e is not None)):
         used |= {r.operand for r in reads(e)}
     return [*fixed, *sorted(used - set(fixed))]
+
+
+def _needs_anchor(expr: Expr) -> bool:
+    """Whether an expression reads the anchor's result (an accumulator, a stage of its rows)."""
+    for e in walk(expr):
+        if isinstance(e, (Accumulator, Var)):
+            return True
+        if isinstance(e, Read) and any(_needs_anchor(c) for c in e.index if isinstance(c, Expr)):
+            return True
+    return False
 
 
 def program_expressions(program: Program) -> list[Expr]:
