@@ -1,5 +1,7 @@
 """Building graphs: one method per op, derived from the op classes.
 
+What a function is made of in order::
+
     b = Builder()
     x = b.input("x", tensor("f32", 8, 16))
     y = b.relu(b.matmul(x, b.constant(w)))
@@ -22,7 +24,6 @@ from aino_ir.infer import InferContext
 from aino_ir.location import UNKNOWN, Loc
 from aino_ir.op import OPS, REQUIRED, Op, Trait, coerce, operand_count_ok
 from aino_ir.types import Layout, TensorType, Type
-
 
 PREFERRED_FAMILIES = ("core", "tensor", "nn", "math", "logic")
 """Families whose ops own the short name when two end alike: `max` is ``math.max``."""
@@ -138,7 +139,9 @@ class Builder:
         while values and values[-1] is None and operand_count_ok(cls, len(values) - 1):
             values.pop()
         if not operand_count_ok(cls, len(values)):
-            raise BadOperand(loc=self.loc, op=cls.name, what="operand count", expected=_wanted(cls), got=len(values))
+            raise BadOperand(
+                loc=self.loc, op=cls.name, what="operand count", expected=_wanted(cls), got=len(values)
+            )
         module = self.function.module
         op = cls(module.new_id(), tuple(values), _attributes(cls, attrs, self.loc), tuple(regions), self.loc)
         for block in op.regions:
@@ -193,7 +196,14 @@ class Builder:
 
 
 def _wanted(cls: type[Op]) -> str:
-    return "(" + ", ".join(n if k == "one" else f"{n}?" if k == "optional" else f"{n}..." for n, k in cls.declaration.operands) + ")"
+    return (
+        "("
+        + ", ".join(
+            n if k == "one" else f"{n}?" if k == "optional" else f"{n}..."
+            for n, k in cls.declaration.operands
+        )
+        + ")"
+    )
 
 
 def _attributes(cls: type[Op], given: dict[str, Any], loc: Loc) -> tuple[Any, ...]:
@@ -202,14 +212,24 @@ def _attributes(cls: type[Op], given: dict[str, Any], loc: Loc) -> tuple[Any, ..
     for key, attr in cls.declaration.attrs:
         value = rest.pop(key, attr.default)
         if value is REQUIRED:
-            raise BadAttribute(loc=loc, op=cls.name, attribute=key, expected=f"given ({attr.kind})", got="nothing")
+            raise BadAttribute(
+                loc=loc, op=cls.name, attribute=key, expected=f"given ({attr.kind})", got="nothing"
+            )
         try:
             out.append(coerce(attr.kind, value))
         except (TypeError, ValueError) as error:
-            raise BadAttribute(loc=loc, op=cls.name, attribute=key, expected=attr.kind, got=repr(value)) from error
+            raise BadAttribute(
+                loc=loc, op=cls.name, attribute=key, expected=attr.kind, got=repr(value)
+            ) from error
     if rest:
         known = ", ".join(key for key, _ in cls.declaration.attrs) or "none"
-        raise BadAttribute(loc=loc, op=cls.name, attribute=next(iter(rest)), expected=f"one of: {known}", got="an unknown name")
+        raise BadAttribute(
+            loc=loc,
+            op=cls.name,
+            attribute=next(iter(rest)),
+            expected=f"one of: {known}",
+            got="an unknown name",
+        )
     return tuple(out)
 
 

@@ -61,7 +61,9 @@ class Const:
         return Const(TensorType(dtype, tuple(array.shape)), array, name=name)
 
     @staticmethod
-    def deferred(dtype: DType, shape: tuple[int, ...], load: Callable[[], np.ndarray], name: str = "") -> Const:
+    def deferred(
+        dtype: DType, shape: tuple[int, ...], load: Callable[[], np.ndarray], name: str = ""
+    ) -> Const:
         """A handle whose array is read (say, from a mapped file) when first needed."""
         return Const(TensorType(dtype, shape), load=load, name=name)
 
@@ -129,7 +131,7 @@ class Const:
                     h.update(repr(c.key).encode())
             else:
                 data = np.ascontiguousarray(self.array())
-                h.update(data.view(np.uint8).reshape(-1) if data.size else b"")
+                h.update(data.view(np.uint8).reshape(-1).data if data.size else b"")
             self._digest = h.hexdigest()
         return self._digest
 

@@ -78,7 +78,7 @@ class InferContext:
         """Two shapes that must be equal."""
         if len(a) != len(b):
             raise RankMismatch(loc=self._loc(), op=self._name(), what=what, expected=len(a), got=len(b))
-        return tuple(self.same(x, y, f"{what}, axis {i}") for i, (x, y) in enumerate(zip(a, b)))
+        return tuple(self.same(x, y, f"{what}, axis {i}") for i, (x, y) in enumerate(zip(a, b, strict=True)))
 
     def broadcast(self, *shapes: tuple[DimLike, ...]) -> tuple[DimLike, ...]:
         """The numpy broadcast of shapes; symbolic extents against others must be equal unless one is 1."""
@@ -93,11 +93,15 @@ class InferContext:
                 if position < 0 or _is_one(shape[position]):
                     continue
                 other = shape[position]
-                extent = other if _is_one(extent) else self.same(extent, other, f"broadcast extents of axis {axis}")
+                extent = (
+                    other
+                    if _is_one(extent)
+                    else self.same(extent, other, f"broadcast extents of axis {axis}")
+                )
             out.append(extent)
         return tuple(out)
 
-    def data_symbol(self, result: int, upper: DimLike, position: int = 0) -> Dim:
+    def data_symbol(self, result: int, upper: DimLike | None, position: int = 0) -> Dim:
         """The symbol of a data-dependent extent of this op, 0..upper; the same one on re-inference."""
         assert self.op is not None
         return self.symbols.data(self.op.id, result, upper, position)
@@ -106,11 +110,13 @@ class InferContext:
         """`shape`, simplified and checked: no negative extents, rank and size within limits."""
         simple = tuple(self.symbols.simplify(d) for d in shape)
         if len(simple) > MAX_RANK:
-            raise RankMismatch(loc=self._loc(), op=self._name(), what="result", expected=f"<= {MAX_RANK}", got=len(simple))
-        if any(is_static(d) and d < 0 for d in simple):  # type: ignore[operator]
+            raise RankMismatch(
+                loc=self._loc(), op=self._name(), what="result", expected=f"<= {MAX_RANK}", got=len(simple)
+            )
+        if any(is_static(d) and d < 0 for d in simple):
             raise NegativeExtent(loc=self._loc(), op=self._name(), shape=tuple(str(d) for d in simple))
         size = product(simple)
-        if is_static(size) and size > SIZE_LIMIT:  # type: ignore[operator]
+        if is_static(size) and size > SIZE_LIMIT:
             raise SizeLimit(loc=self._loc(), op=self._name(), size=size, limit=SIZE_LIMIT)
         return simple
 
@@ -119,7 +125,9 @@ class InferContext:
     def tensor(self, value: Value, what: str) -> TensorType:
         """The type of an operand that must be a tensor."""
         if not isinstance(value.type, TensorType):
-            raise DTypeMismatch(loc=self._loc(), op=self._name(), what=what, expected="a tensor", got=value.type)
+            raise DTypeMismatch(
+                loc=self._loc(), op=self._name(), what=what, expected="a tensor", got=value.type
+            )
         return value.type
 
     def same_dtype(self, *values: Value) -> DType:
@@ -128,7 +136,9 @@ class InferContext:
         for i, v in enumerate(values[1:], 1):
             got = self.tensor(v, f"operand {i}").dtype
             if got is not first:
-                raise DTypeMismatch(loc=self._loc(), op=self._name(), what=f"dtype of operand {i}", expected=first, got=got)
+                raise DTypeMismatch(
+                    loc=self._loc(), op=self._name(), what=f"dtype of operand {i}", expected=first, got=got
+                )
         return first
 
     def rank(self, value: Value, expected: int, what: str) -> None:

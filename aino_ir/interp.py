@@ -210,7 +210,7 @@ def bind_shape(type: Type, array: Any, ev: Evaluation, what: str) -> None:
         return
     if len(type.shape) != array.ndim:
         raise InputMismatch(name=what, what="rank", expected=len(type.shape), got=array.ndim)
-    for axis, (dim, extent) in enumerate(zip(type.shape, array.shape)):
+    for axis, (dim, extent) in enumerate(zip(type.shape, array.shape, strict=True)):
         if is_static(dim):
             if dim != extent:
                 raise InputMismatch(name=what, what=f"extent of axis {axis}", expected=dim, got=extent)
@@ -221,7 +221,10 @@ def bind_shape(type: Type, array: Any, ev: Evaluation, what: str) -> None:
             ev.bindings[name] = int(extent)
         elif dim.free_symbols() <= ev.bindings.keys() and dim.evaluate(ev.bindings) != extent:
             raise InputMismatch(
-                name=what, what=f"extent of axis {axis} ({dim})", expected=dim.evaluate(ev.bindings), got=extent
+                name=what,
+                what=f"extent of axis {axis} ({dim})",
+                expected=dim.evaluate(ev.bindings),
+                got=extent,
             )
 
 
@@ -293,7 +296,7 @@ class SymbolicEvaluation(Evaluation):
 
     def __init__(self, symbols: Symbols, op: Op) -> None:
         super().__init__()
-        self.symbols = symbols
+        self.symbols = self.table = symbols
         self.op = op
 
     @property
@@ -328,6 +331,6 @@ class SymbolicEvaluation(Evaluation):
 
     def _simple(self, v: Any, dtype: DType) -> DimLike | None:
         if isinstance(v, Dim):
-            return self.symbols.simplify(v)
+            return self.table.simplify(v)
         low, high = integer_range(dtype)
         return int(v) if isinstance(v, (int, bool, np.integer, np.bool_)) and low <= v <= high else None

@@ -360,7 +360,8 @@ class Op:
     def attributes_key(self) -> tuple[Any, ...]:
         """A hashable key of all attributes."""
         return tuple(
-            attribute_key(a.kind, v) for (_, a), v in zip(self.declaration.attrs, self.attributes, strict=True)
+            attribute_key(a.kind, v)
+            for (_, a), v in zip(self.declaration.attrs, self.attributes, strict=True)
         )
 
     def reads_symbols(self) -> bool:
@@ -417,13 +418,20 @@ class Op:
         return f"<{results} = {self.name}({operands})>"
 
 
-@functools.lru_cache(maxsize=4096)
+Operands = tuple[tuple[str, str], ...]
+"""Declared operands: (name, "one" | "optional" | "variadic")."""
+
+
 def operand_segments(cls: type[Op], count: int) -> Mapping[str, tuple[int, int]]:
     """(start, stop) of each declared operand among `count` given ones.
 
     Trailing optional operands may be left out; a variadic one takes what the others leave.
     """
-    declared = cls.declaration.operands
+    return _segments(cls.declaration.operands, count)
+
+
+@functools.lru_cache(maxsize=4096)
+def _segments(declared: Operands, count: int) -> Mapping[str, tuple[int, int]]:
     fixed = sum(1 for _, kind in declared if kind != "variadic")
     has_variadic = fixed < len(declared)
     spare = max(0, count - fixed) if has_variadic else 0
@@ -437,10 +445,13 @@ def operand_segments(cls: type[Op], count: int) -> Mapping[str, tuple[int, int]]
     return out
 
 
-@functools.lru_cache(maxsize=4096)
 def operand_count_ok(cls: type[Op], count: int) -> bool:
     """Whether an op of this class may have `count` operands (trailing optional ones left out)."""
-    declared = cls.declaration.operands
+    return _count_ok(cls.declaration.operands, count)
+
+
+@functools.lru_cache(maxsize=4096)
+def _count_ok(declared: Operands, count: int) -> bool:
     if any(kind == "variadic" for _, kind in declared):
         return count >= sum(1 for _, kind in declared if kind != "variadic")
     needed = max((i + 1 for i, (_, kind) in enumerate(declared) if kind == "one"), default=0)

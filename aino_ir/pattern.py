@@ -108,7 +108,7 @@ class P:
         attrs: attributes that must be equal.
     """
 
-    __slots__ = ("attrs", "classes", "name", "once", "operands")
+    __slots__ = ("attrs", "classes", "makers", "name", "once", "operands")
 
     def __init__(
         self,
@@ -123,11 +123,40 @@ class P:
         self.name = op
         self.once = once
         self.attrs = attrs
+        self.makers = tuple(_makers(part) for part in operands)
+
+    def possible(self, op: Op) -> bool:
+        """Whether an op and the makers of its operands have fitting classes: cheap, and most ops end here."""
+        if not isinstance(op, self.classes):
+            return False
+        made = [None if v is None else v.op for v in op.operands]
+        if _fitting(self.makers, made):
+            return True
+        return len(self.makers) == 2 and op.has(Trait.COMMUTATIVE) and _fitting(self.makers, made[::-1])
 
     def matches(self, root: Op) -> Iterator[Match]:
         """Every way in which `root` matches."""
+        if not self.possible(root):
+            return
         for state in match_op(self, root, State()):
             yield Match(root, dict(state.values), state.ops, dict(state.named))
+
+
+def _makers(part: Part) -> tuple[type[Op], ...] | None:
+    """Classes that the maker of an operand must have for a part to match, or None where any may do."""
+    if isinstance(part, P):
+        return part.classes
+    if isinstance(part, tuple):
+        found = [_makers(p) for p in part]
+        return None if None in found else tuple(c for classes in found for c in classes or ())
+    return None
+
+
+def _fitting(makers: tuple[tuple[type[Op], ...] | None, ...], made: list[Op | None]) -> bool:
+    for wanted, op in zip(makers, made, strict=False):  # absent operands at the end
+        if wanted is not None and not isinstance(op, wanted):
+            return False
+    return True
 
 
 def match_op(pattern: P, op: Op, state: State) -> Iterator[State]:

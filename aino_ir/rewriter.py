@@ -96,7 +96,12 @@ class Rewriter:
     def builder(self, before: Op, loc: Loc | None = None) -> Builder:
         """A builder whose ops belong to the rewrite that `replace` will finish; it records no checks."""
         return Builder(
-            self.function, before.block, before, before.loc if loc is None else loc, False, self._pending.append
+            self.function,
+            before.block,
+            before,
+            before.loc if loc is None else loc,
+            False,
+            self._pending.append,
         )
 
     def block_builder(self, block: Block, loc: Loc = UNKNOWN) -> Builder:
@@ -215,7 +220,7 @@ class Rewriter:
     def _mismatch(self, op: Op, new: Sequence[Value | None]) -> str | None:
         if len(new) != len(op.results):
             return f"{len(op.results)} results cannot become {len(new)}"
-        for old, value in zip(op.results, new):
+        for old, value in zip(op.results, new, strict=True):
             if value is None:
                 if old.users:
                     return f"result {old.index} is still used"
@@ -344,7 +349,7 @@ def type_mismatch(function: Function, old: Value, new: Value) -> str | None:
         return f"rank {b.rank} cannot stand for {a.rank}"
     if a.layout != b.layout:
         return f"layout {b.layout} cannot stand for {a.layout}"
-    for axis, (x, y) in enumerate(zip(a.shape, b.shape)):
+    for axis, (x, y) in enumerate(zip(a.shape, b.shape, strict=True)):
         if function.symbols.prove_eq(x, y) is not True:
             return f"extent {y} of axis {axis} is not provably {x}"
     return None

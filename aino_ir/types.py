@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 
@@ -88,9 +88,10 @@ class Layout:
         tiles, pads = dict(self.tiles), dict(self.pad)
         widths = []
         for axis, extent in enumerate(shape):
-            full = align(extent, pads[axis]) if axis in pads else extent
-            full = align(full, tiles[axis]) if axis in tiles else full
-            widths.append((0, int(full) - extent))
+            full = extent
+            for multiple in (pads.get(axis, 1), tiles.get(axis, 1)):
+                full = -(-full // multiple) * multiple
+            widths.append((0, full - extent))
         padded = np.pad(array, widths) if any(w for _, w in widths) else array
         split: list[int] = []
         where: dict[tuple[int, str | None], int] = {}
@@ -201,7 +202,7 @@ class OptionalType:
         return f"optional<{self.element}>"
 
 
-Type = Union[TensorType, StringType, SequenceType, OptionalType]
+Type = TensorType | StringType | SequenceType | OptionalType
 
 
 def tensor(dtype: DType | str, *shape: DimLike) -> TensorType:

@@ -226,7 +226,7 @@ def same_logical_type(a: Type, b: Type, function: Function) -> bool:
         return a == b
     if a.dtype is not b.dtype or a.rank != b.rank:
         return False
-    return all(function.symbols.prove_eq(x, y) is True for x, y in zip(a.shape, b.shape))
+    return all(function.symbols.prove_eq(x, y) is True for x, y in zip(a.shape, b.shape, strict=True))
 
 
 def _check_type(value: Value, function: Function | None) -> None:
@@ -256,7 +256,9 @@ def layout_fits(layout: Layout, rank: int) -> bool:
     tiles, pads = dict(layout.tiles), dict(layout.pad)
     if len(tiles) != len(layout.tiles) or len(pads) != len(layout.pad):
         return False
-    if any(n < 1 for n in (*tiles.values(), *pads.values())) or not tiles.keys() | pads.keys() <= set(range(rank)):
+    if any(n < 1 for n in (*tiles.values(), *pads.values())) or not tiles.keys() | pads.keys() <= set(
+        range(rank)
+    ):
         return False
     wanted = [(axis, part) for axis in range(rank) for part in (("o", "i") if axis in tiles else (None,))]
     return Counter(layout.parts(rank)) == Counter(wanted)

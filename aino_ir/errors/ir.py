@@ -36,7 +36,12 @@ class BadAttribute(UserError):
     code = "AINO-E0204"
     template = "{op}: attribute '{attribute}' must be {expected}, got {got}"
     hint = "fix this attribute in the model"
-    example = {"op": "tensor.transpose", "attribute": "perm", "expected": "a permutation of 0..2", "got": (0, 0)}
+    example = {
+        "op": "tensor.transpose",
+        "attribute": "perm",
+        "expected": "a permutation of 0..2",
+        "got": (0, 0),
+    }
 
 
 class BadOperand(UserError):
@@ -63,7 +68,12 @@ class InvariantBroken(InternalError):
     code = "AINO-E0290"
     template = "invariant {number} ({title}) is broken by {op}: {detail}"
     hint = "this is a bug in AINO or in a pass from another package; please report it with the module's text"
-    example = {"number": 3, "title": "operands dominate", "op": "%7 = math.add", "detail": "%9 stands after it"}
+    example = {
+        "number": 3,
+        "title": "operands dominate",
+        "op": "%7 = math.add",
+        "detail": "%9 stands after it",
+    }
 
 
 class UnevaluableOp(InternalError):

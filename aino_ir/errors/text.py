@@ -9,7 +9,13 @@ class TextSyntaxError(UserError):
     code = "AINO-E0241"
     template = "line {line}, column {column}: unexpected text\n    {shown}\n    {caret}"
     hint = "expected one of: {expected}"
-    example = {"line": 3, "column": 7, "shown": "%1 = math", "caret": "      ^", "expected": "an op such as math.add"}
+    example = {
+        "line": 3,
+        "column": 7,
+        "shown": "%1 = math",
+        "caret": "      ^",
+        "expected": "an op such as math.add",
+    }
 
 
 class TextMismatch(UserError):
@@ -60,7 +66,10 @@ class TextNotWellFormed(UserError):
     code = "AINO-E0246"
     template = "{path} is no well-formed module: {reason}"
     hint = "write the file again with aino_ir.save, or correct it; docs/ir.md says what every op wants"
-    example = {"path": "model.air", "reason": "invariant 8 (a block ends with a terminator) is broken by main"}
+    example = {
+        "path": "model.air",
+        "reason": "invariant 8 (a block ends with a terminator) is broken by main",
+    }
 
 
 class WeightDamaged(UserError):

@@ -1,4 +1,4 @@
-"""Errors of how AINO is called, in Python and on the command line (E07xx), and its own faults (E0901 to E0909)."""
+"""Errors of how AINO is called, in Python and on the command line (E07xx), and its own faults (E090x)."""
 
 from __future__ import annotations
 

@@ -206,7 +206,7 @@ def _weights_of(path: Path) -> Callable[[str, TensorType], Const]:
 
     try:
         reader: Any = safe_open(path, "np")
-        sizes = {key: int(np.prod(reader.get_slice(key).get_shape())) for key in reader.keys()}  # noqa: SIM118
+        sizes = {key: int(np.prod(reader.get_slice(key).get_shape())) for key in reader.keys()}
     except (OSError, SafetensorError) as problem:
         raise TextFileUnreadable(path=path, reason=str(problem)) from problem
 
@@ -219,7 +219,7 @@ def _weights_of(path: Path) -> Callable[[str, TensorType], Const]:
 
         def load() -> np.ndarray:
             raw: np.ndarray = reader.get_tensor(digest)
-            found = hashlib.sha256(raw.view(np.uint8).reshape(-1)).hexdigest()
+            found = hashlib.sha256(raw.view(np.uint8).reshape(-1).data).hexdigest()
             if found != digest:
                 raise WeightDamaged(path=path, digest=digest, found=found)
             return raw.view(type.dtype.numpy).reshape(shape)

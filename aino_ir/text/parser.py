@@ -88,11 +88,15 @@ def _mismatch(text: str, place: Token | Tree[Token] | None, problem: str) -> Tex
 
 def _syntax_error(text: str, error: UnexpectedInput) -> TextSyntaxError:
     line, column = error.line, error.column
-    at_end = isinstance(error, UnexpectedEOF) or (isinstance(error, UnexpectedToken) and error.token.type == "$END")
+    at_end = isinstance(error, UnexpectedEOF) or (
+        isinstance(error, UnexpectedToken) and error.token.type == "$END"
+    )
     if at_end or line < 1:
         lines = text.rstrip().split("\n")
         line, column = len(lines), len(lines[-1]) + 1
-    names: Any = getattr(error, "accepts", None) or getattr(error, "expected", None) or getattr(error, "allowed", None)
+    names: Any = (
+        getattr(error, "accepts", None) or getattr(error, "expected", None) or getattr(error, "allowed", None)
+    )
     expected = sorted((_terminal_text(name) for name in names or ()), key=lambda t: (t.startswith("'"), t))
     return TextSyntaxError(expected=", ".join(expected[:8]) or "nothing more", **pointed(text, line, column))
 
@@ -208,7 +212,8 @@ class _Reader:
         return module
 
     def _loc_table(self, tree: Tree[Token]) -> None:
-        number, entries = -1, []
+        number = -1
+        entries: list[str] = []
         for token in [*tree.children, None]:
             if not isinstance(token, Token) or token.type == "LOCID":
                 if number >= 0:
@@ -307,11 +312,10 @@ class _Reader:
         regions: list[Block] = []
         types: list[Type] = []
         tokens: dict[str, Token] = {}
-        for child in rest:
+        given: list[Any] = [child for child in rest if child is not None]
+        for child in given:
             if isinstance(child, Token):
                 tokens[child.type] = child
-            elif child is None:
-                continue
             elif child.data == "operand":
                 operands.append(self._value(child.children[0]))
             elif child.data == "absent":
@@ -332,7 +336,8 @@ class _Reader:
         if len(made) != len(types):
             raise Misfit(f"{len(made)} results but {len(types)} types")
         op.results = tuple(
-            self._new_value(t, type, None, "", op, i) for i, (t, type) in enumerate(zip(made, types, strict=True))
+            self._new_value(t, type, None, "", op, i)
+            for i, (t, type) in enumerate(zip(made, types, strict=True))
         )
         count_uses(op, op.operands)
         block.insert(op)
@@ -412,7 +417,9 @@ class _Reader:
     def _new_argument(self, token: Any, type: Type, block: Block, name: str) -> None:
         block.args.append(self._new_value(token, type, block, name, None, len(block.args)))
 
-    def _new_value(self, token: Any, type: Type, block: Block | None, name: str, op: Op | None, index: int) -> Value:
+    def _new_value(
+        self, token: Any, type: Type, block: Block | None, name: str, op: Op | None, index: int
+    ) -> Value:
         id = int(token[1:])
         if id in self.values:
             self.place = token

@@ -144,7 +144,7 @@ class Printer:
 
     def _attributes(self, op: Op, depth: int) -> str:
         parts = []
-        for (name, attr), value in zip(op.declaration.attrs, op.attributes):
+        for (name, attr), value in zip(op.declaration.attrs, op.attributes, strict=True):
             parts.append(f"{name} = {self._value(attr.kind, value, depth)}")
         return f" <{', '.join(parts)}>" if parts else ""
 

@@ -43,7 +43,7 @@ def test_ops_are_found_by_full_and_short_names() -> None:
     with pytest.raises(AttributeError):
         Builder().nothing(1)
     with pytest.raises(AttributeError):
-        Builder()._hidden  # noqa: B018
+        Builder().__getattr__("_hidden")
 
 
 def test_every_op_class_has_a_name_of_its_family_and_a_meaning() -> None:

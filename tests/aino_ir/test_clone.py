@@ -123,7 +123,10 @@ def test_op_keys_say_which_ops_compute_the_same() -> None:
     b = Builder()
     x, y = b.input("x", tensor("f32", 4)), b.input("y", tensor("f32", 4))
     assert op_key(b.add(x, y).op) == op_key(b.add(x, y).op)
-    keys = [op_key(v.op) for v in (b.add(x, y), b.add(y, x), b.sub(x, y), b.leaky_relu(x), b.leaky_relu(x, alpha=0.0))]
+    keys = [
+        op_key(v.op)
+        for v in (b.add(x, y), b.add(y, x), b.sub(x, y), b.leaky_relu(x), b.leaky_relu(x, alpha=0.0))
+    ]
     assert len(set(keys)) == len(keys)
     assert op_key(b.leaky_relu(x, alpha=-0.0).op) != keys[-1]
 
@@ -131,7 +134,9 @@ def test_op_keys_say_which_ops_compute_the_same() -> None:
 def test_a_clone_visits_every_op_once(monkeypatch) -> None:
     visits = []
     insert = Block.insert
-    monkeypatch.setattr(Block, "insert", lambda self, op, before=None: (visits.append(op.id), insert(self, op, before)))
+    monkeypatch.setattr(
+        Block, "insert", lambda self, op, before=None: (visits.append(op.id), insert(self, op, before))
+    )
     b = Builder()
     x = b.input("x", tensor("f32", 2))
     for _ in range(500):

@@ -212,7 +212,9 @@ def test_printing_a_module_shortens_it() -> None:
 
 def test_constants_are_equal_by_type_and_bytes() -> None:
     zeros = Const.of(np.zeros(4, np.float32))
-    assert zeros == Const.of(np.zeros(4, np.float32)) and hash(zeros) == hash(Const.of(np.zeros(4, np.float32)))
+    assert zeros == Const.of(np.zeros(4, np.float32)) and hash(zeros) == hash(
+        Const.of(np.zeros(4, np.float32))
+    )
     assert zeros.digest == Const.of(np.zeros(2, np.int64)).digest  # the same bytes ...
     assert zeros != Const.of(np.zeros(2, np.int64))  # ... of another type
     assert zeros != Const.of(np.zeros((2, 2), np.float32))

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from aino_ir.builder import Builder, op_class
-from aino_ir.dims import symbol
-from aino_ir.errors.dims import CheckFailed
 from aino_ir.constants import Const
-from aino_ir.errors.dims import SymbolOutOfRange
+from aino_ir.dims import symbol
+from aino_ir.errors.dims import CheckFailed, SymbolOutOfRange
 from aino_ir.errors.ir import IntegerDivisionByZero, NegativeExtent, UnevaluableOp
 from aino_ir.errors.run import InputMismatch, WrongInputCount
 from aino_ir.graph import Block

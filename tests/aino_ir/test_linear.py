@@ -34,9 +34,13 @@ def build(count: int, seed: int = 0) -> Module:
         if kind < 0.1:
             made = b.constant(np.full((4, 2), round(rng.random(), 3), np.float32))
         elif kind < 0.5:
-            made = getattr(b, rng.choice(["relu", "neg", "abs", "tanh"]))(values[-rng.randint(1, min(len(values), 40))])
+            made = getattr(b, rng.choice(["relu", "neg", "abs", "tanh"]))(
+                values[-rng.randint(1, min(len(values), 40))]
+            )
         else:
-            made = getattr(b, rng.choice(["add", "mul", "max"]))(values[-1], values[-rng.randint(1, min(len(values), 40))])
+            made = getattr(b, rng.choice(["add", "mul", "max"]))(
+                values[-1], values[-rng.randint(1, min(len(values), 40))]
+            )
         values.append(made)
     b.output("y", values[-1])
     return b.module

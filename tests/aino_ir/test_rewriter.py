@@ -184,7 +184,7 @@ def test_the_replacement_may_read_what_it_replaces() -> None:
 
 
 def test_a_cycle_is_refused() -> None:
-    b, relu, neg, absolute = chain()
+    b, relu, _, absolute = chain()
     text = print_module(b.module)
     rw = Rewriter(b.function)
     assert not rw.replace(relu, absolute.result, "Loop")

@@ -26,7 +26,9 @@ from aino_ir.text.printer import Printer, dim_text, float_text
 from aino_ir.types import Layout, OptionalType, SequenceType, StringType, TensorType, permuted, tensor
 from aino_ir.verify import verify
 
-NAMES = st.text(max_size=12) | st.sampled_from(['"', "\\", "a\nb", "\t", "é", "😀", "*/", "// x", "\u202e", "%1", "\x00"])
+NAMES = st.text(max_size=12) | st.sampled_from(
+    ['"', "\\", "a\nb", "\t", "é", "😀", "*/", "// x", "\u202e", "%1", "\x00"]
+)
 
 
 def round_trip(module: Module) -> Module:
@@ -35,7 +37,10 @@ def round_trip(module: Module) -> Module:
     printer = Printer()
     text = printer.module(module)
     assert text.isascii()
-    weights = {digest: np.ascontiguousarray(c.array()).reshape(-1).view(np.uint8) for digest, c in printer.weights.items()}
+    weights = {
+        digest: np.ascontiguousarray(c.array()).reshape(-1).view(np.uint8)
+        for digest, c in printer.weights.items()
+    }
     again = parse(text, weights)
     verify(again)
     assert print_module(again) == text
@@ -136,7 +141,9 @@ def test_extents_come_back_as_the_same_objects(dims: list[Any]) -> None:
 
 def test_symbols_named_like_words_of_the_language() -> None:
     b = Builder()
-    names = sorted(RESERVED | {"in", "step", "symbols", "func", "string", "seq", "input", "data", "after", "module"})
+    names = sorted(
+        RESERVED | {"in", "step", "symbols", "func", "string", "seq", "input", "data", "after", "module"}
+    )
     shape = [b.symbol(n, 1, 8) for n in names]
     b.output("x", b.relu(b.input("x", tensor("f32", *shape[:8]))))
     b.output("y", b.relu(b.input("y", tensor("f32", *shape[8:16]))))
@@ -194,7 +201,13 @@ def test_layouts_come_back(layout: Layout) -> None:
 def test_types_of_host_values_come_back() -> None:
     b = Builder()
     s = b.symbol("s", 1, 8)
-    types = [StringType((2, s)), StringType(()), StringType((3,)), SequenceType(tensor("f32", s)), tensor("i4")]
+    types = [
+        StringType((2, s)),
+        StringType(()),
+        StringType((3,)),
+        SequenceType(tensor("f32", s)),
+        tensor("i4"),
+    ]
     types += [OptionalType(SequenceType(StringType((1,)))), SequenceType(OptionalType(tensor("bool", 0, 2)))]
     for i, t in enumerate(types):
         b.output(f"y{i}", b.input(f"x{i}", t))
@@ -207,12 +220,18 @@ def test_constants_of_every_dtype_come_back(name: str) -> None:
     if dtype.is_bool:
         values = np.array([True, False])
     elif dtype.is_integer:
-        info = [0, 1, -(1 << (dtype.bits - 1)), (1 << (dtype.bits - 1)) - 1] if dtype.is_signed else [0, 1, (1 << dtype.bits) - 1]
+        info = (
+            [0, 1, -(1 << (dtype.bits - 1)), (1 << (dtype.bits - 1)) - 1]
+            if dtype.is_signed
+            else [0, 1, (1 << dtype.bits) - 1]
+        )
         values = np.array(info, np.uint64 if name == "u64" else np.int64).astype(dtype.numpy)
     else:
         raw = [0.0, -0.0, 1.0, -1.5, 0.1, 1e-30, 3e38, 1e-45, np.inf, -np.inf, np.nan, 448.0, 6.0, 2.0**-6]
         with np.errstate(all="ignore"):
-            values = np.array(raw + ([1j, -0.0 - 1e10j, complex("inf+nanj")] if name[0] == "c" else [])).astype(dtype.numpy)
+            values = np.array(
+                raw + ([1j, -0.0 - 1e10j, complex("inf+nanj")] if name[0] == "c" else [])
+            ).astype(dtype.numpy)
     small, large = Const.of(values), Const.of(np.resize(values, 70))
     b = Builder()
     b.output("s", b.constant(small))
@@ -270,7 +289,9 @@ def test_lazy_constants_come_back_with_the_same_identity() -> None:
     b = Builder(loc=loc("somewhere"))
     inner = lazy_const(b)
     outer = Const.lazy(b.region([inner.type], lambda i, p: [i.neg(p)]), (inner,), inner.type)
-    nothing = Const.lazy(b.region([], lambda i: [i.constant(np.arange(100, dtype=np.float32))]), (), tensor("f32", 100))
+    nothing = Const.lazy(
+        b.region([], lambda i: [i.constant(np.arange(100, dtype=np.float32))]), (), tensor("f32", 100)
+    )
     for i, const in enumerate((inner, outer, nothing)):
         b.output(f"y{i}", b.constant(const))
     read = [op.value for op in round_trip(b.module).main.block if op.name == "core.constant"]
@@ -381,24 +402,40 @@ def pointed_at(error: TextMismatch | TextSyntaxError) -> str:
         ("%2 = math.relu %1 #2", "1 results but 0 types", "%2 = math"),
         ("%2 = math.relu %1 : f33[4] #2", "no dtype is called 'f33'", "f33["),
         ("%2 = math.relu %1 <x = 1> : f32[4] #2", "math.relu has no attribute 'x'; it has: none", "1>"),
-        ('%2 = math.leaky_relu %1 <alpha = "a"> : f32[4] #2', "attribute 'alpha' of math.leaky_relu must be float", '"a"'),
+        (
+            '%2 = math.leaky_relu %1 <alpha = "a"> : f32[4] #2',
+            "attribute 'alpha' of math.leaky_relu must be float",
+            '"a"',
+        ),
         ("%2 = math.leaky_relu %1 <alpha = none> : f32[4] #2", "must be float", "none"),
         ("%2 = math.leaky_relu %1 <alpha = 1, alpha = 2> : f32[4] #2", "'alpha' is given twice", "%2 ="),
         ("%2 = math.leaky_relu %1 <alpha = 0x1p99999> : f32[4] #2", "is too large for a float", "0x1p"),
         ("%2 = tensor.transpose %1 : f32[4, s] #2", "tensor.transpose needs attribute 'perm'", "%2 ="),
         ("%2 = tensor.transpose %1 <perm = [1, s]> : f32[4, s] #2", "must be ints", "[1, s]"),
-        ("%2 = math.cast %1 <to = \"f33\"> : f32[4] #2", "no dtype is called 'f33'", '"f33"'),
+        ('%2 = math.cast %1 <to = "f33"> : f32[4] #2', "no dtype is called 'f33'", '"f33"'),
         ("%2 = core.constant <value = const f32[2] [1]> : f32[2] #2", "1 elements for f32[2]", "[1]"),
         ("%2 = core.constant <value = const i8[1] [300]> : i8[1] #2", "'300' is no i8", "[300]"),
         ("%2 = core.constant <value = const i8[1] [x]> : i8[1] #2", "'x' is no i8", "[x]"),
         ("%2 = core.constant <value = const bool[1] [1]> : bool[1] #2", "neither true nor false", "[1]"),
         ("%2 = core.constant <value = const f32[1] [0x1]> : f32[1] #2", "'0x1' is no float", "[0x1]"),
-        ("%2 = core.constant <value = const f32[s] [1]> : f32[1] #2", "a constant cannot be of type f32[s]", "const"),
-        ("%2 = core.constant <value = const seq<f32[1]> [1]> : f32[1] #2", "cannot be of type seq<f32[1]>", "const"),
-        ("%2 = core.constant <value = lazy f32[1] (const f32[1] [1]) () { core.return #1 }> : f32[1] #2", "1 constants for 0", "core.return"),
-        ('%2 = math.relu %1 : f32[s//0] #2', "divided by 0", "f32["),
+        (
+            "%2 = core.constant <value = const f32[s] [1]> : f32[1] #2",
+            "a constant cannot be of type f32[s]",
+            "const",
+        ),
+        (
+            "%2 = core.constant <value = const seq<f32[1]> [1]> : f32[1] #2",
+            "cannot be of type seq<f32[1]>",
+            "const",
+        ),
+        (
+            "%2 = core.constant <value = lazy f32[1] (const f32[1] [1]) () { core.return #1 }> : f32[1] #2",
+            "1 constants for 0",
+            "core.return",
+        ),
+        ("%2 = math.relu %1 : f32[s//0] #2", "divided by 0", "f32["),
         ("%2 = math.relu %1 : f32[4] #2 !3", "the table of locations has no !3", "!3"),
-        ("%2 = math.relu %1 : f32[4] #2 } } names { %5 \"a\" } // ", "", ""),
+        ('%2 = math.relu %1 : f32[4] #2 } } names { %5 "a" } // ', "", ""),
     ],
 )
 def test_what_cannot_be_is_pointed_at(line: str, problem: str, at: str) -> None:
@@ -534,4 +571,9 @@ def test_elided_text_is_for_people() -> None:
     b.output("l", b.constant(lazy_const(b)))
     b.output("y", b.leaky_relu(b.constant(np.linspace(0, 1, 9, dtype=np.float32)), alpha=0.1))
     text = print_module(b.module, elide=True)
-    assert "weight f32[9]" in text and "alpha = 0.1" in text and "lazy f32[2]" in text and "// node '\\xe9'" in text
+    assert (
+        "weight f32[9]" in text
+        and "alpha = 0.1" in text
+        and "lazy f32[2]" in text
+        and "// node '\\xe9'" in text
+    )

@@ -219,7 +219,9 @@ def break_15(m: Module) -> None:
     op_named(m, "math.relu").regions = op_named(m, "core.fused").regions
 
 
-BREAKS: list[Callable[[Module], None]] = [f for name, f in list(globals().items()) if name.startswith("break_")]
+BREAKS: list[Callable[[Module], None]] = [
+    f for name, f in list(globals().items()) if name.startswith("break_")
+]
 
 
 def test_the_sample_is_sound() -> None:
@@ -237,7 +239,11 @@ def test_a_broken_invariant_is_named(damage: Callable[[Module], None]) -> None:
 
 
 def test_every_invariant_has_a_counterexample() -> None:
-    assert {int(f.__name__.split("_")[1]) for f in BREAKS} == set(INVARIANTS) == set(range(1, len(INVARIANTS) + 1))
+    assert (
+        {int(f.__name__.split("_")[1]) for f in BREAKS}
+        == set(INVARIANTS)
+        == set(range(1, len(INVARIANTS) + 1))
+    )
 
 
 def test_the_message_has_title_op_and_place() -> None:

@@ -10,7 +10,12 @@ from tests.source import ROOT
 from tests.tools.air import check, directives, invalid_parts, run_file, run_invalid
 
 FILES = sorted((ROOT / "tests").rglob("*.air"))
-INVALID = [(path, line, part) for path in FILES if path.stem.endswith("_invalid") for line, part in invalid_parts(path)]
+INVALID = [
+    (path, line, part)
+    for path in FILES
+    if path.stem.endswith("_invalid")
+    for line, part in invalid_parts(path)
+]
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if not p.stem.endswith("_invalid")], ids=lambda p: p.stem)
@@ -66,7 +71,7 @@ def test_a_file_must_run_and_check_something(tmp_path: Path) -> None:
 
 
 def test_an_error_must_stand_where_it_is_expected() -> None:
-    run_invalid('// ERROR: unexpected text\nmodule {\n')
+    run_invalid("// ERROR: unexpected text\nmodule {\n")
     with pytest.raises(AssertionError, match="the error is at line 3"):
         run_invalid("// ERROR: unexpected text\n\nmodule {\n")
     with pytest.raises(AssertionError, match="nothing is refused"):

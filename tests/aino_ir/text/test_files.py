@@ -140,7 +140,9 @@ def test_a_full_disk_leaves_what_was_there(
         save(sample(scale=2.0), path)
     monkeypatch.undo()
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
-    assert [c.array().sum() for c in constants_of(load_module(path))] == [c.array().sum() for c in constants_of(sample())]
+    assert [c.array().sum() for c in constants_of(load_module(path))] == [
+        c.array().sum() for c in constants_of(sample())
+    ]
 
 
 def test_a_first_save_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +158,9 @@ def test_a_first_save_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     assert files_in(tmp_path) == []
 
 
-def test_a_save_that_is_killed_between_the_files_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_save_that_is_killed_between_the_files_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = save(sample(), tmp_path / "m.air")
 
     class Killed(BaseException):
