@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 from dataclasses import dataclass
 
-from aino_ir.dims import DimLike, align, is_static
+from aino_ir.dims import Dim, DimLike, align, floordiv, is_static
 from aino_ir.errors.plan import PlanUnsafe
 from aino_ir.plan import Buffer, BufferKind, Plan, Run
 
@@ -22,68 +22,79 @@ Live = tuple[int, int]
 class PlanMemory:
     """Places arena buffers by liveness: largest first, at the lowest gap that no live neighbour uses.
 
-    Buffers whose size has symbols share slots of their own: buffers of one symbolic size that are
-    not live together take the same bytes, behind the static part.
+    Buffers whose size has symbols are placed by family: sizes that are multiples of one symbolic unit,
+    such as 4096*batch and 1024*batch, are placed like static ones, counted in that unit.  Families lie
+    one behind the other, after the static part.
     """
 
     def run(self, plan: Plan) -> None:
         """Set `offset` of every used arena buffer, and `plan.arena_bytes`, `plan.scratch_bytes`."""
         live = live_ranges(plan)
-        arena = [b for b in plan.buffers if b.kind is BufferKind.ARENA and b.id in live]
-        end = self._place_static([b for b in arena if is_static(b.bytes)], live)
-        plan.arena_bytes = self._place_symbolic([b for b in arena if not is_static(b.bytes)], live, end)
+        families: dict[DimLike, list[Placed]] = {}
+        for buffer in plan.buffers:
+            if buffer.kind is BufferKind.ARENA and buffer.id in live:
+                unit, count = unit_of(align(buffer.bytes, ALIGNMENT))
+                families.setdefault(unit, []).append(Placed(buffer, count))
+        end: DimLike = 0
+        for unit in sorted(families, key=lambda u: (not is_static(u), str(u))):
+            used = place(families[unit], live)
+            for placed in families[unit]:
+                placed.buffer.offset = end + placed.offset * unit
+            end = end + used * unit
+        plan.arena_bytes = end
         plan.scratch_bytes = largest_scratch(plan)
 
-    def _place_static(self, buffers: list[Buffer], live: dict[int, Live]) -> int:
-        if len(buffers) > SEARCH_LIMIT:
-            return place_in_order(buffers, live)
-        order = sorted(buffers, key=lambda b: (-int(b.bytes), live[b.id]))  # type: ignore[arg-type]
-        index = _LiveIndex(max((live[b.id][1] for b in buffers), default=0) + 1)
-        end = 0
-        for buffer in order:
-            size = int(align(int(buffer.bytes), ALIGNMENT))  # type: ignore[arg-type]
-            taken = index.overlapping(live[buffer.id])
-            offset = _lowest_gap(taken, size)
-            buffer.offset = offset
-            index.add(live[buffer.id], (offset, offset + size))
-            end = max(end, offset + size)
-        return end
 
-    def _place_symbolic(self, buffers: list[Buffer], live: dict[int, Live], start: int) -> DimLike:
-        slots: list[tuple[DimLike, DimLike, list[Live]]] = []
-        total: DimLike = start
-        for buffer in sorted(buffers, key=lambda b: live[b.id]):
-            size = align(buffer.bytes, ALIGNMENT)
-            first, last = live[buffer.id]
-            for offset, slot_size, users in slots:
-                if slot_size == size and all(last < f or l < first for f, l in users):
-                    buffer.offset = offset
-                    users.append((first, last))
-                    break
-            else:
-                buffer.offset = total
-                slots.append((total, size, [(first, last)]))
-                total = total + size
-        return total
+@dataclass
+class Placed:
+    """A buffer of a family: its aligned size, and then its offset, in units of the family."""
+
+    buffer: Buffer
+    size: int
+    offset: int = 0
 
 
-def place_in_order(buffers: list[Buffer], live: dict[int, Live]) -> int:
+def unit_of(size: DimLike) -> tuple[DimLike, int]:
+    """(unit, count) with ``size == unit * count``: 1 for numbers, the product of atoms for one term."""
+    if not isinstance(size, Dim):
+        return 1, int(size)
+    terms = size.terms()
+    if size.constant or len(terms) != 1:
+        return size, 1
+    count = terms[0][0]
+    return floordiv(size, count), count
+
+
+def place(buffers: list[Placed], live: dict[int, Live]) -> int:
+    """Place the buffers of one family; returns the end."""
+    if len(buffers) > SEARCH_LIMIT:
+        return place_in_order(buffers, live)
+    order = sorted(buffers, key=lambda p: (-p.size, live[p.buffer.id]))
+    index = _LiveIndex(max((live[p.buffer.id][1] for p in buffers), default=0) + 1)
+    end = 0
+    for placed in order:
+        when = live[placed.buffer.id]
+        placed.offset = _lowest_gap(index.overlapping(when), placed.size)
+        index.add(when, (placed.offset, placed.offset + placed.size))
+        end = max(end, placed.offset + placed.size)
+    return end
+
+
+def place_in_order(buffers: list[Placed], live: dict[int, Live]) -> int:
     """Place buffers in order of their first step, each in the lowest free gap; returns the end."""
     active: list[tuple[int, int, int]] = []  # (last step, offset, end), by last step
     taken: list[tuple[int, int]] = []  # by offset
     end = 0
-    for buffer in sorted(buffers, key=lambda b: live[b.id]):
-        first, last = live[buffer.id]
+    for placed in sorted(buffers, key=lambda p: live[p.buffer.id]):
+        first, last = live[placed.buffer.id]
         while active and active[0][0] < first:
             _, lo, hi = active.pop(0)
             taken.remove((lo, hi))
-        size = int(align(int(buffer.bytes), ALIGNMENT))  # type: ignore[arg-type]
-        offset = _lowest_gap(taken, size)
-        buffer.offset = offset
-        if size:
-            bisect.insort(taken, (offset, offset + size))
-            bisect.insort(active, (last, offset, offset + size))
-        end = max(end, offset + size)
+        offset = placed.offset = _lowest_gap(taken, placed.size)
+        if placed.size:
+            bisect.insort(taken, (offset, offset + placed.size))
+            bisect.insort(active, (last, offset, offset + placed.size))
+        end = max(end, offset + placed.size)
     return end
 
 
@@ -170,33 +181,53 @@ def live_ranges(plan: Plan) -> dict[int, Live]:
     return out
 
 
+SAMPLES = (1, 2, 7, 61)
+"""Each symbol takes such values, next to others, when the places of buffers are checked."""
+
+
 def check_memory(plan: Plan) -> None:
-    """The checker: no two arena buffers that live together share bytes.
+    """The checker: no two arena buffers that live together share bytes, at some sizes of the symbols.
 
     Raises:
         PlanUnsafe: two do.
     """
     live = live_ranges(plan)
-    events = sorted(
-        (live[b.id][0], live[b.id][1], b.id)
-        for b in plan.buffers
-        if b.kind is BufferKind.ARENA and b.id in live
+    arena = [b for b in plan.buffers if b.kind is BufferKind.ARENA and b.id in live]
+    events = sorted((live[b.id][0], live[b.id][1], b.id) for b in arena)
+    symbolic = any(not is_static(b.bytes) for b in arena)
+    for bindings in sample_bindings(plan) if symbolic else ({},):
+        places = {b.id: _placed_bytes(b, bindings) for b in arena}
+        active: list[tuple[int, int]] = []
+        for first, last, id in events:
+            active = [(end, other) for end, other in active if end >= first]
+            for _, other in active:
+                (a, a_end), (b, b_end) = places[id], places[other]
+                if a < b_end and b < a_end:
+                    raise PlanUnsafe(problem=f"buffers {id} and {other} live together on the same bytes")
+            bisect.insort(active, (last, id))
+
+
+def sample_bindings(plan: Plan) -> list[dict[str, int]]:
+    """Values of the plan's symbols, inside their bounds; neighbouring symbols differ."""
+    out = []
+    for i in range(len(SAMPLES)):
+        values = {}
+        for number, name in enumerate(plan.symbols):
+            lo, hi = plan.symbol_bounds[name]
+            wanted = max(lo, SAMPLES[(i + number) % len(SAMPLES)] + i * number)
+            values[name] = wanted if hi is None else min(wanted, hi)
+        out.append(values)
+    return out
+
+
+def _placed_bytes(buffer: Buffer, bindings: dict[str, int]) -> tuple[int, int]:
+    """(start, end) in the arena; one without a place takes all of it."""
+    if buffer.offset is None:
+        return 0, 1 << 62
+    start, size = (
+        d.evaluate(bindings) if isinstance(d, Dim) else int(d) for d in (buffer.offset, buffer.bytes)
     )
-    active: list[tuple[int, int]] = []
-    for first, last, id in events:
-        active = [(end, other) for end, other in active if end >= first]
-        for _, other in active:
-            if _share_bytes(plan.buffers[id], plan.buffers[other]):
-                raise PlanUnsafe(problem=f"buffers {id} and {other} live together on the same bytes")
-        bisect.insort(active, (last, id))
-
-
-def _share_bytes(a: Buffer, b: Buffer) -> bool:
-    if a.offset is None or b.offset is None:
-        return True
-    if all(is_static(d) for d in (a.offset, b.offset, a.bytes, b.bytes)):
-        return int(a.offset) < int(b.offset) + int(b.bytes) and int(b.offset) < int(a.offset) + int(a.bytes)  # type: ignore[arg-type]
-    return a.offset is b.offset or a.offset == b.offset
+    return start, start + size
 
 
 def used_constants(plan: Plan) -> list[Buffer]:
