@@ -42,11 +42,13 @@ class Shell:
         self.words = words
         self.json = "--json" in words  # known before parsing: usage errors are told as JSON too
         self.debug = "--debug" in words
+        self._answered = False
 
     # -- results ------------------------------------------------------------------------------------
 
     def result(self, data: dict[str, Any], text: str) -> None:
         """Print a verb's result: `data` for machines, `text` for people."""
+        self._answered = True
         click.echo(json.dumps(data, indent=2, sort_keys=True) if self.json else text)
 
     def rendered(self, table: Any) -> str:
