@@ -37,7 +37,7 @@ class If(Op):
             check_arguments(ic, region, [v.type for v in self.captures], name)
         first, second = (yielded(region) for region in self.regions)
         if len(first) != len(second):
-            ic.bad_operand("number of values of both regions", len(first), len(second))
+            ic.bad_operand("number of values of both regions", str(len(first)), len(second))
         return [common_type(ic, a, b, i) for i, (a, b) in enumerate(zip(first, second, strict=True))]
 
     def evaluate(self, ev: Any, condition: Any, *captures: Any) -> tuple[Any, ...]:
@@ -67,8 +67,8 @@ class Loop(Op):
         if not 0 <= self.carried <= min(len(self.inputs), len(found) - 1):
             ic.bad_attribute("carried", f"within 0..{min(len(self.inputs), len(found) - 1)}", self.carried)
         if len(body.args) != 2 + len(self.inputs):
-            ic.bad_operand("arguments of the body", 2 + len(self.inputs), len(body.args))
-        results = []
+            ic.bad_operand("arguments of the body", str(2 + len(self.inputs)), len(body.args))
+        results: list[Type] = []
         for i, type_ in enumerate(found[1:]):
             if i < self.carried:
                 results.append(common_type(ic, self.inputs[i].type, type_, i))
@@ -77,7 +77,7 @@ class Loop(Op):
                 results.append(TensorType(type_.dtype, (ic.data_symbol(i, self._bound(ic)), *shape)))
             else:
                 ic.bad_operand(f"element {i - self.carried}", "a tensor", type_)
-        return results  # type: ignore[return-value]
+        return results
 
     def _bound(self, ic: InferContext) -> DimLike | None:
         known = ic.known_dims(self.trips)
@@ -131,11 +131,11 @@ class Scan(Op):
             ic.bad_operand("values of the body", f"at least {self.states}", len(found))
         for n, (before, after) in enumerate(zip(wanted, found[: self.states], strict=False)):
             check_same_type(ic, before, after, f"state {n}")
-        elements = []
-        for n, type_ in enumerate(found[self.states :]):
-            if not isinstance(type_, TensorType):
-                ic.bad_operand(f"element {n}", "a tensor", type_)
-            elements.append(TensorType(type_.dtype, (length, *type_.shape)))
+        elements: list[Type] = []
+        for n, element in enumerate(found[self.states :]):
+            if not isinstance(element, TensorType):
+                ic.bad_operand(f"element {n}", "a tensor", element)
+            elements.append(TensorType(element.dtype, (length, *element.shape)))
         return [*wanted[: self.states], *elements]
 
     def evaluate(self, ev: Any, *inputs: Any) -> tuple[Any, ...]:
@@ -161,7 +161,7 @@ def yielded(region: Block) -> list[Type]:
 def check_arguments(ic: InferContext, region: Block, wanted: Sequence[Type], name: str) -> None:
     """Demand that a region takes arguments of given types."""
     if len(region.args) != len(wanted):
-        ic.bad_operand(f"arguments of region '{name}'", len(wanted), len(region.args))
+        ic.bad_operand(f"arguments of region '{name}'", str(len(wanted)), len(region.args))
     for n, (argument, type_) in enumerate(zip(region.args, wanted, strict=True)):
         check_same_type(ic, type_, argument.type, f"argument {n} of region '{name}'")
 
@@ -173,7 +173,7 @@ def check_same_type(ic: InferContext, a: Type, b: Type, what: str) -> None:
             ic.bad_dtype(f"dtype of {what}", str(a.dtype), b.dtype)
         ic.same_shape(a.shape, b.shape, what)
     elif a != b:
-        ic.bad_operand(f"type of {what}", a, b)
+        ic.bad_operand(f"type of {what}", str(a), b)
 
 
 def common_type(ic: InferContext, a: Type, b: Type, result: int) -> Type:
@@ -183,7 +183,7 @@ def common_type(ic: InferContext, a: Type, b: Type, result: int) -> Type:
     tensors = isinstance(a, TensorType) and isinstance(b, TensorType) and a.dtype is b.dtype
     strings = isinstance(a, StringType) and isinstance(b, StringType)
     if not (tensors or strings) or len(a.shape) != len(b.shape):  # type: ignore[union-attr]
-        ic.bad_operand(f"type of value {result}", a, b)
+        ic.bad_operand(f"type of value {result}", str(a), b)
     shape = tuple(
         x if ic.symbols.prove_eq(x, y) and not is_local(ic, y) else ic.data_symbol(result, None, axis)
         for axis, (x, y) in enumerate(zip(a.shape, b.shape, strict=True))  # type: ignore[union-attr]

@@ -53,7 +53,7 @@ class Resample(Op):
         taken = np.take(x.astype(np.float64), positions.astype(np.int64), axis)
         shape = [1] * taken.ndim
         shape[axis : axis + 2] = weights.shape
-        return np.sum(taken * weights.astype(np.float64).reshape(shape), axis + 1).astype(x.dtype)
+        return np.asarray(np.sum(taken * weights.astype(np.float64).reshape(shape), axis + 1)).astype(x.dtype)
 
     def define(self) -> Compute:
         space = axes("i", self.result.shape)
@@ -68,7 +68,7 @@ class Resample(Op):
         return Compute(space, x * weight, (tap,), "add", checks=(check,))
 
     def cost(self) -> DimLike:
-        return 2 * product(self.result.shape) * self.positions.shape[1]
+        return 2 * product((*self.result.shape, self.positions.shape[1]))
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

@@ -43,7 +43,7 @@ class Range(Op):
 
     def evaluate(self, ev: Any) -> Array:
         positions = np.arange(ev.size(self.size)) * self.step + ev.size(self.start)
-        return positions if getattr(ev, "symbolic", False) else ev.cast(positions, self.dtype)
+        return np.asarray(positions if getattr(ev, "symbolic", False) else ev.cast(positions, self.dtype))
 
     def define(self) -> Compute:
         space = axes("i", (self.size,))
@@ -146,7 +146,7 @@ class GatherElements(Op):
         axis = self.axis % x.ndim
         indices = indices.astype(np.int64)
         refuse_out_of_range(self, indices, x.shape[axis])
-        place = list(np.indices(indices.shape, sparse=True))
+        place: list[Array] = list(np.indices(indices.shape, sparse=True))
         place[axis] = np.where(indices < 0, indices + x.shape[axis], indices)
         return np.asarray(x[tuple(place)])
 
@@ -382,7 +382,7 @@ def check_elementwise_indices(ic: InferContext, x: TensorType, indices: TensorTy
     if not indices.dtype.is_integer:
         ic.bad_dtype("dtype of indices", "an integer", indices.dtype)
     if indices.rank != x.rank:
-        ic.bad_operand("rank of indices", x.rank, indices.rank)
+        ic.bad_operand("rank of indices", str(x.rank), indices.rank)
     for a in range(x.rank):
         if a != axis:
             ic.at_least(x.shape[a], indices.shape[a], f"extent of axis {a} (of the indices)")

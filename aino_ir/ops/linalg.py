@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from aino_ir.compute import Compute, axes, coordinates, read
-from aino_ir.dims import DimLike
+from aino_ir.dims import DimLike, product
 from aino_ir.dtypes import f32, i32
 from aino_ir.infer import InferContext
 from aino_ir.loops.expr import bitcast, cast
@@ -37,7 +37,7 @@ class Determinant(Op):
         return np.asarray(np.linalg.det(x.astype(np.float64))).astype(x.dtype)
 
     def cost(self) -> DimLike:
-        return self.x.type.size * self.x.shape[-1]  # type: ignore[union-attr]
+        return product(self.x.shape) * product(self.x.shape[-1:])
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
@@ -61,7 +61,8 @@ class Bitcast(Op):
 
     def evaluate(self, ev: Any, x: Array) -> Array:
         stored = np.ascontiguousarray(x.astype(self.x.dtype.numpy))
-        return stored.view(self.to.numpy).reshape(x.shape).astype(self.to.compute.numpy)
+        bits: Array = stored.view(self.to.numpy).reshape(x.shape)
+        return bits.astype(self.to.compute.numpy)
 
     def define(self) -> Compute | None:
         if self.x.dtype.is_storage or self.to.is_storage:

@@ -104,7 +104,7 @@ class ScatterElements(Scatter):
         axis = self.axis % x.ndim
         indices = indices.astype(np.int64)
         refuse_out_of_range(self, indices, x.shape[axis])
-        place = list(np.indices(indices.shape))
+        place: list[Array] = list(np.indices(indices.shape))
         place[axis] = np.where(indices < 0, indices + x.shape[axis], indices)
         return self.combine(x.copy(), tuple(place), updates)
 
@@ -136,7 +136,7 @@ class ScatterND(Scatter):
     name = "index.scatter_nd"
 
     def check(self, ic: InferContext, x: TensorType, indices: TensorType) -> None:
-        if indices.rank == 0 or not is_static(indices.shape[-1]) or indices.shape[-1] > x.rank:  # type: ignore[operator]
+        if indices.rank == 0 or not is_static(indices.shape[-1]) or indices.shape[-1] > x.rank:
             ic.bad_operand("indices", f"of rank 1 or more with a last extent of at most {x.rank}", indices)
         wanted = (*indices.shape[:-1], *x.shape[self._depth() :])
         ic.same_shape(wanted, self.updates.shape, "updates")
@@ -151,7 +151,7 @@ class ScatterND(Scatter):
         for axis in range(depth):
             refuse_out_of_range(self, columns[:, axis], x.shape[axis])
         columns = np.where(columns < 0, columns + np.array(x.shape[:depth], np.int64), columns)
-        out = x.copy()
+        out: Array = x.copy()
         function = REDUCTIONS[self.reduction]
         for place, row in zip(map(tuple, columns.tolist()), rows, strict=True):
             out[place] = row if function is None else function(out[place], row)

@@ -131,7 +131,8 @@ class LpPool(Pool):
 
     def evaluate(self, ev: Any, x: Array) -> Array:
         powers = np.power(np.abs(self.gathered(ev, x, 0).astype(np.float64)), self.p)
-        return np.power(powers.sum(axis=0), 1.0 / self.p).astype(x.dtype)
+        norms: Array = np.power(powers.sum(axis=0), 1.0 / self.p)
+        return norms.astype(x.dtype)
 
     def define(self) -> Compute:
         space = axes("i", self.result.shape)
@@ -193,7 +194,7 @@ class ConvTranspose(Op):
             ic.bad_attribute("strides", "positive strides, dilations and groups", self.strides)
         channels = self.x.shape[1]
         ic.same(channels, self.w.shape[0], "input channels")
-        if is_static(channels) and channels % self.groups:  # type: ignore[operator]
+        if is_static(channels) and channels % self.groups:
             ic.bad_attribute("groups", f"a divisor of {channels} channels", self.groups)
         oc = self.w.shape[1] * self.groups
         if self.bias is not None:
@@ -220,6 +221,7 @@ class ConvTranspose(Op):
         if dtype.kind == "f":
             x, w = x.astype(np.float64), w.astype(np.float64)
         n, c, *spatial = x.shape
+        every = (slice(None),)
         full = [
             max((d - 1) * s + (k - 1) * t + 1, o + b)
             for d, k, s, t, o, b in zip(
@@ -230,16 +232,18 @@ class ConvTranspose(Op):
         xs = x.reshape(n, groups, c // groups, -1)
         ws = w.reshape(groups, c // groups, *w.shape[1:])
         for tap in np.ndindex(*w.shape[2:]):
-            weights = np.swapaxes(ws[(slice(None), slice(None), slice(None), *tap)], 1, 2)
+            weights = np.swapaxes(ws[every * 3 + tap], 1, 2)
             part = np.matmul(weights[None], xs).reshape(n, groups, w.shape[1], *spatial)
             place = tuple(
                 slice(t * d, t * d + (i - 1) * s + 1 if i else t * d, s)
                 for t, d, i, s in zip(tap, self.dilations, spatial, self.strides, strict=True)
             )
-            out[(slice(None), slice(None), slice(None), *place)] += part
+            out[every * 3 + place] += part
         cut = tuple(slice(b, b + o) for b, o in zip(self.pads_before, shape[2:], strict=True))
-        out = out.reshape(n, groups * w.shape[1], *full)[(slice(None), slice(None), *cut)]
-        return (out if bias is None else out + bias.reshape(1, -1, *[1] * len(spatial))).astype(dtype)
+        out = out.reshape(n, groups * w.shape[1], *full)[every * 2 + cut]
+        return np.asarray(out if bias is None else out + bias.reshape(1, -1, *[1] * len(spatial))).astype(
+            dtype
+        )
 
     def define(self) -> Compute:
         space = axes("i", self.result.shape)

@@ -36,7 +36,7 @@ def constant(c: NodeContext, node: OnnxNode) -> Value:
 def constant_of_shape(c: NodeContext, node: OnnxNode) -> Value:
     """A tensor of one value, f32 zero by default."""
     shape = c.known(0)
-    if any(is_static(d) and d < 0 for d in shape):  # type: ignore[operator]
+    if any(is_static(d) and d < 0 for d in shape):
         c.invalid("shape", "without negative extents", list(shape))
     size = 1
     for d in shape:

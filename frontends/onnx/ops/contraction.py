@@ -212,7 +212,7 @@ def conv_transpose(c: NodeContext, node: OnnxNode) -> Value:
                 + 1
             )
             total = c.symbols.simplify(full - size)
-            if not is_static(total):
+            if not isinstance(total, int):
                 c.unsupported("an output_shape that does not follow symbolic extents")
             if total < 0:  # more than the kernel reaches: zeros behind
                 total, extra = 0, (*extra[:axis], extra[axis] - total, *extra[axis + 1 :])

@@ -43,7 +43,7 @@ def recreate(c: NodeContext, b: Builder, value: Value) -> Value:
     assert known is not None
     flat = b.dims_vector(known.reshape(-1).tolist())
     shaped = flat if known.ndim == 1 else b.reshape(flat, shape=known.shape)
-    return shaped if value.dtype is i64 else b.cast(shaped, to=value.dtype)  # type: ignore[no-any-return]
+    return shaped if value.dtype is i64 else b.cast(shaped, to=value.dtype)
 
 
 def region(

@@ -50,7 +50,7 @@ def resolve_open(c: NodeContext, shape: Sequence[DimLike], target: Sequence[DimL
 def exact_quotient(c: NodeContext, count: DimLike, divisor: DimLike) -> DimLike:
     """count / divisor, which must be exact; what cannot be proved becomes an entry check."""
     if is_static(count) and is_static(divisor):
-        if divisor == 0 or count % divisor:  # type: ignore[operator]
+        if divisor == 0 or count % divisor:
             c.invalid("shape", f"a divisor of {count} elements", divisor)
         return count // divisor
     quotient = c.symbols.div(count, divisor)
@@ -229,12 +229,12 @@ def span(c: NodeContext, begin: DimLike, end: DimLike, step: int, extent: DimLik
 
 def clamp(c: NodeContext, at: DimLike, low: DimLike, high: DimLike, extent: DimLike) -> DimLike:
     """A position counted from the end when negative, kept within low..high (high from below wins)."""
-    if is_static(at) and at >= FAR:  # type: ignore[operator]
+    if is_static(at) and at >= FAR:
         return c.symbols.simplify(dmax(high, low))
-    if is_static(at) and at <= -FAR:  # type: ignore[operator]
+    if is_static(at) and at <= -FAR:
         return low
     if is_static(at):
-        at = at + extent if at < 0 else at  # type: ignore[operator]
+        at = at + extent if at < 0 else at
     elif c.symbols.prove_ge(at, 0) is not True:
         if c.symbols.prove_ge(at, 0) is None:
             c.symbols.assume_ge(at, 0, f"{c.node.operator}: a position counted from the start")
@@ -301,11 +301,9 @@ def depth_to_space(c: NodeContext, node: OnnxNode) -> Value:
         c.invalid("input, blocksize and mode", "rank 4, at least 1, DCR or CRD", (x.rank, block, mode))
     n, channels, height, width = x.shape
     left = exact_quotient(c, channels, block * block)
-    if mode == "DCR":
-        apart, perm = (n, block, block, left, height, width), (0, 3, 4, 1, 5, 2)
-    else:
-        apart, perm = (n, left, block, block, height, width), (0, 1, 4, 2, 5, 3)
-    moved = c.emit("transpose", c.reshape(x, apart), perm=perm)
+    blocks: tuple[DimLike, ...] = (block, block, left) if mode == "DCR" else (left, block, block)
+    perm = (0, 3, 4, 1, 5, 2) if mode == "DCR" else (0, 1, 4, 2, 5, 3)
+    moved = c.emit("transpose", c.reshape(x, (n, *blocks, height, width)), perm=perm)
     return c.reshape(moved, (n, left, height * block, width * block))
 
 

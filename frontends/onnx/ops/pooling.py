@@ -41,7 +41,7 @@ def covers_plane(x: Value, window: Window, result: Value) -> bool:
         all(is_static(d) and d == 1 for d in result.shape[2:])
         and not any((*window.before, *window.after))
         and all(d == 1 for d in window.dilations)
-        and all(is_static(d) and d <= k for d, k in zip(x.shape[2:], window.kernel, strict=False))  # type: ignore[operator]
+        and all(is_static(d) and d <= k for d, k in zip(x.shape[2:], window.kernel, strict=False))
     )
 
 

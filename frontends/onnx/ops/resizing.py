@@ -82,8 +82,8 @@ class Vector:
 
 def extent_value(c: NodeContext, extent: DimLike) -> Vector:
     """An extent as an f64 scalar."""
-    if is_static(extent):
-        return Vector(c, c.scalar(int(extent), f64))
+    if isinstance(extent, int):
+        return Vector(c, c.scalar(extent, f64))
     return Vector(c, c.cast(c.reshape(c.b.dims_vector([extent]), ()), f64))
 
 
@@ -327,7 +327,7 @@ def _resize_to(
     if len(known) != len(ratios):
         c.unsupported(f"policy {policy!r} and symbolic extents")
     ratio = min(known) if policy == "not_larger" else max(known)
-    extents = [int(x.shape[a]) for a in axes]  # type: ignore[arg-type]
+    extents = [int(x.shape[a]) for a in axes]
     return resized(c, rule, [math.floor(ratio * d + 0.5) for d in extents], [ratio] * len(axes), axes, roi)
 
 

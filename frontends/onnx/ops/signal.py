@@ -27,12 +27,12 @@ def dft(c: NodeContext, node: OnnxNode) -> Value:
     length: DimLike = c.known(1)[0] if given is not None else x.shape[axis]
     if given is None and inverse and onesided:
         length = (x.shape[axis] - 1) * 2
-    if not is_static(length) or not is_static(x.shape[-1]):
+    if not isinstance(length, int) or not is_static(x.shape[-1]):
         c.unsupported("a symbolic length")
     last = x.rank - 2
     order = [a for a in range(last + 1) if a != axis]
     moved = c.emit("transpose", x, perm=(*order, axis, x.rank - 1))
-    y = transformed(c, moved, int(length), inverse, onesided)
+    y = transformed(c, moved, length, inverse, onesided)
     back = list(range(last))
     back.insert(axis, last)
     return c.emit("transpose", y, perm=(*back, x.rank - 1))

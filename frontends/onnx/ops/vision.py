@@ -69,8 +69,8 @@ class Number:
 
 def extent_number(c: NodeContext, extent: DimLike, like: Value) -> Number:
     """An extent as a float scalar."""
-    if is_static(extent):
-        return Number(c, c.scalar(int(extent), like.dtype))
+    if isinstance(extent, int):
+        return Number(c, c.scalar(extent, like.dtype))
     return Number(c, c.cast(c.reshape(c.b.dims_vector([extent]), ()), like.dtype))
 
 
