@@ -97,16 +97,16 @@ class Shell:
 
     def _tell(self, error: AinoError, reproducer: str) -> None:
         if self.json:
-            data = {
+            data: dict[str, Any] = {
                 "code": error.code,
                 "message": error.message,
                 "hint": error.hint.format(**error.fields),
                 "at": str(error.loc) if error.loc is not None else "",
                 "exit_status": error.exit_status,
             }
-            click.echo(
-                json.dumps({"error": data | ({"reproducer": reproducer} if reproducer else {})}, indent=2)
-            )
+            data |= {"reproducer": reproducer} if reproducer else {}
+            # one JSON document on standard output: behind a result, the error goes to the other stream
+            click.echo(json.dumps({"error": data}, indent=2), err=self._answered)
             return
         self.note(f"error: {error}")
         if reproducer:

@@ -134,6 +134,9 @@ def test_check_lists_all_operators_and_all_unsupported(folder: Path) -> None:
     bad = ain(folder, "check", "bad.onnx", status=1)
     assert "2 unsupported" in bad.stdout and "1 unknown" in bad.stdout
     assert "com.example.Foo, com.example.Bar" in bad.stderr and "AINO-E0710" in bad.stderr
+    told = ain(folder, "check", "bad.onnx", "--json", status=1)
+    assert json.loads(told.stdout)["counts"] == {"native": 1, "unknown": 1, "unsupported": 2}
+    assert json.loads(told.stderr)["error"]["code"] == "AINO-E0710"
     python = data(folder, "check", "mlp.onnx", "--target", "reference")
     assert python["counts"] == {"python": 3}
 
