@@ -18,11 +18,18 @@ from aino_ir.sampling import inputs_of, sample_module, samples_for
 from aino_ir.tolerance import disagreement
 from aino_ir.types import tensor, type_of
 
-NAMES = sorted(
-    name
-    for name, cls in OPS.items()
-    if name.split(".")[0] in ("index", "image") and not cls.has(Trait.DATA_DEPENDENT)
-) + ["math.bitcast", "nn.conv_transpose", "nn.einsum", "nn.lp_pool", "nn.max_pool_indices"]
+NAMES = [
+    *sorted(
+        name
+        for name, cls in OPS.items()
+        if name.split(".")[0] in ("index", "image") and not cls.has(Trait.DATA_DEPENDENT)
+    ),
+    "math.bitcast",
+    "nn.conv_transpose",
+    "nn.einsum",
+    "nn.lp_pool",
+    "nn.max_pool_indices",
+]
 
 
 def apply(name: str, *arrays: Any, **attrs: Any) -> tuple[np.ndarray, ...]:
