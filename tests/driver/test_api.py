@@ -14,10 +14,12 @@ from onnx import TensorProto, helper
 import aino_ir as aino
 from aino_ir.codegen.c import toolchain as toolchain_module
 from aino_ir.codegen.c.toolchain import CompilerCalls
+from aino_ir.codegen.catalogue import KernelCatalogue
 from aino_ir.driver import api
 from aino_ir.driver import cache as cache_module
 from aino_ir.driver.cache import compilation_key, model_digest, stored_artifact
 from aino_ir.errors.cache import CacheWarning
+from aino_ir.errors.codegen import NoLowering
 from aino_ir.errors.onnx import ModelUnreadable
 from aino_ir.errors.toolchain import CompilerUnusable, NoCompiler, UnknownTarget
 from aino_ir.errors.usage import (
@@ -28,6 +30,7 @@ from aino_ir.errors.usage import (
     UnknownOption,
 )
 from aino_ir.graph import Module
+from aino_ir.kernels import Reject
 from aino_ir.runtime import fileio
 from aino_ir.runtime.executable import Executable
 from aino_ir.runtime.reference import ReferenceExecutable
@@ -161,6 +164,14 @@ def test_what_has_no_native_code_is_named(model: Callable[[], Any], what: str) -
         aino.compile(model())
     assert caught.value.exit_status == 1
     aino.compile(model(), target="reference")
+
+
+def test_op_that_every_generator_turns_down_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    refusal = Reject("rows", "too many rows")
+    monkeypatch.setattr(KernelCatalogue, "candidates", lambda *_: [refusal])
+    with pytest.raises(NoLowering, match="rows: too many rows") as caught:
+        aino.compile(mlp(), cache=False)
+    assert "fc0" in str(caught.value.loc) and caught.value.exit_status == 1
 
 
 # -- the compile cache ---------------------------------------------------------------------------------
