@@ -14,7 +14,7 @@ from aino_ir.pattern import Match, P
 
 
 class TransposeIntoMatMul(Rule):
-    """matmul(a^T, b), matmul(a, b^T) ==> matmul(a, b) with the flag turned   when only matrices are transposed"""
+    """matmul(a^T, b), matmul(a, b^T) ==> matmul(a, b) with the flag turned   when matrices are transposed"""
 
     pattern = P(MatMul, op="matmul")
 

@@ -109,7 +109,7 @@ class BlockLayouts:
     def convolution(self, op: Op) -> Choice | None:
         """Channels last in and out."""
         channels = op.result.shape[1]
-        if is_static(channels) and int(channels) < self.min_channels:  # type: ignore[arg-type]
+        if is_static(channels) and int(channels) < self.min_channels:
             return None
         return Choice((self._last(op.operands[0]), *op.operands[1:]), self._result(op))
 

@@ -79,7 +79,10 @@ _PARAMETERS = (constant("scale"), constant("bias"), constant("mean"), constant("
 
 
 class BatchNormIntoConv(Rule):
-    """batch_norm(conv(x, w, b)) ==> conv(x, w * f, (b - mean) * f + bias), f = scale / sqrt(variance + epsilon)"""
+    """batch_norm(conv(x, w, b)) ==> conv(x, w * f, (b - mean) * f + bias)
+
+    with f = scale / sqrt(variance + epsilon)
+    """
 
     pattern = P(BatchNorm, P(Conv, op="conv"), *_PARAMETERS, op="norm")
     error_class = "reordered"
@@ -128,7 +131,7 @@ class ScaleIntoConv(Rule):
 
 
 class ShiftIntoConv(Rule):
-    """conv(x, w, b) + s ==> conv(x, w, b + s), conv(x, w, b) - s likewise   when s is a constant per channel"""
+    """conv(x, w, b) + s ==> conv(x, w, b + s), likewise - s   when s is a constant per channel"""
 
     pattern = (P(Add, P(Conv, op="conv"), constant("s")), P(Sub, P(Conv, op="conv"), constant("s")))
     error_class = "reordered"

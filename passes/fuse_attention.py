@@ -12,7 +12,7 @@ from aino_ir.ops.cast import Select
 from aino_ir.ops.math import Add, Div, IsNan, Mul
 from aino_ir.ops.nn import MatMul
 from aino_ir.ops.softmax import Softmax
-from aino_ir.ops.tensor import Transpose
+from aino_ir.ops.tensor import Reshape, Transpose
 from aino_ir.passes.rules import Rule, RulePass
 from aino_ir.pattern import Match, P, number, scalar_of
 
@@ -23,8 +23,8 @@ class Parts:
 
     q: Value
     k: Value
-    q_perm: tuple[int, ...] | None
-    k_perm: tuple[int, ...] | None
+    q_moves: list[Op]
+    k_moves: list[Op]
     k_is_transposed: bool
     bias: Value | None
     scale: float
@@ -67,7 +67,7 @@ class WrittenOutAttention(Rule):
         parts = self._parts(m)
         if isinstance(parts, str):
             return parts
-        q, k, v = moved(parts.q.shape, parts.q_perm), moved(parts.k.shape, parts.k_perm), m["v"].shape
+        q, k, v = moved(parts.q, parts.q_moves), moved(parts.k, parts.k_moves), m["v"].shape
         kv_heads, keys = k[1], k[3] if parts.k_is_transposed else k[2]
         if (q[0], kv_heads, keys) != (k[0], v[1], v[2]) or q[0] != v[0]:
             return f"batches, heads or keys are broadcast: q {q}, k {k}, v {v}"
@@ -93,13 +93,13 @@ class WrittenOutAttention(Rule):
         if inner.result.use_count != 1:
             return "the logits have other readers"
         used.append(inner)
-        q, a, q_perm = peel_moved(inner.lhs, used)
-        k, b, k_perm = peel_moved(inner.rhs, used)
-        if inner.transpose_lhs or q.rank != 4 or k.rank != 4:
+        q, a, q_moves = peel_moved(inner.lhs, used)
+        k, b, k_moves = peel_moved(inner.rhs, used)
+        if inner.transpose_lhs or inner.lhs.rank != 4 or inner.rhs.rank != 4:
             return "q is transposed, or q or k is not of rank 4"
         zero = not any(op is m.op("outer").lhs.op and isinstance(op, Softmax) for op in m.ops)
         flipped = not inner.transpose_rhs
-        return Parts(q, k, q_perm, k_perm, flipped, bias, scale * a * b, zero, used)
+        return Parts(q, k, q_moves, k_moves, flipped, bias, scale * a * b, zero, used)
 
     @staticmethod
     def _masked(add: Add) -> tuple[Value, Value] | None:
@@ -117,8 +117,7 @@ class WrittenOutAttention(Rule):
     def rewrite(self, m: Match, b: Builder) -> Value:
         parts = self._parts(m)
         assert isinstance(parts, Parts)
-        q = parts.q if parts.q_perm is None else b.transpose(parts.q, perm=parts.q_perm)
-        k = parts.k if parts.k_perm is None else b.transpose(parts.k, perm=parts.k_perm)
+        q, k = moved_again(b, parts.q, parts.q_moves), moved_again(b, parts.k, parts.k_moves)
         k = b.transpose(k, perm=(0, 1, 3, 2)) if parts.k_is_transposed else k
         return b.attention(  # type: ignore[no-any-return]
             q, k, m["v"], parts.bias, scale=parts.scale, masked_rows_zero=parts.masked_rows_zero
@@ -150,21 +149,32 @@ def peel_scale(value: Value, used: list[Op]) -> tuple[Value, float]:
     return value, scale
 
 
-def peel_moved(value: Value, used: list[Op]) -> tuple[Value, float, tuple[int, ...] | None]:
-    """Like `peel_scale`, but also below a transpose, whose permutation is then given back."""
+def peel_moved(value: Value, used: list[Op]) -> tuple[Value, float, list[Op]]:
+    """Like `peel_scale`, but also below transposes and reshapes, which are given back, outermost first."""
     value, scale = peel_scale(value, used)
-    if isinstance(value.op, Transpose):
+    moves: list[Op] = []
+    below = value
+    while isinstance(below.op, (Transpose, Reshape)):
+        moves.append(below.op)
+        below = below.op.x
         inner_used: list[Op] = []
-        inner, factor = peel_scale(value.op.x, inner_used)
+        source, factor = peel_scale(below, inner_used)
         if inner_used:
-            used += [value.op, *inner_used]
-            return inner, scale * factor, value.op.perm
-    return value, scale, None
+            used += [*moves, *inner_used]
+            return source, scale * factor, moves
+    return value, scale, []
 
 
-def moved(shape: tuple[DimLike, ...], perm: tuple[int, ...] | None) -> tuple[DimLike, ...]:
-    """A shape after a transpose."""
-    return shape if perm is None else tuple(shape[p] for p in perm)
+def moved(value: Value, moves: list[Op]) -> tuple[DimLike, ...]:
+    """The shape of a value after the moves."""
+    return tuple(moves[0].result.shape) if moves else tuple(value.shape)
+
+
+def moved_again(b: Builder, value: Value, moves: list[Op]) -> Value:
+    """The moves applied to another value."""
+    for move in reversed(moves):
+        value = b.op(type(move), value, **move.attrs()).result
+    return value
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 
 from aino_ir.builder import Builder
+from aino_ir.elementwise import Elementwise
 from aino_ir.graph import Block, Function, Value
 from aino_ir.kernels import GroupPricer
 from aino_ir.op import Op, Trait
@@ -61,6 +62,7 @@ class BlockFusion:
         self.facts = Classifier()
         self.grower = Grower(self.facts, limits)
         self._prices: dict[Hashable, float | str] = {}
+        self._judgements: dict[Hashable, str | None] = {}
 
     def run(self) -> None:
         """Group anchors with what surrounds them, then the maps that are left."""
@@ -97,6 +99,8 @@ class BlockFusion:
             if self._wants_prologue(anchor)
             else []
         )
+        if self.facts.of(anchor).kind == "row" and self._reads_indirectly([anchor, *before]):
+            before = []
         if before:
             extended = self._group(anchor, [*before, *whole])
             if self.grower.fits(extended):
@@ -105,6 +109,14 @@ class BlockFusion:
             group = self._group(anchor, epilogue)
             if self.grower.fits(group):
                 yield group
+
+    def _reads_indirectly(self, ops: list[Op]) -> bool:
+        """Whether maps that look data up would come before a row program, which then could not use vectors."""
+        return any(
+            v.op is not None and self.grower.free(v.op) and self.facts.of(v.op).indirect and v.use_count == 1
+            for op in ops
+            for v in op.present_operands()
+        )
 
     def _group(self, anchor: Op, others: list[Op]) -> Group:
         group = Group(anchor, dict.fromkeys([anchor, *others]))
@@ -134,9 +146,34 @@ class BlockFusion:
     # -- judging and replacing ----------------------------------------------------------------------------
 
     def _too_dear(self, op: Op, group: Group) -> str | None:
-        """Why a group should not be one kernel, or None."""
+        """Why a group should not be one kernel, or None; groups that look alike are judged once."""
         if self.pricer is None:
             return None
+        look = self._look(group)
+        if look not in self._judgements:
+            self._judgements[look] = self._judged(op, group)
+        return self._judgements[look]
+
+    def _look(self, group: Group) -> Hashable:
+        """What acceptance depends on: the anchor, movements, and how maps are broadcast; not what they compute."""
+        anchor = group.anchor
+        assert anchor is not None
+        looks: dict[Hashable, None] = {}
+        for op in group.ordered():
+            if op is anchor:
+                looks[_price_key(op)] = None
+                continue
+            behind = op._position > anchor._position
+            shapes = tuple(v.shape == op.result.shape for v in op.present_operands())
+            if isinstance(op, Elementwise):
+                facts = self.facts.of(op)
+                looks[behind, facts.heavy, shapes, op.result.type] = None
+            else:
+                looks[behind, op.name, op.attributes_key(), op.result.type] = None
+        return frozenset(looks)
+
+    def _judged(self, op: Op, group: Group) -> str | None:
+        assert self.pricer is not None
         whole = self._price(op)
         if isinstance(whole, str):
             return whole

@@ -14,7 +14,7 @@ from aino_ir.compute import Compute, RowProgram
 from aino_ir.elementwise import Elementwise
 from aino_ir.graph import Value
 from aino_ir.kernels import Attention
-from aino_ir.loops.expr import Binary, Call, Expr, walk
+from aino_ir.loops.expr import Binary, Call, Expr, Read, walk
 from aino_ir.op import Op, Trait
 from aino_ir.ops.core import Constant, Dims, Fused, Relayout
 from aino_ir.ops.reduce import Reduction
@@ -46,11 +46,13 @@ class Facts:
     Attributes:
         kind: "map", "contract", "reduce", "row", "attention", or "" for what stays alone.
         heavy: whether an element costs a call of a mathematical function.
+        indirect: whether data decides where it reads.
         nodes: expression nodes of an element.
     """
 
     kind: str
     heavy: bool = False
+    indirect: bool = False
     nodes: int = 0
 
 
@@ -94,7 +96,9 @@ class Classifier:
 def map_facts(expr: Expr) -> Facts:
     """Facts about a map from the expression of an element."""
     nodes = list(walk(expr))
-    return Facts("map", any(isinstance(n, Call) for n in nodes), len(nodes))
+    heavy = any(isinstance(n, Call) for n in nodes)
+    indirect = any(isinstance(n, Read) and any(isinstance(c, Expr) for c in n.index) for n in nodes)
+    return Facts("map", heavy, indirect, len(nodes))
 
 
 @dataclass

@@ -37,6 +37,7 @@ class PassRecord:
         sites: how its rewrite sites were validated.
         skipped: sites that failed validation and were left out on the second try.
         undone: why the whole pass was taken back, or "".
+        attempts: how often the pass was run.
     """
 
     name: str
@@ -49,6 +50,7 @@ class PassRecord:
     sites: Sites = field(default_factory=Sites)
     skipped: list[Failure] = field(default_factory=list)
     undone: str = ""
+    attempts: int = 0
 
     @property
     def added(self) -> dict[str, int]:
@@ -158,14 +160,20 @@ class PassManager:
         """
         ctx = ctx if ctx is not None else PassContext()
         report = PipelineReport()
+        snapshot: Module | None = None
         for item in self.passes:
-            if ctx.allows(item.error_class):
-                report.records.append(self._run(item, module, ctx))
+            if not ctx.allows(item.error_class):
+                continue
+            if self.validate and snapshot is None:
+                snapshot = module.clone()
+            report.records.append(self._run(item, module, snapshot, ctx))
+            if report.records[-1].attempts > 1 or report.records[-1].changed:
+                snapshot = None
         return report
 
-    def _run(self, item: Pass, module: Module, ctx: PassContext) -> PassRecord:
+    def _run(self, item: Pass, module: Module, snapshot: Module | None, ctx: PassContext) -> PassRecord:
+        """Run one pass; `snapshot` is a clone of the module as it is now, and may be used up."""
         record = PassRecord(str(item), before=op_counts(module))
-        snapshot = module.clone() if self.validate else None
         failures = self._attempt(item, module, snapshot, ctx, record, frozenset())
         if failures and snapshot is not None:
             restore(module, snapshot.clone())
@@ -198,6 +206,7 @@ class PassManager:
     ) -> list[Failure]:
         """Run a pass once; what went wrong (empty: nothing)."""
         ctx.rewriters, ctx.skip = {}, skip
+        record.attempts += 1
         start = time.perf_counter()
         try:
             result = item.run(module, ctx)

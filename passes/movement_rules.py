@@ -108,7 +108,7 @@ def merged_axes(shape: tuple[DimLike, ...], target: tuple[DimLike, ...]) -> list
         while size is not extent and size != extent:
             if axis == len(shape) or not (is_static(size) or size is extent):
                 return None
-            if is_static(extent) and is_static(size) and size > extent:  # type: ignore[operator]
+            if is_static(extent) and is_static(size) and size > extent:
                 return None
             group.append(axis)
             size = size * shape[axis]

@@ -18,6 +18,7 @@ from aino_ir.passes.fold_constants import FoldConstants
 from aino_ir.passes.fuse_attention import FuseAttention
 from aino_ir.passes.fuse_groups import FuseGroups
 from aino_ir.passes.fuse_patterns import FusePatterns
+from aino_ir.passes.merge_matmuls import MergeMatMuls
 from aino_ir.passes.simplify_shapes import SimplifyShapes
 from aino_ir.target import Target
 
@@ -55,7 +56,15 @@ STAGES: tuple[Stage, ...] = (
     Stage("fold", FOLD, 1),
     Stage(
         "absorb",
-        (AbsorbPads(), FoldBatchNorm(), FusePatterns(), FuseAttention(), AbsorbTransposes(), *TIDY),
+        (
+            AbsorbPads(),
+            FoldBatchNorm(),
+            FusePatterns(),
+            FuseAttention(),
+            AbsorbTransposes(),
+            MergeMatMuls(),
+            *TIDY,
+        ),
         2,
     ),
     Stage("place", (AssignLayouts(), Canonicalize()), 2, lambda target: target.name == "c"),

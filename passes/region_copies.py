@@ -175,4 +175,4 @@ def shrinking(shapes: list[tuple[Any, ...]], kept: set[int], from_axis: int) -> 
     }
     fixed = {int(d) for shape in shapes for d in shape if is_static(d)}
     free = (n for n in range(SMALL - 3, 10_000) if n not in fixed)
-    return dict(zip(sorted(found), free))
+    return dict(zip(sorted(found), free, strict=False))

@@ -45,14 +45,14 @@ class Attention(Op):
         dtype = ic.same_dtype(*values)
         if not ACCEPTS["float"](dtype):
             ic.bad_dtype("dtype of q", "float", dtype)
-        for v, what in zip(values, ("q", "k", "v")):
+        for v, what in zip(values, ("q", "k", "v"), strict=False):
             ic.rank(v, 4, what)
         batch, heads, queries, width = self.q.shape
         kv_heads, keys = self.k.shape[1:3]
         ic.same(width, self.k.shape[3], "widths of q and k")
         ic.same(batch, self.k.shape[0], "batches of q and k")
         ic.same_shape(self.k.shape[:3], self.v.shape[:3], "k and v without their widths")
-        if is_static(heads) and is_static(kv_heads) and (kv_heads == 0 or heads % kv_heads):  # type: ignore[operator]
+        if is_static(heads) and is_static(kv_heads) and (kv_heads == 0 or heads % kv_heads):
             ic.bad_operand("heads of q", f"a multiple of {kv_heads}", heads)
         if self.bias is not None:
             logits = (batch, heads, queries, keys)
@@ -104,13 +104,15 @@ class Attention(Op):
         )
 
     def cost(self) -> DimLike:
-        return 2 * product(self.q.shape[:3]) * self.k.shape[2] * (self.q.shape[3] + self.v.shape[3])
+        width: DimLike = self.q.shape[3] + self.v.shape[3]
+        return 2 * product(self.q.shape[:3]) * self.k.shape[2] * width
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         rng = seeded(cls.name)
         for dtype in accepted_dtypes("float"):
-            yield Sample(_operands(dtype, (2, 3, 5, 4), (2, 3, 7, 4), 6, None, rng), {"scale": 0.5}, f"{dtype}")
+            operands = _operands(dtype, (2, 3, 5, 4), (2, 3, 7, 4), 6, None, rng)
+            yield Sample(operands, {"scale": 0.5}, f"{dtype}")
         first = accepted_dtypes("float")[0]
         masked = np.zeros((5, 7), first.numpy)
         masked[1, :], masked[2, 3:] = -np.inf, -np.inf
