@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,8 +16,9 @@ from aino_ir.constants import round_array
 from aino_ir.dims import Dim, DimLike, is_static
 from aino_ir.dtypes import DType, integer_range
 from aino_ir.errors.base import AinoError
-from aino_ir.errors.ir import NegativeExtent, UnevaluableOp
+from aino_ir.errors.ir import NegativeExtent, SizeLimit, UnevaluableOp
 from aino_ir.errors.run import InputMismatch, WrongInputCount
+from aino_ir.infer import SIZE_LIMIT
 from aino_ir.op import Op, Trait
 from aino_ir.symbols import Symbols
 from aino_ir.types import OptionalType, TensorType, Type
@@ -63,6 +65,10 @@ class Evaluation:
         out = tuple(self.size(d) for d in dims)
         if any(d < 0 for d in out):
             raise NegativeExtent(loc=self.op.loc if self.op else None, op=self._name(), shape=out)
+        size = math.prod(out)
+        if size > SIZE_LIMIT:
+            loc = self.op.loc if self.op else None
+            raise SizeLimit(loc=loc, op=self._name(), size=size, limit=SIZE_LIMIT)
         return out
 
     def result_shape(self, index: int = 0) -> tuple[int, ...]:

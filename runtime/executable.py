@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from aino_ir.errors.artifact import CpuUnsupported, NotAnArtifact
+from aino_ir.errors.ir import NegativeExtent, SizeLimit
 from aino_ir.errors.run import BadOutputBuffer, WrongInputCount, WrongOutputCount
 from aino_ir.errors.usage import OptionTooSmall
+from aino_ir.infer import SIZE_LIMIT
 from aino_ir.runtime.artifact import Artifact, save_artifact
 from aino_ir.runtime.library import Library
 from aino_ir.runtime.manifest import Manifest
@@ -28,6 +31,17 @@ REMEMBERED_SHAPES = 256
 """Combinations of input shapes whose symbol values an executable remembers."""
 
 Outputs = Sequence[Any] | Mapping[str, Any]
+
+
+def _possible(port: Port, symbols: dict[str, int]) -> tuple[int, ...]:
+    """The shape of an output; refused when it is negative or beyond all memory."""
+    shape = port.shape(symbols)
+    if any(d < 0 for d in shape):
+        raise NegativeExtent(op=f"output '{port.name}'", shape=shape)
+    size = math.prod(shape)
+    if size > SIZE_LIMIT:
+        raise SizeLimit(op=f"output '{port.name}'", size=size, limit=SIZE_LIMIT)
+    return shape
 
 
 @dataclass(frozen=True)
@@ -172,7 +186,7 @@ class Executable:
         symbols = self._binding.bind(arrays)
         vector = self._binding.vector(symbols)
         address = array_address(vector) if vector is not None else 0
-        extents = Extents(symbols, vector, address, tuple(p.shape(symbols) for p in self._results))
+        extents = Extents(symbols, vector, address, tuple(_possible(p, symbols) for p in self._results))
         if len(self._extents) >= REMEMBERED_SHAPES:
             self._extents = {}
         self._extents[tuple(a.shape for a in arrays)] = extents

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -107,9 +108,9 @@ class NativeModel:
             self._destroy(context)
             self.library.close()
 
-    def __del__(self) -> None:
-        if getattr(self, "_context", None) is not None:
-            self.close()
+    def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if getattr(self, "_context", None) is not None and not finalizing():
+            self.close()  # at the end of the process its memory goes anyway, and modules are half gone
 
 
 def address_of(buffer: Any) -> int:
@@ -122,7 +123,7 @@ def address_of(buffer: Any) -> int:
 def array_address(array: np.ndarray[Any, Any]) -> int:
     """Address of an array's first element; ten times as fast as ``array.ctypes.data`` where it can be."""
     try:
-        return _addressof(_from_buffer(array))
+        return _addressof(_from_buffer(array))  # type: ignore[arg-type]  # arrays are buffers
     except (BufferError, TypeError, ValueError):  # read-only, empty, or of a dtype without a buffer format
         return int(array.ctypes.data)
 

@@ -46,7 +46,7 @@ class Reshape(Op):
         return [TensorType(x.dtype, shape)]
 
     def evaluate(self, ev: Any, x: np.ndarray) -> np.ndarray:
-        return x.reshape(ev.dims(self.shape))
+        return np.asarray(x.reshape(ev.dims(self.shape)))
 
     def define(self) -> Compute:
         space = axes("i", self.result.shape)
@@ -158,7 +158,7 @@ class Slice(Op):
     def evaluate(self, ev: Any, x: np.ndarray) -> np.ndarray:
         grid = [
             ev.size(start) + np.arange(ev.size(size)) * step
-            for start, size, step in zip(self.starts, self.sizes, self.steps)
+            for start, size, step in zip(self.starts, ev.dims(self.sizes), self.steps)
         ]
         return x[np.ix_(*grid)] if grid else x
 
@@ -288,7 +288,7 @@ def _fill(value: float, dtype: np.dtype) -> Any:
 
 def _padded_position(position: np.ndarray, extent: int, mode: str) -> np.ndarray:
     if mode == "edge":
-        return np.clip(position, 0, extent - 1)
+        return np.asarray(np.clip(position, 0, extent - 1))
     if mode == "wrap":
         return position % extent
     period = max(2 * (extent - 1), 1) if mode == "reflect" else 2 * extent

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from aino_ir.codegen.c.limits import FLOOR, limit_checks
 from aino_ir.codegen.cstyle.index import IndexPrinter, Ranges
 from aino_ir.codegen.cstyle.names import Names, comment, string_lines
 from aino_ir.codegen.cstyle.text import wrap
@@ -236,8 +237,8 @@ typedef struct {{
         return _filled(_WORK, SYMBOLS="\n".join(self._symbols()), VALUE=self._dim(work))
 
     def _setup(self) -> str:
-        """Statements that size the arena for this run's symbols."""
-        lines = self._symbols()
+        """Statements that refuse impossible extents and size the arena for this run's symbols."""
+        lines = [*self._symbols(), *limit_checks(self.plan, lambda symbol: self.names[symbol])]
         lines.append(f"    size_t arena = (size_t)({self._dim(self.plan.arena_bytes)}) + AINO_LINE;")
         lines.append(f"    size_t scratch = (size_t)({self._dim(self.plan.scratch_bytes)}) + AINO_LINE;")
         return "\n".join(lines)
@@ -387,11 +388,12 @@ _INDEX_FUNCTIONS = {
 
 def _index_functions(code: str) -> str:
     """Definitions of the index functions that `code` calls."""
-    return "\n".join(
+    parts = [
         f"static inline int64_t {name}(int64_t a, int64_t b)\n{{\n    return {text};\n}}"
         for name, text in _INDEX_FUNCTIONS.items()
         if f"{name}(" in code
-    )
+    ]
+    return "\n".join([*parts, FLOOR] if "model_floor(" in code else parts)
 
 
 _MACROS = """\

@@ -1,0 +1,85 @@
+"""Checks of a run's extents in the generated main: nothing negative, nothing beyond all memory.
+
+They are computed in double precision, which no product of extents overflows: the 64-bit arithmetic on
+sizes and addresses that follows is safe once they have passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from aino_ir.dims import Dim, DimLike, fold, symbol
+from aino_ir.plan import BufferKind, Plan, Run
+from aino_ir.symbols import Symbols
+
+LARGEST_BYTES = 1 << 43
+"""Bytes of one tensor, and of all intermediate ones together: 2^40 elements of eight bytes."""
+
+FLOOR = """\
+/* The largest whole number up to x. */
+static inline double model_floor(double x)
+{
+    if (!(x > -9e15 && x < 9e15))
+        return x;
+    double whole = (double)(int64_t)x;
+    return whole > x ? whole - 1.0 : whole;
+}"""
+"""Definition of the function that `as_double` calls."""
+
+
+def limit_checks(plan: Plan, name: Callable[[str], str]) -> list[str]:
+    """Statements that return a status when the values of the symbols ask for impossible extents.
+
+    Args:
+        plan: a finished plan.
+        name: the C variable of a symbol.
+    """
+    table = Symbols()
+    for symbol_name, (lo, hi) in plan.symbol_bounds.items():
+        table.new(symbol_name, lo, hi)
+    lines = []
+    for dim, step in _extents(plan).items():
+        if not table.prove_ge(dim, 0):
+            lines.append(_unless(f"{as_double(dim, name)} >= 0.0", "AINO_BAD_SHAPE", step))
+    for size in _sizes(plan):
+        upper = table.interval(size)[1]
+        if upper is None or upper > LARGEST_BYTES:
+            condition = f"{as_double(size, name)} <= {float(LARGEST_BYTES)!r}"
+            lines.append(_unless(condition, "AINO_LIMIT_EXCEEDED", len(plan.steps)))
+    return lines
+
+
+def _unless(condition: str, status: str, step: int) -> str:
+    return f"    if (!({condition}))\n        return {status} + 256 * {step};"
+
+
+def _extents(plan: Plan) -> dict[Dim, int]:
+    """Every symbolic extent of what kernels read and write, with its first step."""
+    found: dict[Dim, int] = {}
+    for number, step in enumerate(plan.steps):
+        for view in step.views if isinstance(step, Run) else ():
+            for d in view.shape:
+                if isinstance(d, Dim):
+                    found.setdefault(d, number)
+    return found
+
+
+def _sizes(plan: Plan) -> Iterator[Dim]:
+    """Bytes that depend on symbols: the arena's, a thread's scratch, each output's."""
+    outputs = [b.bytes for b in plan.buffers if b.kind is BufferKind.OUTPUT]
+    for size in dict.fromkeys((plan.arena_bytes, plan.scratch_bytes, *outputs)):
+        if isinstance(size, Dim):
+            yield size
+
+
+def as_double(dim: DimLike, name: Callable[[str], str]) -> str:
+    """A dimension as a C expression of type double."""
+    return fold(
+        dim,
+        const=lambda value: f"{float(value)!r}",
+        symbol=lambda n: f"(double){name(n)}",
+        add=lambda a, b: f"({a} + {b})",
+        mul=lambda a, b: f"({a} * {b})",
+        floordiv=lambda a, b: f"model_floor({a} / {b})",
+        minimum=lambda a, b: f"({a} < {b} ? {a} : {b})",
+    )
