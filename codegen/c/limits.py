@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from aino_ir.dims import Dim, DimLike, fold, symbol
+from aino_ir.dims import Dim, DimLike, fold
 from aino_ir.plan import BufferKind, Plan, Run
 from aino_ir.symbols import Symbols
 
