@@ -45,11 +45,17 @@ CODE = re.findall(r"```python\n(.*?)```", HOW_TO, re.DOTALL)
 def test_every_how_to_has_code() -> None:
     sections = re.split(r"^## ", HOW_TO, flags=re.MULTILINE)
     how_tos = [s for s in sections if s.startswith("How to")]
-    assert [s.split("\n")[0] for s in how_tos] == ["How to add an op", "How to add a fusion rule", "How to add a target"]
+    assert [s.split("\n")[0] for s in how_tos] == [
+        "How to add an op",
+        "How to add a fusion rule",
+        "How to add a target",
+    ]
     assert all("```python" in s for s in how_tos)
 
 
-@pytest.mark.parametrize("code", CODE, ids=[re.sub(r"\W+", "-", c.strip().split("\n")[-1])[:40] for c in CODE])
+@pytest.mark.parametrize(
+    "code", CODE, ids=[re.sub(r"\W+", "-", c.strip().split("\n")[-1])[:40] for c in CODE]
+)
 def test_code_of_the_how_tos_runs(code: str) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
@@ -64,7 +70,18 @@ def test_code_of_the_how_tos_runs(code: str) -> None:
 
 
 def test_files_named_in_the_walk_exist() -> None:
-    folders = ["", "aino_ir", "frontends/onnx", "passes", "codegen", "codegen/lower", "codegen/kernels", "codegen/c", "runtime", "driver"]
+    folders = [
+        "",
+        "aino_ir",
+        "frontends/onnx",
+        "passes",
+        "codegen",
+        "codegen/lower",
+        "codegen/kernels",
+        "codegen/c",
+        "runtime",
+        "driver",
+    ]
     named = set(re.findall(r"`([\w/]+\.py|[\w/]+/)`", HOW_TO))
     missing = [n for n in sorted(named) if not any((ROOT / folder / n).exists() for folder in folders)]
     assert len(named) > 60 and not missing
@@ -72,6 +89,15 @@ def test_files_named_in_the_walk_exist() -> None:
 
 def test_modules_of_the_ir_are_all_in_the_walk() -> None:
     words = set(re.findall(r"[\w./]+", HOW_TO))
-    helpers = {"__init__.py", "dim_learner.py", "dim_parser.py", "dim_walk.py", "definition_interp.py", "interning.py", "sampling.py", "special.py"}
+    helpers = {
+        "__init__.py",
+        "dim_learner.py",
+        "dim_parser.py",
+        "dim_walk.py",
+        "definition_interp.py",
+        "interning.py",
+        "sampling.py",
+        "special.py",
+    }
     files = {p.name for p in (ROOT / "aino_ir").glob("*.py")} - helpers
     assert not files - words

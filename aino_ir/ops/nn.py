@@ -11,7 +11,7 @@ from aino_ir.compute import Axis, Compute, axes, broadcast_index, coordinates, r
 from aino_ir.dims import DimLike, dmax, dmin, is_static, product
 from aino_ir.infer import InferContext
 from aino_ir.loops.expr import Accumulator, VecType, cast, const, identity, index
-from aino_ir.op import Op, bool_attr, dims_attr, int_attr, ints_attr, operand, optional_operand
+from aino_ir.op import Op, bool_attr, int_attr, ints_attr, operand, optional_operand
 from aino_ir.types import TensorType, Type
 
 
@@ -46,7 +46,7 @@ class MatMul(Op):
     def evaluate(self, ev: Any, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         a = np.swapaxes(a, -1, -2) if self.transpose_lhs else a
         b = np.swapaxes(b, -1, -2) if self.transpose_rhs else b
-        return np.matmul(a, b)
+        return np.asarray(np.matmul(a, b))
 
     def define(self) -> Compute:
         space = axes("i", self.result.shape)
@@ -94,7 +94,7 @@ class Conv(Op):
             ic.bad_attribute("strides", "positive strides, dilations and groups", self.strides)
         oc = self.w.shape[0]
         ic.same(self.x.shape[1], self.w.shape[1] * self.groups, "input channels")
-        if is_static(oc) and oc % self.groups:  # type: ignore[operator]
+        if is_static(oc) and oc % self.groups:
             ic.bad_attribute("groups", f"a divisor of {oc} output channels", self.groups)
         if self.bias is not None:
             ic.same_shape((oc,), self.bias.shape, "bias")
@@ -110,6 +110,7 @@ class Conv(Op):
                 self.dilations,
                 self.pads_before,
                 self.pads_after,
+                strict=False,
             )
         )
 
@@ -117,7 +118,7 @@ class Conv(Op):
         dtype, spatial = x.dtype, x.ndim - 2
         if dtype.kind == "f":  # equal channels must give equal sums, whatever the order
             x, w = x.astype(np.float64), w.astype(np.float64)
-        pads = [(0, 0), (0, 0), *zip(self.pads_before, self.pads_after)]
+        pads = [(0, 0), (0, 0), *zip(self.pads_before, self.pads_after, strict=False)]
         padded = np.pad(x, pads)
         shape = ev.result_shape()
         n, oc = shape[:2]
@@ -128,14 +129,15 @@ class Conv(Op):
         for tap in np.ndindex(*w.shape[2:]):
             window = tuple(
                 slice(t * d, t * d + (o - 1) * s + 1 if o else t * d, s)
-                for t, d, o, s in zip(tap, self.dilations, shape[2:], self.strides)
+                for t, d, o, s in zip(tap, self.dilations, shape[2:], self.strides, strict=False)
             )
-            part = xs[(slice(None), slice(None), slice(None), *window)]
-            weights = ws[(slice(None), slice(None), slice(None), *tap)]
+            here = (slice(None), slice(None), slice(None), *window)
+            there = (slice(None), slice(None), slice(None), *tap)
+            part, weights = xs[here], ws[there]
             flat = part.reshape(n, groups, part.shape[2], math.prod(part.shape[3:]))
             out += np.matmul(weights[None], flat).reshape(out.shape)
         out = out.reshape(shape)
-        return (out if bias is None else out + bias.reshape(1, -1, *[1] * spatial)).astype(dtype)
+        return np.asarray(out if bias is None else out + bias.reshape(1, -1, *[1] * spatial), dtype)
 
     def define(self) -> Compute:
         space = axes("i", self.result.shape)
@@ -148,7 +150,7 @@ class Conv(Op):
             channel = oc // (self.w.shape[0] // self.groups) * self.w.shape[1] + channels.dim
         inside = tuple(
             o * s + t.dim * d - p
-            for o, s, t, d, p in zip(at, self.strides, taps, self.dilations, self.pads_before)
+            for o, s, t, d, p in zip(at, self.strides, taps, self.dilations, self.pads_before, strict=False)
         )
         padded = any(self.pads_before) or any(self.pads_after)
         zero = const(0, self.x.dtype.compute) if padded else None
@@ -188,7 +190,13 @@ class Pool(Op):
     def _spatial(self) -> tuple[DimLike, ...]:
         out = []
         for d, k, s, t, b, a in zip(
-            self.x.shape[2:], self.kernel, self.strides, self.dilations, self.pads_before, self.pads_after
+            self.x.shape[2:],
+            self.kernel,
+            self.strides,
+            self.dilations,
+            self.pads_before,
+            self.pads_after,
+            strict=False,
         ):
             span = d + b + a - (k - 1) * t - 1
             count = (span + s - 1) // s + 1 if self.ceil_mode else span // s + 1
@@ -201,7 +209,7 @@ class Pool(Op):
         """Operand coordinates of a tap of the window at an output coordinate."""
         return tuple(
             o * s + t.dim * d - p
-            for o, s, t, d, p in zip(at, self.strides, taps, self.dilations, self.pads_before)
+            for o, s, t, d, p in zip(at, self.strides, taps, self.dilations, self.pads_before, strict=False)
         )
 
     def gathered(self, ev: Any, x: np.ndarray, fill: Any) -> np.ndarray:
@@ -209,7 +217,7 @@ class Pool(Op):
         shape = ev.result_shape()
         pads = [(0, 0), (0, 0)]
         for d, k, s, t, b, o in zip(
-            x.shape[2:], self.kernel, self.strides, self.dilations, self.pads_before, shape[2:]
+            x.shape[2:], self.kernel, self.strides, self.dilations, self.pads_before, shape[2:], strict=False
         ):
             need = (o - 1) * s + (k - 1) * t + 1 if o else 0
             pads.append((b, max(0, need - d - b)))
@@ -218,9 +226,10 @@ class Pool(Op):
         for tap in np.ndindex(*self.kernel):
             window = tuple(
                 slice(t * d, t * d + (o - 1) * s + 1 if o else t * d, s)
-                for t, d, o, s in zip(tap, self.dilations, shape[2:], self.strides)
+                for t, d, o, s in zip(tap, self.dilations, shape[2:], self.strides, strict=False)
             )
-            out.append(padded[(slice(None), slice(None), *window)])
+            here = (slice(None), slice(None), *window)
+            out.append(padded[here])
         return np.stack(out)
 
     def cost(self) -> DimLike:
@@ -236,7 +245,7 @@ class MaxPool(Pool):
         lowest = identity("max", self.x.dtype.compute)
         if x.dtype.kind == "f":
             lowest = -np.inf
-        return np.maximum.reduce(self.gathered(ev, x, lowest), axis=0)
+        return np.asarray(np.maximum.reduce(self.gathered(ev, x, lowest), axis=0))
 
     def define(self) -> Compute:
         space = axes("i", self.result.shape)
@@ -259,13 +268,21 @@ class AvgPool(Pool):
 
     def evaluate(self, ev: Any, x: np.ndarray) -> np.ndarray:
         total = self.gathered(ev, x, 0).sum(axis=0, dtype=x.dtype)
-        return (total / self._counts(ev, x).astype(x.dtype)).astype(x.dtype)
+        return np.asarray(total / self._counts(ev, x).astype(x.dtype), x.dtype)
 
     def _counts(self, ev: Any, x: np.ndarray) -> np.ndarray:
         shape = ev.result_shape()
         counts = np.ones((1,) * x.ndim, np.int64)
         for axis, (d, k, s, t, b, a) in enumerate(
-            zip(x.shape[2:], self.kernel, self.strides, self.dilations, self.pads_before, self.pads_after)
+            zip(
+                x.shape[2:],
+                self.kernel,
+                self.strides,
+                self.dilations,
+                self.pads_before,
+                self.pads_after,
+                strict=False,
+            )
         ):
             lo, hi = (-b, d + a) if self.count_include_pad else (0, d)
             start = np.arange(shape[2 + axis]) * s - b
@@ -283,7 +300,14 @@ class AvgPool(Pool):
         body = read(self.x, 0, (n, c, *self.windows(tuple(at), taps)), const(0, dtype))
         count: DimLike = 1
         for o, k, s, t, b, a, d in zip(
-            at, self.kernel, self.strides, self.dilations, self.pads_before, self.pads_after, self.x.shape[2:]
+            at,
+            self.kernel,
+            self.strides,
+            self.dilations,
+            self.pads_before,
+            self.pads_after,
+            self.x.shape[2:],
+            strict=False,
         ):
             lo, hi = (-b, d + a) if self.count_include_pad else (0, d)
             start = o * s - b

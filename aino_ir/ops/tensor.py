@@ -143,7 +143,7 @@ class Slice(Op):
         for what, given in (("starts", self.starts), ("sizes", self.sizes), ("steps", self.steps)):
             if len(given) != x.rank:
                 ic.bad_attribute(what, f"{x.rank} numbers", given)
-        for axis, (start, size, step) in enumerate(zip(self.starts, self.sizes, self.steps)):
+        for axis, (start, size, step) in enumerate(zip(self.starts, self.sizes, self.steps, strict=False)):
             if is_static(size) and size == 0:
                 continue
             last = start + (size - 1) * step
@@ -158,7 +158,7 @@ class Slice(Op):
     def evaluate(self, ev: Any, x: np.ndarray) -> np.ndarray:
         grid = [
             ev.size(start) + np.arange(ev.size(size)) * step
-            for start, size, step in zip(self.starts, ev.dims(self.sizes), self.steps)
+            for start, size, step in zip(self.starts, ev.dims(self.sizes), self.steps, strict=False)
         ]
         return x[np.ix_(*grid)] if grid else x
 
@@ -166,7 +166,8 @@ class Slice(Op):
         space = axes("i", self.result.shape)
         at = coordinates(space)
         return Compute(
-            space, read(self.x, 0, tuple(s + c * t for s, c, t in zip(self.starts, at, self.steps)))
+            space,
+            read(self.x, 0, tuple(s + c * t for s, c, t in zip(self.starts, at, self.steps, strict=False))),
         )
 
 
@@ -239,7 +240,7 @@ class Pad(Op):
             ic.bad_attribute("before", f"{x.rank} numbers", self.before)
         if self.mode not in ("constant", "reflect", "symmetric", "edge", "wrap"):
             ic.bad_attribute("mode", "constant, reflect, symmetric, edge or wrap", self.mode)
-        shape = tuple(b + d + a for b, d, a in zip(self.before, x.shape, self.after))
+        shape = tuple(b + d + a for b, d, a in zip(self.before, x.shape, self.after, strict=False))
         return [TensorType(x.dtype, ic.result_shape(shape))]
 
     def evaluate(self, ev: Any, x: np.ndarray) -> np.ndarray:
@@ -268,7 +269,7 @@ class Pad(Op):
 
     def define(self) -> Compute:
         space = axes("i", self.result.shape)
-        at = tuple(c - b for c, b in zip(coordinates(space), self.before))
+        at = tuple(c - b for c, b in zip(coordinates(space), self.before, strict=False))
         dtype = self.x.dtype.compute
         if self.mode == "constant":
             fill = const(_fill(self.value, dtype.numpy).item(), dtype)
@@ -277,7 +278,7 @@ class Pad(Op):
             c
             if is_static(b) and b == 0 and is_static(a) and a == 0
             else _padded_coordinate(index(c), extent, self.mode)
-            for c, b, a, extent in zip(at, self.before, self.after, self.x.shape)
+            for c, b, a, extent in zip(at, self.before, self.after, self.x.shape, strict=False)
         )
         return Compute(space, read(self.x, 0, moved))
 

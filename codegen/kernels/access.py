@@ -152,31 +152,37 @@ class Placement:
             return self.expr(node.default, point)
         other = None if mask is None or node.default is None else self.expr(node.default, point)
         address = operand.addr(tuple(coordinates))
-        return self._load(node.operand, address, vectors, node.type, point, mask, other)
+        return self._load(node.operand, address, coordinates, vectors, point, mask, other)
 
     def _load(
         self,
         number: int,
         address: DimLike,
+        coordinates: list[DimLike],
         vectors: Mapping[str, Expr],
-        type: VecType,
         point: Point,
         mask: Expr | None,
         other: Expr | None,
     ) -> Expr:
         buffer = self.buffers[number]
-        inside, mask = mask, self._valid_lanes(mask, self.operands[number], point)
+        inside, mask = mask, self._valid_lanes(mask, self.operands[number], coordinates, point)
         if vectors:
             gather = dim_expr(address, {**vectors, LANE: self._lane_numbers(point)})
-            return self.b.load(buffer, 0, point.lanes, mask=self._all(mask, point), other=other, gather=gather)
+            return self.b.load(
+                buffer, 0, point.lanes, mask=self._all(mask, point), other=other, gather=gather
+            )
         first, stride = lane_stride(address, self.b, point.lanes)
         if stride is None:
             gather = dim_expr(address, {LANE: self._lane_numbers(point)})
-            return self.b.load(buffer, 0, point.lanes, mask=self._all(mask, point), other=other, gather=gather)
+            return self.b.load(
+                buffer, 0, point.lanes, mask=self._all(mask, point), other=other, gather=gather
+            )
         if isinstance(stride, int) and stride == 0:
             lanes = point.lanes if inside is not None and inside.lanes > 1 else 1
             return self.b.load(buffer, first, lanes, stride=0, mask=inside, other=other)
-        return self.b.load(buffer, first, point.lanes, stride=stride, mask=self._all(mask, point), other=other)
+        return self.b.load(
+            buffer, first, point.lanes, stride=stride, mask=self._all(mask, point), other=other
+        )
 
     def _coordinates(
         self, node: Read, operand: Operand, point: Point
@@ -197,7 +203,12 @@ class Placement:
         return coordinates, vectors
 
     def _bounds(
-        self, node: Read, operand: Operand, coordinates: list[DimLike], vectors: Mapping[str, Expr], point: Point
+        self,
+        node: Read,
+        operand: Operand,
+        coordinates: list[DimLike],
+        vectors: Mapping[str, Expr],
+        point: Point,
     ) -> tuple[Expr | None, bool]:
         """(mask or None, proved outside) of a Read that has a default."""
         risky = self._risky_axes(node, operand) if node.default is not None else ()
@@ -266,12 +277,27 @@ class Placement:
     def _lane_numbers(self, point: Point) -> Expr:
         return Ramp(0, 1, VecType(i64, point.lanes))
 
-    def _valid_lanes(self, mask: Expr | None, operand: Operand, point: Point) -> Expr | None:
-        """The mask that also keeps out lanes past `point.count`; padded layouts need none."""
-        if point.count is None or point.lanes == 1 or operand.layout.tiles or operand.layout.pad:
+    def _valid_lanes(
+        self, mask: Expr | None, operand: Operand, coordinates: list[DimLike], point: Point
+    ) -> Expr | None:
+        """The mask that also keeps out lanes past `point.count`; those that fall on padding may be read."""
+        if point.count is None or point.lanes == 1 or self._on_padding(operand, coordinates, point):
             return mask
         prefix = PrefixMask(point.count, VecType(boolean, point.lanes))
-        return prefix if mask is None else self.b.let(binary("and", splat(mask, point.lanes), prefix), "inside")
+        return (
+            prefix if mask is None else self.b.let(binary("and", splat(mask, point.lanes), prefix), "inside")
+        )
+
+    def _on_padding(self, operand: Operand, coordinates: list[DimLike], point: Point) -> bool:
+        """Whether lanes past the end of their axis still lie in the same tile of a padded layout."""
+        widths = {**dict(operand.layout.pad), **dict(operand.layout.tiles)}
+        moving = [a for a, c in enumerate(coordinates) if isinstance(c, Dim) and LANE in c.free_symbols()]
+        if len(moving) != 1 or widths.get(moving[0], 1) % point.lanes:
+            return False
+        c = coordinates[moving[0]]
+        assert isinstance(c, Dim)
+        first = c.substitute({LANE: 0})
+        return c is first + symbol(LANE) and self.b.symbols.prove_divisible(first, point.lanes) is True
 
     def _all(self, mask: Expr | None, point: Point) -> Expr | None:
         return None if mask is None else splat(mask, point.lanes)
@@ -281,7 +307,9 @@ class Placement:
     def store(self, number: int, point: Point, value: Expr) -> None:
         """Write `value` as result `number` at a point (invalid lanes are not touched)."""
         result = self.spec.results[number]
-        self.store_at(result, self.result_buffers[number], tuple(point.shifted(c) for c in result.index), value, point)
+        self.store_at(
+            result, self.result_buffers[number], tuple(point.shifted(c) for c in result.index), value, point
+        )
 
     def store_at(
         self, result: Result, buffer: str, coordinates: tuple[DimLike, ...], value: Expr, point: Point
@@ -305,8 +333,9 @@ def lane_stride(address: DimLike, b: LoopBuilder, lanes: int) -> tuple[DimLike, 
     if not isinstance(address, Dim) or LANE not in address.free_symbols():
         return address, 0
     lane = symbol(LANE)
-    for attempt in (address, None):
-        if attempt is None:
+    attempt: DimLike = address
+    for simplified in (False, True):
+        if simplified:
             with b.symbols.with_range(LANE, 0, lanes - 1):
                 attempt = b.symbols.simplify(address)
         if not isinstance(attempt, Dim) or LANE not in attempt.free_symbols():
@@ -341,4 +370,3 @@ def _shared_nodes(e: Expr) -> frozenset[int]:
         for child in node.children():
             seen[id(child)] = seen.get(id(child), 0) + 1
     return frozenset(key for key, count in seen.items() if count > 1)
-

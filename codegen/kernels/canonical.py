@@ -7,6 +7,7 @@ row.  The merge is decided on addresses, so it sees through layouts and views.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 from aino_ir.compute import Axis, Compute
 from aino_ir.dims import Dim, DimLike, is_static, symbol
@@ -23,16 +24,17 @@ def merge_axes(spec: KernelSpec, protected: frozenset[str] = frozenset()) -> Ker
     """
     program = spec.program
     assert isinstance(program, Compute)
+    current: Compute = program
     changed = True
     while changed:
         changed = False
         for group in ("axes", "reduce"):
-            axes = getattr(program, group)
+            axes = getattr(current, group)
             for i in range(len(axes) - 1):
-                merged = _try_merge(spec, program, group, i, protected)
+                merged = _try_merge(spec, current, group, i, protected)
                 if merged is not None:
                     spec, changed = merged, True
-                    program = spec.program  # type: ignore[assignment]
+                    current = cast(Compute, spec.program)
                     break
     return spec
 
@@ -92,7 +94,9 @@ def _address_merges(address: DimLike, outer: Axis, inner: Axis) -> bool:
         return True
     a = slope(address, outer.name)
     b = slope(address, inner.name)
-    return a is not None and b is not None and (a is b or a == b * inner.extent or _equal(a, b * inner.extent))
+    return (
+        a is not None and b is not None and (a is b or a == b * inner.extent or _equal(a, b * inner.extent))
+    )
 
 
 def _equal(a: DimLike, b: DimLike) -> bool:
@@ -121,13 +125,15 @@ def _merge(spec: KernelSpec, program: Compute, group: str, i: int) -> KernelSpec
 
     program = replace(
         program,
-        body=sub(program.body),
+        body=substitute_dims(program.body, at),
         finish=sub(program.finish),
         where=sub(program.where),
-        **{group: (*axes[:i], merged, *axes[i + 2 :])},
     )
+    program = replace(program, **{group: (*axes[:i], merged, *axes[i + 2 :])})  # type: ignore[arg-type]
     results = tuple(
-        replace(r, expr=sub(r.expr), index=tuple(c.substitute(at) if isinstance(c, Dim) else c for c in r.index))
+        replace(
+            r, expr=sub(r.expr), index=tuple(c.substitute(at) if isinstance(c, Dim) else c for c in r.index)
+        )
         for r in spec.results
     )
     return replace(spec, program=program, results=results)
@@ -148,12 +154,14 @@ def drop_unit_axes(spec: KernelSpec) -> KernelSpec:
         program,
         axes=tuple(a for a in program.axes if a.name not in unit),
         reduce=tuple(a for a in program.reduce if a.name not in unit),
-        body=sub(program.body),
+        body=substitute_dims(program.body, unit),
         finish=sub(program.finish),
         where=sub(program.where),
     )
     results = tuple(
-        replace(r, expr=sub(r.expr), index=tuple(c.substitute(unit) if isinstance(c, Dim) else c for c in r.index))
+        replace(
+            r, expr=sub(r.expr), index=tuple(c.substitute(unit) if isinstance(c, Dim) else c for c in r.index)
+        )
         for r in spec.results
     )
     return replace(spec, program=program, results=results)

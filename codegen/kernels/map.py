@@ -62,13 +62,18 @@ class MapGenerator:
         return b.finish(header(spec, candidate))
 
 
-def _emit_units(b: LoopBuilder, place: Placement, outer: tuple[Axis, ...], lane: Axis | None, lanes: int) -> None:
+def _emit_units(
+    b: LoopBuilder, place: Placement, outer: tuple[Axis, ...], lane: Axis | None, lanes: int
+) -> None:
     rows = product(a.extent for a in outer)
     width: DimLike = lane.extent if lane is not None else 1
     if is_static(width) and width < UNIT_ELEMENTS:
-        per_unit = max(1, UNIT_ELEMENTS // max(1, int(width)))
+        per_unit = max(1, UNIT_ELEMENTS // max(1, int(width)))  # type: ignore[arg-type]
         with b.units(ceildiv(rows, per_unit)) as unit:
-            with b.loop("row", unit * per_unit, dmin((unit + 1) * per_unit, rows)) as row, at_row(b, outer, row) as at:
+            with (
+                b.loop("row", unit * per_unit, dmin((unit + 1) * per_unit, rows)) as row,
+                at_row(b, outer, row) as at,
+            ):
                 emit_row(b, place, at, lane, 0, width, lanes)
         return
     blocks = ceildiv(width, UNIT_ELEMENTS)
@@ -155,5 +160,5 @@ def _bytes(spec: KernelSpec) -> float:
     total = 0.0
     for o in (*spec.operands, *spec.results):
         size = product(o.shape)
-        total += (int(size) if is_static(size) else 1024) * o.dtype.bytes  # type: ignore[call-overload]
+        total += (int(size) if is_static(size) else 1024) * o.dtype.bytes  # type: ignore[arg-type]
     return total

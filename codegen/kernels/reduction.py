@@ -58,7 +58,7 @@ class ReductionGenerator:
             return
         lanes = vector_lanes(spec, target)
         steps = product([a.extent for a in (*program.axes, *program.reduce)])
-        cost = (int(steps) if is_static(steps) else 1 << 16) * 1.0 / lanes / 1e9 * 4  # type: ignore[call-overload]
+        cost = (int(steps) if is_static(steps) else 1 << 16) * 1.0 / lanes / 1e9 * 4  # type: ignore[arg-type]
         yield Candidate(self.name, f"reduction, {lanes} lanes", (("lanes", lanes),), cost=cost)
 
     def build(self, spec: KernelSpec, candidate: Candidate, target: Target) -> LoopFn:
@@ -119,7 +119,7 @@ class _Loops:
         width = lanes * ACCUMULATORS
         blocks = ceildiv(lane.extent, width)
         steps = product(a.extent for a in self.program.reduce)
-        per_unit = max(1, UNIT_STEPS // max(1, int(steps) * ACCUMULATORS)) if is_static(steps) else 1  # type: ignore[call-overload]
+        per_unit = max(1, UNIT_STEPS // max(1, int(steps) * ACCUMULATORS)) if is_static(steps) else 1  # type: ignore[arg-type]
         total = points * blocks
         with b.units(ceildiv(total, per_unit)) as unit:
             with b.loop("block", unit * per_unit, dmin((unit + 1) * per_unit, total)) as block:
@@ -138,16 +138,19 @@ class _Loops:
         points = [
             Point({**at, lane.name: start + v * lanes}, lane.name, lanes, count) for v in range(vectors)
         ]
-        accumulators = [self.b.reg(f"acc{v}", VecType(self.dtype, lanes), splat(self.neutral, lanes)) for v in range(vectors)]
+        accumulators = [
+            self.b.reg(f"acc{v}", VecType(self.dtype, lanes), splat(self.neutral, lanes))
+            for v in range(vectors)
+        ]
         self._reduce(list(self.program.reduce), {}, points, accumulators)
-        for point, acc in zip(points, accumulators):
+        for point, acc in zip(points, accumulators, strict=False):
             self._write(point, self.b.let(acc.read()))
 
     def _reduce(
         self, axes: list[Axis], at: dict[str, DimLike], points: list[Point], accumulators: list[Reg]
     ) -> None:
         if not axes:
-            for point, acc in zip(points, accumulators):
+            for point, acc in zip(points, accumulators, strict=False):
                 self._step(Point({**point.at, **at}, point.axis, point.lanes, point.count), acc)
             return
         axis = axes[0]
@@ -174,7 +177,7 @@ class _Loops:
         b = self.b
         points = product(a.extent for a in self.program.axes)
         steps = product(a.extent for a in self.program.reduce)
-        per_unit = max(1, UNIT_STEPS // max(1, int(steps) // self.lanes)) if is_static(steps) else 1  # type: ignore[call-overload]
+        per_unit = max(1, UNIT_STEPS // max(1, int(steps) // self.lanes)) if is_static(steps) else 1  # type: ignore[arg-type]
         with b.units(ceildiv(points, per_unit)) as unit:
             with b.loop("point", unit * per_unit, dmin((unit + 1) * per_unit, points)) as p:
                 with at_row(b, self.program.axes, p) as at:
@@ -191,7 +194,10 @@ class _Loops:
     def _horizontal(self, at: dict[str, DimLike], inner: Axis) -> None:
         """Vectors of partial results along the reduction axis, folded at the end."""
         b, lanes = self.b, self.lanes
-        accs = [b.reg(f"acc{v}", VecType(self.dtype, lanes), splat(self.neutral, lanes)) for v in range(ACCUMULATORS)]
+        accs = [
+            b.reg(f"acc{v}", VecType(self.dtype, lanes), splat(self.neutral, lanes))
+            for v in range(ACCUMULATORS)
+        ]
         outer = [a for a in self.program.reduce if a is not inner]
         with ExitStack() as stack:
             here = dict(at)
@@ -205,7 +211,9 @@ class _Loops:
             with b.loop(inner.name, wide, whole, step=lanes) as r:
                 self._step(Point({**here, inner.name: r}, inner.name, lanes), accs[0])
             with b.when(Condition(inner.extent, ">", whole)):
-                self._masked_step(Point({**here, inner.name: whole}, inner.name, lanes, inner.extent - whole), accs[0])
+                self._masked_step(
+                    Point({**here, inner.name: whole}, inner.name, lanes, inner.extent - whole), accs[0]
+                )
         total = b.let(accs[0].read())
         for acc in accs[1:]:
             total = b.let(binary(self.combiner, total, acc.read()))

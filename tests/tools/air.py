@@ -85,10 +85,16 @@ def check(output: str, wanted: list[Directive]) -> None:
             expression = pattern(item.text, kept)
             stop = position + 1 if item.kind == "CHECK-NEXT" else len(lines)
             found, match = next(
-                ((n, m) for n in range(position, min(stop, len(lines))) if (m := expression.search(lines[n]))),
+                (
+                    (n, m)
+                    for n in range(position, min(stop, len(lines)))
+                    if (m := expression.search(lines[n]))
+                ),
                 (-1, None),
             )
-            assert match is not None, f"line {item.line}: {item.text!r} is not found in\n" + "\n".join(lines[position:stop])
+            assert match is not None, f"line {item.line}: {item.text!r} is not found in\n" + "\n".join(
+                lines[position:stop]
+            )
             kept.update(match.groupdict())
         for unwanted in absent:
             here = [line for line in lines[position:found] if pattern(unwanted.text, kept).search(line)]
