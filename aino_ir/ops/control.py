@@ -14,7 +14,7 @@ from aino_ir.dims import DimLike, dmax
 from aino_ir.graph import Block
 from aino_ir.infer import InferContext
 from aino_ir.op import Op, int_attr, operand, optional_operand, variadic_operand
-from aino_ir.types import StringType, TensorType, Type
+from aino_ir.types import SequenceType, StringType, TensorType, Type
 
 
 class If(Op):
@@ -180,6 +180,8 @@ def common_type(ic: InferContext, a: Type, b: Type, result: int) -> Type:
     """The type of a value that has one of two: where extents are not the same, they depend on data."""
     if a == b:
         return a
+    if isinstance(a, SequenceType) and isinstance(b, SequenceType):
+        return _common_sequence(ic, a, b, result)
     tensors = isinstance(a, TensorType) and isinstance(b, TensorType) and a.dtype is b.dtype
     strings = isinstance(a, StringType) and isinstance(b, StringType)
     if not (tensors or strings) or len(a.shape) != len(b.shape):  # type: ignore[union-attr]
@@ -189,6 +191,16 @@ def common_type(ic: InferContext, a: Type, b: Type, result: int) -> Type:
         for axis, (x, y) in enumerate(zip(a.shape, b.shape, strict=True))  # type: ignore[union-attr]
     )
     return StringType(shape) if isinstance(a, StringType) else TensorType(a.dtype, shape)  # type: ignore[union-attr]
+
+
+def _common_sequence(ic: InferContext, a: SequenceType, b: SequenceType, result: int) -> Type:
+    """The sequence type that holds either; an empty sequence has 0-d elements in its type."""
+    x, y = a.element, b.element
+    if not isinstance(x, TensorType) or not isinstance(y, TensorType) or x.dtype is not y.dtype:
+        ic.bad_operand(f"type of value {result}", str(a), b)
+    if x.rank == 0 or y.rank == 0:
+        return a if y.rank == 0 else b
+    return SequenceType(common_type(ic, x, y, result))
 
 
 def is_local(ic: InferContext, dim: DimLike) -> bool:

@@ -15,7 +15,7 @@ from aino_ir.graph import Block, Value, add_block_argument
 from aino_ir.infer import known_contents
 from aino_ir.ops.core import Constant
 from aino_ir.symbols import LOCAL
-from aino_ir.types import TensorType, Type
+from aino_ir.types import SequenceType, TensorType, Type
 
 ROUNDS = 8
 """How often a loop's body is lowered until the types of its carried values are settled."""
@@ -113,6 +113,9 @@ def loop(c: NodeContext, node: OnnxNode) -> Sequence[Value | None]:
 
 def widened(c: NodeContext, before: Type, after: Type) -> Type:
     """A type that holds a carried value before and after a turn: extents that change become symbols."""
+    if isinstance(before, SequenceType) and isinstance(after, SequenceType):
+        empty = isinstance(before.element, TensorType) and before.element.rank == 0
+        return after if empty else before
     if before == after or not isinstance(before, TensorType) or not isinstance(after, TensorType):
         return before
     if before.dtype is not after.dtype or before.rank != after.rank:
