@@ -206,6 +206,9 @@ class Composer:
             return replace(definition, stages=stages, out=self.operands_inlined(self.anchor, definition.out))
         if isinstance(definition, Attention):
             return replace(definition, score=self.operands_inlined(self.anchor, definition.score))
+        if len(self.group.ops) > 1:
+            reason = "loops written by hand take no other ops in"
+            raise NotComposable(loc=self.anchor.loc, op=self.anchor.name, reason=reason)
         return definition
 
     def _compute(self, definition: Compute) -> Compute:
