@@ -111,7 +111,7 @@ class BlockFusion:
                 yield group
 
     def _reads_indirectly(self, ops: list[Op]) -> bool:
-        """Whether maps that look data up would come before a row program, which then could not use vectors."""
+        """Whether maps that look data up would stand before a row program, which then has no vectors."""
         return any(
             v.op is not None and self.grower.free(v.op) and self.facts.of(v.op).indirect and v.use_count == 1
             for op in ops
@@ -155,7 +155,7 @@ class BlockFusion:
         return self._judgements[look]
 
     def _look(self, group: Group) -> Hashable:
-        """What acceptance depends on: the anchor, movements, and how maps are broadcast; not what they compute."""
+        """What acceptance depends on: anchor, movements, how maps are broadcast; not what they compute."""
         anchor = group.anchor
         assert anchor is not None
         looks: dict[Hashable, None] = {}

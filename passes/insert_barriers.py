@@ -59,7 +59,7 @@ class InsertBarriers:
 def touches(plan: Plan, step: Run) -> Iterable[Touch]:
     """What a step reads and writes (constants and inputs are never written, so never conflict)."""
     params = plan.kernels[step.kernel].function.params
-    for param, view in zip(params, step.views):
+    for param, view in zip(params, step.views, strict=False):
         buffer = plan.buffers[view.buffer]
         if buffer.kind in (BufferKind.CONST, BufferKind.INPUT):
             continue

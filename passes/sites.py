@@ -101,7 +101,7 @@ class Substitution:
 
 
 def find_sites(old: Function, new: Function, log: Sequence[Rewrite]) -> tuple[list[Site], Substitution]:
-    """The sites of a pass on one function, cut out on both sides; those that replaced nothing are left out."""
+    """The sites of a pass on one function, cut out on both sides, without those that replaced nothing."""
     before, after = Index.of(old), Index.of(new)
     substitution = Substitution(log)
     sites = []

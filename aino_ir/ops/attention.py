@@ -105,7 +105,8 @@ class Attention(Op):
 
     def cost(self) -> DimLike:
         width: DimLike = self.q.shape[3] + self.v.shape[3]
-        return 2 * product(self.q.shape[:3]) * self.k.shape[2] * width
+        keys: DimLike = self.k.shape[2]
+        return 2 * product(self.q.shape[:3]) * keys * width
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Union
+from typing import Any
 
 from aino_ir.constants import Const
 from aino_ir.dims import DimLike, product
@@ -130,7 +130,7 @@ class Host:
     loc: Loc = UNKNOWN
 
 
-Step = Union[Run, Sync, Bind, Branch, Repeat, Host]
+Step = Run | Sync | Bind | Branch | Repeat | Host
 
 
 @dataclass

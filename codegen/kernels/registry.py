@@ -13,4 +13,11 @@ from aino_ir.kernels import Generator
 
 def generators() -> list[Generator]:
     """Fresh instances of all generators, special ones first."""
-    return [ContractGenerator(), ReductionGenerator(), RowGenerator(), AttentionGenerator(), MapGenerator(), NestGenerator()]
+    return [
+        ContractGenerator(),
+        ReductionGenerator(),
+        RowGenerator(),
+        AttentionGenerator(),
+        MapGenerator(),
+        NestGenerator(),
+    ]

@@ -22,7 +22,11 @@ class Guard:
 
     def bounds(self, at: dict[str, DimLike], taps: DimLike) -> tuple[DimLike, DimLike]:
         """(first, end) of the tap for which the coordinate is inside, at given spatial coordinates."""
-        start = self.coordinate.substitute({**at, self.tap: 0}) if isinstance(self.coordinate, Dim) else self.coordinate
+        start = (
+            self.coordinate.substitute({**at, self.tap: 0})
+            if isinstance(self.coordinate, Dim)
+            else self.coordinate
+        )
         first = dmax(0, ceildiv(-start, self.slope))
         return first, dmin(taps, (self.extent - 1 - start) // self.slope + 1)
 
@@ -102,7 +106,15 @@ def analyse(spec: KernelSpec) -> Roles | str:
             clamped.append(axis)
     outer = tuple(a for a in program.axes if a is not lane and a is not row)
     return Roles(
-        spec, factors, lane, row, outer, tuple(clamped), tuple(unrolled), _loop_order(spec, factors, loops), guards
+        spec,
+        factors,
+        lane,
+        row,
+        outer,
+        tuple(clamped),
+        tuple(unrolled),
+        _loop_order(spec, factors, loops),
+        guards,
     )
 
 
@@ -142,7 +154,7 @@ def _row_axis(spec: KernelSpec, program: Compute, factors: tuple[Expr, Expr], la
     def rank(axis: Axis) -> tuple[int, int]:
         varies = [axis.name in axes_of(f) for f in factors]
         lanes = [lane.name in axes_of(f) for f in factors]
-        reused = any(in_lane and not in_row for in_lane, in_row in zip(lanes, varies))
+        reused = any(in_lane and not in_row for in_lane, in_row in zip(lanes, varies, strict=False))
         extent = int(axis.extent) if is_static(axis.extent) else 1 << 20  # type: ignore[arg-type]
         return (int(reused), min(extent, 12))
 
@@ -157,7 +169,7 @@ def _guards(spec: KernelSpec, program: Compute, factors: tuple[Expr, Expr]) -> d
         for node in walk(factor):
             if not isinstance(node, Read) or node.default is None:
                 continue
-            for c, extent in zip(node.index, spec.operands[node.operand].shape):
+            for c, extent in zip(node.index, spec.operands[node.operand].shape, strict=False):
                 if isinstance(c, Expr) or not isinstance(c, Dim):
                     continue
                 mine = sorted(c.free_symbols() & taps)
@@ -199,5 +211,3 @@ def coordinate_range(guard: Guard, row: str, start: int, rows: int, taps: int) -
     low = guard.coordinate.evaluate({row: start, guard.tap: 0})
     high = guard.coordinate.evaluate({row: start + rows - 1, guard.tap: taps - 1})
     return low, high
-
-

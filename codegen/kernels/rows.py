@@ -69,7 +69,7 @@ class RowGenerator:
         if lane is None or (lane in program.row and any(s.combiner in ARG_COMBINERS for s in program.stages)):
             lanes = 1
         elements = product([a.extent for a in (*program.axes, *program.row)])
-        cost = (int(elements) if is_static(elements) else 1 << 16) * 4.0 / lanes / 1e9  # type: ignore[call-overload]
+        cost = (int(elements) if is_static(elements) else 1 << 16) * 4.0 / lanes / 1e9  # type: ignore[arg-type]
         where = lane.name if lane is not None else "none"
         yield Candidate(self.name, f"rows, {lanes} lanes along {where}", (("lanes", lanes),), cost=cost)
 
@@ -87,7 +87,10 @@ def lane_axis(spec: KernelSpec, program: RowProgram) -> Axis | None:
 
     def score(axis: Axis) -> int:
         total = 0
-        for stage in (*(s.expr for s in program.stages), *(r.expr for r in spec.results if r.expr is not None)):
+        for stage in (
+            *(s.expr for s in program.stages),
+            *(r.expr for r in spec.results if r.expr is not None),
+        ):
             for node in walk(stage):
                 if not isinstance(node, Read):
                     continue
@@ -98,7 +101,8 @@ def lane_axis(spec: KernelSpec, program: RowProgram) -> Axis | None:
                 total += 1 if step == 1 else (0 if step == 0 else -1)
         return total
 
-    long = [a for a in (*program.row[-1:], *program.axes[::-1]) if not is_static(a.extent) or int(a.extent) > 1]  # type: ignore[arg-type]
+    candidates = (*program.row[-1:], *program.axes[::-1])
+    long = [a for a in candidates if not is_static(a.extent) or a.extent > 1]
     best = max(long, key=score, default=None)
     return best if best is not None and score(best) > 0 else None
 
@@ -172,7 +176,7 @@ class _Rows:
         blocks = ceildiv(self.vertical.extent, self.lanes) if self.vertical is not None else 1
         length = product(a.extent for a in program.row)
         width = self.lanes if self.vertical is not None else 1
-        per_unit = max(1, UNIT_ELEMENTS // max(1, int(length) * width)) if is_static(length) else 1  # type: ignore[call-overload]
+        per_unit = max(1, UNIT_ELEMENTS // max(1, int(length) * width)) if is_static(length) else 1  # type: ignore[arg-type]
         total = rows * blocks
         with b.units(ceildiv(total, per_unit)) as unit:
             with b.loop("line", unit * per_unit, dmin((unit + 1) * per_unit, total)) as line:
@@ -280,7 +284,9 @@ class _Rows:
             return value, self.b.reg(f"{stage.name}_at", VecType(i64, lanes), const(0, i64, lanes))
         return (value,)
 
-    def _accumulate(self, stage: RowStage, point: Point, values: dict[str, Expr], state: tuple[Reg, ...]) -> None:
+    def _accumulate(
+        self, stage: RowStage, point: Point, values: dict[str, Expr], state: tuple[Reg, ...]
+    ) -> None:
         b, lanes = self.b, self.lanes
         value = b.let(splat(self.place.expr(stage.expr, point, values=values), lanes))
         if stage.combiner in ARG_COMBINERS:
@@ -289,7 +295,9 @@ class _Rows:
         assert stage.combiner is not None
         if point.count is not None and self.horizontal is not None:
             mask = PrefixMask(point.count, VecType(boolean, lanes))
-            value = select(mask, value, splat(const(identity(stage.combiner, value.dtype), value.dtype), lanes))
+            value = select(
+                mask, value, splat(const(identity(stage.combiner, value.dtype), value.dtype), lanes)
+            )
         b.set(state[0], binary(stage.combiner, state[0].read(), value))
 
     def _arg_step(self, stage: RowStage, point: Point, value: Expr, state: tuple[Reg, ...]) -> None:

@@ -176,7 +176,9 @@ class Composer:
             inside = term if inside is None else binary("and", inside, term)
         safe = map_expr(
             inner,
-            lambda n: replace(n, default=const(0, n.dtype)) if isinstance(n, Read) and n.default is None else None,
+            lambda n: (
+                replace(n, default=const(0, n.dtype)) if isinstance(n, Read) and n.default is None else None
+            ),
         )
         return select(inside, safe, default) if inside is not None else inner
 
@@ -196,7 +198,9 @@ class Composer:
         """The anchor's definition over the group's inputs."""
         definition = definition_of(self.anchor)
         if definition is None:
-            raise NotComposable(loc=self.anchor.loc, op=self.anchor.name, reason="it has no definition as loops")
+            raise NotComposable(
+                loc=self.anchor.loc, op=self.anchor.name, reason="it has no definition as loops"
+            )
         if isinstance(definition, Compute):
             return self._compute(definition)
         if isinstance(definition, RowProgram):
@@ -294,11 +298,13 @@ def compose(group: Group, storage: StorageOf, symbols: Symbols, numerics: str = 
     composer = Composer(group)
     program = composer.program()
     results = [
-        (v, None if e is None else composer.resolved(e), at, scalar) for v, e, at, scalar in _results(composer, program)
+        (v, None if e is None else composer.resolved(e), at, scalar)
+        for v, e, at, scalar in _results(composer, program)
     ]
     program = _mapped_program(program, composer.resolved)
     composer.checks = [
-        replace(c, condition=composer.resolved(c.condition), value=composer.resolved(c.value)) for c in composer.checks
+        replace(c, condition=composer.resolved(c.condition), value=composer.resolved(c.value))
+        for c in composer.checks
     ]
     checks = tuple(composer.checks)
     if any(_needs_anchor(e) for c in checks for e in (c.condition, c.value)):
@@ -309,7 +315,9 @@ def compose(group: Group, storage: StorageOf, symbols: Symbols, numerics: str = 
     if isinstance(program, Compute):
         program = replace(program, checks=checks, finish=None)
         if not program.reduce:
-            program = replace(program, axes=_map_axes(group, program), body=results[0][1])
+            body = results[0][1]
+            assert body is not None
+            program = replace(program, axes=_map_axes(group, program), body=body)
     numbers = _used_operands(program, [e for _, e, _, _ in results], composer)
     renumber: dict[int, int] = {}
     for new, old in enumerate(numbers):
@@ -356,7 +364,7 @@ def _results(
     start, value, per_row = _anchor_result(program, anchor)
     composer.anchored = {anchor.results[0]: value}
     index = forward_coordinates(group, anchor.results[0], start)
-    out = []
+    out: list[tuple[Value, Expr | None, tuple[DimLike, ...], bool]] = []
     for v in group.outputs:
         if v.op is anchor and v.index > 0:
             assert isinstance(program, RowProgram)
@@ -376,7 +384,11 @@ def _anchor_result(program: Program, anchor: Op) -> tuple[tuple[DimLike, ...], E
     if isinstance(program, RowProgram):
         return program.out_index, program.out, program.per_row
     assert isinstance(program, Attention)
-    return tuple(symbol(n) for n in ("b", "h", "q", "d")), Accumulator(VecType(anchor.results[0].dtype.compute)), False
+    return (
+        tuple(symbol(n) for n in ("b", "h", "q", "d")),
+        Accumulator(VecType(anchor.results[0].dtype.compute)),
+        False,
+    )
 
 
 def forward_coordinates(
@@ -454,7 +466,11 @@ def _mapped_program(program: Program, change: Callable[[Expr], Expr]) -> Program
     checks = tuple(replace(c, condition=change(c.condition), value=change(c.value)) for c in program.checks)
     if isinstance(program, Compute):
         return replace(
-            program, body=change(program.body), finish=sub(program.finish), where=sub(program.where), checks=checks
+            program,
+            body=change(program.body),
+            finish=sub(program.finish),
+            where=sub(program.where),
+            checks=checks,
         )
     if isinstance(program, RowProgram):
         stages = tuple(replace(s, expr=change(s.expr)) for s in program.stages)
@@ -463,7 +479,9 @@ def _mapped_program(program: Program, change: Callable[[Expr], Expr]) -> Program
     return replace(program, score=change(program.score), checks=checks)
 
 
-def _operands(group: Group, composer: Composer, numbers: list[int], storage: StorageOf) -> tuple[Operand, ...]:
+def _operands(
+    group: Group, composer: Composer, numbers: list[int], storage: StorageOf
+) -> tuple[Operand, ...]:
     names = _operand_names(group)
     out: list[Operand] = []
     for n in numbers:
@@ -472,7 +490,9 @@ def _operands(group: Group, composer: Composer, numbers: list[int], storage: Sto
             names[n] = f"{names[n]}_again"
         where = storage(v)
         assert isinstance(v.type, TensorType)
-        out.append(Operand(names[n], v.type.dtype, v.type.shape, where.layout, where.allocated, where.constant))
+        out.append(
+            Operand(names[n], v.type.dtype, v.type.shape, where.layout, where.allocated, where.constant)
+        )
     return tuple(out)
 
 
@@ -500,7 +520,15 @@ def _result(
     assert isinstance(v.type, TensorType)
     name = "out" if number == 0 else f"out{number + 1}"
     return Result(
-        name, v.type.dtype, v.type.shape, where.layout, where.allocated, False, expr=expr, index=index, per_row=per_row
+        name,
+        v.type.dtype,
+        v.type.shape,
+        where.layout,
+        where.allocated,
+        False,
+        expr=expr,
+        index=index,
+        per_row=per_row,
     )
 
 

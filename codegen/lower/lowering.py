@@ -62,8 +62,8 @@ class Lowering:
 
     def _interface(self) -> None:
         f, plan = self.function, self.plan
-        plan.inputs = [(n, v.type) for n, v in zip(f.input_names, f.inputs)]
-        plan.outputs = [(n, v.type) for n, v in zip(f.output_names, f.outputs)]
+        plan.inputs = [(n, v.type) for n, v in zip(f.input_names, f.inputs, strict=False)]
+        plan.outputs = [(n, v.type) for n, v in zip(f.output_names, f.outputs, strict=False)]
         plan.states = [(s.name, s.type) for s in f.states]
         plan.symbols = sorted(f.symbols)
         for name in plan.symbols:
@@ -72,7 +72,11 @@ class Lowering:
         plan.checks = list(f.symbols.checks)
 
     def _needs_no_kernel(self, op: Op) -> bool:
-        if op.name in ("core.constant", "tensor.concat") or op.has(Trait.TERMINATOR) or self.storage.is_view(op):
+        if (
+            op.name in ("core.constant", "tensor.concat")
+            or op.has(Trait.TERMINATOR)
+            or self.storage.is_view(op)
+        ):
             return True
         types = tensor_results(op)
         if types and all(_is_empty(t.shape) for t in types):  # nothing to compute
@@ -103,7 +107,7 @@ class Lowering:
     def _group_kernel(self, group: Group) -> tuple[Kernel, tuple[int, ...]]:
         """The kernel of a group and which of its outer values are the operands; equal groups compose once."""
         op = group.op
-        inner = dict(zip(group.outputs, op.results))
+        inner = dict(zip(group.outputs, op.results, strict=False))
         dying = self._overwritable(group)
         signature = (
             dying,
@@ -116,7 +120,11 @@ class Lowering:
         )
         known = self._groups.get(signature)
         if known is None:
-            where = lambda v: self._where(inner.get(v, v))  # noqa: E731
+
+            def where(value: Value) -> Storage:
+                outside = inner.get(value)
+                return self._where(value if outside is None else outside)
+
             composed = compose(group, where, self.function.symbols, self.options.numerics)
             positions = tuple(group.outer.index(v) for v in composed.operands)
             spec = composed.spec
@@ -142,7 +150,11 @@ class Lowering:
     def _sole_owner(self, view: View) -> bool:
         """Whether a view is a whole arena buffer that no other value lives in."""
         buffer = self.plan.buffers[view.buffer]
-        return buffer.kind is BufferKind.ARENA and view.allocated is None and self.storage.owners(view.buffer) == 1
+        return (
+            buffer.kind is BufferKind.ARENA
+            and view.allocated is None
+            and self.storage.owners(view.buffer) == 1
+        )
 
     def _emit_copy(self, value: Value | View, target: View, loc: Loc) -> None:
         """A copy kernel; equal ones are shared like any other."""
@@ -180,7 +192,9 @@ class Lowering:
             if isinstance(answer, Candidate):
                 return answer
         reasons = "; ".join(f"{r.generator}: {r.reason}" for r in rejects) or "no generator knows it"
-        raise NoLowering(loc=op.loc if op else None, op=spec.label or spec.anchor, target=self.target.name, reason=reasons)
+        raise NoLowering(
+            loc=op.loc if op else None, op=spec.label or spec.anchor, target=self.target.name, reason=reasons
+        )
 
     def _operand_view(self, value: Value, number: int, kernel: Kernel) -> View:
         view = self.storage.views[value]
@@ -205,7 +219,9 @@ def written_in_place(spec: KernelSpec, operand: int) -> KernelSpec:
     """The spec with its result in the operand's buffer, if every read of it is of the element written."""
     program, (result,) = spec.program, spec.results
     assert isinstance(program, Compute)
-    found = [r for e in (program.body, result.expr) if e is not None for r in reads(e) if r.operand == operand]
+    found = [
+        r for e in (program.body, result.expr) if e is not None for r in reads(e) if r.operand == operand
+    ]
     if not found or any(r.index != result.index for r in found) or program.checks:
         return spec
     return replace(spec, results=(replace(result, aliases=operand),))

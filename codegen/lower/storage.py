@@ -103,7 +103,9 @@ class StorageAssignment:
             assert isinstance(value.type, TensorType)
             start = tuple(position if a == axis else 0 for a in range(value.rank))
             offset = whole.layout.addr(allocated, start) * value.dtype.bytes
-            window = View(whole.buffer, whole.offset + offset, value.dtype, value.shape, whole.layout, allocated)
+            window = View(
+                whole.buffer, whole.offset + offset, value.dtype, value.shape, whole.layout, allocated
+            )
             if self._free(value) and value.type.layout == whole.layout:
                 self.views[value] = window
             else:
@@ -232,7 +234,9 @@ class StorageAssignment:
 
     def _constant(self, op: Op) -> View:
         handle = op.value  # type: ignore[attr-defined]
-        buffer: Buffer = self.plan.new_buffer(BufferKind.CONST, handle.nbytes, const=handle, name=op.result.name)
+        buffer: Buffer = self.plan.new_buffer(
+            BufferKind.CONST, handle.nbytes, const=handle, name=op.result.name
+        )
         return View(buffer.id, 0, handle.dtype, handle.type.shape)
 
 
