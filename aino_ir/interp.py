@@ -21,7 +21,7 @@ from aino_ir.errors.run import InputMismatch, WrongInputCount
 from aino_ir.infer import SIZE_LIMIT
 from aino_ir.op import Op, Trait
 from aino_ir.symbols import Symbols
-from aino_ir.types import OptionalType, TensorType, Type
+from aino_ir.types import OptionalType, StringType, TensorType, Type
 
 if TYPE_CHECKING:
     from aino_ir.graph import Block, Function, Module, Value
@@ -212,7 +212,7 @@ def _operand(value: Value, array: Any, ev: Evaluation) -> Any:
 
 def bind_shape(type: Type, array: Any, ev: Evaluation, what: str) -> None:
     """Unify a value's type with its array: binds symbols, and catches a wrong `infer`."""
-    if not isinstance(type, TensorType):
+    if not isinstance(type, (TensorType, StringType)):
         return
     if len(type.shape) != array.ndim:
         raise InputMismatch(name=what, what="rank", expected=len(type.shape), got=array.ndim)

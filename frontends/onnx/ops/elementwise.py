@@ -10,6 +10,7 @@ from aino_ir.frontends.onnx.context import Lowering, NodeContext, Row, constant_
 from aino_ir.frontends.onnx.nodes import OnnxNode
 from aino_ir.graph import Value
 from aino_ir.infer import known_contents
+from aino_ir.types import StringType
 
 EXACT = 2**53
 """Integers up to this magnitude survive an attribute of doubles."""
@@ -166,6 +167,12 @@ def bitcast(c: NodeContext, node: OnnxNode) -> Value:
     return c.emit("bitcast", c.x, to=element_dtype(node.int("to"), "attribute 'to'", node.location))
 
 
+def equal(c: NodeContext, node: OnnxNode) -> Value:
+    """Comparison of numbers, truth values or strings."""
+    strings = isinstance(c.require(0).type, StringType)
+    return c.emit("text.eq" if strings else "logic.eq", c.require(0), c.require(1))
+
+
 def identity(c: NodeContext, node: OnnxNode) -> Value:
     """The operand itself."""
     return c.require(0)
@@ -228,7 +235,6 @@ TABLE: dict[str, Row] = {
             "BitwiseNot": "bitwise_not",
             "BitwiseOr": "bitwise_or",
             "BitwiseXor": "bitwise_xor",
-            "Equal": "eq",
             "Greater": "gt",
             "GreaterOrEqual": "ge",
             "Less": "lt",
@@ -246,6 +252,7 @@ TABLE: dict[str, Row] = {
     "Clip": clip,
     "Div": divide,
     "Dropout": dropout,
+    "Equal": equal,
     "Elu": with_floats("elu", alpha=1.0),
     "Gelu": gelu,
     "HardSigmoid": with_floats("hard_sigmoid", alpha=0.2, beta=0.5),
