@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from aino_ir.codegen.kernels.access import Placement
+from aino_ir.codegen.kernels.blocking import SYMBOLIC_EXTENT, Blocking, choose_blocking
 from aino_ir.codegen.kernels.canonical import axes_of
 from aino_ir.codegen.kernels.contract_loops import UNROLL_STEPS, ContractLoops, Shape
 from aino_ir.codegen.kernels.emit import emit_checks, vector_lanes
@@ -42,9 +43,6 @@ CODE_BUDGET = 3000
 
 GUARDED_COST = 3
 """Statements of a masked load, in units of a plain one."""
-
-SYMBOLIC_EXTENT = 128
-"""What a symbolic extent is taken for in the model."""
 
 
 class ContractGenerator:
@@ -77,7 +75,8 @@ class ContractGenerator:
         b = LoopBuilder(kernel_name(spec))
         place = Placement(b, roles.spec, packed)
         emit_checks(place)
-        shape = Shape(Tile(params["rows"], params["vectors"]), params["lanes"], params["chunk"])
+        blocking = Blocking(params["chunk"], params["group"], params["depth"])
+        shape = Shape(Tile(params["rows"], params["vectors"]), params["lanes"], blocking)
         ContractLoops(b, place, roles, shape).emit()
         return b.finish(header(spec, candidate))
 
@@ -131,39 +130,27 @@ def _candidate(roles: Roles, tile: Tile, lanes: int, target: Target) -> Candidat
     cycles = tile_cycles(tile, rows, -(-columns // lanes), steps, _row_vector(roles), lane_shared)
     if any(strided_operand(roles.spec, f, roles.lane.name) for f in roles.factors):
         cycles *= STRIDED_LOADS
-    chunk = _chunk(roles, tile, steps, rows, outer, columns, lanes, target)
+    blocking = choose_blocking(roles, tile, lanes, target)
     packings = _packings(roles, tile, lanes)
     return Candidate(
         "contract",
-        f"tile {tile.rows}x{tile.vectors * lanes}, chunk {chunk}",
-        (("rows", tile.rows), ("vectors", tile.vectors), ("lanes", lanes), ("chunk", chunk)),
+        _name(tile, lanes, blocking),
+        (
+            ("rows", tile.rows),
+            ("vectors", tile.vectors),
+            ("lanes", lanes),
+            ("chunk", blocking.chunk),
+            ("group", blocking.group),
+            ("depth", blocking.depth),
+        ),
         packings,
-        cost=outer * cycles / CLOCK,
+        cost=(outer * cycles + blocking.cycles) / CLOCK,
     )
 
 
-def _chunk(
-    roles: Roles, tile: Tile, steps: int, rows: int, outer: int, columns: int, lanes: int, target: Target
-) -> int:
-    """Row tiles (no outer axes) or outer points that a unit walks: half of L2, and enough units."""
-    bytes_per_row = 4 * steps
-    if roles.outer and (roles.row_guards or rows <= 8 * tile.rows):
-        per_point, points = rows * bytes_per_row // max(1, _taps(roles)), outer
-    else:
-        per_point, points = tile.rows * bytes_per_row // max(1, _taps(roles)), -(-rows // tile.rows)
-    fitting = max(1, target.l2_bytes // 2 // max(1, per_point))
-    panels = -(-columns // (tile.vectors * lanes))
-    wanted_units = 4 * target.cores
-    balanced = max(1, points * panels * max(1, 1) // wanted_units)
-    return max(1, min(fitting, points, max(balanced, 1)))
-
-
-def _taps(roles: Roles) -> int:
-    """Input elements are read once a tap: rows overlap, so taps do not multiply the footprint."""
-    taps = 1
-    for axis in (*roles.clamped, *roles.unrolled):
-        taps *= extent_or(axis.extent, 1)
-    return taps
+def _name(tile: Tile, lanes: int, blocking: Blocking) -> str:
+    cut = f" x {blocking.group} panels, depth {blocking.depth}" if blocking.depth else ""
+    return f"tile {tile.rows}x{tile.vectors * lanes}, chunk {blocking.chunk}{cut}"
 
 
 @dataclass(frozen=True)

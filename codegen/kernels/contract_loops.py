@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from aino_ir.codegen.kernels.access import Placement, Point
+from aino_ir.codegen.kernels.blocking import Blocking, walks_outer_points
 from aino_ir.codegen.kernels.canonical import axes_of
 from aino_ir.codegen.kernels.emit import is_heavy, name_index
 from aino_ir.codegen.kernels.map import at_row
@@ -29,7 +30,7 @@ class Shape:
 
     tile: Tile
     lanes: int
-    chunk: int
+    blocking: Blocking
 
     @property
     def width(self) -> int:
@@ -52,6 +53,31 @@ class Panel:
     counts: tuple[DimLike | None, ...]
 
 
+@dataclass(frozen=True)
+class PartialSums:
+    """Where the sums of a cut reduction wait between its blocks.
+
+    Attributes:
+        buffer: scratch, [panel of the group][row of the chunk][lane].
+        first, stop: reduction steps of this block.
+        extent: all steps.
+        panel: number of the panel in its group.
+        start, rows: first row of the chunk, and how many it may hold.
+    """
+
+    buffer: str
+    first: DimLike
+    stop: DimLike
+    extent: DimLike
+    panel: DimLike
+    start: DimLike
+    rows: int
+
+    def offset(self, row: DimLike, width: int) -> DimLike:
+        """Where the lanes of a row begin."""
+        return (self.panel * self.rows + row - self.start) * width
+
+
 class ContractLoops:
     """Emits one contraction."""
 
@@ -69,6 +95,11 @@ class ContractLoops:
         self.parked = ""
         if self.heavy:
             self.parked = b.alloc("tile", self.dtype, shape.tile.rows * shape.width)
+        self.sums: PartialSums | None = None
+        self.sums_buffer = ""
+        if shape.blocking.depth:
+            size = shape.blocking.group * shape.blocking.chunk * shape.tile.rows * shape.width
+            self.sums_buffer = b.alloc("sums", self.dtype, size)
 
     # -- units --------------------------------------------------------------------------------------
 
@@ -76,29 +107,42 @@ class ContractLoops:
         """Units: chunks of rows, then panels of lanes (panels innermost, so a chunk stays in L2)."""
         roles, b = self.roles, self.b
         panels = ceildiv(roles.lane.extent, self.shape.width)
-        by_outer = bool(roles.outer) and (bool(roles.row_guards) or self._rows_are_few())
         points = product(a.extent for a in roles.outer)
-        if by_outer:
-            chunks = ceildiv(points, self.shape.chunk)
+        chunk_size = self.shape.blocking.chunk
+        if walks_outer_points(roles, self.shape.tile.rows):
+            chunks = ceildiv(points, chunk_size)
             with b.units(chunks * panels) as unit:
                 chunk, panel = name_index(b, unit // panels, "chunk"), name_index(b, unit % panels, "panel")
-                last = dmin((chunk + 1) * self.shape.chunk, points)
-                with b.loop("point", chunk * self.shape.chunk, last) as p, at_row(b, roles.outer, p) as at:
+                last = dmin((chunk + 1) * chunk_size, points)
+                with b.loop("point", chunk * chunk_size, last) as p, at_row(b, roles.outer, p) as at:
                     self._panels(panel, panels, lambda where: self._row_tiles(at, where))
             return
         rows: DimLike = roles.row.extent if roles.row is not None else 1
-        step = self.shape.chunk * self.shape.tile.rows
+        step = chunk_size * self.shape.tile.rows
         chunks = ceildiv(rows, step)
-        with b.units(points * chunks * panels) as unit:
-            panel = name_index(b, unit % panels, "panel")
-            rest = name_index(b, unit // panels, "block")
+        groups = ceildiv(panels, self.shape.blocking.group)
+        with b.units(points * chunks * groups) as unit:
+            group = name_index(b, unit % groups, "panel" if groups is panels else "group")
+            rest = name_index(b, unit // groups, "block")
             chunk = name_index(b, rest % chunks, "chunk")
             with at_row(b, roles.outer, rest // chunks) as at:
-                self._panels(panel, panels, lambda where: self._row_block(at, where, chunk * step, step))
+                if self.shape.blocking.depth:
+                    self._blocks(at, group, panels, chunk * step, step)
+                else:
+                    self._panels(group, panels, lambda where: self._row_block(at, where, chunk * step, step))
 
-    def _rows_are_few(self) -> bool:
-        row = self.roles.row
-        return row is None or (is_static(row.extent) and int(row.extent) <= 8 * self.shape.tile.rows)  # type: ignore[arg-type]
+    def _blocks(
+        self, at: dict[str, DimLike], group: DimLike, panels: DimLike, start: DimLike, step: int
+    ) -> None:
+        """A group of panels in blocks of the reduction, so that a slab of a panel stays in L1."""
+        b, (axis,), blocking = self.b, self.roles.loops, self.shape.blocking
+        first = group * blocking.group
+        with b.loop(f"{axis.name}_block", 0, axis.extent, step=blocking.depth) as k:
+            stop = dmin(k + blocking.depth, axis.extent)
+            with b.loop("panel", first, dmin(first + blocking.group, panels)) as panel:
+                self.sums = PartialSums(self.sums_buffer, k, stop, axis.extent, panel - first, start, step)
+                self._panels(panel, panels, lambda where: self._row_block(at, where, start, step))
+        self.sums = None
 
     def _panels(self, panel: DimLike, panels: DimLike, body: object) -> None:
         """Run `body(panel)` for a full panel, or for the narrower last one."""
@@ -206,13 +250,48 @@ class ContractLoops:
         b, lanes = self.b, self.shape.lanes
         points = self._points(at, panel, rows)
         acc = b.reg_tile("acc", (len(points), panel.vectors), VecType(self.dtype, lanes), 0)
+        base: DimLike = (rows[0] if first is None else first) if rows else 0
+        sums = self.sums
+        if sums is not None:
+            with b.when(Condition(sums.first, ">", 0)):
+                self._move_sums(sums, base, acc, load=True)
         with ExitStack() as stack:
             reduction = dict(at)
             for axis in self.roles.clamped:
                 reduction[axis.name] = stack.enter_context(self._clamped(axis, at))
             self._taps(list(self.roles.unrolled), reduction, points, acc)
+        if sums is None:
+            self._epilogue(at, panel, points, valid, base, acc)
+            return
+        with b.when(Condition(sums.stop, ">=", sums.extent)):
+            self._epilogue(at, panel, points, valid, base, acc)
+        with b.otherwise():
+            self._move_sums(sums, base, acc, load=False)
+
+    def _move_sums(self, sums: PartialSums, row: DimLike, acc: RegTile, load: bool) -> None:
+        """Take the sums of earlier blocks up, or put them down for the next."""
+        b, lanes, width = self.b, self.shape.lanes, self.shape.width
+        for i in range(acc.shape[0]):
+            for j in range(acc.shape[1]):
+                offset = sums.offset(row + i, width) + j * lanes
+                if load:
+                    b.set(acc[i, j], b.load(sums.buffer, offset, lanes))
+                else:
+                    b.store(sums.buffer, offset, acc[i, j].read())
+
+    def _epilogue(
+        self,
+        at: dict[str, DimLike],
+        panel: Panel,
+        points: list[list[Point]],
+        valid: DimLike | None,
+        base: DimLike,
+        acc: RegTile,
+    ) -> None:
+        """Write a finished tile whose first row is `base`."""
+        b = self.b
         if self.heavy:
-            self._parked_epilogue(at, panel, rows, valid, first, acc)
+            self._parked_epilogue(at, panel, len(points), valid, base, acc)
             return
         for i, row in enumerate(points):
             with ExitStack() as stack:
@@ -267,7 +346,8 @@ class ContractLoops:
                 self._loops(loops[1:], {**at, axis.name: value}, points, acc)
             return
         unroll = UNROLL_STEPS if len(loops) == 1 else 0
-        with self.b.loop(axis.name, 0, axis.extent, unroll=unroll) as k:
+        first, stop = (self.sums.first, self.sums.stop) if self.sums is not None else (0, axis.extent)
+        with self.b.loop(axis.name, first, stop, unroll=unroll) as k:
             self._loops(loops[1:], {**at, axis.name: k}, points, acc)
 
     def _step(self, at: dict[str, DimLike], points: list[list[Point]], acc: RegTile) -> None:
@@ -301,19 +381,17 @@ class ContractLoops:
         self,
         at: dict[str, DimLike],
         panel: Panel,
-        rows: list[DimLike],
+        count: int,
         valid: DimLike | None,
-        first: DimLike | None,
+        start: DimLike,
         acc: RegTile,
     ) -> None:
         """Park the tile in scratch and run the epilogue as a loop over rows: less code, fewer spills."""
         b, lanes, width = self.b, self.shape.lanes, self.shape.width
-        count = max(1, len(rows))
         for i in range(count):
             for j in range(panel.vectors):
                 b.store(self.parked, i * width + j * lanes, acc[i, j].read())
         row = self.roles.row
-        start: DimLike = (rows[0] if first is None else first) if rows else 0
         with b.loop("row", 0, valid if valid is not None else count) as r:
             here = {**at, row.name: start + r} if row is not None else dict(at)
             for j in range(panel.vectors):

@@ -12,9 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aino_ir.codegen.kernels.contract import ContractGenerator
 from aino_ir.dims import symbol
+from aino_ir.kernels import Candidate
+from aino_ir.loops.verify import verify_loops
 from aino_ir.types import ROW_MAJOR, Layout, permuted
 from tests.codegen.kernels.support import (
+    Built,
     Given,
     Problem,
     check,
@@ -25,6 +29,7 @@ from tests.codegen.kernels.support import (
     problem,
     rejects,
 )
+from tests.codegen.native import target
 
 CHANNELS_LAST = {1: permuted(0, 2, 1), 2: permuted(0, 2, 3, 1), 3: permuted(0, 2, 3, 4, 1)}
 
@@ -335,3 +340,26 @@ def test_avx512_compiles(tmp_path: Path) -> None:
     check_compiles(
         [k for p in examples() for k in kernels(p, "c:avx512", most=1, bounds=False)], "avx512", tmp_path
     )
+
+
+def cut(p: Problem, chunk: int, group: int, depth: int) -> Built:
+    """The first candidate's kernel, with its reduction cut."""
+    generator, goal = ContractGenerator(), target("c:avx2")
+    first = next(c for c in generator.candidates(p.spec, goal) if isinstance(c, Candidate))
+    params = {**dict(first.params), "chunk": chunk, "group": group, "depth": depth}
+    candidate = replace(first, params=tuple(params.items()))
+    fn = generator.build(p.spec, candidate, goal)
+    kernel = Built(p, candidate, fn, verify_loops(fn).unproved)
+    assert not kernel.unproved and kernel.interpret() is None
+    return kernel
+
+
+@pytest.mark.parametrize(("m", "n", "k"), [(52, 40, 64), (67, 21, 51)])
+def test_long_reductions_are_cut(m: int, n: int, k: int, tmp_path: Path) -> None:
+    made = [cut(matmul(m, n, k), *numbers) for numbers in ((3, 2, 16), (9, 1, 27))]
+    check_compiled(made, "avx2", tmp_path)
+
+
+def test_cut_reductions_keep_epilogues() -> None:
+    operands = [Given(normal(53, 60)), Given(normal(60, 24, seed=1), constant=True), Given(normal(53, 24, seed=2))]
+    cut(problem(lambda b, x, y, z: [b.gelu(b.add(b.matmul(x, y), z))], *operands, terms=60), 2, 1, 24)

@@ -1,0 +1,149 @@
+"""Cache blocking of contractions: how many rows, panels and reduction steps a unit walks at a time.
+
+A unit keeps a chunk of the row factor in L2 and streams panels of the packed lane factor past it.
+Where the reduction is so long that neither fits, it is cut (Goto and van de Geijn, "Anatomy of
+high-performance matrix multiplication", 2008): a slab of a panel then stays in L1 while all row
+tiles of the chunk pass it, and partial sums wait in scratch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from aino_ir.codegen.kernels.canonical import axes_of
+from aino_ir.codegen.kernels.roles import Roles, extent_or
+from aino_ir.codegen.kernels.tiles import Tile
+from aino_ir.dims import is_static
+from aino_ir.loops.expr import Read
+from aino_ir.target import Target
+
+SYMBOLIC_EXTENT = 128
+"""What a symbolic extent is taken for in the model."""
+
+FAR_BYTES = 12.0
+"""Bytes a cycle that one core streams from beyond its L2."""
+
+NEAR_BYTES = 24.0
+"""Bytes a cycle of partial sums that move between registers and L2."""
+
+STREAM_CYCLES = 0.12
+"""Cycles that a step loses for each lane vector it reads of a panel too long for L1."""
+
+FEW_TILES = 8
+"""Row tiles below which all rows of one outer point belong to one unit."""
+
+UNITS_PER_CORE = 4
+"""Units a core should get, so that threads share the work evenly."""
+
+
+@dataclass(frozen=True)
+class Blocking:
+    """How a unit walks its part of the result.
+
+    Attributes:
+        chunk: row tiles (or outer points) of a unit.
+        group: panels of a unit.
+        depth: reduction steps between visits to the partial sums; 0 = all.
+        cycles: modelled cycles lost to moving data.
+    """
+
+    chunk: int
+    group: int = 1
+    depth: int = 0
+    cycles: float = 0.0
+
+
+def choose_blocking(roles: Roles, tile: Tile, lanes: int, target: Target) -> Blocking:
+    """The better of whole and cut reductions, by the bytes they move."""
+    whole = _whole(roles, tile, lanes, target)
+    cut = _cut(roles, tile, lanes, target)
+    return cut if cut is not None and cut.cycles < whole.cycles else whole
+
+
+def walks_outer_points(roles: Roles, rows_of_tile: int) -> bool:
+    """Whether a unit's chunk counts outer points (all rows of each) rather than row tiles."""
+    if not roles.outer:
+        return False
+    if roles.row_guards or roles.row is None:
+        return True
+    return is_static(roles.row.extent) and int(roles.row.extent) <= FEW_TILES * rows_of_tile  # type: ignore[arg-type]
+
+
+def _whole(roles: Roles, tile: Tile, lanes: int, target: Target) -> Blocking:
+    """Every tile sums all steps in registers: a chunk's rows fill half of L2."""
+    rows, columns, steps, outer = _extents(roles)
+    row_bytes = max(1, 4 * steps // _taps(roles))
+    if walks_outer_points(roles, tile.rows):
+        per_point, points, repeats = rows * row_bytes, outer, 1
+    else:
+        per_point, points, repeats = tile.rows * row_bytes, -(-rows // tile.rows), outer
+    panels = -(-columns // (tile.vectors * lanes))
+    fitting = max(1, target.l2_bytes // 2 // max(1, per_point))
+    wanted = max(1, points * panels // (UNITS_PER_CORE * target.cores))
+    chunk = balanced(points, max(1, min(fitting, points, wanted)))
+    panel_bytes = 4 * steps * tile.vectors * lanes
+    resident = chunk * per_point + panel_bytes <= target.l2_bytes
+    far = -(-points // chunk) * repeats * panels * panel_bytes * (1 if resident else min(chunk, 4))
+    streamed = panel_bytes > target.l1_bytes * 3 // 4
+    near = outer * -(-rows // tile.rows) * panels * steps * tile.vectors * STREAM_CYCLES if streamed else 0.0
+    return Blocking(chunk, cycles=far / FAR_BYTES + near)
+
+
+def _cut(roles: Roles, tile: Tile, lanes: int, target: Target) -> Blocking | None:
+    """The reduction in blocks: a slab of a panel stays in L1, partial sums in L2; None where it cannot be."""
+    rows, columns, steps, outer = _extents(roles)
+    width = tile.vectors * lanes
+    deepest = target.l1_bytes * 3 // 4 // (4 * width)
+    plain = len(roles.loops) == 1 and not roles.clamped and not roles.unrolled and roles.row is not None
+    if not plain or not _reads_plainly(roles):
+        return None
+    if not all(is_static(a.extent) for a in (roles.row, *roles.loops)):  # type: ignore[union-attr]
+        return None
+    if walks_outer_points(roles, tile.rows) or steps < 2 * deepest or rows < FEW_TILES * tile.rows:
+        return None
+    depth = balanced(steps, deepest, 4)
+    tiles, panels = -(-rows // tile.rows), -(-columns // width)
+    chunk = balanced(tiles, max(1, target.l2_bytes * 3 // 8 // (4 * depth * tile.rows)))
+    chunks = -(-tiles // chunk)
+    fitting = max(1, target.l2_bytes * 3 // 8 // (4 * chunk * tile.rows * width))
+    wanted = panels * chunks * outer // (UNITS_PER_CORE * target.cores)
+    group = balanced(panels, max(1, min(fitting, panels, wanted)))
+    blocks = -(-steps // depth)
+    far = 4.0 * steps * outer * (chunks * columns + -(-panels // group) * rows)
+    near = 8.0 * rows * columns * outer * (blocks - 1)
+    return Blocking(chunk, group, depth, far / FAR_BYTES + near / NEAR_BYTES)
+
+
+def balanced(total: int, most: int, multiple: int = 1) -> int:
+    """The size of as few equal parts of `total` as are no longer than `most`, rounded up to a multiple."""
+    parts = -(-total // most)
+    size = -(-total // parts)
+    return -(-size // multiple) * multiple
+
+
+def _reads_plainly(roles: Roles) -> bool:
+    """Whether the factors are plain reads, the lane factor a constant that will be packed."""
+    lane = roles.factors[roles.lane_factor()]
+    if not all(isinstance(f, Read) for f in roles.factors) or not isinstance(lane, Read):
+        return False
+    row = roles.row.name if roles.row is not None else ""
+    return roles.spec.operands[lane.operand].constant and row not in axes_of(lane)
+
+
+def _extents(roles: Roles) -> tuple[int, int, int, int]:
+    """(rows, columns, reduction steps, outer points)."""
+    rows = extent_or(roles.row.extent, SYMBOLIC_EXTENT) if roles.row is not None else 1
+    columns = extent_or(roles.lane.extent, SYMBOLIC_EXTENT)
+    reduced = (*roles.clamped, *roles.unrolled, *roles.loops)
+    steps = prod(extent_or(a.extent, SYMBOLIC_EXTENT) for a in reduced)
+    outer = prod(extent_or(a.extent, SYMBOLIC_EXTENT) for a in roles.outer)
+    return rows, columns, steps, outer
+
+
+def _taps(roles: Roles) -> int:
+    """Input elements are read once a tap: rows overlap, so taps do not multiply the footprint."""
+    taps = 1
+    for axis in (*roles.clamped, *roles.unrolled):
+        taps *= extent_or(axis.extent, 1)
+    return taps
