@@ -109,7 +109,8 @@ class RegexFullMatch(Op):
     def evaluate(self, ev: Any, x: Array) -> Array:
         pattern = re.compile(self.pattern)
         found: Array = np.asarray([pattern.fullmatch(t) is not None for t in x.reshape(-1)], bool)
-        return found.reshape(x.shape)
+        found.shape = x.shape
+        return found
 
 
 class StringNormalize(Op):
@@ -153,4 +154,5 @@ def texts(values: Any, shape: Any) -> Array:
     """An object array of texts."""
     out: Array = np.empty(len(values), object)
     out[:] = list(values)
-    return out.reshape(shape)
+    out.shape = shape
+    return out
