@@ -65,6 +65,7 @@ class Copier:
         self.copy.function.symbols = source.symbols.clone()
         self.builder = Builder(self.copy.function, record=False)
         self._leaves: dict[Hashable, Value] = {}
+        self._made: dict[Hashable, Value] = {}
 
     def region(self, ops: list[Op], outputs: list[Value]) -> Copy:
         """Copy ops in order, and whatever outputs come from outside them."""
@@ -72,6 +73,8 @@ class Copier:
             operands = [None if v is None else self.value(v) for v in op.operands]
             copied = self._op(op, operands)
             self.copy.values.update(zip(op.results, copied.results, strict=True))
+            for result, made in zip(op.results, copied.results, strict=True):
+                self._made.setdefault(self.identity(result), made)
         for value in outputs:
             self.value(value)
         return self.copy
@@ -79,6 +82,8 @@ class Copier:
     def value(self, value: Value) -> Value:
         """The copy of a value: computed, a constant, or an argument."""
         known = self.copy.values.get(value)
+        if known is None:  # another site may have found it equal to one that was made here
+            known = self._made.get(self.identity(value))
         if known is None:
             handle = constant_of(value)
             known = (

@@ -8,7 +8,7 @@ equal); where the new region reads something else, it grows by the op that makes
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from aino_ir.graph import Function, Module, Value
@@ -152,7 +152,15 @@ def _cut(site: Site, before: Index, substitution: Substitution) -> None:
     matched = {i for e in site.entries for i in (*e.matched, *e.removed) if i in before.ops}
     site.read = frozenset(i for i in matched if before.ops[i].name == "core.constant")
     outputs = [old for old, _ in site.pairs]
-    site.old = _region(outputs, matched | {old.op.id for old in outputs if old.op is not None})
+    allowed = matched | {old.op.id for old in outputs if old.op is not None}
+
+    def maker(value: Value) -> Op | None:
+        """The op behind a value, or behind what another site put in its place."""
+        if value.id not in site.replaced and (value.op is None or value.op.id not in allowed):
+            value = before.values.get(substitution.final(value.id), value)
+        return value.op
+
+    site.old = _region(outputs, allowed, maker)
     values = [v for op in site.old for v in (*op.present_operands(), *op.results)]
     known = {substitution.final(v.id) for v in values if v.id not in site.replaced}
     site.new = _grown(site, known)
@@ -161,16 +169,16 @@ def _cut(site: Site, before: Index, substitution: Substitution) -> None:
         site.problem = "the region lies in several blocks"
 
 
-def _region(outputs: Iterable[Value], allowed: set[int]) -> list[Op]:
+def _region(outputs: Iterable[Value], allowed: set[int], maker: Callable[[Value], Op | None]) -> list[Op]:
     """Ops among `allowed` that the outputs depend on through such ops, in order."""
     seen: dict[Op, None] = {}
-    work = [v.op for v in outputs if v.op is not None]
+    work = [v.op for v in outputs]
     while work:
         op = work.pop()
-        if op in seen or op.id not in allowed or op.name == "core.constant":
+        if op is None or op in seen or op.id not in allowed or op.name == "core.constant":
             continue
         seen[op] = None
-        work.extend(v.op for v in op.present_operands() if v.op is not None)
+        work.extend(maker(v) for v in op.present_operands())
     return ordered(seen)
 
 

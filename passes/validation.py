@@ -127,6 +127,7 @@ class Validator:
 
     def _inside(self, site: Site, structure: Structure) -> list[tuple[Value, Value]]:
         structure.inside = {*site.old, *site.new}
+        structure.equal = {structure.identity(r): r for op in site.old for r in op.results}
         return site.pairs
 
     def _unvalidated(self, site: Site, why: str) -> None:
@@ -148,6 +149,7 @@ class Structure:
     def __init__(self, identity: Callable[[Value], Hashable]) -> None:
         self.identity = identity
         self.inside: set[Op] = set()
+        self.equal: dict[Hashable, Value] = {}
         self._numbers: dict[Hashable, int] = {}
         self._values: dict[Value, int] = {}
 
@@ -167,7 +169,13 @@ class Structure:
                 continue
             op = top.op
             if op is None or op not in self.inside:
-                self._values[stack.pop()] = self._leaf(top)
+                other = self.equal.get(self.identity(top))
+                if other is None or other is top:
+                    self._values[stack.pop()] = self._leaf(top)
+                elif other in self._values:
+                    self._values[stack.pop()] = self._values[other]
+                else:
+                    stack.append(other)
                 continue
             missing = [v for v in op.present_operands() if v not in self._values]
             if missing:

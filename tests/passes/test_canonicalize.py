@@ -119,6 +119,15 @@ def test_refusal_says_why() -> None:
     assert_not_fused(module_of(DECLINED["f16 detour"]), Canonicalize(), "f16 does not hold every f32")
 
 
+def test_permutations_are_composed_in_order() -> None:
+    def body(b: Builder, x: Value) -> Value:
+        return b.transpose(b.transpose(x, perm=(1, 2, 0)), perm=(0, 2, 1))
+
+    module = module_of(body, 2, 3, 4)
+    assert_fuses(module, Canonicalize(), ["tensor.transpose"])
+    assert next(o for o in module.main.block if o.name == "tensor.transpose").perm == (1, 0, 2)
+
+
 def test_transpose_of_unit_axes_is_a_reshape() -> None:
     module = module_of(lambda b, x: b.transpose(x, perm=(1, 0, 2)), 1, 4, 6)
     assert_fuses(module, Canonicalize(), ["tensor.reshape"])

@@ -250,6 +250,34 @@ def test_reordered_sums_pass_and_wrong_ones_do_not() -> None:
     wrong(module_of(lambda b, x: b.neg(x)), exact, "elements differ")
 
 
+def test_rules_may_see_through_what_another_site_replaced() -> None:
+    from aino_ir.passes.canonicalize import Canonicalize
+    from tests.passes.helpers import assert_fuses
+
+    module = module_of(lambda b, x: b.relu(b.neg(b.neg(b.relu(x)))))
+    assert_fuses(module, Canonicalize(), ["math.relu"])
+    module = module_of(lambda b, x: b.sub(b.exp(x), b.mul(b.neg(b.tanh(x)), c(b, 1))))
+    assert_fuses(module, Canonicalize(), ["math.exp", "math.tanh", "math.add"])
+
+
+def test_wrong_rewrite_behind_another_site_is_still_found() -> None:
+    @dataclass(frozen=True)
+    class Two(Rewrites):
+        def run_function(self, function: Function, ctx: PassContext) -> None:
+            from aino_ir.ops.activation import Relu
+
+            rewriter = ctx.rewriter(function)
+            for op in list(function.block):
+                if isinstance(op, Neg) and isinstance(op.x.op, Neg):
+                    rewriter.replace(op, op.x.op.x, "Right", [op.x.op])
+                elif isinstance(op, Relu) and not isinstance(op.x.op, Neg):
+                    rewriter.replace(op, op.x, "Wrong", [op.x.op])
+
+    module = module_of(lambda b, x: b.relu(b.neg(b.neg(b.tanh(x)))))
+    with pytest.warns(PassUndone, match="Wrong: .*elements differ"):
+        PassManager([Two()]).run(module)
+
+
 def test_constant_identity_never_reads_data() -> None:
     def fail() -> np.ndarray:
         raise AssertionError("read")
