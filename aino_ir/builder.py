@@ -23,6 +23,7 @@ from aino_ir.graph import Block, Function, Module, State, Value, count_uses
 from aino_ir.infer import InferContext
 from aino_ir.location import UNKNOWN, Loc
 from aino_ir.op import OPS, REQUIRED, Op, Trait, coerce, operand_count_ok
+from aino_ir.symbols import model_symbol_name
 from aino_ir.types import Layout, TensorType, Type
 
 PREFERRED_FAMILIES = ("core", "tensor", "nn", "math", "logic")
@@ -101,7 +102,7 @@ class Builder:
         """A symbolic extent of this function."""
         if name in self.function.symbols:
             return symbol(name)
-        return self.function.symbols.new(name, lo, hi, step)
+        return self.function.symbols.new(model_symbol_name(name), lo, hi, step)
 
     def state(self, name: str, type: Type, init: Const | None = None) -> Value:
         """A new state slot (after all inputs); returns its present value."""

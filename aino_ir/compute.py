@@ -22,12 +22,20 @@ if TYPE_CHECKING:
     from aino_ir.graph import Value
 
 
+def axis_name(text: str) -> str:
+    """The name of an axis: it ends with a dot, which no symbol of a model may."""
+    return text if text.endswith(".") else f"{text}."
+
+
 @dataclass(frozen=True)
 class Axis:
-    """An iteration axis 0 <= name < extent."""
+    """An iteration axis 0 <= name < extent; its name gets a dot at the end (see `axis_name`)."""
 
     name: str
     extent: DimLike
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", axis_name(self.name))
 
     @property
     def dim(self) -> DimLike:
@@ -157,7 +165,7 @@ class Nest:
 
 
 def axes(prefix: str, extents: Iterable[DimLike]) -> tuple[Axis, ...]:
-    """Axes named prefix0, prefix1, ..."""
+    """Axes named prefix0., prefix1., ..."""
     return tuple(Axis(f"{prefix}{i}", e) for i, e in enumerate(extents))
 
 

@@ -24,6 +24,7 @@ from aino_ir.errors.dims import (
     EmptyRange,
     ExtentMismatch,
     RankMismatch,
+    ReservedSymbolName,
     SymbolOutOfRange,
     SymbolRedefined,
     UnknownSymbol,
@@ -122,6 +123,21 @@ _RELATIONS = {"eq": "==", "ge": ">="}
 _HOLDS = {"eq": operator.eq, "ge": operator.ge}
 
 
+RESERVED_NAMES = frozenset({"unit"})
+"""Names that no symbol of a model may have (the parallel loop's variable), besides those ending with a dot."""
+
+
+def model_symbol_name(name: str) -> str:
+    """`name`, which a model's symbol is to have.
+
+    Raises:
+        ReservedSymbolName: kernels use it for themselves.
+    """
+    if name in RESERVED_NAMES or name.endswith("."):
+        raise ReservedSymbolName(name=name)
+    return name
+
+
 class Symbols:
     """The symbols of one function (or one loop kernel), their facts, and the checks they rest on.
 
@@ -186,7 +202,7 @@ class Symbols:
         if stem[0].isdigit():
             stem = "d" + stem
         name, number = stem, 1
-        while name in self._declared:
+        while name in self._declared or name in RESERVED_NAMES:
             number += 1
             name = f"{stem}_{number}"
         return name

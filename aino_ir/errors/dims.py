@@ -36,6 +36,15 @@ class InvalidSymbolName(DimError):
     example = {"name": "batch size"}
 
 
+class ReservedSymbolName(DimError):
+    """A model's symbol has a name that kernels use for their own variables."""
+
+    code = "AINO-E0274"
+    template = "symbol name {name!r} is reserved: kernels call a variable of their own like that"
+    hint = "rename the dimension; names that end with a dot are reserved too"
+    example = {"name": "unit"}
+
+
 class DimSyntax(DimError):
     """Text does not spell a dimension."""
 

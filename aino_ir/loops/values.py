@@ -82,7 +82,11 @@ class ValueBuilder:
         return name
 
     def unique(self, wish: str) -> str:
-        """A name like `wish` that nothing in the kernel has yet; it is taken from here on."""
+        """A name like `wish` that nothing in the kernel has yet; it is taken from here on.
+
+        A dot at the end, which sets axes apart from the symbols of a model, is left out.
+        """
+        wish = wish.removesuffix(".")
         if not _IDENTIFIER.match(wish):
             raise LoopNameError(kernel=self.name, name=wish, problem="is not an identifier")
         name, number = wish, self._counters.get(wish, 0)

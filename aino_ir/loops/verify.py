@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from aino_ir.dims import DimLike, free_symbols
+from aino_ir.dims import DimLike, align, free_symbols
 from aino_ir.dtypes import DType
 from aino_ir.errors.loops import LoopInvariantError
 from aino_ir.loops.conditions import Condition
@@ -48,6 +48,7 @@ from aino_ir.loops.stmt import (
     walk_statements,
 )
 from aino_ir.loops.typing import BOOL, INDEX, type_problem
+from aino_ir.symbols import Symbols
 
 INVARIANTS = {
     "L1": "names are identifiers and unique in the kernel",
@@ -264,12 +265,17 @@ class _Checker:
             self._dims_known(s.size, s.offset)
             if table.prove_divisible(s.offset, SCRATCH_ALIGNMENT) is not True:
                 raise broken(self.fn, "L12", f"`{s.name}` starts at {s.offset}")
-            if table.prove_ge(s.offset, end) is not True:
+            if not _reaches(table, s.offset, end):
                 raise broken(self.fn, "L12", f"`{s.name}` at {s.offset} overlaps what ends at {end}")
             end = s.offset + s.size * s.dtype.bytes
             self.buffers[s.name] = s.dtype, s.size, Access.READ_WRITE
-        if table.prove_ge(self.fn.scratch_bytes, end) is not True:
+        if not _reaches(table, self.fn.scratch_bytes, end):
             raise broken(self.fn, "L12", f"{end} bytes are used, {self.fn.scratch_bytes} declared")
+
+
+def _reaches(table: Symbols, limit: DimLike, end: DimLike) -> bool:
+    """Whether limit >= end: proved, or because it is `end` aligned (quotients of quotients hide that)."""
+    return table.prove_ge(limit, end) is True or table.prove_eq(limit, align(end, SCRATCH_ALIGNMENT)) is True
 
 
 class _BoundsWalk(RangeWalk):

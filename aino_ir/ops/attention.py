@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from aino_ir.compute import read_broadcast
+from aino_ir.compute import axis_name, read_broadcast
 from aino_ir.dims import DimLike, is_static, product, symbol
 from aino_ir.elementwise import ACCEPTS
 from aino_ir.infer import InferContext
@@ -82,12 +82,12 @@ class Attention(Op):
 
     def define(self) -> AttentionProgram:
         batch, heads, queries, width = self.q.shape
-        at = tuple(symbol(name) for name in ("b", "h", "q", "k"))
+        at = tuple(symbol(axis_name(name)) for name in ("b", "h", "q", "k"))
         score: Expr = Arg(0, VecType(self.q.dtype.compute)) * self.scale
         if self.bias is not None:
             score = score + read_broadcast(self.bias, 3, at)
         if self.causal:
-            seen = compare("le", index(symbol("k")), index(symbol("q") + self.offset))
+            seen = compare("le", index(at[3]), index(at[2] + self.offset))
             score = select(seen, score, float("-inf"))
         return AttentionProgram(
             batch,

@@ -20,7 +20,7 @@ from aino_ir.errors.text import TextMismatch, TextSyntaxError, UnknownWeight
 from aino_ir.graph import Block, Function, Module, State, Value, count_uses
 from aino_ir.location import Loc
 from aino_ir.op import REQUIRED, Attr, Op, coerce
-from aino_ir.symbols import Check, Origin
+from aino_ir.symbols import Check, Origin, model_symbol_name
 from aino_ir.text import leaves
 from aino_ir.text.leaves import Misfit
 from aino_ir.types import OptionalType, SequenceType, StringType, TensorType, Type
@@ -261,7 +261,8 @@ class _Reader:
         bounds = self._bound(lo), self._bound(hi)
         if int(str(step)) < 1:
             raise Misfit(f"the step of symbol {name} must be at least 1")
-        function.symbols.new(str(name), *bounds, int(str(step)), origin=self._origin(origin))
+        symbol_name = model_symbol_name(str(name))
+        function.symbols.new(symbol_name, *bounds, int(str(step)), origin=self._origin(origin))
 
     def _bound(self, tree: Any) -> DimLike | None:
         if tree.data == "unbounded":

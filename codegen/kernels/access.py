@@ -40,7 +40,7 @@ from aino_ir.loops.expr import (
 )
 from aino_ir.loops.stmt import Access
 
-LANE = "lane"
+LANE = "lane."
 """Symbol that stands for the lane number while addresses are formed."""
 
 
@@ -94,14 +94,23 @@ class Placement:
             b.symbol(name, lo, hi)
         shared = {r.aliases for r in spec.results if r.aliases is not None}
         self.buffers = [
-            b.param(o.name, o.dtype, o.bound, Access.READ_WRITE if i in shared else Access.READ)
+            b.param(self._free(o.name), o.dtype, o.bound, Access.READ_WRITE if i in shared else Access.READ)
             for i, o in enumerate(self.operands)
         ]
         written = Access.READ_WRITE if isinstance(program, Nest) else Access.WRITE  # a nest reads its results
         self.result_buffers = [
-            self.buffers[r.aliases] if r.aliases is not None else b.param(r.name, r.dtype, r.bound, written)
+            self.buffers[r.aliases]
+            if r.aliases is not None
+            else b.param(self._free(r.name), r.dtype, r.bound, written)
             for r in spec.results
         ]
+
+    def _free(self, name: str) -> str:
+        """The name of a buffer, changed when a symbol of the model is called like it."""
+        taken = {symbol_name for symbol_name, _, _ in self.spec.symbols}
+        while name in taken:
+            name += "_data"
+        return name
 
     # -- reading ------------------------------------------------------------------------------------
 
@@ -195,7 +204,7 @@ class Placement:
                 continue
             value = self.expr(part, point)
             if value.lanes > 1:
-                name = f"gather{axis}"
+                name = f"gather{axis}."
                 vectors[name] = value
                 coordinates.append(symbol(name))
             else:

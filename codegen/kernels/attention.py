@@ -16,6 +16,7 @@ from aino_ir.codegen.kernels.access import Placement, Point
 from aino_ir.codegen.kernels.emit import emit_checks, name_index, vector_lanes
 from aino_ir.codegen.kernels.naming import header, kernel_name
 from aino_ir.codegen.kernels.roles import extent_or
+from aino_ir.compute import axis_name
 from aino_ir.dims import DimLike, align, ceildiv, dmin, is_static, symbol
 from aino_ir.dtypes import boolean
 from aino_ir.kernels import Attention, Candidate, KernelSpec, Reject
@@ -41,6 +42,9 @@ from aino_ir.loops.expr import (
 from aino_ir.loops.registers import RegTile
 from aino_ir.loops.stmt import LoopFn
 from aino_ir.target import Target
+
+BATCH, HEAD, QUERY, KEY, WIDTH = (axis_name(n) for n in ("b", "h", "q", "k", "d"))
+"""Axes of an `Attention` program; WIDTH is that of the values."""
 
 INFINITY = float("inf")
 
@@ -111,9 +115,7 @@ class _Loops:
         assert isinstance(program, Attention)
         self.program = program
         self.dtype = place.spec.operands[0].dtype.compute
-        self.score = map_expr(
-            program.score, lambda e: Accumulator(e.type) if isinstance(e, Arg) else None
-        )
+        self.score = map_expr(program.score, lambda e: Accumulator(e.type) if isinstance(e, Arg) else None)
         lanes = self.lanes
         self.keys_wide = align(program.keys, 2 * lanes)
         self.packed = b.alloc("keys", self.dtype, self.keys_wide * program.width)
@@ -134,7 +136,7 @@ class _Loops:
             block = name_index(b, unit % blocks, "block")
             head = name_index(b, unit // blocks % p.heads, "head")
             batch = name_index(b, unit // (blocks * p.heads), "batch")
-            at = {"b": batch, "h": head}
+            at = {BATCH: batch, HEAD: head}
             shared = p.heads is not p.kv_heads
             kv = name_index(b, head // (p.heads // p.kv_heads), "kv_head") if shared else head
             self._pack_keys(batch, kv)
@@ -150,12 +152,12 @@ class _Loops:
     def _pack_keys(self, batch: DimLike, kv: DimLike) -> None:
         """scratch[d][key] = K[batch, kv, key, d], lanes past the last key zero."""
         b, p, lanes = self.b, self.program, self.lanes
-        key = symbol("key")
+        key = symbol(KEY)
         with b.loop("key", 0, p.keys, step=lanes) as k:
             with b.when(Condition(k + lanes, "<=", p.keys)):
-                self._pack_block(batch, kv, key, Point({"key": k}, "key", lanes))
+                self._pack_block(batch, kv, key, Point({KEY: k}, KEY, lanes))
             with b.otherwise():
-                self._pack_block(batch, kv, key, Point({"key": k}, "key", lanes, p.keys - k))
+                self._pack_block(batch, kv, key, Point({KEY: k}, KEY, lanes, p.keys - k))
         with b.loop("pad", align(p.keys, lanes), self.keys_wide, step=lanes) as k:
             with b.loop("d", 0, p.width) as d:
                 b.store(self.packed, d * self.keys_wide + k, const(0, self.dtype, lanes))
@@ -163,7 +165,7 @@ class _Loops:
     def _pack_block(self, batch: DimLike, kv: DimLike, key: DimLike, point: Point) -> None:
         with self.b.loop("d", 0, self.program.width, unroll=4) as d:
             value = self._read(1, (batch, kv, key, d), point)
-            self.b.store(self.packed, d * self.keys_wide + point.at["key"], splat(value, self.lanes))
+            self.b.store(self.packed, d * self.keys_wide + point.at[KEY], splat(value, self.lanes))
 
     # -- one tile of queries --------------------------------------------------------------------------
 
@@ -207,7 +209,7 @@ class _Loops:
         with b.loop("d", 0, self.program.width, unroll=2) as d:
             keys = [b.load(self.packed, d * self.keys_wide + k + j * lanes, lanes) for j in range(2)]
             for i in range(rows):
-                x = splat(self._read(0, (at["b"], at["h"], q + i, d), Point({})), lanes)
+                x = splat(self._read(0, (at[BATCH], at[HEAD], q + i, d), Point({})), lanes)
                 x = b.let(x, "x")
                 for j in range(2):
                     b.set(acc[i, j], fma(x, keys[j], acc[i, j].read()))
@@ -231,7 +233,7 @@ class _Loops:
             for j in range(2):
                 first = k + j * lanes
                 count = None if limit is None else limit - first
-                point = Point({**at, "q": q + i, "k": first}, "k", lanes, count)
+                point = Point({**at, QUERY: q + i, KEY: first}, KEY, lanes, count)
                 raw = b.let(acc[i, j].read())
                 value = splat(self.place.expr(self.score, point, accumulators={0: raw}), lanes)
                 if count is not None:
@@ -292,11 +294,11 @@ class _Loops:
             with b.when(Condition(block.first, ">", 0)):
                 for i, j in product(range(rows), range(len(columns))):
                     b.set(acc[i, j], b.load(self.sums, (row + i) * self.sums_wide + columns[j][0], lanes))
-        lane = symbol("d")
+        lane = symbol(WIDTH)
         with b.loop("k", block.first, block.stop, unroll=2) as k:
             values = []
             for d, count in columns:
-                v = self._read(2, (at["b"], kv, k, lane), Point({"d": d}, "d", lanes, count))
+                v = self._read(2, (at[BATCH], kv, k, lane), Point({WIDTH: d}, WIDTH, lanes, count))
                 values.append(b.let(splat(v, lanes), "v"))
             for i in range(rows):
                 x = b.let(splat(b.load(self.logits, (row + i) * self.keys_wide + k), lanes), "p")
@@ -326,6 +328,6 @@ class _Loops:
         for i in range(rows):
             scale = b.let(splat(b.load(self.scales, row + i), lanes), "scale")
             for j, (d, count) in enumerate(columns):
-                point = Point({**at, "q": q + i, "d": d}, "d", lanes, count)
+                point = Point({**at, QUERY: q + i, WIDTH: d}, WIDTH, lanes, count)
                 value = b.let(acc[i, j].read() * scale)
                 self.place.store(0, point, self.place.expr(result.expr, point, accumulators={0: value}))

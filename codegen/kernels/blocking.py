@@ -13,7 +13,7 @@ from math import prod
 
 from aino_ir.codegen.kernels.canonical import axes_of
 from aino_ir.codegen.kernels.roles import Roles, extent_or
-from aino_ir.codegen.kernels.tiles import Tile
+from aino_ir.codegen.kernels.tiles import FMAS_PER_CYCLE, Tile
 from aino_ir.dims import is_static
 from aino_ir.loops.expr import Read
 from aino_ir.target import Target
@@ -27,8 +27,8 @@ FAR_BYTES = 12.0
 NEAR_BYTES = 24.0
 """Bytes a cycle of partial sums that move between registers and L2."""
 
-STREAM_CYCLES = 0.12
-"""Cycles that a step loses for each lane vector it reads of a panel too long for L1."""
+STREAM_BYTES = 26.0
+"""Bytes a cycle of a panel too long for L1 that registers get from L2."""
 
 FEW_TILES = 8
 """Row tiles below which all rows of one outer point belong to one unit."""
@@ -83,10 +83,11 @@ def _whole(roles: Roles, tile: Tile, lanes: int, target: Target) -> Blocking:
     wanted = max(1, points * panels // (UNITS_PER_CORE * target.cores))
     chunk = balanced(points, max(1, min(fitting, points, wanted)))
     panel_bytes = 4 * steps * tile.vectors * lanes
-    resident = chunk * per_point + panel_bytes <= target.l2_bytes
-    far = -(-points // chunk) * repeats * panels * panel_bytes * (1 if resident else min(chunk, 4))
+    far = -(-points // chunk) * repeats * panels * panel_bytes  # a long panel streams on from L3 unseen
+    step = tile.rows * tile.vectors / FMAS_PER_CYCLE
+    late = max(0.0, 4 * tile.vectors * lanes / STREAM_BYTES - step)
     streamed = panel_bytes > target.l1_bytes * 3 // 4
-    near = outer * -(-rows // tile.rows) * panels * steps * tile.vectors * STREAM_CYCLES if streamed else 0.0
+    near = outer * -(-rows // tile.rows) * panels * steps * late if streamed else 0.0
     return Blocking(chunk, cycles=far / FAR_BYTES + near)
 
 

@@ -44,7 +44,7 @@ def _try_merge(
 ) -> KernelSpec | None:
     axes: tuple[Axis, ...] = getattr(program, group)
     outer, inner = axes[i], axes[i + 1]
-    if outer.name in protected or inner.name in protected:
+    if outer.name in protected or inner.name in protected or (is_static(inner.extent) and inner.extent == 0):
         return None
     exprs = [program.body, *(r.expr for r in spec.results if r.expr is not None)]
     if program.finish is not None:

@@ -208,5 +208,3 @@ def _panel_layout(use: _Use, tiled: str, width: int, order: list[str]) -> Layout
 
     parts = [(tiled_axis, "o"), *((a, None) for a in sorted(others, key=rank)), (tiled_axis, "i")]
     return Layout(tuple(parts), ((tiled_axis, width),))
-
-

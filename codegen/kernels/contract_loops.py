@@ -137,7 +137,7 @@ class ContractLoops:
         """A group of panels in blocks of the reduction, so that a slab of a panel stays in L1."""
         b, (axis,), blocking = self.b, self.roles.loops, self.shape.blocking
         first = group * blocking.group
-        with b.loop(f"{axis.name}_block", 0, axis.extent, step=blocking.depth) as k:
+        with b.loop("depth", 0, axis.extent, step=blocking.depth) as k:
             stop = dmin(k + blocking.depth, axis.extent)
             with b.loop("panel", first, dmin(first + blocking.group, panels)) as panel:
                 self.sums = PartialSums(self.sums_buffer, k, stop, axis.extent, panel - first, start, step)
@@ -305,7 +305,10 @@ class ContractLoops:
         row = self.roles.row.name if self.roles.row is not None else ""
         placed = [{**at, row: r} for r in rows] if row else [dict(at)]
         return [
-            [Point({**p, lane: panel.start + j * lanes}, lane, lanes, panel.counts[j]) for j in range(panel.vectors)]
+            [
+                Point({**p, lane: panel.start + j * lanes}, lane, lanes, panel.counts[j])
+                for j in range(panel.vectors)
+            ]
             for p in placed
         ]
 
@@ -314,7 +317,7 @@ class ContractLoops:
         guard = self.roles.guards[axis.name]
         first, stop = guard.bounds(at, axis.extent)
         assert isinstance(guard.coordinate, Dim)
-        here = {k: v for k, v in at.items()}
+        here = dict(at)
 
         def facts(tap: DimLike) -> list[tuple[DimLike, str, DimLike]]:
             assert isinstance(guard.coordinate, Dim)

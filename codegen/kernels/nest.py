@@ -55,5 +55,3 @@ class _Ref(TensorRef):
 
     def store(self, index: tuple[DimLike, ...], value: Expr) -> None:
         self.b.store(self.buffer, self.operand.addr(index), value)
-
-

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from aino_ir.target import Target
 
-LOADS_PER_CYCLE = 2.0
+LOADS_PER_CYCLE = 1.8
+"""What remains of two load ports beside cache lines that arrive."""
+
 FMAS_PER_CYCLE = 2.0
 FMA_LATENCY = 4.25
 """Cycles from a sum to its next use, and a little: with just as many chains every hiccup is lost."""

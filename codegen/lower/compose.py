@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from aino_ir.codegen.kernels.access import dim_expr
-from aino_ir.compute import Axis, Check, Compute, Nest, RowProgram, axes, coordinates, reads
+from aino_ir.compute import Axis, Check, Compute, Nest, RowProgram, axes, axis_name, coordinates, reads
 from aino_ir.dims import Dim, DimLike, symbol
 from aino_ir.errors.codegen import NotComposable
 from aino_ir.graph import Value
@@ -385,7 +385,7 @@ def _anchor_result(program: Program, anchor: Op) -> tuple[tuple[DimLike, ...], E
         return program.out_index, program.out, program.per_row
     assert isinstance(program, Attention)
     return (
-        tuple(symbol(n) for n in ("b", "h", "q", "d")),
+        tuple(symbol(axis_name(n)) for n in ("b", "h", "q", "d")),
         Accumulator(VecType(anchor.results[0].dtype.compute)),
         False,
     )

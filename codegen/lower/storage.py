@@ -116,9 +116,9 @@ class StorageAssignment:
         return value not in self.views and self._computed(value)
 
     def _computed(self, value: Value) -> bool:
-        """Whether a kernel of its own writes the value."""
+        """Whether the value is written by a kernel of its own, or piece by piece (a concatenation)."""
         op = value.op
-        if op is None or op.name in ("core.constant", "tensor.concat"):
+        if op is None or op.name == "core.constant":
             return False
         if self.is_view(op):
             (source,) = list(op.present_operands())[:1]

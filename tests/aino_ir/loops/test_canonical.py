@@ -38,6 +38,6 @@ def test_values_are_told_by_their_bits() -> None:
 def test_what_holds_expressions_is_told_with_its_fields() -> None:
     axes = (Axis("i", 4),)
     text = canonical_text(Compute(axes, squared(1)))
-    assert text.splitlines()[-1].startswith("Compute((Axis('i', 4)), %1")
+    assert text.splitlines()[-1].startswith("Compute((Axis('i.', 4)), %1")
     build = Nest(lambda b, inputs, outputs, unit: None, key="sum 0")
     assert "lambda" not in canonical_text(build) and "'sum 0'" in canonical_text(build)

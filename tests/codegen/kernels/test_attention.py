@@ -96,9 +96,7 @@ def test_biases_broadcast(shape: tuple[int, ...]) -> None:
 def test_nan_and_infinity() -> None:
     p = attention(queries=9, keys=21)
     p.arrays[0][0, 0, 3, 2] = np.nan
-    q = problem(
-        lambda b, *v: [b.attention(*v, scale=0.35)], *(Given(a) for a in p.arrays), terms=100
-    )
+    q = problem(lambda b, *v: [b.attention(*v, scale=0.35)], *(Given(a) for a in p.arrays), terms=100)
     assert np.isnan(q.expected[0][0, 0, 3]).all() and not np.isnan(q.expected[0][0, 1]).any()
     check(q, proved=False)
 

@@ -363,3 +363,10 @@ def test_long_reductions_are_cut(m: int, n: int, k: int, tmp_path: Path) -> None
 def test_cut_reductions_keep_epilogues() -> None:
     operands = [Given(normal(53, 60)), Given(normal(60, 24, seed=1), constant=True), Given(normal(53, 24, seed=2))]
     cut(problem(lambda b, x, y, z: [b.gelu(b.add(b.matmul(x, y), z))], *operands, terms=60), 2, 1, 24)
+
+
+def test_cut_reductions_over_merged_rows() -> None:
+    stack = Given(normal(4, 15, 40)), Given(normal(40, 16), constant=True)
+    pictures = conv((1, 40, 7, 9), (16, 40, 1, 1), last=True)
+    cut(pictures, 2, 1, 16)
+    cut(problem(lambda b, x, y: [b.matmul(x, y)], *stack, terms=40), 2, 1, 16)
