@@ -124,7 +124,7 @@ _HOLDS = {"eq": operator.eq, "ge": operator.ge}
 
 
 RESERVED_NAMES = frozenset({"unit"})
-"""Names that no symbol of a model may have (the parallel loop's variable), besides those ending with a dot."""
+"""Names that no symbol of a model may have (the parallel loop's variable), besides those with a dot."""
 
 
 def model_symbol_name(name: str) -> str:

@@ -126,7 +126,7 @@ def _candidate(roles: Roles, tile: Tile, lanes: int, target: Target) -> Candidat
     row_name = roles.row.name if roles.row is not None else ""
     lane_in = [roles.lane.name in axes_of(f) for f in roles.factors]
     row_in = [row_name in axes_of(f) for f in roles.factors]
-    lane_shared = any(a and not b for a, b in zip(lane_in, row_in))
+    lane_shared = any(a and not b for a, b in zip(lane_in, row_in, strict=True))
     cycles = tile_cycles(tile, rows, -(-columns // lanes), steps, _row_vector(roles), lane_shared)
     if any(strided_operand(roles.spec, f, roles.lane.name) for f in roles.factors):
         cycles *= STRIDED_LOADS
