@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aino_ir.codegen.c import program
+from aino_ir.codegen.c import program, steps
 from aino_ir.codegen.c.backend import describe, emit
 from aino_ir.codegen.c.runtime import runtime_headers
 from aino_ir.dims import DimLike, dmin, symbol
@@ -112,7 +112,7 @@ class Model:
 def test_all_forms_of_the_main_agree(limit, symbolic, compiler, tmp_path, monkeypatch) -> None:
     if compiler not in compilers():
         pytest.skip("not on this machine")
-    monkeypatch.setattr(program, "STRAIGHT_LINE_STEPS", limit)
+    monkeypatch.setattr(steps, "STRAIGHT_LINE_STEPS", limit)
     model = Model(chain(9, symbolic), compiler, tmp_path)
     assert model.call("abi") == program.ABI_VERSION
     x = np.arange(N, dtype=np.float32)
@@ -130,7 +130,7 @@ def test_all_forms_of_the_main_agree(limit, symbolic, compiler, tmp_path, monkey
 
 @pytest.mark.parametrize("limit", [1000, 2], ids=["short", "long"])
 def test_each_kernel_gets_its_own_symbols(limit: int, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(program, "STRAIGHT_LINE_STEPS", limit)
+    monkeypatch.setattr(steps, "STRAIGHT_LINE_STEPS", limit)
     plan = chain(3, True)
     plan.symbols = ["batch", "n.0", "zeta"]
     plan.symbol_bounds |= {"batch": (1, 9), "zeta": (1, 9)}
@@ -154,7 +154,7 @@ def test_names_of_the_model_stay_text(name: str, tmp_path: Path) -> None:
 
 
 def test_a_table_has_room_for_the_widest_step(monkeypatch) -> None:
-    monkeypatch.setattr(program, "STRAIGHT_LINE_STEPS", 0)
+    monkeypatch.setattr(steps, "STRAIGHT_LINE_STEPS", 0)
     plan = chain(2, False)
     wide = plan.steps[0]
     assert isinstance(wide, Run)

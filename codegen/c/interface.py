@@ -1,0 +1,313 @@
+"""The public face of a compiled model: its header, and the functions behind it."""
+
+from __future__ import annotations
+
+from aino_ir.codegen.c.limits import limit_checks
+from aino_ir.codegen.c.plan_text import PlanText, filled
+from aino_ir.codegen.cstyle.names import comment, string_lines
+from aino_ir.dims import DimLike, is_static
+from aino_ir.plan import BufferKind, Plan, Run
+
+ABI_VERSION = 1
+
+BYTE_WORK = 4
+"""Operations that take as long as moving one byte to or from memory, roughly."""
+
+
+def header_text(plan: Plan) -> str:
+    """The public header of a plan."""
+    name, guard = plan.name, f"{plan.name.upper()}_H"
+    values = [(f"in[{i}]", f"{n}: {t}") for i, (n, t) in enumerate(plan.inputs)]
+    if plan.symbols:
+        symbols = f"int64_t[{len(plan.symbols)}]: {', '.join(plan.symbols)}"
+        values.append((f"in[{len(plan.inputs)}]", symbols))
+    values += [(f"out[{i}]", f"{n}: {t}") for i, (n, t) in enumerate(plan.outputs)]
+    interface = "\n".join(f" *   {place:8} {comment(what)}" for place, what in values)
+    return f"""/* {name}: a model compiled by AINO.
+ *
+{interface}
+ *
+ * All pointers must be valid for the whole tensors above; inputs and outputs must not overlap.
+ * One context may be used by any number of threads at a time.
+ */
+#ifndef {guard}
+#define {guard}
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {{
+#endif
+
+#if defined(__GNUC__)
+#pragma GCC visibility push(default)
+#endif
+
+typedef struct {name}_context {name}_context;
+
+/* Version of this interface ({ABI_VERSION}). */
+int {name}_abi(void);
+
+/* Make a context.  `weights` (64-byte aligned, {name}.weights) must outlive it; runs use up to
+ * `nthreads` threads.  Returns 0, or a code of aino_status.h. */
+int {name}_create(const void *weights, int nthreads, {name}_context **context);
+
+/* Run the model.  Returns 0, or code + 256 * step of the first failure. */
+int {name}_run({name}_context *context, const void *const *in, void *const *out);
+
+/* Inputs, outputs and symbols as JSON. */
+const char *{name}_describe(void);
+
+/* Free a context; no run may be under way. */
+void {name}_destroy({name}_context *context);
+
+#if defined(__GNUC__)
+#pragma GCC visibility pop
+#endif
+
+#ifdef __cplusplus
+}}
+#endif
+
+#endif
+"""
+
+
+class InterfacePrinter:
+    """Prints the session of a run and the functions of the interface.
+
+    Args:
+        text: the plan's names.
+        alone_below, profile: as for `print_program`.
+    """
+
+    def __init__(self, text: PlanText, alone_below: int = 0, profile: bool = False) -> None:
+        self.text = text
+        self.plan = text.plan
+        self.alone_below = alone_below
+        self.profile = profile
+        self.runs = [s for s in self.plan.steps if isinstance(s, Run)]
+
+    def functions(self, description: str) -> str:
+        """The functions that the header declares, and what they need."""
+        name = self.plan.name
+        return filled(
+            _API,
+            NAME=name,
+            ABI_VERSION=str(ABI_VERSION),
+            DESCRIPTION="\n    ".join(string_lines(description)),
+            RUN_SETUP=self._setup(),
+            SYMBOL_INPUT=str(len(self.plan.inputs)),
+            STATE_SETUP=self._state_setup(),
+            HAS_SYMBOLS="1" if self.plan.symbols else "0",
+            RUN_SIGNATURE=self._run_signature(),
+            SET_TIMES="\n    s->times = times;" if self.profile else "",
+            NOTE_START="\n        if (times)\n            times[0] = model_now();" if self.profile else "",
+            RUN_THREADS=self._threads(),
+            PROFILE_ENTRY=filled(_PROFILE_ENTRY, NAME=name) if self.profile else "",
+        )
+
+    def session(self) -> str:
+        """The struct that a run keeps for itself."""
+        symbols = max(1, len(self.plan.symbols))
+        return f"""/* What one run needs for itself. */
+typedef struct {{
+    const void *const *in;
+    void *const *out;
+    const char *weights;
+    char *const *state;
+    char *arena;
+    size_t arena_bytes;
+    char *scratch;
+    size_t scratch_bytes; /* of one thread */
+    int nthreads;
+    int64_t symbols[{symbols}];
+    int64_t status[2]; /* code, step */{self._times()}
+    aino_barrier barrier;
+}} session;
+
+#define MODEL_STATES {max(1, len(self.plan.states))}"""
+
+    def _times(self) -> str:
+        """The session's member for the times of a profile."""
+        return (
+            "\n    int64_t *times; /* of the start and of each step's end, or NULL */" if self.profile else ""
+        )
+
+    def _run_signature(self) -> str:
+        parameters = f"{self.plan.name}_context *context, const void *const *in, void *const *out"
+        if self.profile:
+            return f"static int model_run({parameters}, int64_t *times)"
+        return f"int {self.plan.name}_run({parameters})"
+
+    def _threads(self) -> str:
+        """How many threads a run uses: all, or one when there is too little to share."""
+        if not self.alone_below or not self.runs:
+            return "context->nthreads"
+        work: DimLike = sum((r.flops + BYTE_WORK * r.moved_bytes for r in self.runs), start=0)
+        if is_static(work):
+            return "1" if int(work) < self.alone_below else "context->nthreads"  # type: ignore[arg-type]
+        return f"model_work(s) < {self.alone_below} ? 1 : context->nthreads"
+
+    def work(self) -> str:
+        """The function that says how much work a run with these symbols is."""
+        if "model_work" not in self._threads():
+            return ""
+        work = sum((r.flops + BYTE_WORK * r.moved_bytes for r in self.runs), start=0)
+        return filled(_WORK, SYMBOLS="\n".join(self.text.symbols()), VALUE=self.text.dim(work))
+
+    def _setup(self) -> str:
+        """Statements that refuse impossible extents and size the arena for this run's symbols."""
+        lines = [*self.text.symbols(), *limit_checks(self.plan, lambda symbol: self.text.names[symbol])]
+        lines.append(f"    size_t arena = (size_t)({self.text.dim(self.plan.arena_bytes)}) + AINO_LINE;")
+        lines.append(f"    size_t scratch = (size_t)({self.text.dim(self.plan.scratch_bytes)}) + AINO_LINE;")
+        return "\n".join(lines)
+
+    def _state_setup(self) -> str:
+        lines = []
+        for b in self.plan.buffers:
+            if b.kind is BufferKind.STATE:
+                lines.append(f"    context->state[{b.slot}] = aino_alloc({self.text.dim(b.bytes)});")
+                lines.append(f"    if (!context->state[{b.slot}]) {{ failed = 1; }}")
+                first = f"memset(context->state[{b.slot}], 0, {self.text.dim(b.bytes)});"
+                if b.const is not None and b.offset is not None:
+                    source = f"(const char *)weights + {self.text.dim(b.offset)}"
+                    first = f"memcpy(context->state[{b.slot}], {source}, {self.text.dim(b.bytes)});"
+                lines.append(f"    else {first}")
+        return "\n".join(lines)
+
+
+_WORK = """\
+/* Operations of a run, and what moving its bytes is worth in operations. */
+static int64_t model_work(const session *s)
+{
+SYMBOLS
+    return VALUE;
+}"""
+
+_PROFILE_ENTRY = """
+
+int NAME_run(NAME_context *context, const void *const *in, void *const *out)
+{
+    return model_run(context, in, out, 0);
+}
+
+__attribute__((visibility("default")))
+int NAME_profile(NAME_context *context, const void *const *in, void *const *out, int64_t *times);
+
+/* A run that notes in times[0] when its first step begins, and in times[i + 1] when step i has ended. */
+int NAME_profile(NAME_context *context, const void *const *in, void *const *out, int64_t *times)
+{
+    return model_run(context, in, out, times);
+}"""
+
+_API = """\
+struct NAME_context {
+    const char *weights;
+    int nthreads;
+    aino_pool *pool;
+    aino_freelist sessions;
+    char *state[MODEL_STATES];
+};
+
+/* Make the session's memory large enough for this run. */
+static int session_prepare(session *s, int nthreads)
+{
+RUN_SETUP
+    if (arena > s->arena_bytes) {
+        aino_free(s->arena);
+        s->arena = aino_alloc(arena);
+        s->arena_bytes = s->arena ? arena : 0;
+    }
+    if (scratch > s->scratch_bytes || nthreads > s->nthreads) {
+        scratch = (scratch + 4095) / 4096 * 4096;
+        aino_free(s->scratch);
+        s->scratch = aino_alloc(scratch * (size_t)nthreads);
+        s->scratch_bytes = s->scratch ? scratch : 0;
+        s->nthreads = nthreads;
+    }
+    return s->arena && s->scratch ? AINO_OK : AINO_OUT_OF_MEMORY;
+}
+
+static void session_destroy(session *s)
+{
+    aino_free(s->arena);
+    aino_free(s->scratch);
+    aino_free(s);
+}
+
+int NAME_abi(void)
+{
+    return ABI_VERSION;
+}
+
+const char *NAME_describe(void)
+{
+    return DESCRIPTION;
+}
+
+int NAME_create(const void *weights, int nthreads, NAME_context **result)
+{
+    int failed = 0;
+    NAME_context *context = aino_alloc(sizeof *context);
+    if (!context)
+        return AINO_OUT_OF_MEMORY;
+    context->weights = weights;
+    context->nthreads = nthreads < 1 ? 1 : nthreads;
+    aino_freelist_init(&context->sessions);
+    for (int i = 0; i < MODEL_STATES; ++i)
+        context->state[i] = 0;
+    context->pool = aino_pool_create(context->nthreads);
+    if (!context->pool)
+        failed = 1;
+STATE_SETUP
+    if (failed) {
+        NAME_destroy(context);
+        return AINO_OUT_OF_MEMORY;
+    }
+    *result = context;
+    return AINO_OK;
+}
+
+RUN_SIGNATURE
+{
+    session *s = aino_freelist_take(&context->sessions);
+    int status, nthreads;
+    if (!s) {
+        s = aino_alloc(sizeof *s);
+        if (!s)
+            return AINO_OUT_OF_MEMORY;
+        memset(s, 0, sizeof *s);
+    }
+    s->in = in;
+    s->out = out;
+    s->weights = context->weights;
+    s->state = context->state;SET_TIMES
+    if (HAS_SYMBOLS)
+        memcpy(s->symbols, in[SYMBOL_INPUT], sizeof s->symbols);
+    s->status[0] = s->status[1] = 0;
+    nthreads = RUN_THREADS;
+    status = session_prepare(s, nthreads);
+    if (!status) {
+        aino_barrier_init(&s->barrier, s->status);NOTE_START
+        aino_pool_run(context->pool, nthreads, model_steps, s);
+        status = (int)(s->status[0] + 256 * s->status[1]);
+    }
+    if (!aino_freelist_put(&context->sessions, s))
+        session_destroy(s);
+    return status;
+}PROFILE_ENTRY
+
+void NAME_destroy(NAME_context *context)
+{
+    session *s;
+    if (!context)
+        return;
+    while ((s = aino_freelist_take(&context->sessions)))
+        session_destroy(s);
+    for (int i = 0; i < MODEL_STATES; ++i)
+        aino_free(context->state[i]);
+    if (context->pool)
+        aino_pool_destroy(context->pool);
+    aino_free(context);
+}"""
