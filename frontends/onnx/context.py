@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
-import numpy as np
-
-from aino_ir.builder import Builder, op_class
-from aino_ir.constants import Const
 from aino_ir.dims import DimLike, is_static
 from aino_ir.dtypes import DTYPES, DType
-from aino_ir.errors.base import AinoError
 from aino_ir.errors.onnx import (
     InputNotConstant,
     NodeInputMissing,
@@ -19,28 +14,20 @@ from aino_ir.errors.onnx import (
     TypeUnsupported,
     VariantUnsupported,
 )
+from aino_ir.frontends.emitter import Emitter
+from aino_ir.frontends.folding import Array as Array
+from aino_ir.frontends.folding import constant_array as constant_array
 from aino_ir.frontends.onnx.names import quote
 from aino_ir.frontends.onnx.nodes import OnnxNode
 from aino_ir.frontends.onnx.schemas import schema_of
 from aino_ir.frontends.onnx.tensors import ELEMENT_TYPES
 from aino_ir.graph import Value
 from aino_ir.infer import known_contents
-from aino_ir.interp import Evaluation, run_op
-from aino_ir.op import Op, Trait
-from aino_ir.ops.core import Constant
-from aino_ir.symbols import Symbols
 from aino_ir.types import TensorType
 
 if TYPE_CHECKING:
     from aino_ir.frontends.onnx.lower import GraphLowering
 
-FOLD_LIMIT = 4096
-"""Values of at most this many elements are computed while lowering, when a lowering asks for them."""
-
-FOLD_DEPTH = 64
-"""Ops behind one such value that are computed at most, one behind the other."""
-
-Array: TypeAlias = "np.ndarray[Any, Any]"
 Lowered: TypeAlias = "Value | Sequence[Value | None]"
 Lowering: TypeAlias = "Callable[[NodeContext, OnnxNode], Lowered]"
 """Makes a node's ops; returns its outputs (missing trailing ones are absent)."""
@@ -49,7 +36,7 @@ Row: TypeAlias = "str | Lowering"
 """A row of a family's table: the name of an elementwise op that takes the same operands, or a function."""
 
 
-class NodeContext:
+class NodeContext(Emitter):
     """One node being lowered.
 
     Attributes:
@@ -59,11 +46,11 @@ class NodeContext:
         graph: the graph that it stands in.
     """
 
-    __slots__ = ("b", "graph", "inputs", "node")
+    __slots__ = ("graph", "inputs", "node")
 
     def __init__(self, graph: GraphLowering, node: OnnxNode, inputs: Sequence[Value | None]) -> None:
+        super().__init__(graph.b)
         self.graph = graph
-        self.b: Builder = graph.b
         self.node = node
         self.inputs = tuple(inputs)
 
@@ -73,11 +60,6 @@ class NodeContext:
     def opset(self) -> int:
         """Version of the node's operator set."""
         return self.node.opset
-
-    @property
-    def symbols(self) -> Symbols:
-        """The function's symbol table."""
-        return self.b.function.symbols
 
     def input(self, index: int) -> Value | None:
         """An optional input."""
@@ -164,36 +146,6 @@ class NodeContext:
 
     # -- values -------------------------------------------------------------------------------------
 
-    def emit(self, op: str, *operands: Value | None, **attrs: Any) -> Value:
-        """The result of a new op, named as on the builder."""
-        return self.b.op(op_class(op), *operands, **attrs).result
-
-    def emit_all(self, op: str, *operands: Value | None, **attrs: Any) -> tuple[Value, ...]:
-        """All results of a new op."""
-        return self.b.op(op_class(op), *operands, **attrs).results
-
-    def scalar(self, number: float | int | bool, dtype: DType) -> Value:
-        """A 0-d constant."""
-        return self.b.constant(np.asarray(number).astype(dtype.numpy))
-
-    def filled(self, shape: Sequence[DimLike], number: Any, dtype: DType) -> Value:
-        """A tensor of one value: a constant handle where the shape is known, else an expansion."""
-        value = np.asarray(number).astype(dtype.numpy)
-        if all(is_static(d) for d in shape):
-            extents = tuple(int(d) for d in shape)  # type: ignore[arg-type]
-            return self.b.constant(Const.deferred(dtype, extents, lambda: np.broadcast_to(value, extents)))
-        return self.emit("expand", self.b.constant(value), shape=tuple(shape))
-
-    def cast(self, value: Value, dtype: DType) -> Value:
-        """The value in another dtype (itself when it has that one)."""
-        return value if value.dtype is dtype else self.emit("cast", value, to=dtype)
-
-    def reshape(self, value: Value, shape: Sequence[DimLike]) -> Value:
-        """The value in another shape (itself when it has that one)."""
-        if tuple(shape) == value.shape:
-            return value
-        return self.emit("reshape", value, shape=tuple(shape))
-
     def axis(self, axis: int, rank: int, what: str = "axis") -> int:
         """A possibly negative axis made non-negative and checked."""
         if not -rank <= axis < rank:
@@ -254,37 +206,3 @@ def element_dtype(code: int, what: str, loc: object) -> DType:
     if row is None or row.name not in DTYPES:
         raise TypeUnsupported(loc=loc, what=what, got=row.name if row is not None else f"number {code}")
     return DTYPES[row.name]
-
-
-def constant_array(value: Value) -> Array | None:
-    """Contents of a small value that follows from constants alone, or None."""
-    return _constant_array(value, {}, 0)
-
-
-def _constant_array(value: Value, seen: dict[Value, Array | None], depth: int) -> Array | None:
-    op = value.op
-    if isinstance(op, Constant):
-        return op.value.array() if op.value.size <= FOLD_LIMIT else None
-    if op is None or depth > FOLD_DEPTH or not _foldable(op):
-        return None
-    if value not in seen:
-        env: dict[Value, Any] = {}
-        for operand in op.present_operands():
-            env[operand] = _constant_array(operand, seen, depth + 1)
-        unknown = any(array is None for array in env.values())
-        if not unknown:
-            try:
-                run_op(op, env, Evaluation())
-            except AinoError:  # an index out of range, a division by zero: left for the run, if it gets there
-                unknown = True
-        seen.update({r: None if unknown else env[r] for r in op.results})
-    return seen[value]
-
-
-def _foldable(op: Op) -> bool:
-    if op.regions or op.has(Trait.RANDOM) or op.has(Trait.HOST) or op.has(Trait.DATA_DEPENDENT):
-        return False
-    return not op.reads_symbols() and all(
-        isinstance(r.type, TensorType) and r.type.is_static and int(r.type.size) <= FOLD_LIMIT  # type: ignore[arg-type]
-        for r in op.results
-    )

@@ -15,7 +15,7 @@ import numpy as np
 
 from aino_ir.builder import Builder, op_class
 from aino_ir.constants import Const
-from aino_ir.dims import free_symbols, is_static
+from aino_ir.dims import is_static
 from aino_ir.dtypes import DTYPES
 from aino_ir.errors.base import AinoError
 from aino_ir.errors.onnx import (
@@ -25,6 +25,7 @@ from aino_ir.errors.onnx import (
     LoweringFault,
     TypeUnsupported,
 )
+from aino_ir.frontends.dead import remove_dead
 from aino_ir.frontends.onnx.context import Lowered, NodeContext, Row, constant_array
 from aino_ir.frontends.onnx.coverage import function_body, row_of, supports
 from aino_ir.frontends.onnx.dimensions import Dimensions, DimSpec
@@ -42,10 +43,9 @@ from aino_ir.frontends.onnx.nodes import (
 )
 from aino_ir.frontends.onnx.schemas import require_operators
 from aino_ir.frontends.onnx.tensors import TensorData
-from aino_ir.graph import Block, Module, Value, count_uses
+from aino_ir.graph import Module, Value
 from aino_ir.infer import KNOWN_LIMIT, known_contents
 from aino_ir.location import loc
-from aino_ir.op import Op, Trait
 from aino_ir.ops.core import Constant
 from aino_ir.types import OptionalType, SequenceType, StringType, TensorType, Type, type_of
 
@@ -272,27 +272,6 @@ def fixed_input(b: Builder, declared: OnnxValue, value: Any) -> Value:
         shown = str(got) if got is not None else str(array.dtype)
         raise InitializerTypeConflict(name=quote(declared.name), got=shown, declared=str(info))
     return b.constant(array, declared.name)
-
-
-def remove_dead(block: Block) -> None:
-    """Drop ops whose results nobody reads (all ops are pure), but those that decide an extent."""
-    for op in reversed(list(block)):
-        if op.has(Trait.TERMINATOR) or any(r.users for r in op.results) or decides_extent(op, block):
-            continue
-        count_uses(op, op.operands, -1)
-        block.remove(op)
-
-
-def decides_extent(op: Op, block: Block) -> bool:
-    """Whether a symbol stands for an extent that only this op's run can tell."""
-    assert block.function is not None
-    symbols = block.function.symbols
-    for result in op.results:
-        if isinstance(result.type, (TensorType, StringType)):
-            for name in (name for dim in result.shape for name in free_symbols(dim)):
-                if name in symbols and symbols.declared(name).origin.op == op.id:
-                    return True
-    return False
 
 
 def value_type(declared: TypeInfo | None, what: str, name: str, dimensions: Dimensions) -> Type:

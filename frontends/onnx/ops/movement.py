@@ -119,20 +119,8 @@ def tile(c: NodeContext, node: OnnxNode) -> Value:
 
 
 def tiled(c: NodeContext, x: Value, repeats: Sequence[DimLike]) -> Value:
-    """x repeated along each axis: new axes, expanded, and merged again."""
-    apart: list[DimLike] = []
-    wide: list[DimLike] = []
-    merged: list[DimLike] = []
-    for extent, count in zip(x.shape, repeats, strict=False):
-        if not (is_static(count) and count == 1):
-            apart.append(1)
-            wide.append(count)
-        apart.append(extent)
-        wide.append(extent)
-        merged.append(extent * count)
-    if len(apart) == x.rank:
-        return x
-    return c.reshape(c.emit("expand", c.reshape(x, apart), shape=tuple(wide)), merged)
+    """x repeated along each axis."""
+    return c.tile(x, repeats)
 
 
 def concat(c: NodeContext, node: OnnxNode) -> Value:
@@ -174,12 +162,7 @@ def equal_parts(c: NodeContext, extent: DimLike, count: int) -> list[DimLike]:
 
 def cut(c: NodeContext, x: Value, axis: int, start: DimLike, size: DimLike) -> Value:
     """`size` elements along one axis from `start` on."""
-    if size is x.shape[axis] or (is_static(size) and size == x.shape[axis]):
-        return x
-    starts: list[DimLike] = [0] * x.rank
-    sizes = list(x.shape)
-    starts[axis], sizes[axis] = start, size
-    return c.emit("slice", x, starts=starts, sizes=sizes, steps=[1] * x.rank)
+    return c.cut(x, axis, start, size)
 
 
 def slice_(c: NodeContext, node: OnnxNode) -> Value:
