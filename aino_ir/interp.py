@@ -18,7 +18,7 @@ from aino_ir.dtypes import DType, integer_range
 from aino_ir.errors.base import AinoError
 from aino_ir.errors.ir import NegativeExtent, SizeLimit, UnevaluableOp
 from aino_ir.errors.run import InputMismatch, WrongInputCount
-from aino_ir.infer import SIZE_LIMIT
+from aino_ir.infer import SIZE_LIMIT, known_contents
 from aino_ir.op import Op, Trait
 from aino_ir.symbols import Symbols
 from aino_ir.types import OptionalType, StringType, TensorType, Type
@@ -93,6 +93,14 @@ class Evaluation:
         finally:
             self.op, self.bindings = saved, outside
 
+    def bind(self, value: Value, numbers: Sequence[int]) -> None:
+        """Give the symbols that stand for the elements of a value their numbers."""
+        assert value.op is not None and value.op.block is not None and value.op.block.function is not None
+        known = known_contents(value, value.op.block.function.symbols)
+        assert known is not None
+        for dim, number in zip(known.reshape(-1).tolist(), numbers, strict=True):
+            self.bindings[dim.as_symbol()] = number
+
     def after(self, op: Op) -> None:
         """Test what is demanded of the extents that an op decides."""
         if op.id in self._deciding and self.symbols is not None:
@@ -153,11 +161,15 @@ def run_op(op: Op, env: dict[Value, Any], ev: Evaluation) -> None:
     try:
         with np.errstate(all="ignore"):
             out = op.evaluate(ev, *operands) if evaluates(type(op)) else by_decomposition(op, ev, operands)
+        keep_results(op, out if isinstance(out, tuple) else (out,), env, ev)
     except AinoError as error:
         if error.loc is None:
             error.loc = op.loc
         raise
-    outputs = out if isinstance(out, tuple) else (out,)
+
+
+def keep_results(op: Op, outputs: Sequence[Any], env: dict[Value, Any], ev: Evaluation) -> None:
+    """Enter what an op computed, bind the extents that it decided, and test what is demanded of them."""
     if len(outputs) != len(op.results):
         raise UnevaluableOp(
             loc=op.loc, op=op.name, reason=f"it gives {len(outputs)} values for {len(op.results)} results"

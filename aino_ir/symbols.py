@@ -44,6 +44,7 @@ class Origin:
         axis: its axis (input).
         op: id of the op (value, data).
         result: which result of the op (value, data).
+        element: which element of that result, in row-major order (value).
         upper: bound of the extent (data).
     """
 
@@ -53,6 +54,7 @@ class Origin:
     op: int = -1
     result: int = 0
     upper: DimLike | None = None
+    element: int = 0
 
     @staticmethod
     def input(name: str, axis: int) -> Origin:
@@ -60,9 +62,9 @@ class Origin:
         return Origin("input", name=name, axis=axis)
 
     @staticmethod
-    def value(op: int, result: int = 0) -> Origin:
+    def value(op: int, result: int = 0, element: int = 0) -> Origin:
         """An integer that an op computes."""
-        return Origin("value", op=op, result=result)
+        return Origin("value", op=op, result=result, element=element)
 
     @staticmethod
     def data(op: int, result: int, upper: DimLike | None) -> Origin:
@@ -79,7 +81,8 @@ class Origin:
             return f"input {self.name} axis {self.axis}"
         if self.kind == "local":
             return "local"
-        return f"{self.kind} of op {self.op} result {self.result}"
+        element = f" element {self.element}" if self.element else ""
+        return f"{self.kind} of op {self.op} result {self.result}{element}"
 
 
 LOCAL = Origin("local")
@@ -213,13 +216,21 @@ class Symbols:
         `position` tells several extents of one result apart.
         """
         name = f"d{op}_{result}" + (f"_{position}" if position else "")
+        return self._of_op(name, 0, upper, Origin.data(op, result, upper))
+
+    def value(self, op: int, element: int, lower: DimLike, upper: DimLike) -> Dim:
+        """The integer in lower..upper that op `op` computes as an element; minted once, then found again."""
+        return self._of_op(f"v{op}_{element}", lower, upper, Origin.value(op, 0, element))
+
+    def _of_op(self, name: str, lower: DimLike, upper: DimLike | None, origin: Origin) -> Dim:
+        """The symbol of something that an op decides at run time."""
         old = self._declared.get(name)
         while old is not None:
-            if old.origin.kind == "data" and (old.origin.op, old.origin.result) == (op, result):
+            if (old.origin.kind, old.origin.op, old.origin.result) == (origin.kind, origin.op, origin.result):
                 return symbol(name)
             name += "_"  # the model itself uses this name
             old = self._declared.get(name)
-        return self.new(name, 0, upper, origin=Origin.data(op, result, upper))
+        return self.new(name, lower, upper, origin=origin)
 
     def __contains__(self, name: object) -> bool:
         return name in self._declared

@@ -130,6 +130,15 @@ class NegativeExtent(UserError):
     example = {"op": "tensor.expand", "shape": (-3, 4)}
 
 
+class ValueOutOfBounds(UserError):
+    """A number that decides extents or positions, computed at run time, is outside of its bounds."""
+
+    code = "AINO-E0504"
+    template = "{op}: element {element} of {what} is {got}, but must be in {lo}..{hi}"
+    hint = "check the input of this node that decides its shape"
+    example = {"op": "core.bind", "element": 0, "what": "shape", "got": -3, "lo": 0, "hi": 12}
+
+
 class UnsupportedArray(UserError):
     """An array's elements are of a kind that AINO has no type for."""
 

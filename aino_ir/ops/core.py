@@ -8,6 +8,7 @@ import numpy as np
 
 from aino_ir.dims import DimLike
 from aino_ir.dtypes import i64
+from aino_ir.errors.ir import ValueOutOfBounds
 from aino_ir.infer import KNOWN_LIMIT, InferContext
 from aino_ir.op import Op, Trait, const_attr, dims_attr, int_attr, operand, str_attr, variadic_operand
 from aino_ir.types import TensorType, Type
@@ -74,6 +75,49 @@ class Dims(Op):
         for position in range(len(self.dims) - 2, -1, -1):
             body = select(index(axis.dim) <= position, index(self.dims[position]), body)
         return Compute((axis,), body)
+
+
+class Bind(Op):
+    """out = x, whose elements are from here on the values of symbols: extents and positions.
+
+    Element i (row-major) must be within lower[i]..upper[i], both inclusive.  `what` says in errors what
+    the numbers are.
+    """
+
+    name = "core.bind"
+    traits = frozenset({Trait.DATA_DEPENDENT})
+    x = operand()
+    lower = dims_attr()
+    upper = dims_attr()
+    what = str_attr("the operand")
+
+    def infer(self, ic: InferContext) -> list[Type]:
+        x = ic.tensor(self.x, "x")
+        if not x.dtype.is_integer or not x.is_static or int(x.size) > KNOWN_LIMIT:  # type: ignore[arg-type]
+            ic.bad_operand("x", f"at most {KNOWN_LIMIT} integers", x)
+        for name, bounds in (("lower", self.lower), ("upper", self.upper)):
+            if len(bounds) != x.size:
+                ic.bad_attribute(name, f"{x.size} numbers", bounds)
+        self._symbols(ic)
+        return [x.logical()]
+
+    def _symbols(self, ic: InferContext) -> list[DimLike]:
+        bounds = zip(self.lower, self.upper, strict=True)
+        return [ic.symbols.value(self.id, i, lo, hi) for i, (lo, hi) in enumerate(bounds)]
+
+    def known(self, ic: InferContext) -> list[np.ndarray | None]:
+        out = np.empty(len(self.lower), object)
+        out[:] = self._symbols(ic)
+        return [out.reshape(self.x.shape)]
+
+    def evaluate(self, ev: Any, x: np.ndarray) -> np.ndarray:
+        values = [int(v) for v in x.reshape(-1).tolist()]
+        for i, (got, lower, upper) in enumerate(zip(values, self.lower, self.upper, strict=True)):
+            lo, hi = ev.size(lower), ev.size(upper)
+            if not lo <= got <= hi:
+                raise ValueOutOfBounds(op=self.name, element=i, what=self.what, got=got, lo=lo, hi=hi)
+        ev.bind(self.result, values)
+        return x
 
 
 class Fused(Op):

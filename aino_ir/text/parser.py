@@ -274,7 +274,7 @@ class _Reader:
         if kind == "input":
             return Origin.input(leaves.string(rest[0]), int(rest[1]))
         if kind == "value":
-            return Origin.value(int(rest[0]), int(rest[1]))
+            return Origin.value(*(int(number) for number in rest))
         if kind == "data":
             return Origin.data(int(rest[0]), int(rest[1]), self._bound(rest[2]))
         return Origin.local()

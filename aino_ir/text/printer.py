@@ -263,7 +263,7 @@ def origin_text(origin: Origin) -> str:
     if origin.kind == "input":
         return f"input {quote(origin.name)} {origin.axis}"
     if origin.kind == "value":
-        return f"value {origin.op} {origin.result}"
+        return f"value {origin.op} {origin.result} {origin.element}"
     if origin.kind == "data":
         return f"data {origin.op} {origin.result} {bound_text(origin.upper)}"
     return "local"
