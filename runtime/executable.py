@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,15 +11,13 @@ from typing import Any
 import numpy as np
 
 from aino_ir.errors.artifact import CpuUnsupported, NotAnArtifact
-from aino_ir.errors.ir import NegativeExtent, SizeLimit
 from aino_ir.errors.run import BadOutputBuffer, WrongInputCount, WrongOutputCount
 from aino_ir.errors.usage import OptionTooSmall
-from aino_ir.infer import SIZE_LIMIT
 from aino_ir.runtime.artifact import Artifact, save_artifact
-from aino_ir.runtime.library import Library
+from aino_ir.runtime.function import Extents, NativeFunction
 from aino_ir.runtime.manifest import Manifest
-from aino_ir.runtime.native import NativeModel, array_address
-from aino_ir.runtime.profile import Profile, measure
+from aino_ir.runtime.native import NativeModel
+from aino_ir.runtime.profile import Profile
 from aino_ir.runtime.report import Report
 from aino_ir.runtime.symbol_binding import SymbolBinding
 from aino_ir.runtime.values import Port, checked, is_torch, to_numpy, to_torch
@@ -31,34 +27,6 @@ REMEMBERED_SHAPES = 256
 """Combinations of input shapes whose symbol values an executable remembers."""
 
 Outputs = Sequence[Any] | Mapping[str, Any]
-
-
-def _possible(port: Port, symbols: dict[str, int]) -> tuple[int, ...]:
-    """The shape of an output; refused when it is negative or beyond all memory."""
-    shape = port.shape(symbols)
-    if any(d < 0 for d in shape):
-        raise NegativeExtent(op=f"output '{port.name}'", shape=shape)
-    size = math.prod(shape)
-    if size > SIZE_LIMIT:
-        raise SizeLimit(op=f"output '{port.name}'", size=size, limit=SIZE_LIMIT)
-    return shape
-
-
-@dataclass(frozen=True)
-class Extents:
-    """What one combination of input shapes means for a run.
-
-    Attributes:
-        symbols: values of the shape symbols.
-        vector: these as the native model takes them, or None when there are none.
-        address: of `vector`.
-        shapes: of the outputs.
-    """
-
-    symbols: dict[str, int]
-    vector: np.ndarray[Any, Any] | None
-    address: int
-    shapes: tuple[tuple[int, ...], ...]
 
 
 class Executable:
@@ -98,7 +66,10 @@ class Executable:
         }
         self._binding = SymbolBinding.from_details(manifest.details, self._ports)
         self.symbols = {name: (lo, hi) for name, lo, hi, _ in manifest.details["symbols"]}
-        self._variants: Mapping[str, Any] = manifest.details["variants"]
+        variants: Mapping[str, Any] = manifest.details["variants"]
+        self._function = NativeFunction(
+            self._artifact, variants, self._binding.names, self._results, self.threads
+        )
         self._extents: dict[tuple[tuple[int, ...], ...], Extents] = {}
 
     # -- running ------------------------------------------------------------------------------------
@@ -126,12 +97,9 @@ class Executable:
             given = self._arguments(inputs)
         arrays = self._arrays(given)
         extents = self._extents.get(tuple([a.shape for a in arrays])) or self._bind(arrays)
-        results = [np.empty(shape, p.numpy) for shape, p in zip(extents.shapes, self._results, strict=False)]
+        results = self._function.empty(extents)
         targets = self._targets(out, results, arrays) if out is not None else results
-        addresses = [array_address(a) for a in arrays]
-        if extents.vector is not None:
-            addresses.append(extents.address)
-        self.native.run(addresses, [array_address(r) for r in targets])
+        self._function.run(arrays, extents, targets)
         if out is not None:
             return self._written(out, targets)
         for value in given:
@@ -154,16 +122,7 @@ class Executable:
         """
         given = self._arguments(inputs)
         arrays = self._arrays(given)
-        extents = self._bind(arrays)
-        results = [np.empty(shape, p.numpy) for shape, p in zip(extents.shapes, self._results, strict=False)]
-        addresses = [array_address(a) for a in arrays]
-        if extents.vector is not None:
-            addresses.append(extents.address)
-        targets = [array_address(r) for r in results]
-        rows = self.report.kernels
-        return measure(
-            lambda times: self.native.run(addresses, targets, times), self.native, rows, extents.symbols, runs
-        )
+        return self._function.profile(arrays, self._bind(arrays), self.report.kernels, runs)
 
     def _arrays(self, given: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
         """The inputs as the kernels read them; what fits already is passed on at once."""
@@ -183,10 +142,7 @@ class Executable:
 
     def _bind(self, arrays: Sequence[np.ndarray[Any, Any]]) -> Extents:
         """Symbol values and output shapes for these inputs; remembered by their shapes."""
-        symbols = self._binding.bind(arrays)
-        vector = self._binding.vector(symbols)
-        address = array_address(vector) if vector is not None else 0
-        extents = Extents(symbols, vector, address, tuple(_possible(p, symbols) for p in self._results))
+        extents = self._function.extents(self._binding.bind(arrays))
         if len(self._extents) >= REMEMBERED_SHAPES:
             self._extents = {}
         self._extents[tuple(a.shape for a in arrays)] = extents
@@ -270,17 +226,7 @@ class Executable:
     @property
     def native(self) -> NativeModel:
         """The loaded library, loaded at the first use."""
-        found: NativeModel | None = self.__dict__.get("_native")
-        if found is None:  # no lock, so that a fork meanwhile is harmless: who comes second drops his own
-            found = self.__dict__.setdefault("_native", self._load())
-        return found
-
-    def _load(self) -> NativeModel:
-        variant = self._artifact.choose_variant()
-        details = self._variants[variant.isa]
-        library = Library(self._artifact.library(variant), variant.section)
-        weights = self._artifact.weights[details["weights_offset"] :]
-        return NativeModel(library, details["symbol_prefix"], weights, self.threads, details["steps"])
+        return self._function.native
 
     @cached_property
     def report(self) -> Report:

@@ -54,12 +54,6 @@ class SymbolBinding:
                 values[name] = self._table.evaluate(_symbol(name), values)
         return values
 
-    def vector(self, symbols: Mapping[str, int]) -> np.ndarray | None:
-        """The values as the native model takes them, or None when there are no symbols."""
-        if not self.names:
-            return None
-        return np.asarray([symbols[n] for n in self.names], np.int64)
-
 
 def _symbol(name: str) -> Any:
     return parse_dim(name)
