@@ -5,6 +5,7 @@ from __future__ import annotations
 from aino_ir.dims import free_symbols
 from aino_ir.graph import Block, count_uses
 from aino_ir.op import Op, Trait
+from aino_ir.ops.core import Bind
 from aino_ir.types import StringType, TensorType
 
 
@@ -18,9 +19,11 @@ def remove_dead(block: Block) -> None:
 
 
 def decides_extent(op: Op, block: Block) -> bool:
-    """Whether a symbol stands for an extent that only this op's run can tell."""
+    """Whether a symbol stands for an extent or a position that only this op's run can tell."""
     assert block.function is not None
     symbols = block.function.symbols
+    if isinstance(op, Bind):
+        return True
     for result in op.results:
         if isinstance(result.type, (TensorType, StringType)):
             for name in (name for dim in result.shape for name in free_symbols(dim)):

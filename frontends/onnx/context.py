@@ -146,6 +146,13 @@ class NodeContext(Emitter):
 
     # -- values -------------------------------------------------------------------------------------
 
+    def scalar_of(self, index: int) -> Value:
+        """An input of one element as a 0-d value."""
+        value = self.tensor(index)
+        if is_static(value.type.size) and value.type.size != 1:  # type: ignore[union-attr]
+            self.invalid(f"number of elements of input {self.formal(index)}", 1, value.type.size)  # type: ignore[union-attr]
+        return self.reshape(value, ())
+
     def axis(self, axis: int, rank: int, what: str = "axis") -> int:
         """A possibly negative axis made non-negative and checked."""
         if not -rank <= axis < rank:

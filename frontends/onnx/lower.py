@@ -146,6 +146,7 @@ class GraphLowering:
     Attributes:
         b: builds at the end of the block.
         values: what the names of the graph stand for so far.
+        numbers: results of shape arithmetic at run time, by op and operands, so that each is made once.
     """
 
     def __init__(
@@ -155,6 +156,7 @@ class GraphLowering:
         self.b = b
         self.graph = graph
         self.values: dict[str, Value] = dict(values or {})
+        self.numbers: dict[object, Value] = {}
 
     def run(self) -> None:
         """Lower every node."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from aino_ir.dims import DimLike, ceildiv, dmax, is_static
+from aino_ir.dims import is_static
 from aino_ir.dtypes import DTYPES, f32, i64
 from aino_ir.errors.onnx import TypeUnsupported
 from aino_ir.frontends.onnx.context import NodeContext, Row, constant_array, element_dtype
+from aino_ir.frontends.onnx.integers import Integer, bound, extents, integer, sole
 from aino_ir.frontends.onnx.names import quote
 from aino_ir.frontends.onnx.nodes import OnnxNode
 from aino_ir.graph import Value
@@ -35,7 +36,7 @@ def constant(c: NodeContext, node: OnnxNode) -> Value:
 
 def constant_of_shape(c: NodeContext, node: OnnxNode) -> Value:
     """A tensor of one value, f32 zero by default."""
-    shape = c.known(0)
+    shape = extents(c, 0)
     if any(is_static(d) and d < 0 for d in shape):
         c.invalid("shape", "without negative extents", list(shape))
     size = 1
@@ -59,14 +60,32 @@ def range_(c: NodeContext, node: OnnxNode) -> Value:
         count = max(int(np.ceil((limit - start) / delta)), 0) if delta else c.invalid("delta", "not 0", 0)
         steps = np.arange(count)
         return c.b.constant((start + steps.astype(arrays[0].dtype) * delta).astype(arrays[0].dtype))  # type: ignore[union-attr]
-    begin, end = c.known(0)[0], c.known(1)[0]
-    step = c.ints(2)[0]
-    if step == 0:
+    if c.x.dtype.is_float:
+        return float_range(c)
+    begin, end, step = sole(c, 0), sole(c, 1), sole(c, 2)
+    if step.static == 0:
         c.invalid("delta", "not 0", 0)
-    size: DimLike = ceildiv(end - begin, step) if step > 0 else ceildiv(begin - end, -step)
-    if c.symbols.prove_ge(size, 0) is not True:
-        size = dmax(size, 0)
-    return c.emit("range", start=begin, size=c.symbols.simplify(size), step=step, dtype=c.x.dtype)
+    turns = (end - begin).ceildiv(step) if step.static is None else distance(begin, end, step.static)
+    (size,) = bound(c, [turns.max(0)], what="the number of elements")
+    if begin.known is not None and step.static is not None:
+        return c.emit("range", start=begin.known, size=size, step=step.static, dtype=c.x.dtype)
+    line = c.emit("range", start=0, size=size, step=1, dtype=c.x.dtype)
+    return c.emit("add", c.emit("mul", line, c.scalar_of(2)), c.scalar_of(0))
+
+
+def distance(begin: Integer, end: Integer, step: int) -> Integer:
+    """How many steps lead from begin up to end."""
+    return (end - begin).ceildiv(step) if step > 0 else (begin - end).ceildiv(-step)
+
+
+def float_range(c: NodeContext) -> Value:
+    """A range of floats: the run computes their number, too."""
+    start, limit, delta = (c.scalar_of(i) for i in range(3))
+    count = c.emit("ceil", c.emit("div", c.emit("sub", limit, start), delta))
+    number = integer(c, c.cast(count, i64)).max(0)
+    (size,) = bound(c, [number], what="the number of elements")
+    line = c.emit("range", start=0, size=size, step=1, dtype=c.x.dtype)
+    return c.emit("add", c.emit("mul", line, delta), start)
 
 
 def eye_like(c: NodeContext, node: OnnxNode) -> Value:

@@ -14,7 +14,7 @@ from aino_ir.frontends.onnx.nodes import OnnxGraph, OnnxNode
 from aino_ir.graph import Block, Value, add_block_argument
 from aino_ir.infer import known_contents
 from aino_ir.ops.core import Constant
-from aino_ir.symbols import LOCAL
+from aino_ir.symbols import LOCAL, Symbols
 from aino_ir.types import SequenceType, TensorType, Type
 
 ROUNDS = 8
@@ -97,6 +97,7 @@ def loop(c: NodeContext, node: OnnxNode) -> Sequence[Value | None]:
     names, values = outer_values(c, graph.captures)
     types: list[Type] = [v.type for v in carried]
     for _ in range(ROUNDS):
+        before = c.symbols.clone()
         leading = [TensorType(i64, ()), TensorType(boolean, ()), *types]
         body = region(c, graph, leading, names, values)
         yielded = [v.type for v in body.terminator.present_operands()][1 : 1 + len(carried)]
@@ -104,11 +105,25 @@ def loop(c: NodeContext, node: OnnxNode) -> Sequence[Value | None]:
         if wider == types:
             break
         types = wider
+        forget(c, before, types)
     else:
         c.unsupported("carried values whose types do not settle")
     return c.emit_all(
         "control.loop", trips, condition, *carried, *values, carried=len(carried), regions=[body]
     )
+
+
+def forget(c: NodeContext, before: Symbols, types: Sequence[Type]) -> None:
+    """Go back to the symbols of `before`: the body that was lowered meanwhile is thrown away.
+
+    Symbols that the widened types of carried values need are declared anew.
+    """
+    for type_ in types:
+        shape = type_.shape if isinstance(type_, TensorType) else ()
+        for name in (str(d) for d in shape if not isinstance(d, int) and d.as_symbol() is not None):
+            if name not in before:
+                before.new(name, 0, None, origin=LOCAL)
+    c.b.function.symbols = before
 
 
 def widened(c: NodeContext, before: Type, after: Type) -> Type:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from aino_ir.dims import DimLike, product
 from aino_ir.dtypes import i64
 from aino_ir.frontends.onnx.context import NodeContext, Row
+from aino_ir.frontends.onnx.integers import bound, integer, sole
 from aino_ir.frontends.onnx.nodes import OnnxNode
 from aino_ir.graph import Value
 
@@ -41,10 +42,17 @@ def positions(c: NodeContext, rank: int, axis: int, extent: DimLike) -> Value:
     return c.reshape(line, [extent if a == axis else 1 for a in range(rank)])
 
 
+def one_hot_depth(c: NodeContext) -> DimLike:
+    """The extent of a one-hot axis: an integer, or a float without a fraction."""
+    depth = c.tensor(1)
+    whole = sole(c, 1) if depth.dtype.is_integer else integer(c, c.cast(c.scalar_of(1), i64))
+    return bound(c, [whole], what="depth")[0]
+
+
 def one_hot(c: NodeContext, node: OnnxNode) -> Value:
     """off_value everywhere but at the index along a new axis; indices count from the end when negative."""
     indices, values = c.tensor(0), c.tensor(2)
-    depth = c.known(1)[0]
+    depth = one_hot_depth(c)
     axis = node.int("axis", -1)
     rank = indices.rank + 1
     axis = c.axis(axis, rank)
@@ -61,8 +69,8 @@ def one_hot(c: NodeContext, node: OnnxNode) -> Value:
 
 def top_k(c: NodeContext, node: OnnxNode) -> tuple[Value, ...]:
     """The k largest or smallest along an axis; k is an attribute before operator set 10."""
-    k = node.int("k") if c.opset < 10 else c.known(1)[0]
     axis = c.axis(node.int("axis", -1), c.x.rank)
+    k = node.int("k") if c.opset < 10 else bound(c, [sole(c, 1)], 0, c.x.shape[axis], "k")[0]
     return c.emit_all("top_k", c.x, k=k, axis=axis, largest=bool(node.int("largest", 1)))
 
 

@@ -6,27 +6,48 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from aino_ir.dims import DimLike, ceildiv, dmax, dmin, is_static, product
-from aino_ir.dtypes import boolean
+from aino_ir.dims import DimLike, ceildiv, is_static, product
+from aino_ir.dtypes import boolean, i64
+from aino_ir.frontends.onnx.axes import (
+    axes_input,
+    chosen,
+    inserted,
+    left_over,
+    number_of,
+    run_time_axes,
+)
 from aino_ir.frontends.onnx.context import NodeContext, Row, constant_array
+from aino_ir.frontends.onnx.integers import Integer, bound, elements, extents, integer, integers, times
 from aino_ir.frontends.onnx.nodes import OnnxNode
 from aino_ir.graph import Value
-
-FAR = 2**31 - 1
-"""Positions of at least this magnitude mean the end (or the start) of an axis."""
+from aino_ir.infer import SIZE_LIMIT
 
 
 def reshape(c: NodeContext, node: OnnxNode) -> Value:
     """0 copies an extent (unless allowzero), -1 takes what is left."""
     x = c.x
-    target = list(c.known(1))
+    target = integers(c, 1)
     if not node.int("allowzero", 0):
         for axis, extent in enumerate(target):
-            if is_static(extent) and extent == 0:
-                if axis >= x.rank:
-                    c.invalid("shape", f"without 0 at position {axis}: the input has rank {x.rank}", target)
-                target[axis] = x.shape[axis]
-    return c.reshape(x, resolve_open(c, x.shape, target))
+            if extent.static == 0 and axis >= x.rank:
+                shown = [n.known if n.known is not None else "?" for n in target]
+                c.invalid("shape", f"without 0 at position {axis}: the input has rank {x.rank}", shown)
+            if extent.known is None or extent.static == 0:
+                target[axis] = extent.eq(0).where(x.shape[axis] if axis < x.rank else 0, extent)
+    known = [n.known for n in target]
+    if all(n is not None for n in known):
+        return c.reshape(x, resolve_open(c, x.shape, known))  # type: ignore[arg-type]
+    return c.reshape(x, run_time_shape(c, x, target))
+
+
+def run_time_shape(c: NodeContext, x: Value, target: Sequence[Integer]) -> list[DimLike]:
+    """A target shape of which the run decides some extents, one of which may be -1."""
+    count = product(x.shape)
+    others = times(c, [n.eq(-1).where(1, n) for n in target])
+    rest = integer(c, count) // others.max(1)
+    resolved = [n.eq(-1).where(rest, n) for n in target]
+    upper = count if c.symbols.prove_ge(count, 1) else SIZE_LIMIT
+    return bound(c, resolved, 0, upper, c.formal(1))
 
 
 def resolve_open(c: NodeContext, shape: Sequence[DimLike], target: Sequence[DimLike]) -> list[DimLike]:
@@ -75,11 +96,17 @@ def flatten(c: NodeContext, node: OnnxNode) -> Value:
 def squeeze(c: NodeContext, node: OnnxNode) -> Value:
     """Drop unit axes: the given ones, or all that are known to be."""
     x = c.x
-    given = c.optional_ints(1, "axes", 13)
-    if given is None:
-        axes: Sequence[int] = [a for a, d in enumerate(x.shape) if is_static(d) and d == 1]
+    if c.opset < 13:
+        given = node.ints("axes", None)
+        axes = None if given is None else c.axes(given, x.rank)
     else:
-        axes = c.axes(given, x.rank)
+        axes = None if c.input(1) is None else axes_input(c, 1, x.rank)
+        if axes is None and c.input(1) is not None:
+            found = run_time_axes(c, 1, x.rank)
+            count = x.rank - number_of(c, 1, found)
+            return c.reshape(x, left_over(c, x.shape, chosen(c, found, x.rank), count))
+    if axes is None:
+        axes = tuple(a for a, d in enumerate(x.shape) if is_static(d) and d == 1)
     for axis in axes:
         extent = x.shape[axis]
         if is_static(extent) and extent != 1:
@@ -90,9 +117,15 @@ def squeeze(c: NodeContext, node: OnnxNode) -> Value:
 def unsqueeze(c: NodeContext, node: OnnxNode) -> Value:
     """Insert unit axes at positions of the result."""
     x = c.x
-    given = c.ints(1) if c.opset >= 13 else node.ints("axes")
-    rank = x.rank + len(given)
-    axes = c.axes(given, rank)
+    if c.opset < 13:
+        given = node.ints("axes")
+        rank = x.rank + len(given)
+        axes: Sequence[int] | None = c.axes(given, rank)
+    else:
+        rank = x.rank + number_of(c, 1, c.reshape(c.tensor(1), (c.tensor(1).type.size,)))  # type: ignore[union-attr]
+        axes = axes_input(c, 1, rank)
+    if axes is None:
+        return c.reshape(x, inserted(c, x.shape, chosen(c, run_time_axes(c, 1, rank), rank)))
     rest = iter(x.shape)
     return c.reshape(x, [1 if a in axes else next(rest) for a in range(rank)])
 
@@ -106,13 +139,35 @@ def transpose(c: NodeContext, node: OnnxNode) -> Value:
 
 def expand(c: NodeContext, node: OnnxNode) -> Value:
     """Broadcast to a shape, both ways."""
-    return c.emit("expand", c.x, shape=c.known(1))
+    x, target = c.x, integers(c, 1)
+    shape: list[Integer] = [integer(c, 1)] * (x.rank - len(target)) + target
+    if all(n.known is not None for n in shape):
+        return c.emit("expand", x, shape=bound(c, shape))
+    x = c.reshape(x, [*[1] * (len(shape) - x.rank), *x.shape])
+    for axis, (extent, wanted) in enumerate(zip(x.shape, shape, strict=True)):
+        if wanted.known is None and not (is_static(extent) and extent == 1):
+            x, shape[axis] = met(c, x, axis, wanted)
+    return c.emit("expand", x, shape=bound(c, shape, what=c.formal(1)))
+
+
+def met(c: NodeContext, x: Value, axis: int, wanted: Integer) -> tuple[Value, Integer]:
+    """x broadcast along an axis against an extent that only the run will tell; and what became of both."""
+    extent = x.shape[axis]
+    (other,) = bound(c, [wanted], what=c.formal(1))
+    fits = (other - 1) * (extent - 1) * (other - extent)  # one of both is 1, or they are equal
+    c.symbols.assume_eq(fits, 0, f"{c.node.operator}: extents of axis {axis} broadcast")
+    if c.symbols.prove_ge(extent, 2):
+        return x, integer(c, extent)
+    (size,) = bound(c, [wanted.eq(1).where(extent, wanted)], what=c.formal(1))
+    line = c.emit("index.range", start=0, size=size, step=1, dtype=i64)
+    places = c.emit("mod", line, integer(c, extent).max(1).value)
+    return c.emit("gather", x, places, axis=axis), integer(c, size)
 
 
 def tile(c: NodeContext, node: OnnxNode) -> Value:
     """Repeat along each axis."""
     x = c.x
-    repeats = c.known(1)
+    repeats = extents(c, 1)
     if len(repeats) != x.rank:
         c.invalid("number of repeats", x.rank, len(repeats))
     return tiled(c, x, repeats)
@@ -137,7 +192,10 @@ def split(c: NodeContext, node: OnnxNode) -> list[Value]:
     axis = c.axis(node.int("axis", 0), x.rank)
     extent = x.shape[axis]
     count = len(node.outputs)
-    given = c.node.ints("split", None) if c.opset < 13 else (c.known(1) if c.input(1) is not None else None)
+    if c.opset < 13:
+        given: Sequence[DimLike] | None = node.ints("split", None)
+    else:
+        given = None if c.input(1) is None else bound(c, integers(c, 1), 0, extent, c.formal(1))
     sizes = list(given) if given is not None else equal_parts(c, extent, node.int("num_outputs", count))
     if len(sizes) != count:
         c.invalid("number of sizes", count, len(sizes))
@@ -165,88 +223,62 @@ def cut(c: NodeContext, x: Value, axis: int, start: DimLike, size: DimLike) -> V
     return c.cut(x, axis, start, size)
 
 
-def slice_(c: NodeContext, node: OnnxNode) -> Value:
-    """Starts, ends, axes and steps are attributes before operator set 10, inputs after."""
-    x = c.x
-    if c.opset < 10:
-        begins: Sequence[DimLike] = node.ints("starts")
-        ends: Sequence[DimLike] = node.ints("ends")
-        given = node.ints("axes", None)
-        strides: Sequence[int] = [1] * len(begins)
-    else:
-        begins, ends = c.known(1), c.known(2)
-        given = c.ints(3) if c.input(3) is not None else None
-        strides = c.ints(4) if c.input(4) is not None else [1] * len(begins)
-    axes = c.axes(range(len(begins)) if given is None else given, x.rank)
-    if not len(begins) == len(ends) == len(axes) == len(strides):
-        c.invalid(
-            "starts, ends, axes and steps", "of one length", (len(begins), len(ends), len(axes), len(strides))
-        )
-    starts: list[DimLike] = [0] * x.rank
-    sizes, steps = list(x.shape), [1] * x.rank
-    for axis, begin, end, step in zip(axes, begins, ends, strides, strict=False):
-        if step == 0:
-            c.invalid("steps", "not 0", 0)
-        starts[axis], sizes[axis] = span(c, begin, end, step, x.shape[axis])
-        steps[axis] = step
-    if tuple(sizes) == x.shape and all(step == 1 for step in steps):
-        return x
-    return c.emit("slice", x, starts=starts, sizes=sizes, steps=steps)
-
-
-def span(c: NodeContext, begin: DimLike, end: DimLike, step: int, extent: DimLike) -> tuple[DimLike, DimLike]:
-    """First position and number of elements of Python's ``[begin:end:step]`` on an axis."""
-    if step > 0:
-        first = clamp(c, begin, 0, extent, extent)
-        last = clamp(c, end, 0, extent, extent)
-        size = ceildiv(last - first, step)
-    else:
-        first = clamp(c, begin, 0, extent - 1, extent)
-        last = clamp(c, end, -1, extent - 1, extent)
-        size = ceildiv(first - last, -step)
-    size = c.symbols.simplify(size)
-    if c.symbols.prove_ge(size, 0) is not True:
-        size = c.symbols.simplify(dmax(size, 0))
-    return (0 if is_static(size) and size == 0 else first), size
-
-
-def clamp(c: NodeContext, at: DimLike, low: DimLike, high: DimLike, extent: DimLike) -> DimLike:
-    """A position counted from the end when negative, kept within low..high (high from below wins)."""
-    if is_static(at) and at >= FAR:
-        return c.symbols.simplify(dmax(high, low))
-    if is_static(at) and at <= -FAR:
-        return low
-    if is_static(at):
-        at = at + extent if at < 0 else at
-    elif c.symbols.prove_ge(at, 0) is not True:
-        if c.symbols.prove_ge(at, 0) is None:
-            c.symbols.assume_ge(at, 0, f"{c.node.operator}: a position counted from the start")
-        else:
-            at = at + extent
-    return c.symbols.simplify(dmax(dmin(at, high), low))
-
-
 def pad(c: NodeContext, node: OnnxNode) -> Value:
     """Pads, value and axes are attributes before operator set 11, inputs after."""
     x = c.x
     mode = node.str("mode", "constant")
-    pads: Sequence[DimLike] = node.ints("pads") if c.opset < 11 else c.known(1)
-    axes = range(x.rank)
-    if c.opset >= 18 and c.input(3) is not None:
-        axes = c.axes(c.ints(3), x.rank)  # type: ignore[assignment]
-    if len(pads) != 2 * len(axes):
-        c.invalid("number of pads", 2 * len(axes), len(pads))
-    before: list[DimLike] = [0] * x.rank
-    after: list[DimLike] = [0] * x.rank
-    for i, axis in enumerate(axes):
-        before[axis], after[axis] = pads[i], pads[i + len(axes)]
-    if all(is_static(p) and p == 0 for p in pads):
+    before, after = pads_of(c, x)
+    if all(is_static(p) and p == 0 for p in (*before, *after)):
         return x
     fill = None if c.opset < 11 else c.input(2)
     if fill is not None and mode == "constant":
         return padded_with(c, x, before, after, fill)
     value = node.float("value", 0.0) if c.opset < 11 else 0.0
     return c.emit("pad", x, before=before, after=after, mode=mode, value=value)
+
+
+def pads_of(c: NodeContext, x: Value) -> tuple[list[DimLike], list[DimLike]]:
+    """Elements before and behind each axis; axes that are not named have none."""
+    pads = [integer(c, p) for p in c.node.ints("pads")] if c.opset < 11 else integers(c, 1)
+    axes: Sequence[int] | None = range(x.rank)
+    named = c.opset >= 18 and c.input(3) is not None
+    if named:
+        axes = axes_input(c, 3, x.rank)
+    count = len(pads) // 2 if axes is None else len(axes)
+    if len(pads) != 2 * count:
+        c.invalid("number of pads", 2 * count, len(pads))
+    if axes is not None:
+        first, last = spread(c, axes, x.rank, pads[:count]), spread(c, axes, x.rank, pads[count:])
+    else:
+        places = elements(c, run_time_axes(c, 3, x.rank)) or c.refuse_unknown(3)
+        first, last = (run_time_spread(c, places, x.rank, part, 0) for part in (pads[:count], pads[count:]))
+    found = bound(c, [*first, *last], -SIZE_LIMIT, SIZE_LIMIT, c.formal(1))
+    before, after = found[: x.rank], found[x.rank :]
+    for axis, (b, d, a) in enumerate(zip(before, x.shape, after, strict=True)):
+        if not is_static(b) or not is_static(a):
+            c.symbols.assume_ge(b + d + a, 0, f"{c.node.operator}: the padded extent of axis {axis}")
+    return before, after
+
+
+def spread(c: NodeContext, axes: Sequence[int], rank: int, numbers: Sequence[Integer]) -> list[Integer]:
+    """Numbers of some axes as numbers of all: 0 for the others."""
+    out = [integer(c, 0)] * rank
+    for axis, number in zip(axes, numbers, strict=True):
+        out[axis] = number
+    return out
+
+
+def run_time_spread(
+    c: NodeContext, axes: Sequence[Integer], rank: int, numbers: Sequence[Integer], default: int
+) -> list[Integer]:
+    """`spread` for axes that only the run will tell."""
+    out = []
+    for axis in range(rank):
+        here = integer(c, default)
+        for at, number in zip(axes, numbers, strict=True):
+            here = at.eq(axis).where(number, here)
+        out.append(here)
+    return out
 
 
 def padded_with(
@@ -312,7 +344,6 @@ TABLE: dict[str, Row] = {
     "Reshape": reshape,
     "Shape": shape_of,
     "Size": size_of,
-    "Slice": slice_,
     "SpaceToDepth": space_to_depth,
     "Split": split,
     "Squeeze": squeeze,

@@ -6,6 +6,7 @@ from typing import Any
 
 from aino_ir.dims import is_static, product
 from aino_ir.frontends.onnx.context import NodeContext, Row
+from aino_ir.frontends.onnx.integers import extents
 from aino_ir.frontends.onnx.nodes import OnnxNode
 from aino_ir.frontends.onnx.ops.contraction import Window
 from aino_ir.graph import Value
@@ -100,7 +101,7 @@ def max_unpool(c: NodeContext, node: OnnxNode) -> Value:
         for d, s, k, b, a in zip(x.shape[2:], strides, kernel, pads[:rank], pads[rank:], strict=True)
     ]
     shape = (*x.shape[:2], *plain)
-    wanted = c.known(2) if c.input(2) is not None else shape
+    wanted = extents(c, 2) if c.input(2) is not None else shape
     flat = c.filled([product(shape)], 0, x.dtype)
     count = product(x.shape)
     filled = c.emit("scatter_elements", flat, c.reshape(indices, [count]), c.reshape(x, [count]), axis=0)

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from aino_ir.frontends.onnx.axes import (
+    around,
+    axes_input,
+    chosen,
+    left_over,
+    number_of,
+    parted,
+    run_time_axes,
+)
 from aino_ir.frontends.onnx.context import Lowering, NodeContext, Row
+from aino_ir.frontends.onnx.integers import integer, sole
 from aino_ir.frontends.onnx.nodes import OnnxNode
 from aino_ir.graph import Value
 
@@ -15,16 +25,38 @@ def reduction(op: str, of_bools: str = "") -> Lowering:
 
     def lower(c: NodeContext, node: OnnxNode) -> Value:
         x = c.x
-        axes = c.optional_ints(1, "axes", AXES_INPUT_SINCE.get(node.op_type, 18))
+        name = of_bools if of_bools and x.dtype.is_bool else op
+        axes = None
+        if c.opset < AXES_INPUT_SINCE.get(node.op_type, 18):
+            axes = node.ints("axes", None)
+        elif c.input(1) is not None:
+            axes = axes_input(c, 1, x.rank)
+            if axes is None:
+                return over_run_time_axes(c, name)
         if not axes:
             if node.int("noop_with_empty_axes", 0):
                 axes = ()
             else:
                 axes = tuple(range(x.rank))
-        name = of_bools if of_bools and x.dtype.is_bool else op
         return c.emit(name, x, axes=c.axes(axes, x.rank), keepdims=bool(node.int("keepdims", 1)))
 
     return lower
+
+
+def over_run_time_axes(c: NodeContext, op: str) -> Value:
+    """A reduction over axes that only the run will tell."""
+    x, node = c.x, c.node
+    axes = run_time_axes(c, 1, x.rank)
+    flags = chosen(c, axes, x.rank)
+    if not node.int("noop_with_empty_axes", 0):
+        none = integer(c, axes.shape[0]).eq(0)
+        flags = [flag | none for flag in flags]
+    pairs = parted(c, x, flags)
+    y = c.emit(op, pairs, axes=tuple(range(1, 2 * x.rank, 2)), keepdims=False)
+    if node.int("keepdims", 1):
+        return y
+    count = x.rank - number_of(c, 1, axes)
+    return c.reshape(y, left_over(c, y.shape, flags, count))
 
 
 def extreme(op: str) -> Lowering:
@@ -46,13 +78,13 @@ def running(op: str) -> Lowering:
     """A row for CumSum and CumProd."""
 
     def lower(c: NodeContext, node: OnnxNode) -> Value:
-        return c.emit(
-            op,
-            c.x,
-            axis=c.axis(c.ints(1)[0], c.x.rank),
-            exclusive=bool(node.int("exclusive", 0)),
-            reverse=bool(node.int("reverse", 0)),
-        )
+        x, axis = c.x, sole(c, 1)
+        exclusive, reverse = bool(node.int("exclusive", 0)), bool(node.int("reverse", 0))
+        if axis.static is not None:
+            return c.emit(op, x, axis=c.axis(axis.static, x.rank), exclusive=exclusive, reverse=reverse)
+        lines = around(c, x, integer(c, run_time_axes(c, 1, x.rank)))
+        y = c.emit(op, lines, axis=1, exclusive=exclusive, reverse=reverse)
+        return c.reshape(y, x.shape)
 
     return lower
 
