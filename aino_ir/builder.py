@@ -148,7 +148,7 @@ class Builder:
         for block in op.regions:
             block.parent = op
             block.function = self.function
-        types = op.infer(InferContext(self.function.symbols, self.record, op))
+        types = op.infer(InferContext(self.function.symbols, self.record, op, module))
         op.results = tuple(
             Value(module.new_id(), _laid_out(t, layouts, i), op, i, name=names[i] if i < len(names) else "")
             for i, t in enumerate(types)

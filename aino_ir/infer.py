@@ -23,7 +23,7 @@ from aino_ir.symbols import Symbols
 from aino_ir.types import TensorType, Type
 
 if TYPE_CHECKING:
-    from aino_ir.graph import Value
+    from aino_ir.graph import Function, Module, Value
 
 KNOWN_LIMIT = 64
 """Integer values of at most this many elements are tracked at compile time."""
@@ -42,12 +42,20 @@ class InferContext:
         record: whether an undecided equality may become an entry check; when False it raises
             `Undecided` (rules and shrinking must not add checks).
         op: the op whose types are inferred; errors name it and its location.
+        module: where the functions stand that calls name.
     """
 
-    def __init__(self, symbols: Symbols, record: bool = True, op: Op | None = None) -> None:
+    def __init__(
+        self, symbols: Symbols, record: bool = True, op: Op | None = None, module: Module | None = None
+    ) -> None:
         self.symbols = symbols
         self.record = record
         self.op = op
+        self.module = module
+
+    def callee(self, name: str) -> Function | None:
+        """The function of the module that a call names, or None."""
+        return None if self.module is None else self.module.functions.get(name)
 
     # -- dims ---------------------------------------------------------------------------------------
 

@@ -41,7 +41,7 @@ class Origin:
         kind: "input" (an axis of an argument), "value" (a result of an op), "data" (an extent that
             an op decides at run time) or "local" (a loop variable).
         name: the argument's name (input).
-        axis: its axis (input).
+        axis: its axis; -1 when the caller gives the number (input).
         op: id of the op (value, data).
         result: which result of the op (value, data).
         element: which element of that result, in row-major order (value).
@@ -62,6 +62,11 @@ class Origin:
         return Origin("input", name=name, axis=axis)
 
     @staticmethod
+    def given() -> Origin:
+        """A number that the function's caller gives; no axis of an argument tells it."""
+        return Origin("input", axis=-1)
+
+    @staticmethod
     def value(op: int, result: int = 0, element: int = 0) -> Origin:
         """An integer that an op computes."""
         return Origin("value", op=op, result=result, element=element)
@@ -78,7 +83,7 @@ class Origin:
 
     def __str__(self) -> str:
         if self.kind == "input":
-            return f"input {self.name} axis {self.axis}"
+            return f"input {self.name} axis {self.axis}" if self.axis >= 0 else "given by the caller"
         if self.kind == "local":
             return "local"
         element = f" element {self.element}" if self.element else ""

@@ -16,6 +16,7 @@
 13. present and new state values have the types of their slots
 14. input and output names are unique
 15. an op has the regions that its class declares
+16. no function calls itself, not even through others
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ def verify(module: Module) -> None:
     for function in module.functions.values():
         _check_interface(function)
         _check_block(function.block, module, seen)
+    _check_calls(module)
 
 
 def verify_ops(module: Module, ids: Iterable[int]) -> None:
@@ -117,6 +119,25 @@ def _check_block(block: Block, module: Module, seen: set[int]) -> None:
             check(op)
     if block.last is None or not block.last.has(Trait.TERMINATOR):
         _fail(8, block.parent or "a block", "it has no terminator")
+
+
+def _check_calls(module: Module) -> None:
+    calls = {f.name: [op for op in f.walk() if op.name == "core.call"] for f in module.functions.values()}
+    finished: set[str] = set()
+    for start in calls:
+        path, work = [start], [iter(calls[start])]
+        while work:
+            op = next(work[-1], None)
+            if op is None:
+                finished.add(path.pop())
+                work.pop()
+                continue
+            callee: str = op.callee  # type: ignore[attr-defined]
+            if callee in path:
+                _fail(16, op, f"function {path[-1]} calls {callee}", op.loc)
+            if callee not in finished:
+                path.append(callee)
+                work.append(iter(calls.get(callee, ())))
 
 
 def _check_id(id: int, what: object, module: Module, seen: set[int]) -> None:
@@ -206,7 +227,7 @@ def _check_types(op: Op) -> None:
     if function is None:
         return
     try:
-        inferred = op.infer(InferContext(function.symbols, record=False, op=op))
+        inferred = op.infer(InferContext(function.symbols, record=False, op=op, module=function.module))
     except Undecided:  # it became an entry check when the op was made
         return
     except AinoError as error:

@@ -277,7 +277,7 @@ class _Reader:
             return Origin.value(*(int(number) for number in rest))
         if kind == "data":
             return Origin.data(int(rest[0]), int(rest[1]), self._bound(rest[2]))
-        return Origin.local()
+        return Origin.given() if kind == "given" else Origin.local()
 
     def _argument(self, function: Function, tree: Tree[Token]) -> None:
         self.place = tree

@@ -261,7 +261,7 @@ def type_text(type: Type) -> str:
 def origin_text(origin: Origin) -> str:
     """Where a symbol comes from."""
     if origin.kind == "input":
-        return f"input {quote(origin.name)} {origin.axis}"
+        return f"input {quote(origin.name)} {origin.axis}" if origin.axis >= 0 else "given"
     if origin.kind == "value":
         return f"value {origin.op} {origin.result} {origin.element}"
     if origin.kind == "data":

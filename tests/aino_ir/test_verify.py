@@ -219,6 +219,12 @@ def break_15(m: Module) -> None:
     op_named(m, "math.relu").regions = op_named(m, "core.fused").regions
 
 
+def break_16(m: Module) -> None:
+    b = Builder(m.add_function("again"))
+    b.finish()
+    Builder(b.function, before=b.function.block.last).op(op_class("core.call"), callee="again")
+
+
 BREAKS: list[Callable[[Module], None]] = [
     f for name, f in list(globals().items()) if name.startswith("break_")
 ]
