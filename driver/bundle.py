@@ -15,7 +15,7 @@ from aino_ir.codegen.lower.constants import constant_bytes
 from aino_ir.constants import Const
 from aino_ir.dims import DimLike, is_static
 from aino_ir.passes.plan_memory import used_constants
-from aino_ir.plan import Plan, Run
+from aino_ir.plan import Plan, Run, runs, walk
 from aino_ir.runtime.artifact import WEIGHT_ALIGNMENT, ArtifactWriter
 from aino_ir.runtime.manifest import Manifest, TensorSpec
 from aino_ir.target import Target
@@ -87,7 +87,7 @@ class Bundle:
                     isa: {
                         "symbol_prefix": p.name,
                         "weights_offset": offsets[isa],
-                        "steps": [str(s.loc) if isinstance(s, Run) else "" for s in p.steps],
+                        "steps": [str(getattr(s, "loc", "")) for s in walk(p.steps)],
                         "kernels": kernel_rows(p),
                     }
                     for isa, p in self.plans.items()
@@ -110,13 +110,13 @@ def plan_report(plan: Plan) -> dict[str, Any]:
         "kernels": kernel_rows(plan),
         "arena_bytes": number_or_text(plan.arena_bytes),
         "weight_bytes": sum(whole(b.bytes) for b in used_constants(plan)),
-        "flops": number_or_text(sum((s.flops for s in plan.steps if isinstance(s, Run)), start=0)),
+        "flops": number_or_text(sum((r.flops for r in runs(plan)), start=0)),
     }
 
 
 def kernel_rows(plan: Plan) -> list[dict[str, Any]]:
     """One row a kernel call, in order."""
-    return [kernel_row(plan, number, s) for number, s in enumerate(plan.steps) if isinstance(s, Run)]
+    return [kernel_row(plan, number, s) for number, s in enumerate(walk(plan.steps)) if isinstance(s, Run)]
 
 
 def kernel_row(plan: Plan, number: int, step: Run) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from aino_ir.errors.usage import OneVariantWanted, TargetRunsNothing
 from aino_ir.graph import Module
 from aino_ir.loops.printer import print_loops
 from aino_ir.passes.plan_memory import used_constants
-from aino_ir.plan import Plan, Run
+from aino_ir.plan import Plan, runs
 from aino_ir.runtime.fileio import DISK, Disk, disk_errors, new_part
 from aino_ir.text import save
 
@@ -70,7 +70,7 @@ def _write_air(compilation: Compilation, module: Module, place: Path) -> list[Pa
 
 def _write_loops(compilation: Compilation, module: Module, place: Path) -> list[Path]:
     plan = _only_plan(compilation, module, "loops")
-    kernels = dict.fromkeys(s.kernel for s in plan.steps if isinstance(s, Run))
+    kernels = dict.fromkeys(r.kernel for r in runs(plan))
     text = "\n\n".join(print_loops(plan.kernels[name].function) for name in kernels)
     write_text(place, text + "\n")
     return [place]

@@ -3,17 +3,20 @@
 Threads walk the same steps, each doing its share of the units; without a barrier a thread may be
 steps ahead.  Two steps conflict when one writes bytes that the other reads or writes.  Runs after
 memory planning, since buffers that share arena bytes conflict too.
+
+What decides about a branch or another turn of a loop is read by every thread.  A loop's body follows what
+stands before the loop, and its own end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from aino_ir.dims import is_static
 from aino_ir.errors.plan import PlanUnsafe
 from aino_ir.loops.stmt import Access
-from aino_ir.plan import BufferKind, Plan, Run, Step, Sync, View
+from aino_ir.plan import Branch, BufferKind, Plan, Repeat, Run, Step, Sync, View, blocks_of, decided_by
 
 
 @dataclass(frozen=True)
@@ -35,44 +38,99 @@ class Touch:
 WHOLE = 1 << 62
 
 
+Touches = dict[Touch, None]
+"""What steps since the last barrier have touched, each once, in order."""
+
+
 @dataclass(frozen=True)
 class InsertBarriers:
     """Puts a Sync before each step that conflicts with one since the last Sync."""
 
     def run(self, plan: Plan) -> None:
         """Rebuild `plan.steps` with barriers."""
+        plan.steps, _ = _Inserter(plan).block(plan.steps, {})
+
+
+class _Inserter:
+    """Rebuilds step lists; an open touch is one that no barrier follows yet."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+    def block(self, given: Sequence[Step], before: Touches) -> tuple[list[Step], Touches]:
+        """The steps with barriers, and what is open after them; `before` is open when they begin."""
         steps: list[Step] = []
-        open_touches: list[Touch] = []
-        for step in plan.steps:
+        open_touches = dict(before)
+        for step in given:
             if isinstance(step, Sync):
                 continue
-            assert isinstance(step, Run)
-            mine = list(touches(plan, step))
-            if any(a.conflicts(b) for a in mine for b in open_touches):
+            mine = list(touches(self.plan, step))
+            if conflicting(mine, open_touches):
                 steps.append(Sync())
-                open_touches = []
+                open_touches = {}
+            open_touches.update(dict.fromkeys(mine))
+            if isinstance(step, Branch):
+                then, first = self.block(step.then, open_touches)
+                otherwise, second = self.block(step.otherwise, open_touches)
+                step, open_touches = (
+                    replace(step, then=tuple(then), otherwise=tuple(otherwise)),
+                    first | second,
+                )
+            elif isinstance(step, Repeat):
+                step, open_touches = self.loop(step, open_touches)
             steps.append(step)
-            open_touches += mine
-        plan.steps = steps
+        return steps, open_touches
+
+    def loop(self, step: Repeat, before: Touches) -> tuple[Repeat, Touches]:
+        """A loop with barriers: its body is rebuilt until what is open at its end was open at its start."""
+        start = dict(before)
+        decision = () if step.again is None else (reading(self.plan, step.again),)
+        while True:
+            body, end = self.block(step.body, start)
+            if conflicting(decision, end):
+                body.append(Sync())
+                end = {}
+            end.update(dict.fromkeys(decision))
+            if end.keys() <= start.keys():
+                return replace(step, body=tuple(body)), before | end
+            start |= end
 
 
-def touches(plan: Plan, step: Run) -> Iterable[Touch]:
-    """What a step reads and writes (constants and inputs are never written, so never conflict)."""
-    params = plan.kernels[step.kernel].function.params
-    for param, view in zip(params, step.views, strict=False):
-        buffer = plan.buffers[view.buffer]
-        if buffer.kind in (BufferKind.CONST, BufferKind.INPUT):
-            continue
-        writes = param.access is not Access.READ
-        lo, hi = _byte_range(view)
-        offset = buffer.offset if buffer.offset is not None else 0
-        if buffer.kind is BufferKind.ARENA and is_static(offset) and is_static(buffer.bytes):
-            base = int(offset)  # type: ignore[arg-type]
-            yield Touch(("arena", 0), base + lo, base + min(hi, int(buffer.bytes)), writes)  # type: ignore[arg-type]
-        elif buffer.kind is BufferKind.ARENA:  # a slot that buffers of one symbolic size share
-            yield Touch((f"slot {offset}", 0), lo, hi, writes)
-        else:
-            yield Touch((buffer.kind.value, buffer.id if buffer.slot < 0 else buffer.slot), lo, hi, writes)
+def conflicting(mine: Iterable[Touch], others: Iterable[Touch]) -> bool:
+    """Whether any two of them conflict."""
+    others = list(others)
+    return any(a.conflicts(b) for a in mine for b in others)
+
+
+def reading(plan: Plan, view: View) -> Touch:
+    """All threads read a view."""
+    return next(iter(_touch(plan, view, writes=False)), Touch(("nothing", 0), 0, 0, False))
+
+
+def touches(plan: Plan, step: Step) -> Iterable[Touch]:
+    """What a step itself reads and writes: a kernel, or the threads that decide how to go on."""
+    if isinstance(step, Run):
+        params = plan.kernels[step.kernel].function.params
+        for param, view in zip(params, step.views, strict=False):
+            yield from _touch(plan, view, param.access is not Access.READ)
+    for view in decided_by(step):
+        yield from _touch(plan, view, writes=False)
+
+
+def _touch(plan: Plan, view: View, writes: bool) -> Iterable[Touch]:
+    """A view as bytes; constants and inputs are never written, and turns no other thread sees."""
+    buffer = plan.buffers[view.buffer]
+    if buffer.kind in (BufferKind.CONST, BufferKind.INPUT, BufferKind.TURN):
+        return
+    lo, hi = _byte_range(view)
+    offset = buffer.offset if buffer.offset is not None else 0
+    if buffer.kind is BufferKind.ARENA and is_static(offset) and is_static(buffer.bytes):
+        base = int(offset)  # type: ignore[arg-type]
+        yield Touch(("arena", 0), base + lo, base + min(hi, int(buffer.bytes)), writes)  # type: ignore[arg-type]
+    elif buffer.kind is BufferKind.ARENA:  # a slot that buffers of one symbolic size share
+        yield Touch((f"slot {offset}", 0), lo, hi, writes)
+    else:
+        yield Touch((buffer.kind.value, buffer.id if buffer.slot < 0 else buffer.slot), lo, hi, writes)
 
 
 def _byte_range(view: View) -> tuple[int, int]:
@@ -91,21 +149,45 @@ def _byte_range(view: View) -> tuple[int, int]:
 
 
 def check_barriers(plan: Plan) -> None:
-    """The checker of this pass: no two conflicting steps without a barrier between them.
+    """The checker of this pass: no two conflicting steps without a barrier between them on any path.
 
     Raises:
         PlanUnsafe: two steps conflict.
     """
-    since: list[tuple[Run, list[Touch]]] = []
-    for step in plan.steps:
+    _check_block(plan, plan.steps, {})
+
+
+Since = dict[tuple[str, Touch], None]
+"""(who, what) touched since the last barrier."""
+
+
+def _check_block(plan: Plan, steps: Iterable[Step], before: Since) -> Since:
+    since = dict(before)
+    for step in steps:
         if isinstance(step, Sync):
-            since = []
+            since = {}
             continue
-        assert isinstance(step, Run)
-        mine = list(touches(plan, step))
-        for other, theirs in since:
-            if any(a.conflicts(b) for a in mine for b in theirs):
-                raise PlanUnsafe(
-                    problem=f"{other.kernel} and {step.kernel} touch the same bytes without a barrier"
-                )
-        since.append((step, mine))
+        _check_step(since, _name(step), touches(plan, step))
+        if isinstance(step, Branch):
+            paths = [_check_block(plan, block, since) for block in blocks_of(step)]
+            since = {key: None for path in paths for key in path}
+        elif isinstance(step, Repeat):
+            for _ in range(2):  # the second turn follows the first
+                end = _check_block(plan, step.body, since)
+                if step.again is not None:
+                    _check_step(end, _name(step), _touch(plan, step.again, writes=False))
+                since |= end
+    return since
+
+
+def _check_step(since: Since, name: str, mine: Iterable[Touch]) -> None:
+    """Enter what a step touches, if none of it conflicts."""
+    mine = list(mine)
+    for other, theirs in since:
+        if any(a.conflicts(theirs) for a in mine):
+            raise PlanUnsafe(problem=f"{other} and {name} touch the same bytes without a barrier")
+    since.update({(name, touch): None for touch in mine})
+
+
+def _name(step: Step) -> str:
+    return step.kernel if isinstance(step, Run) else f"the choice at '{getattr(step, 'loc', '')}'"

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import bisect
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 from aino_ir.dims import Dim, DimLike, align, floordiv, is_static
 from aino_ir.errors.plan import PlanUnsafe
-from aino_ir.plan import Buffer, BufferKind, Plan, Run
+from aino_ir.loops.stmt import Access
+from aino_ir.plan import (
+    Buffer,
+    BufferKind,
+    Plan,
+    Repeat,
+    Run,
+    Step,
+    blocks_of,
+    decided_by,
+    runs,
+    views_of,
+    walk,
+)
 
 ALIGNMENT = 64
 """Bytes; every buffer starts on a cache line."""
@@ -136,8 +150,8 @@ def largest_scratch(plan: Plan) -> DimLike:
     """Scratch bytes that one thread needs for any kernel; symbolic needs are added up."""
     fixed, symbolic = 0, 0
     seen: set[str] = set()
-    for step in plan.steps:
-        if isinstance(step, Run) and step.kernel not in seen:
+    for step in runs(plan):
+        if step.kernel not in seen:
             seen.add(step.kernel)
             need = plan.kernels[step.kernel].function.scratch_bytes
             if is_static(need):
@@ -155,10 +169,8 @@ class PlaceConstants:
         """Set `offset` of used constant buffers."""
         offset: DimLike = 0
         seen: set[int] = set()
-        for step in plan.steps:
-            if not isinstance(step, Run):
-                continue
-            for view in step.views:
+        for step in walk(plan.steps):
+            for view in views_of(step):
                 buffer = plan.buffers[view.buffer]
                 if buffer.kind is BufferKind.CONST and buffer.id not in seen:
                     seen.add(buffer.id)
@@ -171,14 +183,79 @@ class PlaceConstants:
 
 
 def live_ranges(plan: Plan) -> dict[int, Live]:
-    """Buffer id -> (first step, last step) that touches it."""
+    """Buffer id -> (first step, last step) between which its contents matter; steps are numbered by `walk`.
+
+    What a loop finds, or leaves to its next turn or to what follows, lives during all of the loop; what
+    each turn makes anew lives within the turn.
+    """
     out: dict[int, Live] = {}
-    for number, step in enumerate(plan.steps):
-        if isinstance(step, Run):
-            for view in step.views:
-                first, _ = out.get(view.buffer, (number, number))
-                out[view.buffer] = (first, number)
+    loops: list[_Loop] = []
+    _note_touches(plan, plan.steps, 0, out, loops, [])
+    for loop in loops:  # inner ones come first
+        for id in loop.touched:
+            first, last = out[id]
+            if id in loop.kept or first < loop.first or last > loop.last:
+                out[id] = min(first, loop.first), max(last, loop.last)
     return out
+
+
+@dataclass
+class _Loop:
+    """A loop's steps, the buffers that they touch, and those whose contents a turn finds."""
+
+    first: int
+    last: int = 0
+    touched: set[int] = field(default_factory=set)
+    kept: set[int] = field(default_factory=set)
+
+
+def _note_touches(
+    plan: Plan,
+    steps: Sequence[Step],
+    number: int,
+    out: dict[int, Live],
+    loops: list[_Loop],
+    around: list[_Loop],
+) -> int:
+    """Enter touches of steps numbered from `number`; returns the number after the last."""
+    for step in steps:
+        inside = [_Loop(number)] if isinstance(step, Repeat) else []
+        for view, finds in _touched(plan, step):
+            for loop in around:
+                if finds and view not in loop.touched:
+                    loop.kept.add(view)
+                loop.touched.add(view)
+            first, _ = out.get(view, (number, number))
+            out[view] = first, number
+        here, number = number, number + 1
+        for block in blocks_of(step):
+            number = _note_touches(plan, block, number, out, loops, [*around, *inside])
+        for loop in inside:
+            loop.first, loop.last = here, number - 1
+            _note_end(step, loop, out, around)
+            loops.append(loop)
+    return number
+
+
+def _note_end(step: Step, loop: _Loop, out: dict[int, Live], around: list[_Loop]) -> None:
+    """The element that decides about another turn is read when the turn has ended."""
+    if isinstance(step, Repeat) and step.again is not None:
+        id = step.again.buffer
+        first, _ = out.get(id, (loop.first, loop.last))
+        out[id] = first, loop.last
+        for other in (loop, *around):
+            other.touched.add(id)
+
+
+def _touched(plan: Plan, step: Step) -> Iterator[tuple[int, bool]]:
+    """(buffer, whether the step needs what it finds there) of a step alone."""
+    if isinstance(step, Run) and step.kernel in plan.kernels:
+        params = plan.kernels[step.kernel].function.params
+        for view, param in zip(step.views, params, strict=False):
+            yield view.buffer, param.access is not Access.WRITE
+        return
+    for view in step.views if isinstance(step, Run) else decided_by(step):
+        yield view.buffer, True
 
 
 SAMPLES = (1, 2, 7, 61)

@@ -80,7 +80,7 @@ class NativeModel:
 
         Args:
             inputs, outputs: addresses in order; inputs end with that of the symbol values, if any.
-            times: i64[number of steps + 1] for the times of start and steps in ns, or None.
+            times: i64[steps, 2] to which the ns in each step and how often it is reached are added, or None.
         """
         given = _pointers(len(inputs))(*inputs)
         made = _pointers(len(outputs))(*outputs)

@@ -1,6 +1,6 @@
 """Where the time of a run goes: one row a kernel call, as a table, as JSON, or as a Chrome trace.
 
-Thread 0 notes the time after each of its steps; the steps of the other threads run beside it.
+Thread 0 adds up the time of each of its steps; the steps of the other threads run beside it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class ProfileRow:
         ops: what it computes.
         nodes: where it comes from in the model.
         start_ms: when it began, from the beginning of the run.
-        ms: how long thread 0 was in it (median over runs).
+        ms: how long thread 0 was in it (median over runs), all turns of loops together.
+        calls: how often it was called: once, or as often as loops and branches came to it.
         wait_ms: how long thread 0 then waited for the others.
         gflops: billions of operations per second.
         gbytes: billions of bytes per second that it must at least have moved.
@@ -47,6 +48,7 @@ class ProfileRow:
     wait_ms: float
     gflops: float
     gbytes: float
+    calls: int = 1
 
     @property
     def loc(self) -> str:
@@ -131,7 +133,7 @@ def measure(
     """Run a model again and again with its step times noted.
 
     Args:
-        run: runs it once and fills an i64 array with times in ns: the start, then the end of each step.
+        run: runs it once and adds to an i64[steps, 2] array the ns in each step and how often it is reached.
         native: the loaded model.
         kernels: the report's rows of the kernel calls.
         symbols: values of the shape symbols of this run.
@@ -145,24 +147,27 @@ def measure(
         raise OptionTooSmall(option="runs", least=1, got=runs)
     if not native.notes_times:
         raise NoProfile(reason="its library was made without the entry for it")
-    times = np.zeros((runs, len(native.steps) + 1), np.int64)
+    times = np.zeros((runs, len(native.steps), 2), np.int64)
     for _ in range(WARM_UP_RUNS):
-        run(times[0])
+        run(np.zeros_like(times[0]))
     for lap in times:
         run(lap)
-    spans = np.median(np.diff(times, axis=1), axis=0) / 1e6
-    whole = statistics.median((times[:, -1] - times[:, 0]).tolist()) / 1e6
-    return Profile(tuple(_rows(spans, kernels, symbols)), whole, runs, native.threads, dict(symbols))
+    spans, calls = np.median(times[:, :, 0], axis=0) / 1e6, np.median(times[:, :, 1], axis=0)
+    whole = statistics.median(times[:, :, 0].sum(axis=1).tolist()) / 1e6
+    return Profile(tuple(_rows(spans, calls, kernels, symbols)), whole, runs, native.threads, dict(symbols))
 
 
 def _rows(
-    spans: np.ndarray[Any, Any], kernels: Sequence[Mapping[str, Any]], symbols: Mapping[str, int]
+    spans: np.ndarray[Any, Any],
+    calls: np.ndarray[Any, Any],
+    kernels: Sequence[Mapping[str, Any]],
+    symbols: Mapping[str, int],
 ) -> Iterator[ProfileRow]:
     starts = np.concatenate([[0.0], np.cumsum(spans)])
     steps = [int(k["step"]) for k in kernels]
     for kernel, step, following in zip(kernels, steps, [*steps[1:], len(spans)], strict=False):
         ms = float(spans[step])
-        seconds = max(ms, 1e-6) / 1e3
+        often, seconds = float(calls[step]), max(ms, 1e-6) / 1e3
         yield ProfileRow(
             step=step,
             kernel=kernel["kernel"],
@@ -170,9 +175,10 @@ def _rows(
             nodes=tuple(kernel["nodes"]),
             start_ms=float(starts[step]),
             ms=ms,
+            calls=round(often),
             wait_ms=float(spans[step + 1 : following].sum()),
-            gflops=_number(kernel["flops"], symbols) / seconds / 1e9,
-            gbytes=_number(kernel["bytes"], symbols) / seconds / 1e9,
+            gflops=often * _number(kernel["flops"], symbols) / seconds / 1e9,
+            gbytes=often * _number(kernel["bytes"], symbols) / seconds / 1e9,
         )
 
 

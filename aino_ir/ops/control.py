@@ -13,7 +13,7 @@ import numpy as np
 from aino_ir.dims import DimLike, dmax
 from aino_ir.graph import Block
 from aino_ir.infer import InferContext
-from aino_ir.op import Op, int_attr, operand, optional_operand, variadic_operand
+from aino_ir.op import Op, bool_attr, int_attr, operand, optional_operand, variadic_operand
 from aino_ir.types import SequenceType, StringType, TensorType, Type
 
 
@@ -51,7 +51,7 @@ class Loop(Op):
     The region takes (i64 iteration, bool condition, carried..., captures...) and yields (condition,
     carried..., elements...); `inputs` are the first carried values, then the captures.  Elements are
     stacked along a new first axis.  Without `trips` there is no bound, without `condition` it starts
-    true.
+    true.  A `counted` loop has `trips` turns, whatever its conditions are.
     """
 
     name = "control.loop"
@@ -60,6 +60,7 @@ class Loop(Op):
     condition = optional_operand()
     inputs = variadic_operand()
     carried = int_attr()
+    counted = bool_attr(False)
 
     def infer(self, ic: InferContext) -> list[Type]:
         (body,) = self.regions
@@ -68,31 +69,36 @@ class Loop(Op):
             ic.bad_attribute("carried", f"within 0..{min(len(self.inputs), len(found) - 1)}", self.carried)
         if len(body.args) != 2 + len(self.inputs):
             ic.bad_operand("arguments of the body", str(2 + len(self.inputs)), len(body.args))
+        if self.counted and self.trips is None:
+            ic.bad_operand("trips", "given for a counted loop", None)
         results: list[Type] = []
         for i, type_ in enumerate(found[1:]):
             if i < self.carried:
                 results.append(common_type(ic, self.inputs[i].type, type_, i))
             elif isinstance(type_, TensorType):
                 shape = tuple(local_to_data(ic, d, i, a + 1) for a, d in enumerate(type_.shape))
-                results.append(TensorType(type_.dtype, (ic.data_symbol(i, self._bound(ic)), *shape)))
+                results.append(TensorType(type_.dtype, (self._turns(ic, i), *shape)))
             else:
                 ic.bad_operand(f"element {i - self.carried}", "a tensor", type_)
         return results
 
-    def _bound(self, ic: InferContext) -> DimLike | None:
+    def _turns(self, ic: InferContext, result: int) -> DimLike:
+        """How many elements a stacked result has."""
         known = ic.known_dims(self.trips)
-        return dmax(known[0], 0) if known else None
+        bound = dmax(known[0], 0) if known else None
+        return bound if self.counted and bound is not None else ic.data_symbol(result, bound)
 
     def evaluate(self, ev: Any, trips: Any, condition: Any, *inputs: Any) -> tuple[Any, ...]:
         limit = None if trips is None else int(np.asarray(trips).reshape(-1)[0])
-        go = condition is None or bool(np.asarray(condition).reshape(-1)[0])
+        go = self.counted or condition is None or bool(np.asarray(condition).reshape(-1)[0])
         (body,) = self.regions
         carried, captures = list(inputs[: self.carried]), inputs[self.carried :]
         elements: list[list[Any]] = [[] for _ in self.results[self.carried :]]
         turn = 0
         while go and (limit is None or turn < limit):
             out = ev.block(body, [np.int64(turn), np.bool_(go), *carried, *captures])
-            go, carried = bool(np.asarray(out[0]).reshape(-1)[0]), list(out[1 : 1 + self.carried])
+            go = self.counted or bool(np.asarray(out[0]).reshape(-1)[0])
+            carried = list(out[1 : 1 + self.carried])
             for found, value in zip(elements, out[1 + self.carried :], strict=True):
                 found.append(value)
             turn += 1

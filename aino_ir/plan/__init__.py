@@ -13,6 +13,7 @@ from aino_ir.plan.nodes import (
     Sync,
     View,
 )
+from aino_ir.plan.walk import blocks_of, decided_by, runs, size, views_of, walk
 
 __all__ = [
     "Bind",
@@ -26,4 +27,10 @@ __all__ = [
     "Step",
     "Sync",
     "View",
+    "blocks_of",
+    "decided_by",
+    "runs",
+    "size",
+    "views_of",
+    "walk",
 ]

@@ -1,7 +1,8 @@
 """Plan data: buffers, views, steps.
 
 Graph values become views here and nowhere else.  Execution is SPMD: every thread walks the same
-steps; `Run` splits its kernel's units over the threads, `Sync` is a barrier.
+steps; `Run` splits its kernel's units over the threads, `Sync` is a barrier.  `Branch` and `Repeat`
+hold steps of their own; all threads decide alike, since they read the same elements after a barrier.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ class BufferKind(Enum):
     ARENA = "arena"
     CONST = "const"
     STATE = "state"
+    TURN = "turn"
+    """A `Repeat`'s number of the present turn: an i64 that each thread has for itself."""
 
 
 @dataclass
@@ -35,7 +38,7 @@ class Buffer:
     Attributes:
         id: position in `Plan.buffers`.
         bytes: its size.
-        slot: input/output/state number; offset in the weights section for constants.
+        slot: input/output/state number; for a turn its place in `Plan.turns`.
         offset: offset in the arena, or of a constant or a state's first value in the weights section.
         const, packing: contents of a constant buffer; what a state buffer holds at first (None: zeros).
         name: for people.
@@ -108,16 +111,29 @@ class Branch:
     condition: View
     then: tuple[Step, ...]
     otherwise: tuple[Step, ...]
+    loc: Loc = UNKNOWN
+    nodes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Repeat:
-    """Run steps while `count` iterations are left and the condition element is true."""
+    """Run steps turn after turn.
 
-    count: View | DimLike | None
-    condition: View | None
+    Attributes:
+        turn: the symbol that counts finished turns; offsets of views in the body are expressions of it.
+        body: the steps of one turn.
+        count: at most so many turns: a number, or an i64 element read before the first; None: no limit.
+        start: a bool element read before the first turn: none happens if it is false.
+        again: a bool element read after every turn: the last one was that if it is false.
+    """
+
+    turn: str
     body: tuple[Step, ...]
-    induction: View | None = None
+    count: View | DimLike | None = None
+    start: View | None = None
+    again: View | None = None
+    loc: Loc = UNKNOWN
+    nodes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -140,6 +156,7 @@ class Plan:
     Attributes:
         inputs, outputs: (name, type) in order.
         symbols: integer symbols in the order of the kernels' `syms` argument.
+        turns: symbols that the plan's `Repeat` steps count with.
         checks: entry checks (aino_ir.symbols.Check).
         kernels: by name.
         arena_bytes: set by memory planning.
@@ -151,6 +168,7 @@ class Plan:
     states: list[tuple[str, Type]] = field(default_factory=list)
     symbols: list[str] = field(default_factory=list)
     symbol_bounds: dict[str, tuple[int, int | None]] = field(default_factory=dict)
+    turns: list[str] = field(default_factory=list)
     checks: list[Any] = field(default_factory=list)
     buffers: list[Buffer] = field(default_factory=list)
     kernels: dict[str, Kernel] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from aino_ir.codegen.c.program import Program, print_program
 from aino_ir.codegen.c.runtime import runtime_headers
 from aino_ir.codegen.c.unit import print_unit
 from aino_ir.loops.stmt import LoopFn
-from aino_ir.plan import Plan, Run
+from aino_ir.plan import Plan, runs
 from aino_ir.target import Target
 
 UNIT_LINES = 1500
@@ -47,7 +47,7 @@ def emit(plan: Plan, target: Target, *, alone_below: int = 0, profile: bool = Fa
 
 def _kernel_units(plan: Plan, target: Target) -> Iterator[str]:
     """Kernels in order of first use, packed into units of about UNIT_LINES lines."""
-    order = dict.fromkeys(s.kernel for s in plan.steps if isinstance(s, Run))
+    order = dict.fromkeys(r.kernel for r in runs(plan))
     batch: list[LoopFn] = []
     size = 0
     for name in order:

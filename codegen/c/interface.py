@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from aino_ir.codegen.c.limits import limit_checks
 from aino_ir.codegen.c.plan_text import PlanText, filled
 from aino_ir.codegen.cstyle.names import comment, string_lines
-from aino_ir.dims import DimLike, is_static
-from aino_ir.plan import BufferKind, Plan, Run
+from aino_ir.dims import DimLike, dmax, free_symbols, is_static
+from aino_ir.plan import BufferKind, Plan, Repeat, Run, Step, View, blocks_of, runs
 
 ABI_VERSION = 1
 
@@ -86,7 +88,7 @@ class InterfacePrinter:
         self.plan = text.plan
         self.alone_below = alone_below
         self.profile = profile
-        self.runs = [s for s in self.plan.steps if isinstance(s, Run)]
+        self.total = work_of(self.plan)
 
     def functions(self, description: str) -> str:
         """The functions that the header declares, and what they need."""
@@ -102,7 +104,7 @@ class InterfacePrinter:
             HAS_SYMBOLS="1" if self.plan.symbols else "0",
             RUN_SIGNATURE=self._run_signature(),
             SET_TIMES="\n    s->times = times;" if self.profile else "",
-            NOTE_START="\n        if (times)\n            times[0] = model_now();" if self.profile else "",
+            NOTE_START="\n        s->noted = times ? model_now() : 0;" if self.profile else "",
             RUN_THREADS=self._threads(),
             PROFILE_ENTRY=filled(_PROFILE_ENTRY, NAME=name) if self.profile else "",
         )
@@ -131,7 +133,10 @@ typedef struct {{
     def _times(self) -> str:
         """The session's member for the times of a profile."""
         return (
-            "\n    int64_t *times; /* of the start and of each step's end, or NULL */" if self.profile else ""
+            "\n    int64_t *times; /* of each step: ns in it, times that it was reached; or NULL */"
+            "\n    int64_t noted;  /* when the last step ended */"
+            if self.profile
+            else ""
         )
 
     def _run_signature(self) -> str:
@@ -142,9 +147,9 @@ typedef struct {{
 
     def _threads(self) -> str:
         """How many threads a run uses: all, or one when there is too little to share."""
-        if not self.alone_below or not self.runs:
+        if not self.alone_below or not any(runs(self.plan)):
             return "context->nthreads"
-        work: DimLike = sum((r.flops + BYTE_WORK * r.moved_bytes for r in self.runs), start=0)
+        work = self.total
         if is_static(work):
             return "1" if int(work) < self.alone_below else "context->nthreads"  # type: ignore[arg-type]
         return f"model_work(s) < {self.alone_below} ? 1 : context->nthreads"
@@ -153,8 +158,7 @@ typedef struct {{
         """The function that says how much work a run with these symbols is."""
         if "model_work" not in self._threads():
             return ""
-        work = sum((r.flops + BYTE_WORK * r.moved_bytes for r in self.runs), start=0)
-        return filled(_WORK, SYMBOLS="\n".join(self.text.symbols()), VALUE=self.text.dim(work))
+        return filled(_WORK, SYMBOLS="\n".join(self.text.symbols()), VALUE=self.text.dim(self.total))
 
     def _setup(self) -> str:
         """Statements that refuse impossible extents and size the arena for this run's symbols."""
@@ -177,6 +181,24 @@ typedef struct {{
         return "\n".join(lines)
 
 
+def work_of(plan: Plan) -> DimLike:
+    """Operations of a run, and bytes times BYTE_WORK; loops count as often as is known at entry, or once."""
+
+    def total(steps: Sequence[Step]) -> DimLike:
+        work: DimLike = 0
+        for step in steps:
+            if isinstance(step, Run):
+                work = work + step.flops + BYTE_WORK * step.moved_bytes
+            inner: DimLike = sum((total(block) for block in blocks_of(step)), start=0)
+            if isinstance(step, Repeat) and not isinstance(step.count, View | None):
+                if free_symbols(step.count) <= set(plan.symbols):
+                    inner = inner * dmax(step.count, 0)
+            work = work + inner
+        return work
+
+    return total(plan.steps)
+
+
 _WORK = """\
 /* Operations of a run, and what moving its bytes is worth in operations. */
 static int64_t model_work(const session *s)
@@ -195,7 +217,7 @@ int NAME_run(NAME_context *context, const void *const *in, void *const *out)
 __attribute__((visibility("default")))
 int NAME_profile(NAME_context *context, const void *const *in, void *const *out, int64_t *times);
 
-/* A run that notes in times[0] when its first step begins, and in times[i + 1] when step i has ended. */
+/* A run that adds to times[2 * i] the ns in step i, and to times[2 * i + 1] how often it is reached. */
 int NAME_profile(NAME_context *context, const void *const *in, void *const *out, int64_t *times)
 {
     return model_run(context, in, out, times);

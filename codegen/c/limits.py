@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from aino_ir.dims import Dim, DimLike, fold
-from aino_ir.plan import BufferKind, Plan, Run
+from aino_ir.plan import BufferKind, Plan, Run, walk
+from aino_ir.plan import size as step_count
 from aino_ir.symbols import Symbols
 
 LARGEST_BYTES = 1 << 43
@@ -45,7 +46,7 @@ def limit_checks(plan: Plan, name: Callable[[str], str]) -> list[str]:
         upper = table.interval(size)[1]
         if upper is None or upper > LARGEST_BYTES:
             condition = f"{as_double(size, name)} <= {float(LARGEST_BYTES)!r}"
-            lines.append(_unless(condition, "AINO_LIMIT_EXCEEDED", len(plan.steps)))
+            lines.append(_unless(condition, "AINO_LIMIT_EXCEEDED", step_count(plan.steps)))
     return lines
 
 
@@ -56,7 +57,7 @@ def _unless(condition: str, status: str, step: int) -> str:
 def _extents(plan: Plan) -> dict[Dim, int]:
     """Every symbolic extent of what kernels read and write, with its first step."""
     found: dict[Dim, int] = {}
-    for number, step in enumerate(plan.steps):
+    for number, step in enumerate(walk(plan.steps)):
         for view in step.views if isinstance(step, Run) else ():
             for d in view.shape:
                 if isinstance(d, Dim):

@@ -36,7 +36,8 @@ class PlanText:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.names = Names(_RESERVED)
-        self.indices = IndexPrinter(self.names, Ranges(dict(plan.symbol_bounds)), lambda op: f"model_{op}")
+        ranges = Ranges({**plan.symbol_bounds, **dict.fromkeys(plan.turns, (0, None))})
+        self.indices = IndexPrinter(self.names, ranges, lambda op: f"model_{op}")
 
     def dim(self, d: DimLike) -> str:
         """A dimension as an ``int64_t`` expression over the variables that `symbols` declares."""
@@ -59,6 +60,8 @@ class PlanText:
         if buffer.kind is BufferKind.CONST:
             assert buffer.offset is not None
             return f"WEIGHT({self.dim(buffer.offset + v.offset)})"
+        if buffer.kind is BufferKind.TURN:
+            return f"TURN({self.names[self.plan.turns[buffer.slot]]}, {self.dim(v.offset)})"
         return f"{_SPACES[buffer.kind]}({buffer.slot}, {self.dim(v.offset)})"
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from aino_ir.codegen.c.interface import ABI_VERSION, InterfacePrinter, header_text
 from aino_ir.codegen.c.plan_text import KERNEL_PARAMETERS, PlanText, index_functions
 from aino_ir.codegen.c.steps import StepPrinter
-from aino_ir.plan import Plan, Run
+from aino_ir.plan import Plan, runs
 
 __all__ = ["ABI_VERSION", "Program", "print_program"]
 
@@ -41,7 +41,7 @@ def print_program(plan: Plan, description: str, *, alone_below: int = 0, profile
         alone_below: runs with less work than this (operations, and bytes times BYTE_WORK) use one
             thread; 0 for none.
         profile: add ``int NAME_profile(context, in, out, int64_t *times)``, which is not in the header:
-            a run whose thread 0 notes the time in ns before and after each step.
+            a run whose thread 0 adds up the ns that it spends on each step, and how often it comes there.
     """
     text = PlanText(plan)
     interface = InterfacePrinter(text, alone_below, profile)
@@ -61,7 +61,7 @@ def print_program(plan: Plan, description: str, *, alone_below: int = 0, profile
 
 def _prototypes(plan: Plan) -> str:
     """Declarations of the kernels."""
-    used = sorted({s.kernel for s in plan.steps if isinstance(s, Run)})
+    used = sorted({r.kernel for r in runs(plan)})
     lines = [
         "/* A kernel runs units lo to hi - 1; views are its operands, then its results. */",
         f"typedef void model_kernel({KERNEL_PARAMETERS});",

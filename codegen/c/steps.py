@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from aino_ir.codegen.c.plan_text import PlanText, filled
 from aino_ir.codegen.c.step_table import step_table
 from aino_ir.codegen.cstyle.names import comment
 from aino_ir.codegen.cstyle.text import wrap
 from aino_ir.loops.stmt import LoopFn
-from aino_ir.plan import Run, Step, Sync
+from aino_ir.plan import Branch, Repeat, Run, Step, Sync, View, blocks_of, size
 
 STRAIGHT_LINE_STEPS = 2000
 """Longer plans become a table, or parts: tens of thousands of calls in one function choke C compilers."""
+
+BlockLines = Callable[[Sequence[Step], "tuple[str, ...]"], "list[str]"]
+"""Prints a block inside loops that count with the given symbols."""
 
 
 class StepPrinter:
@@ -18,55 +23,96 @@ class StepPrinter:
 
     Args:
         text: the plan's names.
-        profile: whether thread 0 notes the time after each step.
+        profile: whether thread 0 notes how long each step takes.
     """
 
     def __init__(self, text: PlanText, profile: bool = False) -> None:
         self.text = text
         self.plan = text.plan
         self.profile = profile
+        self._number = 0
+        self._parts: list[str] = []
 
     def function(self) -> str:
         """The function that every thread runs: straight-line calls, a table, or several parts."""
         steps = self.plan.steps
-        if len(steps) <= STRAIGHT_LINE_STEPS:
-            return self._straight_line(steps)
-        if self.plan.symbols:
-            return self._parts(steps)
+        self._number, self._parts = 0, []
+        if size(steps) <= STRAIGHT_LINE_STEPS:
+            body = "\n".join(self._block(steps, ()))
+            return filled(_STRAIGHT_LINE, MACROS=self._macros("return"), SYMBOLS=self._symbols(), BODY=body)
+        if self.plan.symbols or any(blocks_of(s) for s in steps):
+            return self._in_parts(steps)
         return step_table(self.plan, _NOTE if self.profile else "")
 
-    def _straight_line(self, steps: list[Step]) -> str:
-        return filled(
-            _STRAIGHT_LINE,
-            MACROS=self._macros("return"),
-            SYMBOLS="\n".join(["", *self.text.symbols()]),
-            BODY="\n".join(self._step(number, step) for number, step in enumerate(steps)),
-        )
-
-    def _parts(self, steps: list[Step]) -> str:
-        """Long plans with symbols: functions of a bounded length, called in turn."""
-        parts = [self._macros("return 1")]
-        calls: list[str] = []
-        for start in range(0, len(steps), STRAIGHT_LINE_STEPS):
-            lines = [
-                self._step(start + i, s) for i, s in enumerate(steps[start : start + STRAIGHT_LINE_STEPS])
-            ]
-            name = f"model_part_{len(calls)}"
-            symbols = "\n".join(["", *self.text.symbols()])
-            parts.append(filled(_PART, PART=name, SYMBOLS=symbols, BODY="\n".join(lines)))
-            calls.append(f"    if ({name}(s, scratch, tid, nthreads))\n        return;")
-        parts.append(filled(_STRAIGHT_LINE, MACROS="", SYMBOLS="", BODY="\n".join(calls)).lstrip())
-        return "\n\n".join(parts)
+    def _symbols(self) -> str:
+        return "\n".join(["", *self.text.symbols()])
 
     def _macros(self, leave: str) -> str:
         return _MACROS.replace("LEAVE", leave) + (_NOTE if self.profile else "")
 
-    def _step(self, number: int, step: Step) -> str:
-        return self._action(number, step) + (f"\n    NOTE({number});" if self.profile else "")
+    # -- parts --------------------------------------------------------------------------------------
 
-    def _action(self, number: int, step: Step) -> str:
-        if isinstance(step, Sync):
-            return "    SYNC();"
+    def _in_parts(self, steps: Sequence[Step]) -> str:
+        """Long plans that no table can say: functions of a bounded length that call each other."""
+        whole = self._part(self._cut(steps, ()), ())
+        main = filled(_STRAIGHT_LINE, MACROS="", SYMBOLS="", BODY=f"    {whole};").lstrip()
+        return "\n\n".join([self._macros("return 1"), *self._parts, main])
+
+    def _part(self, body: Sequence[str], turns: tuple[str, ...]) -> str:
+        """A new function with this body; what calls it."""
+        name = f"model_part_{len(self._parts)}"
+        names = [self.text.names[t] for t in turns]
+        parameters = "".join(f", int64_t {n}" for n in names)
+        lines = [*(f"    (void){n};" for n in names), *body]
+        self._parts.append(
+            filled(_PART, PART=name, TURNS=parameters, SYMBOLS=self._symbols(), BODY="\n".join(lines))
+        )
+        return f"{name}(s, scratch, tid, nthreads{''.join(f', {n}' for n in names)})"
+
+    def _cut(self, steps: Sequence[Step], turns: tuple[str, ...]) -> list[str]:
+        """The lines of a block; where it is long, calls of parts."""
+        if size(steps) <= STRAIGHT_LINE_STEPS:
+            return self._block(steps, turns)
+        lines: list[str] = []
+        waiting: list[Step] = []
+
+        def flush() -> None:
+            if waiting:
+                call = self._part(self._block(waiting, turns), turns)
+                lines.extend([f"    if ({call})", "        return 1;"])
+                waiting.clear()
+
+        for step in steps:
+            if size([step]) > STRAIGHT_LINE_STEPS:
+                flush()
+                lines += self._step(step, turns, self._cut)
+                continue
+            waiting.append(step)
+            if size(waiting) >= STRAIGHT_LINE_STEPS:
+                flush()
+        flush()
+        return lines
+
+    # -- steps --------------------------------------------------------------------------------------
+
+    def _block(self, steps: Sequence[Step], turns: tuple[str, ...]) -> list[str]:
+        """The lines of a block of steps, inside loops that count with `turns`."""
+        return [line for step in steps for line in self._step(step, turns, self._block)]
+
+    def _step(self, step: Step, turns: tuple[str, ...], inner: BlockLines) -> list[str]:
+        number = self._number
+        self._number += 1
+        if isinstance(step, Branch):
+            return self._branch(number, step, turns, inner)
+        if isinstance(step, Repeat):
+            return self._repeat(number, step, turns, inner)
+        lines = ["    SYNC();"] if isinstance(step, Sync) else self._run(number, step)
+        return [*lines, *self._note(number)]
+
+    def _note(self, number: int) -> list[str]:
+        return [f"    NOTE({number});"] if self.profile else []
+
+    def _run(self, number: int, step: Step) -> list[str]:
         assert isinstance(step, Run)
         kernel = self.plan.kernels[step.kernel].function
         views = ", ".join(self.text.view(v) for v in step.views)
@@ -75,9 +121,8 @@ class StepPrinter:
         units = self.text.dim(kernel.units) if step.partition == "static" else "-1"
         if units == "-1":
             units, macro = self.text.dim(kernel.units), macro + "_ONE"
-        where = f"    /* {comment(', '.join(step.nodes[:4]))} */\n" if step.nodes else ""
         call = self._with_symbols(kernel, f"{macro}({step.kernel}, {units}{tail}, {views});")
-        return where + "\n".join(wrap(f"    {call}"))
+        return [*_origin(step.nodes), *wrap(f"    {call}")]
 
     def _with_symbols(self, kernel: LoopFn, call: str) -> str:
         """A call in a block with the kernel's own symbols, unless the plan's begin with the same."""
@@ -86,6 +131,59 @@ class StepPrinter:
         values = ", ".join(self.text.names[s] for s in kernel.symbols)
         return f"{{ const int64_t syms[] = {{{values}}}; {call} }}"
 
+    # -- control flow -------------------------------------------------------------------------------
+
+    def _branch(self, number: int, step: Branch, turns: tuple[str, ...], inner: BlockLines) -> list[str]:
+        lines = [*_origin(step.nodes), *self._note(number)]
+        lines += [f"    if (FLAG({self.text.view(step.condition)})) {{", *_indented(inner(step.then, turns))]
+        otherwise = inner(step.otherwise, turns)
+        if otherwise:
+            lines += ["    } else {", *_indented(otherwise)]
+        return [*lines, "    }"]
+
+    def _repeat(self, number: int, step: Repeat, turns: tuple[str, ...], inner: BlockLines) -> list[str]:
+        """A loop; its variable counts finished turns and is what views inside are offset by."""
+        turn, limit = self.text.names[step.turn], self.text.names[f"{step.turn}limit"]
+        lines = [*_origin(step.nodes), *self._note(number)]
+        most = self._limit(step)
+        lines += [
+            f"    int64_t {turn} = 0;",
+            f"    const int64_t {limit} = {most};",
+            f"    while ({turn} < {limit}) {{",
+        ]
+        body = inner(step.body, (*turns, step.turn))
+        if step.again is None:
+            body += [f"    ++{turn};", *self._note(number)]
+        else:
+            again = self.text.names[f"{step.turn}again"]
+            body += [
+                f"    const int {again} = FLAG({self.text.view(step.again)});",
+                f"    ++{turn};",
+                *self._note(number),
+                f"    if (!{again})",
+                "        break;",
+            ]
+        return ["    {", *_indented([*lines, *_indented(body), "    }"]), "    }"]
+
+    def _limit(self, step: Repeat) -> str:
+        """Turns at most."""
+        if step.count is None:
+            most = "INT64_MAX"
+        elif isinstance(step.count, View):
+            most = f"COUNT({self.text.view(step.count)})"
+        else:
+            most = self.text.dim(step.count)
+        return most if step.start is None else f"FLAG({self.text.view(step.start)}) ? {most} : 0"
+
+
+def _origin(nodes: Sequence[str]) -> list[str]:
+    """A comment that says which nodes of the model a step is."""
+    return [f"    /* {comment(', '.join(nodes[:4]))} */"] if nodes else []
+
+
+def _indented(lines: Sequence[str]) -> list[str]:
+    return [f"    {line}" if line else line for line in lines]
+
 
 _MACROS = """\
 #define IN(slot, offset) ((char *)s->in[slot] + (offset))
@@ -93,6 +191,9 @@ _MACROS = """\
 #define STATE(slot, offset) (s->state[slot] + (offset))
 #define WEIGHT(offset) ((char *)s->weights + (offset))
 #define ARENA(offset) (s->arena + (offset))
+#define TURN(variable, offset) ((char *)&(variable) + (offset))
+#define FLAG(address) (*(const unsigned char *)(address) != 0)
+#define COUNT(address) (*(const int64_t *)(address))
 #define CALL(kernel, views, first, last) \\
     if ((first) < (last)) kernel(views, syms, scratch, first, last)
 #define RUN(kernel, units, ...) do { \\
@@ -137,7 +238,7 @@ BODY
 
 _PART = """\
 /* Steps of the model; returns 1 when all threads leave. */
-static int PART(session *s, char *scratch, int tid, int nthreads)
+static int PART(session *s, char *scratch, int tid, int nthreadsTURNS)
 {
     const int64_t *syms = s->symbols;SYMBOLS
     (void)syms;
@@ -148,13 +249,22 @@ BODY
 }"""
 
 _NOTE = """\
-#define NOTE(step) do { if (s->times && tid == 0) s->times[(step) + 1] = model_now(); } while (0)
+#define NOTE(step) do { if (s->times && tid == 0) model_note(s, step); } while (0)
 
 static int64_t model_now(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* The time since the last note was spent on this step. */
+static void model_note(session *s, int64_t step)
+{
+    int64_t now = model_now();
+    s->times[2 * step] += now - s->noted;
+    s->times[2 * step + 1] += 1;
+    s->noted = now;
 }
 
 """

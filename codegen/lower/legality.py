@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from aino_ir.dims import free_symbols
 from aino_ir.dtypes import Kind
 from aino_ir.errors.usage import OperatorsUnsupported
 from aino_ir.graph import Function
@@ -45,6 +46,37 @@ def obstacles(function: Function) -> Iterator[tuple[str, str]]:
             yield str(op.loc), f"{op.name}: {reason}"
 
 
+def region_obstacle(op: Op) -> str:
+    """Why control flow has no native code: extents that turns change, or an op in a region."""
+    assert op.block is not None and op.block.function is not None
+    function = op.block.function
+    for value in (*op.present_operands(), *op.results, *(a for r in op.regions for a in r.args)):
+        if not known_at_entry(function, value.type):
+            return "control flow over extents that are decided at run time has no native code yet"
+    for inner in (i for region in op.regions for i in region):
+        reason = obstacle(inner)
+        if reason:
+            return f"{inner.name} at '{inner.loc}' in it: {reason}"
+    return ""
+
+
+def known_at_entry(function: Function, type_: Type) -> bool:
+    """Whether a tensor's extents follow from those of the function's arguments."""
+    if not isinstance(type_, TensorType) or type_.is_static:
+        return True
+    names = entry_symbols(function)
+    return all(free_symbols(function.symbols.canonical(d)) <= names for d in type_.shape)
+
+
+def entry_symbols(function: Function) -> frozenset[str]:
+    """Symbols in the types of a function's arguments, and what these are known to equal."""
+    shapes = [v.type.shape for v in function.block.args if isinstance(v.type, TensorType)]
+    dims = [d for shape in shapes for d in shape]
+    return frozenset().union(
+        *map(free_symbols, dims), *(free_symbols(function.symbols.canonical(d)) for d in dims)
+    )
+
+
 def obstacle(op: Op) -> str:
     """Why an op has no native code on any target for C, as far as the op alone tells; else empty."""
     if op.has(Trait.TERMINATOR):
@@ -54,7 +86,7 @@ def obstacle(op: Op) -> str:
         if reason:
             return reason
     if op.regions and op.name != "core.fused":
-        return "control flow has no native code yet"
+        return region_obstacle(op)
     if op.has(Trait.VIEW) or op.name in NEED_NONE:
         return ""
     return "" if type(op).define is not Op.define else "it has no definition as loops"

@@ -5,17 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from aino_ir.codegen.lower.compose import Group, Storage, compose, is_map, scalar_constant, symbol_bounds
+from aino_ir.codegen.lower.legality import entry_symbols
+from aino_ir.codegen.lower.pricing import own_buffer
+from aino_ir.codegen.lower.regions import CONTROL, same_place
 from aino_ir.codegen.lower.storage import StorageAssignment
 from aino_ir.compute import Compute, axes, coordinates, reads
 from aino_ir.constants import Const
-from aino_ir.dims import DimLike, is_static
+from aino_ir.dims import DimLike, free_symbols, is_static, symbol
 from aino_ir.errors.codegen import NoLowering
-from aino_ir.graph import Function, Value
+from aino_ir.graph import Block, Function, Value
 from aino_ir.kernels import Candidate, Catalogue, Kernel, KernelSpec, Operand, Packing, Reject, Result
 from aino_ir.location import Loc
 from aino_ir.loops.expr import Read, VecType
 from aino_ir.op import Op, Trait
-from aino_ir.plan import BufferKind, Plan, Run, View
+from aino_ir.ops.control import If
+from aino_ir.plan import Branch, BufferKind, Plan, Repeat, Run, Step, View
 from aino_ir.structural import block_hash
 from aino_ir.target import Target
 from aino_ir.types import TensorType
@@ -46,26 +50,52 @@ class Lowering:
     rejects: dict[int, list[Reject]] = field(default_factory=dict)
     _groups: dict[tuple[object, ...], tuple[Kernel, tuple[int, ...]]] = field(default_factory=dict)
     _packed: dict[tuple[object, ...], View] = field(default_factory=dict)
+    _steps: list[Step] = field(default_factory=list)
 
     def run(self) -> Plan:
         """The plan, before memory planning and synchronisation."""
         self.plan = Plan(self.options.name)
         self._interface()
-        self.storage = StorageAssignment(self.function, self.plan)
+        self.storage = StorageAssignment(self.function, self.plan, self._may_overwrite)
         self.storage.run()
-        for op in self.function.block:
-            if not self._needs_no_kernel(op):
+        self.plan.steps = self._block(self.function.block)
+        return self.plan
+
+    def _block(self, block: Block) -> list[Step]:
+        """The steps of a block."""
+        around, self._steps = self._steps, []
+        for op in block:
+            if isinstance(op, CONTROL):
+                self._emit_control(op)
+            elif not self._needs_no_kernel(op):
                 self._emit(op)
             for value, view in self.storage.copies.get(op, ()):
                 self._emit_copy(value, view, op.loc)
-        return self.plan
+        made, self._steps = self._steps, around
+        return made
+
+    def _emit_control(self, op: Op) -> None:
+        """A branch or a loop around the steps of the op's regions."""
+        if isinstance(op, If):
+            condition = self.storage.views[op.condition]
+            then, otherwise = (tuple(self._block(region)) for region in op.regions)
+            self._steps.append(Branch(condition, then, otherwise, op.loc, op.loc.entries))
+            return
+        loop = self.storage.regions.loops[op]
+        for source, target in loop.entry:
+            self._emit_copy(source, target, op.loc)
+        body = tuple(self._block(op.regions[0]))
+        self._steps.append(
+            Repeat(loop.turn, body, loop.count, loop.start, loop.again, op.loc, op.loc.entries)
+        )
 
     def _interface(self) -> None:
         f, plan = self.function, self.plan
         plan.inputs = [(n, v.type) for n, v in zip(f.input_names, f.inputs, strict=False)]
         plan.outputs = [(n, v.type) for n, v in zip(f.output_names, f.outputs, strict=False)]
         plan.states = [(s.name, s.type) for s in f.states]
-        plan.symbols = sorted(f.symbols)
+        known = entry_symbols(f)
+        plan.symbols = sorted(n for n in f.symbols if free_symbols(f.symbols.canonical(symbol(n))) <= known)
         for name in plan.symbols:
             info = f.symbols.info(name)
             plan.symbol_bounds[name] = (_number(info.lo, 0) or 0, _number(info.hi, None))
@@ -81,7 +111,7 @@ class Lowering:
         types = tensor_results(op)
         if types and all(_is_empty(t.shape) for t in types):  # nothing to compute
             return True
-        return self.storage._is_window(op)
+        return self.storage.is_window(op)
 
     # -- kernels ------------------------------------------------------------------------------------
 
@@ -102,7 +132,7 @@ class Lowering:
                 views.append(self.storage.views[r])
         flops = sum((o.cost() for o in group.ops), start=0)
         nodes = tuple(dict.fromkeys(e for o in group.ops for e in o.loc.entries))
-        self.plan.steps.append(Run(kernel.function.name, tuple(views), loc=op.loc, nodes=nodes, flops=flops))
+        self._steps.append(Run(kernel.function.name, tuple(views), loc=op.loc, nodes=nodes, flops=flops))
 
     def _group_kernel(self, group: Group) -> tuple[Kernel, tuple[int, ...]]:
         """The kernel of a group and which of its outer values are the operands; equal groups compose once."""
@@ -138,6 +168,9 @@ class Lowering:
         if len(group.outputs) != 1 or not all(is_map(o) for o in group.ops):
             return -1
         target = self.storage.views[group.op.results[0]]
+        for position, v in enumerate(group.outer):
+            if same_place(self.storage.views[v], target):  # a loop's carried value: see `regions`
+                return position
         if not self._sole_owner(target):
             return -1
         for position, v in enumerate(group.outer):
@@ -146,6 +179,17 @@ class Lowering:
             if same and v.use_count == 1 and v.op is not None and self._sole_owner(view):
                 return position
         return -1
+
+    def _may_overwrite(self, op: Op, value: Value) -> bool:
+        """Whether the op's kernel reads of an operand only the element that it writes."""
+        group = Group(op)
+        if len(group.outputs) != 1 or not all(is_map(o) for o in group.ops):
+            return False
+        composed = compose(group, own_buffer, self.function.symbols, self.options.numerics)
+        if composed.operands.count(value) != 1 or value.type != op.results[0].type:
+            return False
+        spec = written_in_place(composed.spec, composed.operands.index(value))
+        return spec.results[0].aliases is not None
 
     def _sole_owner(self, view: View) -> bool:
         """Whether a view is a whole arena buffer that no other value lives in."""
@@ -172,7 +216,7 @@ class Lowering:
         bounds = symbol_bounds(program, operands, (result,), self.function.symbols)
         spec = KernelSpec("copy", program, operands, (result,), label="copy", symbols=bounds)
         kernel = self._kernel(spec, None)
-        self.plan.steps.append(Run(kernel.function.name, (source, target), loc=loc, nodes=loc.entries))
+        self._steps.append(Run(kernel.function.name, (source, target), loc=loc, nodes=loc.entries))
 
     def _kernel(self, spec: KernelSpec, op: Op | None) -> Kernel:
         known = self.kernels.get(spec.key)

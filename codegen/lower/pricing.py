@@ -23,7 +23,7 @@ class CataloguePricer:
         assert op.block is not None
         symbols = op.block.function.symbols if op.block.function is not None else Symbols()
         try:
-            spec = compose(Group(op), _own_buffer, symbols, self.numerics).spec
+            spec = compose(Group(op), own_buffer, symbols, self.numerics).spec
         except NotComposable as error:
             return error.message
         answers = self.catalogue.candidates(spec)
@@ -34,7 +34,8 @@ class CataloguePricer:
         return "; ".join(reasons) or "no generator knows it"
 
 
-def _own_buffer(value: Value) -> Storage:
+def own_buffer(value: Value) -> Storage:
+    """A value's storage when it lies in a buffer of its own."""
     assert isinstance(value.type, TensorType)
     constant = value.op is not None and value.op.name == "core.constant"
     return Storage(value.type.layout, None, constant)

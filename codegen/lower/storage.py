@@ -9,36 +9,48 @@ from __future__ import annotations
 
 from collections import Counter
 
+from aino_ir.codegen.lower.regions import CONTROL, MayOverwrite, RegionStorage
 from aino_ir.dims import DimLike
-from aino_ir.graph import Function, Value
+from aino_ir.graph import Block, Function, Value
 from aino_ir.op import Op, Trait
 from aino_ir.plan import Buffer, BufferKind, Plan, View
 from aino_ir.types import TensorType
 
 
 class StorageAssignment:
-    """Views of all tensor values of a function.
+    """Views of all tensor values of a function, its control-flow regions included.
+
+    Args:
+        may_overwrite: whether an op's kernel may write its result over an operand (see `regions`).
 
     Attributes:
         views: value -> view.
         copies: (source value or view, view) pairs where a value must also be copied to (outputs that are
             inputs, concatenated pieces that live elsewhere), each with the op after which it happens.
+        regions: storage of control flow.
     """
 
-    def __init__(self, function: Function, plan: Plan) -> None:
+    def __init__(
+        self, function: Function, plan: Plan, may_overwrite: MayOverwrite = lambda op, value: False
+    ) -> None:
         self.function = function
         self.plan = plan
         self.views: dict[Value, View] = {}
         self.copies: dict[Op, list[tuple[Value | View, View]]] = {}
         self._owners: Counter[int] | None = None
+        self.regions = RegionStorage(self, may_overwrite)
 
     def run(self) -> None:
         """Assign everything."""
         self._inputs()
         self._outputs()
-        for op in reversed(self.function.block):
+        self.assign(self.function.block)
+
+    def assign(self, block: Block) -> None:
+        """Assign the values of a block whose arguments have their views."""
+        for op in reversed(block):
             self._backward(op)
-        for op in self.function.block:
+        for op in block:
             self._forward(op)
 
     def owners(self, buffer: int) -> int:
@@ -84,10 +96,12 @@ class StorageAssignment:
     def _backward(self, op: Op) -> None:
         if op.name == "tensor.concat":
             self._concat(op)
+        elif isinstance(op, CONTROL):
+            self.regions.place_initial(op)
         elif self.is_view(op):
             (source,) = list(op.present_operands())[:1]
             view = self.views.get(op.result)
-            if view is not None and self._free(source):
+            if view is not None and self.is_free(source):
                 placed = self._seen_back(op, view, source)
                 if placed is not None:
                     self.views[source] = placed
@@ -95,7 +109,7 @@ class StorageAssignment:
     def _concat(self, op: Op) -> None:
         whole = self.views.get(op.result)
         if whole is None:
-            whole = self.views[op.result] = self._arena(op.result)
+            whole = self.views[op.result] = self.arena(op.result)
         axis: int = op.axis % op.result.rank  # type: ignore[attr-defined]
         position: DimLike = 0
         allocated = whole.allocated if whole.allocated is not None else whole.shape
@@ -106,13 +120,14 @@ class StorageAssignment:
             window = View(
                 whole.buffer, whole.offset + offset, value.dtype, value.shape, whole.layout, allocated
             )
-            if self._free(value) and value.type.layout == whole.layout:
+            if self.is_free(value) and value.type.layout == whole.layout:
                 self.views[value] = window
             else:
                 self.copies.setdefault(op, []).append((value, window))
             position = position + value.shape[axis]
 
-    def _free(self, value: Value) -> bool:
+    def is_free(self, value: Value) -> bool:
+        """Whether a value is made by steps of its own, which may make it anywhere."""
         return value not in self.views and self._computed(value)
 
     def _computed(self, value: Value) -> bool:
@@ -123,8 +138,8 @@ class StorageAssignment:
         if self.is_view(op):
             (source,) = list(op.present_operands())[:1]
             plain = isinstance(source.type, TensorType) and source.type.layout.is_row_major
-            return self._free(source) and (plain or is_free_transpose(op))
-        return not self._is_window(op)
+            return self.is_free(source) and (plain or is_free_transpose(op))
+        return not self.is_window(op)
 
     # -- the rest, in order ---------------------------------------------------------------------------
 
@@ -134,13 +149,15 @@ class StorageAssignment:
             return
         if op.has(Trait.TERMINATOR):
             return
-        if self.is_view(op):
+        if isinstance(op, CONTROL):
+            self.regions.assign(op)
+        elif self.is_view(op):
             self._alias(op)
-        elif self._is_window(op) and op.result not in self.views:
+        elif self.is_window(op) and op.result not in self.views:
             self.views[op.result] = self._window(op)
         for value in op.results:
             if isinstance(value.type, TensorType) and value not in self.views:
-                self.views[value] = self._arena(value)
+                self.views[value] = self.arena(value)
 
     def _alias(self, op: Op) -> None:
         (source,) = list(op.present_operands())[:1]
@@ -151,7 +168,7 @@ class StorageAssignment:
             if seen is not None:
                 self.views[op.result] = seen
                 return
-            mine = self.views[op.result] = self._arena(op.result)
+            mine = self.views[op.result] = self.arena(op.result)
         if mine.buffer != view.buffer or mine.offset != view.offset:
             self._copy_through(op, source, view, mine)
 
@@ -165,7 +182,7 @@ class StorageAssignment:
         target = self._seen_back(op, mine, source)
         if target is None:  # neither side's strides can say it: through a dense copy
             assert isinstance(source.type, TensorType)
-            target = self._new(source.type.logical(), BufferKind.ARENA, -1, source.name)
+            target = self.new_arena(source.type.logical(), source.name)
             dense = self._seen(op, target)
             assert dense is not None
             copies += [(source, target), (dense, mine)]
@@ -209,7 +226,8 @@ class StorageAssignment:
                 return None
         return View(view.buffer, view.offset, source.dtype, source.shape, allocated=allocated)
 
-    def _is_window(self, op: Op) -> bool:
+    def is_window(self, op: Op) -> bool:
+        """Whether an op's result is a part of its operand that strides can say."""
         if op.name != "tensor.slice":
             return False
         return all(s == 1 for s in op.steps) and not op.x.type.layout.tiles  # type: ignore[attr-defined]
@@ -228,9 +246,14 @@ class StorageAssignment:
         buffer = self.plan.new_buffer(kind, size, slot=slot, name=name)
         return View(buffer.id, 0, type.dtype, type.shape, type.layout)
 
-    def _arena(self, value: Value) -> View:
+    def arena(self, value: Value) -> View:
+        """A buffer of its own for a value."""
         assert isinstance(value.type, TensorType)
-        return self._new(value.type, BufferKind.ARENA, -1, value.name)
+        return self.new_arena(value.type, value.name)
+
+    def new_arena(self, type: TensorType, name: str = "") -> View:
+        """A new buffer for intermediate contents."""
+        return self._new(type, BufferKind.ARENA, -1, name)
 
     def _constant(self, op: Op) -> View:
         handle = op.value  # type: ignore[attr-defined]

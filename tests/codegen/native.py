@@ -18,7 +18,7 @@ from aino_ir.graph import Module
 from aino_ir.loops.interp import run_kernel
 from aino_ir.passes.insert_barriers import InsertBarriers, check_barriers
 from aino_ir.passes.plan_memory import PlaceConstants, PlanMemory, check_memory, used_constants
-from aino_ir.plan import Buffer, BufferKind, Plan, Run, View
+from aino_ir.plan import Branch, Buffer, BufferKind, Plan, Repeat, Run, Step, View, walk
 from aino_ir.runtime.library import Library
 from aino_ir.runtime.native import NativeModel
 from aino_ir.runtime.store import Store
@@ -76,7 +76,7 @@ class Native:
     ) -> list[Array]:
         """Outputs, in `out` when given (all of it else starts as a pattern); shapes come from `symbols`."""
         values = dict(symbols or {})
-        given = [np.ascontiguousarray(a) if a.ndim else a.copy() for a in inputs]
+        given = [np.array(a, order="C") for a in inputs]
         results = list(out) or [self._pattern(t, values) for _, t in self.plan.outputs]
         addresses = [a.ctypes.data for a in given]
         vector = np.asarray([values[n] for n in self.plan.symbols], np.int64)
@@ -103,7 +103,7 @@ def compile_plan(plan: Plan, store: Store, text: str = "c:avx2", threads: int = 
     calls = CompilerCalls()
     toolchain = find_toolchain(store, calls=calls)
     data = compile_units(emission.units, emission.headers, toolchain, store, calls)[goal.isa]
-    steps = [str(s.loc) if isinstance(s, Run) else "" for s in plan.steps]
+    steps = [str(getattr(s, "loc", "")) for s in walk(plan.steps)]
     return Native(plan, NativeModel(Library(data, "test"), plan.name, weights(plan), threads, steps), calls)
 
 
@@ -127,7 +127,21 @@ def interpret_plan(
     """Outputs of a finished plan whose kernels run in the loop interpreter (static and symbolic shapes)."""
     values = dict(symbols or {})
     memory = {b.id: _memory(b, inputs, plan, values) for b in plan.buffers if _is_used(b)}
-    for step in plan.steps:
+    _interpret_steps(plan.steps, plan, memory, values)
+    out = {b.slot: memory[b.id] for b in plan.buffers if b.kind is BufferKind.OUTPUT}
+    return [
+        out[slot].view(t.dtype.numpy).reshape([extent(d, values) for d in t.shape])  # type: ignore[union-attr]
+        for slot, (_, t) in enumerate(plan.outputs)
+    ]
+
+
+def _interpret_steps(
+    steps: Sequence[Step], plan: Plan, memory: dict[int, Array], values: dict[str, int]
+) -> None:
+    def element(view: View) -> Any:
+        return _bytes_of(view, plan, memory, values)[: view.dtype.bytes].view(view.dtype.numpy)[0]
+
+    for step in steps:
         if isinstance(step, Run):
             fn = plan.kernels[step.kernel].function
             arrays = [_bytes_of(v, plan, memory, values) for v in step.views]
@@ -136,11 +150,23 @@ def interpret_plan(
                 for a, p in zip(arrays, fn.params, strict=True)
             ]
             run_kernel(fn, views, {n: values[n] for n in fn.symbols})
-    out = {b.slot: memory[b.id] for b in plan.buffers if b.kind is BufferKind.OUTPUT}
-    return [
-        out[slot].view(t.dtype.numpy).reshape([extent(d, values) for d in t.shape])  # type: ignore[union-attr]
-        for slot, (_, t) in enumerate(plan.outputs)
-    ]
+        elif isinstance(step, Branch):
+            chosen = step.then if element(step.condition) else step.otherwise
+            _interpret_steps(chosen, plan, memory, values)
+        elif isinstance(step, Repeat):
+            number = plan.turns.index(step.turn)
+            limit = element(step.count) if isinstance(step.count, View) else step.count
+            limit = float("inf") if limit is None else extent(limit, values)
+            going = step.start is None or element(step.start)
+            turn = 0
+            while going and turn < limit:
+                values[step.turn] = turn
+                for b in plan.buffers:
+                    if b.kind is BufferKind.TURN and b.slot == number:
+                        memory[b.id] = np.array([turn], np.int64).view(np.uint8)
+                _interpret_steps(step.body, plan, memory, values)
+                going = step.again is None or element(step.again)
+                turn += 1
 
 
 def _is_used(b: Buffer) -> bool:
@@ -162,4 +188,4 @@ def _bytes_of(v: View, plan: Plan, memory: dict[int, Array], values: dict[str, i
 
 def extent(d: Any, values: Mapping[str, int]) -> int:
     """The number that a dimension is for given symbols."""
-    return int(d) if isinstance(d, int) else int(d.evaluate(dict(values)))
+    return int(d) if isinstance(d, int | np.integer) else int(d.evaluate(dict(values)))

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 import aino_ir as aino
-from aino_ir.codegen.c import program
+from aino_ir.builder import Builder, op_class
+from aino_ir.codegen.c import steps
 from aino_ir.errors.run import IndexOutOfRange, NoProfile
 from aino_ir.errors.usage import OptionTooSmall
 from aino_ir.runtime.executable import Executable
 from aino_ir.runtime.profile import Profile, measure
 from aino_ir.runtime.tables import format_table
+from aino_ir.types import tensor
 from tests.driver.models import gather, mlp
 
 
@@ -74,13 +76,26 @@ def test_table_json_and_trace(profile: Profile) -> None:
 
 @pytest.mark.parametrize("symbolic", [False, True])
 def test_long_plans_are_profiled_too(symbolic: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(program, "STRAIGHT_LINE_STEPS", 1)
+    monkeypatch.setattr(steps, "STRAIGHT_LINE_STEPS", 1)
     sizes = (8, 9, 10, 3)
     exe = aino.compile(mlp("batch" if symbolic else 4, sizes), cache=False, threads=1)
     text = exe.artifact.section(f"src/{exe.artifact.manifest.variants[-1].isa}/mlp.c").tobytes()
     assert (b"model_part_1" in text) == symbolic and (b"model_table" in text) == (not symbolic)
     found = exe.profile(values(), runs=2)
     assert len(found.rows) == 3 and found.ms > 0 and sum(r.ms for r in found.rows) > 0
+
+
+def test_turns_of_a_loop_are_added_up() -> None:
+    b = Builder()
+    n, x = b.input("n", tensor("i64")), b.input("x", tensor("f32", 8))
+    types = [tensor("i64"), tensor("bool"), tensor("f32", 8)]
+    body = b.region(types, lambda b, turn, go, now: [go, b.exp(b.neg(now))])
+    (y,) = b.op(op_class("control.loop"), n, None, x, carried=1, regions=[body]).results
+    b.output("y", y)
+    exe = aino.compile(b.module, cache=False, level=0, threads=1)
+    for turns in (0, 1, 7):
+        rows = exe.profile(np.int64(turns), np.ones(8, np.float32), runs=2).rows
+        assert {r.calls for r in rows if "copy" not in r.ops} == {turns}
 
 
 def test_errors_of_a_run_come_through() -> None:

@@ -108,8 +108,16 @@ def loop(c: NodeContext, node: OnnxNode) -> Sequence[Value | None]:
         forget(c, before, types)
     else:
         c.unsupported("carried values whose types do not settle")
+    counted = trips is not None and stays_true(condition, body)
     return c.emit_all(
-        "control.loop", trips, condition, *carried, *values, carried=len(carried), regions=[body]
+        "control.loop",
+        trips,
+        condition,
+        *carried,
+        *values,
+        carried=len(carried),
+        counted=counted,
+        regions=[body],
     )
 
 
@@ -124,6 +132,18 @@ def forget(c: NodeContext, before: Symbols, types: Sequence[Type]) -> None:
             if name not in before:
                 before.new(name, 0, None, origin=LOCAL)
     c.b.function.symbols = before
+
+
+def stays_true(condition: Value | None, body: Block) -> bool:
+    """Whether a loop's condition is true at first, and every turn leaves it true."""
+    following = next(body.terminator.present_operands())
+    return (condition is None or is_true(condition)) and (following is body.args[1] or is_true(following))
+
+
+def is_true(value: Value) -> bool:
+    """Whether a value is the constant true."""
+    array = constant_array(value)
+    return array is not None and array.size == 1 and bool(array.reshape(-1)[0])
 
 
 def widened(c: NodeContext, before: Type, after: Type) -> Type:

@@ -1,0 +1,347 @@
+"""Storage of control flow: what regions take and yield, as views of the buffers around them.
+
+Captures are the outer values' views.  A carried value has one place, that of the op's result: what it
+is at first is made there or copied there, and each turn's new value is made right there when nothing
+reads the old one any more, else copied at the turn's end.  Elements of sequences and of stacked results
+are windows at offsets that the number of the turn decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aino_ir.compute import axis_name
+from aino_ir.constants import Const
+from aino_ir.dims import Dim, DimLike, product, symbol
+from aino_ir.dtypes import i64
+from aino_ir.graph import Value, comes_before
+from aino_ir.infer import known_contents
+from aino_ir.op import Op
+from aino_ir.ops.control import If, Loop, Scan
+from aino_ir.plan import BufferKind, View
+from aino_ir.types import ROW_MAJOR, Layout, TensorType
+
+if TYPE_CHECKING:
+    from aino_ir.codegen.lower.storage import StorageAssignment
+
+CONTROL = (If, Loop, Scan)
+"""Ops whose regions become steps inside a step."""
+
+MayOverwrite = Callable[[Op, Value], bool]
+"""Whether an op's kernel may write its result over an operand."""
+
+
+@dataclass(frozen=True)
+class LoopParts:
+    """A loop's or a scan's values by what they are for.
+
+    Attributes:
+        initial, arguments, following, results: carried values before the loop, in a turn, after it, and
+            in the end.
+        sequences, slices: what is read along the first axis, and its element of the turn.
+        captures, captured: what every turn sees, outside and inside.
+        elements, stacks: what a turn adds to the stacked results, and these.
+        turn, going: arguments that are the number of the turn and the (true) condition.
+        again: what the body yields as the next condition.
+    """
+
+    initial: tuple[Value, ...]
+    arguments: tuple[Value, ...]
+    following: tuple[Value, ...]
+    results: tuple[Value, ...]
+    sequences: tuple[Value, ...]
+    slices: tuple[Value, ...]
+    captures: tuple[Value, ...]
+    captured: tuple[Value, ...]
+    elements: tuple[Value, ...]
+    stacks: tuple[Value, ...]
+    turn: Value | None = None
+    going: Value | None = None
+    again: Value | None = None
+
+    @staticmethod
+    def of(op: Op) -> LoopParts:
+        """The parts of a `control.loop` or `control.scan`."""
+        (body,) = op.regions
+        inputs = tuple(op.inputs)  # type: ignore[attr-defined]
+        arguments, yielded = tuple(body.args), tuple(body.terminator.present_operands())
+        turn = going = again = None
+        carried, sequences = 0, 0
+        if isinstance(op, Loop):
+            (turn, going), arguments = arguments[:2], arguments[2:]
+            again, yielded = yielded[0], yielded[1:]
+            carried = op.carried
+        elif isinstance(op, Scan):
+            carried, sequences = op.states, op.sequences
+        behind = carried + sequences
+        return LoopParts(
+            initial=inputs[:carried],
+            arguments=arguments[:carried],
+            following=yielded[:carried],
+            results=op.results[:carried],
+            sequences=inputs[carried:behind],
+            slices=arguments[carried:behind],
+            captures=inputs[behind:],
+            captured=arguments[behind:],
+            elements=yielded[carried:],
+            stacks=op.results[carried:],
+            turn=turn,
+            going=going,
+            again=again,
+        )
+
+
+@dataclass
+class LoopStorage:
+    """What a loop's step needs beside its body.
+
+    Attributes:
+        turn: the symbol that counts turns.
+        count, start, again: as in `aino_ir.plan.Repeat`.
+        entry: (from, to) copies before the first turn.
+    """
+
+    turn: str
+    count: View | DimLike | None = None
+    start: View | None = None
+    again: View | None = None
+    entry: list[tuple[Value | View, View]] = field(default_factory=list)
+
+
+class RegionStorage:
+    """Assigns views around and inside the regions of one function's control flow."""
+
+    def __init__(self, storage: StorageAssignment, may_overwrite: MayOverwrite) -> None:
+        self.storage = storage
+        self.plan = storage.plan
+        self.views = storage.views
+        self.may_overwrite = may_overwrite
+        self.loops: dict[Op, LoopStorage] = {}
+
+    def place_initial(self, op: Op) -> None:
+        """Let what carried values are at first be made in their places, where only the loop reads it."""
+        if isinstance(op, If):
+            return
+        parts = LoopParts.of(op)
+        for first, result in zip(parts.initial, parts.results, strict=True):
+            if first.use_count == 1 and self.storage.is_free(first) and first.type == result.type:
+                self.views[first] = replace(self._own_place(result), shape=first.shape)
+
+    def assign(self, op: Op) -> None:
+        """Views of an op's results and of all values in its regions; its operands have theirs."""
+        for result in op.results:
+            self._own_place(result)
+        if isinstance(op, If):
+            self._choice(op)
+        else:
+            self._loop(op)
+
+    def _own_place(self, result: Value) -> View:
+        """Where a result lies: row-major, so that turns have windows in it."""
+        view = self.views.get(result)
+        if view is None or not view.layout.is_row_major:
+            view = self.views[result] = self.storage.arena(result)
+        return view
+
+    # -- choices --------------------------------------------------------------------------------------
+
+    def _choice(self, op: If) -> None:
+        for region in op.regions:
+            self._capture(tuple(op.captures), tuple(region.args))
+            copies = []
+            for value, result in zip(region.terminator.present_operands(), op.results, strict=True):
+                place = replace(self.views[result], shape=value.shape)
+                if self._can_be_made_in(value, place):
+                    self.views[value] = place
+                else:
+                    copies.append((value, place))
+            self.storage.assign(region)
+            self.storage.copies.setdefault(region.terminator, []).extend(copies)
+
+    def _capture(self, outer: tuple[Value, ...], inner: tuple[Value, ...]) -> None:
+        for value, argument in zip(outer, inner, strict=True):
+            self.views[argument] = replace(self.views[value], shape=argument.shape)
+
+    def _can_be_made_in(self, value: Value, place: View) -> bool:
+        assert isinstance(value.type, TensorType)
+        return self.storage.is_free(value) and value.type.layout == place.layout
+
+    # -- loops ----------------------------------------------------------------------------------------
+
+    def _loop(self, op: Op) -> None:
+        parts, (body,) = LoopParts.of(op), op.regions
+        turn = axis_name(f"turn{len(self.plan.turns)}")
+        loop = self.loops[op] = LoopStorage(turn)
+        self._arguments(parts, loop)
+        self.plan.turns.append(turn)
+        places = [self.views[a] for a in parts.arguments]
+        made = self._make_in_place(parts, places)
+        copies: list[tuple[Value | View, View]] = []
+        for element, stack in zip(parts.elements, parts.stacks, strict=True):
+            window = element_of(self.views[stack], symbol(turn))
+            assert window is not None, "a stacked result is row-major"
+            window = replace(window, shape=element.shape)
+            if self._can_be_made_in(element, window):
+                self.views[element] = window
+            else:
+                copies.append((element, window))
+        self.storage.assign(body)
+        self._limits(op, parts, loop, places, copies)
+        copies += self._carry(parts, places, made)
+        self.storage.copies.setdefault(body.terminator, []).extend(copies)
+
+    def _arguments(self, parts: LoopParts, loop: LoopStorage) -> None:
+        """Views of the body's arguments, and what must be copied before the first turn."""
+        if parts.turn is not None and parts.going is not None:
+            buffer = self.plan.new_buffer(BufferKind.TURN, 8, slot=len(self.plan.turns), name=parts.turn.name)
+            self.views[parts.turn] = View(buffer.id, 0, i64, parts.turn.shape)
+            self.views[parts.going] = replace(self._true(), shape=parts.going.shape)
+        carried = zip(parts.initial, parts.arguments, parts.results, strict=True)
+        for first, argument, result in carried:
+            place = replace(self.views[result], shape=argument.shape)
+            self.views[argument] = place
+            if not same_place(self.views[first], place):
+                loop.entry.append((first, replace(place, shape=first.shape)))
+        for sequence, argument in zip(parts.sequences, parts.slices, strict=True):
+            window = element_of(self.views[sequence], symbol(loop.turn))
+            if window is None:
+                assert isinstance(sequence.type, TensorType)
+                dense = self.storage.new_arena(sequence.type.logical(), sequence.name)
+                loop.entry.append((sequence, dense))
+                window = element_of(dense, symbol(loop.turn))
+                assert window is not None
+            self.views[argument] = replace(window, shape=argument.shape)
+        self._capture(parts.captures, parts.captured)
+
+    def _true(self) -> View:
+        handle = Const.of(np.array(True))
+        buffer = self.plan.new_buffer(BufferKind.CONST, handle.nbytes, const=handle)
+        return View(buffer.id, 0, handle.dtype, ())
+
+    def _limits(
+        self,
+        op: Op,
+        parts: LoopParts,
+        loop: LoopStorage,
+        places: list[View],
+        copies: list[tuple[Value | View, View]],
+    ) -> None:
+        """When a loop ends; a condition that lies where a carried value will be is copied away first."""
+        if isinstance(op, Scan):
+            loop.count = parts.sequences[0].shape[0]
+            return
+        assert isinstance(op, Loop) and parts.again is not None
+        if op.trips is not None:
+            known = known_contents(op.trips, self.storage.function.symbols)
+            loop.count = self.views[op.trips] if known is None else known.reshape(-1).tolist()[0]
+        if op.counted:
+            return
+        if op.condition is not None and constant_flag(op.condition) is not True:
+            loop.start = self.views[op.condition]
+        if parts.again is parts.going or constant_flag(parts.again) is True:
+            return
+        loop.again = self.views[parts.again]
+        old = {p.buffer for p in places}
+        if loop.again.buffer in old:
+            cell = self.storage.arena(parts.again)
+            copies.append((parts.again, cell))
+            loop.again = cell
+
+    def _make_in_place(self, parts: LoopParts, places: list[View]) -> set[int]:
+        """Carried values whose new value is made over the old one; returns their numbers."""
+        made: set[int] = set()
+        for number, (argument, value) in enumerate(zip(parts.arguments, parts.following, strict=True)):
+            place = replace(places[number], shape=value.shape)
+            if self._can_be_made_in(value, place) and self._outlived(argument, value):
+                self.views[value] = place
+                made.add(number)
+        return made
+
+    def _outlived(self, argument: Value, value: Value) -> bool:
+        """Whether nothing reads a carried value's old contents once its new ones are being written."""
+        writer = self._first_writer(value)
+        if writer is None:
+            return False
+        for reader in self._readers(argument):
+            if reader is writer:
+                if value.op is not writer or not self.may_overwrite(writer, argument):
+                    return False
+            elif not comes_before(reader, writer):
+                return False
+        return True
+
+    def _first_writer(self, value: Value) -> Op | None:
+        """The op whose kernel writes a value's memory; None for what is written piece by piece."""
+        op = value.op
+        while op is not None and self.storage.is_view(op):
+            op = next(iter(op.present_operands())).op
+        return None if op is None or op.name == "tensor.concat" else op
+
+    def _readers(self, value: Value) -> list[Op]:
+        """Ops that read a value's memory, by whatever view."""
+        found: list[Op] = []
+        for user in value.users:
+            found.append(user)
+            if self.storage.is_view(user) or self.storage.is_window(user):
+                found += self._readers(user.results[0])
+        return found
+
+    def _carry(self, parts: LoopParts, places: list[View], made: set[int]) -> list[tuple[Value | View, View]]:
+        """Copies at a turn's end; values that lie in places about to be overwritten go by way of others."""
+        aside: list[tuple[Value | View, View]] = []
+        final: list[tuple[Value | View, View]] = []
+        taken = {p.buffer for p in places}
+        for number, value in enumerate(parts.following):
+            place = replace(places[number], shape=value.shape)
+            if number in made or same_place(self.views[value], place):
+                continue
+            source: Value | View = value
+            if self.views[value].buffer in taken:
+                assert isinstance(value.type, TensorType)
+                source = self.storage.new_arena(value.type.logical(), value.name)
+                aside.append((value, source))
+            final.append((source, place))
+        return aside + final
+
+
+def same_place(a: View, b: View) -> bool:
+    """Whether two views are the same bytes in the same order."""
+    return replace(a, shape=b.shape) == b
+
+
+def constant_flag(value: Value) -> bool | None:
+    """The bool that a one-element constant holds, or None."""
+    if value.op is None or value.op.name != "core.constant":
+        return None
+    return bool(value.op.value.array().reshape(-1)[0])  # type: ignore[attr-defined]
+
+
+def element_of(view: View, turn: Dim) -> View | None:
+    """The part of a view at one place of its first axis; None where strides cannot say it."""
+    layout, allocated = view.layout, view.allocated
+    if layout.tiles or layout.pad:
+        return None
+    extents = list(allocated if allocated is not None else view.shape)
+    order = [axis for axis, _ in layout.parts(len(extents))]
+    place = order.index(0)
+    inner = order[place + 1 :]
+    offset = view.offset + turn * product(extents[a] for a in inner) * view.dtype.bytes
+    if place and not inner:
+        return None  # the axis between elements is the innermost
+    if place:
+        extents[inner[0]] = extents[inner[0]] * extents[0]
+    rest = [axis - 1 for axis in order if axis != 0]
+    moved = Layout(tuple((axis, None) for axis in rest))
+    dense = allocated is None and not place
+    return View(
+        view.buffer,
+        offset,
+        view.dtype,
+        view.shape[1:],
+        ROW_MAJOR if moved.is_row_major else moved,
+        None if dense else tuple(extents[1:]),
+    )
