@@ -8,10 +8,10 @@ equal); where the new region reads something else, it grows by the op that makes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from aino_ir.graph import Function, Module, Value
+from aino_ir.graph import Function, Value
 from aino_ir.op import Op, Trait
 from aino_ir.rewriter import Rewrite
 
@@ -87,7 +87,11 @@ class Substitution:
     """Which value of the new module stands for a value of the old one."""
 
     def __init__(self, log: Iterable[Rewrite]) -> None:
-        self._next = {old: new for entry in log for old, new in entry.replaced}
+        self._next: dict[int, int] = {}
+        for entry in log:
+            for old, new in entry.replaced:
+                self._next[old] = new
+                self._next.pop(new, None)  # who replaces is alive, whatever became of it before
 
     def final(self, id: int) -> int:
         """The last replacement of a value, itself when it was never replaced."""
@@ -100,44 +104,102 @@ class Substitution:
         return id
 
 
-def find_sites(old: Function, new: Function, log: Sequence[Rewrite]) -> tuple[list[Site], Substitution]:
-    """The sites of a pass on one function, cut out on both sides, without those that replaced nothing."""
-    before, after = Index.of(old), Index.of(new)
-    substitution = Substitution(log)
-    sites = []
-    for entries in _grouped(log, before):
-        replaced = frozenset(old_id for e in entries for old_id, _ in e.replaced)
-        site = Site(entries, replaced=replaced)
-        _pair(site, before, after, substitution)
+class SiteFinder:
+    """Cuts the sites of a pass on one function out of it, before and after.
+
+    Attributes:
+        substitution: which value stands for which.
+    """
+
+    def __init__(self, old: Function, new: Function, log: Sequence[Rewrite]) -> None:
+        self.before, self.after = Index.of(old), Index.of(new)
+        self.substitution = Substitution(log)
+        self._groups = _Groups(log, self.before)
+
+    @property
+    def function(self) -> Function:
+        """The function before the pass."""
+        return self.before.function
+
+    def sites(self) -> Iterator[Site]:
+        """All sites but those that replaced nothing, and those that `wider` has meanwhile put to others."""
+        for group in self._groups.roots():
+            site = self._cut_out(group) if self._groups.root(group) == group else None
+            if site is not None and site.pairs:
+                yield site
+
+    def wider(self, site: Site) -> Site | None:
+        """The site together with those that it should not have relied on, or None when there are none.
+
+        Where it reads a value that another site turned into one that it made itself, that new value
+        counted as known, though it is what the site has to show.
+        """
+        made = {self.substitution.final(v) for v in site.replaced} - self.before.values.keys()
+        read = {v.id for op in site.old for v in op.present_operands()} - site.replaced
+        others = {self._groups.replacing(v) for v in read if self.substitution.final(v) in made}
+        return self._cut_out(self._groups.merge(site.entries[0], others)) if others else None
+
+    def _cut_out(self, group: int) -> Site:
+        entries = self._groups.entries(group)
+        site = Site(entries, replaced=frozenset(old for e in entries for old, _ in e.replaced))
+        _pair(site, self.before, self.after, self.substitution)
         if site.pairs:
-            _cut(site, before, substitution)
-            sites.append(site)
-    return sites, substitution
+            _cut(site, self.before, self.substitution)
+        return site
 
 
-def _grouped(log: Sequence[Rewrite], before: Index) -> list[list[Rewrite]]:
-    """Entries that share ops, together; constants that were there before do not connect."""
-    parent = list(range(len(log)))
+class _Groups:
+    """Log entries that belong together, by the number of the first: at first those that share ops.
 
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
+    Constants that were there before do not connect.
+    """
+
+    def __init__(self, log: Sequence[Rewrite], before: Index) -> None:
+        self._log = log
+        self._parent = list(range(len(log)))
+        self._replacing = {old: i for i, entry in enumerate(log) for old, _ in entry.replaced}
+        owner: dict[int, int] = {}
+        for position, entry in enumerate(log):
+            for op in (*entry.matched, *entry.removed, *entry.added):
+                known = before.ops.get(op)
+                if known is not None and known.name == "core.constant" and op != entry.matched[0]:
+                    continue
+                self._join(owner.setdefault(op, position), position)
+        self._members: dict[int, list[int]] = {}
+        for position in range(len(log)):
+            self._members.setdefault(self.root(position), []).append(position)
+
+    def root(self, i: int) -> int:
+        """The group that an entry, or a group before it was merged, belongs to."""
+        while self._parent[i] != i:
+            self._parent[i] = self._parent[self._parent[i]]
+            i = self._parent[i]
         return i
 
-    owner: dict[int, int] = {}
-    for position, entry in enumerate(log):
-        for op in (*entry.matched, *entry.removed, *entry.added):
-            known = before.ops.get(op)
-            if known is not None and known.name == "core.constant" and op != entry.matched[0]:
-                continue
-            other = owner.setdefault(op, position)
-            if other != position:
-                parent[root(position)] = root(other)
-    groups: dict[int, list[Rewrite]] = {}
-    for position, entry in enumerate(log):
-        groups.setdefault(root(position), []).append(entry)
-    return list(groups.values())
+    def roots(self) -> list[int]:
+        """Every group."""
+        return list(self._members)
+
+    def entries(self, group: int) -> list[Rewrite]:
+        """The entries of a group, in order."""
+        return [self._log[i] for i in self._members[group]]
+
+    def replacing(self, value: int) -> int:
+        """The group that replaced a value."""
+        return self.root(self._replacing[value])
+
+    def merge(self, entry: Rewrite, others: set[int]) -> int:
+        """Make one group of an entry's and others; returns it."""
+        group = self.root(entry.seq)
+        members = sorted(i for g in {group, *others} for i in self._members.pop(g))
+        for other in others:
+            self._join(group, other)
+        self._members[members[0]] = members
+        return members[0]
+
+    def _join(self, a: int, b: int) -> None:
+        first, second = sorted((self.root(a), self.root(b)))
+        self._parent[second] = first
 
 
 def _pair(site: Site, before: Index, after: Index, substitution: Substitution) -> None:
@@ -204,14 +266,3 @@ def _grown(site: Site, known: set[int]) -> list[Op]:
 def ordered(ops: Iterable[Op]) -> list[Op]:
     """Ops of one block in program order, without terminators."""
     return sorted((o for o in ops if not o.has(Trait.TERMINATOR)), key=lambda o: o._position)
-
-
-def sites_of(
-    old: Module, new: Module, logs: dict[str, list[Rewrite]]
-) -> list[tuple[Site, Function, Substitution]]:
-    """Sites of all functions, each with the function before the pass."""
-    out: list[tuple[Site, Function, Substitution]] = []
-    for name, log in logs.items():
-        sites, substitution = find_sites(old.functions[name], new.functions[name], log)
-        out.extend((site, old.functions[name], substitution) for site in sites)
-    return out

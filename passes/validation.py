@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from aino_ir.constants import Const
 from aino_ir.graph import Function, Module, Value
 from aino_ir.op import Op, Trait
-from aino_ir.passes.sites import Site, Substitution, sites_of
+from aino_ir.passes.sites import Site, SiteFinder, Substitution
 from aino_ir.passes.trials import Trial, Unrunnable
 from aino_ir.pattern import constant_of
 from aino_ir.rewriter import Rewrite
@@ -90,15 +90,29 @@ class Validator:
     def check_module(self, old: Module, new: Module, logs: Mapping[str, list[Rewrite]]) -> list[Failure]:
         """Validate every site; returns those that are wrong."""
         failures = []
-        for site, function, substitution in sites_of(old, new, dict(logs)):
-            reason = self.check_site(site, function, substitution)
-            if reason is not None:
-                failures.append(Failure(", ".join(site.rules), site.roots, reason))
+        for name, log in logs.items():
+            finder = SiteFinder(old.functions[name], new.functions[name], log)
+            for site in finder.sites():
+                failure = self.check_site(site, finder)
+                if failure is not None:
+                    failures.append(failure)
         return failures
 
-    def check_site(self, site: Site, function: Function, substitution: Substitution) -> str | None:
-        """Why a site is wrong, or None."""
+    def check_site(self, site: Site, finder: SiteFinder) -> Failure | None:
+        """What is wrong with a site, or None; one that fails is judged again with those it relied on."""
         self.sites.total += 1
+        while True:
+            reason = self._judge(site, finder.function, finder.substitution)
+            if reason is None:
+                return None
+            wider = finder.wider(site)
+            if wider is None:
+                return Failure(", ".join(site.rules), site.roots, reason)
+            self.sites.run -= 1
+            site = wider
+
+    def _judge(self, site: Site, function: Function, substitution: Substitution) -> str | None:
+        """Why a site is wrong, or None; counts how that was found out."""
         if site.problem:
             self._unvalidated(site, site.problem)
             return None

@@ -13,6 +13,7 @@ def row(nodes: int, own: float, cc: float) -> dict[str, object]:
         "seconds": {"load": own, "cc": cc},
         "total": own + cc,
         "kernels": 3,
+        "undone": 0,
         "peak_bytes": 10**9,
     }
 
@@ -33,5 +34,12 @@ def test_table_has_a_column_a_stage() -> None:
         "all but cc",
         "total",
         "kernels",
+        "undone",
         "peak GB",
     ]
+
+
+def test_stages_of_a_small_graph() -> None:
+    row = compile_cost.measure(200, seed=0)
+    assert list(row["seconds"]) == ["load", "passes", "lower", "emit"]
+    assert row["kernels"] > 0 and row["undone"] == 0

@@ -12,7 +12,7 @@ from aino_ir.graph import Module, Value
 from aino_ir.passes.base import PassContext
 from aino_ir.passes.canonicalize import Canonicalize
 from aino_ir.types import tensor
-from tests.passes.helpers import assert_fuses, assert_not_fused, op_names, run_pass
+from tests.passes.helpers import assert_fuses, assert_not_fused, assert_same_meaning, op_names, run_pass
 
 Body = Callable[[Builder, Value], Value]
 
@@ -144,3 +144,37 @@ def test_logic() -> None:
         lambda b, x: b.logical_not(b.logical_not(b.logical_and(x, c(b, True, np.bool_)))), dtype="bool"
     )
     assert_fuses(module, Canonicalize(), [])
+
+
+def rule_dense(seed: int, count: int) -> Module:
+    """A random graph in which rules meet everywhere: most ops match one, and rewrites feed rewrites."""
+    rng = np.random.default_rng(seed)
+    b = Builder()
+    values = [b.input("x", tensor("f32", 4, 4)), b.input("z", tensor("f32", 4, 4))]
+    zero, one = c(b, 0), c(b, 1)
+    makers: tuple[Callable[[Value, Value], Value], ...] = (
+        lambda x, y: b.neg(x),
+        lambda x, y: b.relu(x),
+        lambda x, y: b.transpose(x, perm=(1, 0)),
+        lambda x, y: b.add(x, y),
+        lambda x, y: b.sub(x, y),
+        lambda x, y: b.clip(x, min=0.0),
+        lambda x, y: b.sub(zero, x),
+        lambda x, y: b.mul(x, one),
+        lambda x, y: b.tanh(x),
+    )
+    for _ in range(count):
+        x, y = (values[-1 - int(rng.integers(min(6, len(values))))] for _ in range(2))
+        values.append(makers[int(rng.integers(len(makers)))](x, y))
+    for i, value in enumerate(values[-4:]):
+        b.output(f"y{i}", value)
+    return b.module
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_nothing_is_undone_where_rewrites_meet(seed: int) -> None:
+    module = rule_dense(seed, 60)
+    before = module.clone()
+    report = run_pass(Canonicalize(), module)
+    assert report.sites.unvalidated == 0
+    assert_same_meaning(before, module, "exact")

@@ -12,13 +12,16 @@ import pytest
 from aino_ir.builder import Builder
 from aino_ir.constants import Const
 from aino_ir.graph import Function, Module, Value
+from aino_ir.location import UNKNOWN
 from aino_ir.op import Op
 from aino_ir.ops.math import Add, Mul, Neg
 from aino_ir.passes.base import Pass, PassContext
 from aino_ir.passes.lazy_constants import lazy
 from aino_ir.passes.manager import PassManager, PassUndone
+from aino_ir.passes.sites import Substitution
 from aino_ir.passes.validation import Sites
 from aino_ir.pattern import constant_of
+from aino_ir.rewriter import Rewrite
 from aino_ir.types import TensorType, tensor
 
 Change = Callable[[Op, Builder], "Value | None"]
@@ -276,6 +279,27 @@ def test_wrong_rewrite_behind_another_site_is_still_found() -> None:
     module = module_of(lambda b, x: b.relu(b.neg(b.neg(b.tanh(x)))))
     with pytest.warns(PassUndone, match="Wrong: .*elements differ"):
         PassManager([Two()]).run(module)
+
+
+def test_site_that_relies_on_its_own_result_is_judged_with_the_other() -> None:
+    """Alone, the site of the clip would take its relu for known: the product ends as that relu too."""
+    from aino_ir.passes.canonicalize import Canonicalize
+
+    b = Builder()
+    x = b.input("x", tensor("f32", 4, 4))
+    clipped = b.clip(x, min=0.0)
+    scaled = b.mul(clipped, c(b, 1))
+    for i, value in enumerate((clipped, scaled, b.relu(scaled))):
+        b.output(f"y{i}", value)
+    assert sites(b.module, Canonicalize()) == Sites(1, 1, 0, 0)
+    assert [op.name for op in b.module.main.block if op.results] == ["math.relu"]
+
+
+def test_substitution_ends_where_values_replaced_each_other() -> None:
+    entry = Rewrite(0, "Rule", (), (), (), ((1, 2),), (), UNKNOWN)
+    back = Rewrite(1, "Rule", (), (), (), ((2, 1),), (), UNKNOWN)
+    assert [Substitution([entry]).final(i) for i in (1, 2)] == [2, 2]
+    assert [Substitution([entry, back]).final(i) for i in (1, 2)] == [1, 1]
 
 
 def test_constant_identity_never_reads_data() -> None:
