@@ -1,9 +1,13 @@
-"""Deep copies of modules: same ids, shared constant handles."""
+"""Deep copies: of modules with the same ids, of blocks as new ops; constant handles are shared."""
 
 from __future__ import annotations
 
-from aino_ir.graph import Block, Function, Module, State, Value, count_uses
-from aino_ir.op import Op
+from collections.abc import Sequence
+
+from aino_ir.builder import Builder
+from aino_ir.graph import Block, Function, Module, State, Value, add_block_argument, count_uses
+from aino_ir.op import Op, Trait
+from aino_ir.types import ROW_MAJOR, TensorType
 
 
 def clone_module(module: Module) -> Module:
@@ -63,3 +67,39 @@ def copy_op(op: Op, target: Block, values: dict[Value, Value]) -> Op:
     count_uses(new_op, new_op.operands)
     target.insert(new_op)
     return new_op
+
+
+def inline_block(b: Builder, block: Block, arguments: Sequence[Value]) -> list[Value]:
+    """Build the ops of a block anew where a builder stands; returns what stands for its results.
+
+    Extents that an op of the block decides and that are named after it get new names, which attributes of
+    the ops behind it do not know: such blocks cannot be inlined.
+    """
+    values: dict[Value, Value] = dict(zip(block.args, arguments, strict=True))
+    for op in block:
+        operands = [None if v is None else values[v] for v in op.operands]
+        if op.has(Trait.TERMINATOR):
+            return [v for v in operands if v is not None]
+        regions = [_region_anew(b, region) for region in op.regions]
+        layouts = [r.type.layout if isinstance(r.type, TensorType) else ROW_MAJOR for r in op.results]
+        made = b.op(
+            type(op),
+            *operands,
+            layouts=layouts,
+            regions=regions,
+            names=[r.name for r in op.results],
+            **op.attrs(),
+        )
+        made.loc = op.loc.union(b.loc)
+        values.update(zip(op.results, made.results, strict=True))
+    return []
+
+
+def _region_anew(b: Builder, region: Block) -> Block:
+    """A region with new ops."""
+    block = Block(b.function)
+    for argument in region.args:
+        add_block_argument(block, argument.type, b.function.module, argument.name)
+    inner = Builder(b.function, block, None, b.loc, b.record)
+    inner.op(type(region.terminator), *inline_block(inner, region, block.args))
+    return block

@@ -403,6 +403,10 @@ class Op:
         """Which result element is made from element `at` of operand `source` (maps that permute)."""
         raise TypeError(f"{self.name} cannot stand after the anchor of a fused group")
 
+    def capture(self, position: int) -> Value | None:
+        """The operand that argument `position` of every region is in each of its runs, or None."""
+        return None
+
     def cost(self) -> DimLike:
         """Floating-point operations, for reports and models."""
         return 0

@@ -210,6 +210,14 @@ def constant_of(value: Value | None) -> Const | None:
     return value.op.value  # type: ignore[attr-defined, no-any-return]
 
 
+def held_constant(value: Value | None) -> Const | None:
+    """The handle behind a constant value, also where a region has captured it, or None."""
+    while value is not None and value.op is None and value.block is not None:
+        owner = value.block.parent
+        value = None if owner is None else owner.capture(value.index)
+    return constant_of(value)
+
+
 def scalar_of(value: Value | None) -> float | int | bool | None:
     """The number in a one-element constant, or None."""
     handle = constant_of(value)

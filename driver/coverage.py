@@ -12,6 +12,7 @@ from aino_ir.codegen.lower.legality import obstacle, type_obstacle
 from aino_ir.codegen.lower.pricing import CataloguePricer
 from aino_ir.driver.api import Dims, load
 from aino_ir.op import Op, Trait
+from aino_ir.ops.control import CONTROL
 from aino_ir.target import Target
 from aino_ir.types import Type
 
@@ -102,7 +103,10 @@ class _Judge:
     def _obstacle(self, op: Op) -> str:
         """Why an op cannot be native; empty when it can."""
         reason = obstacle(op)
-        if reason or op.name in STORAGE_OPS or op.has(Trait.VIEW):
+        if reason or op.name in STORAGE_OPS or op.has(Trait.VIEW) or op.has(Trait.TERMINATOR):
             return reason
+        if isinstance(op, CONTROL):
+            found = ((i, self._obstacle(i)) for region in op.regions for i in region)
+            return next((f"{inner.name} in it: {why}" for inner, why in found if why), "")
         price = self.pricer.price(op)
         return price if isinstance(price, str) else ""

@@ -19,6 +19,7 @@ from aino_ir.passes.fuse_attention import FuseAttention
 from aino_ir.passes.fuse_groups import FuseGroups
 from aino_ir.passes.fuse_patterns import FusePatterns
 from aino_ir.passes.merge_matmuls import MergeMatMuls
+from aino_ir.passes.simplify_regions import SimplifyRegions
 from aino_ir.passes.simplify_shapes import SimplifyShapes
 from aino_ir.target import Target
 
@@ -44,12 +45,14 @@ FOLD = (
     EliminateDeadCode(),
     SimplifyShapes(),
     FoldConstants(),
+    SimplifyRegions(),
+    FoldConstants(),
     Canonicalize(),
     EliminateCommonSubexpressions(),
 )
 """What makes the graph small; run again after every stage that leaves something to tidy."""
 
-TIDY = (FoldConstants(), Canonicalize(), EliminateCommonSubexpressions())
+TIDY = (FoldConstants(), SimplifyRegions(), Canonicalize(), EliminateCommonSubexpressions())
 """What a stage may leave to do."""
 
 STAGES: tuple[Stage, ...] = (

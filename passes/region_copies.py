@@ -16,7 +16,7 @@ from aino_ir.constants import Const
 from aino_ir.dims import is_static
 from aino_ir.graph import Block, Function, Module, Value
 from aino_ir.op import Op, Trait
-from aino_ir.pattern import constant_of
+from aino_ir.pattern import constant_of, held_constant
 from aino_ir.types import TensorType
 
 SMALL = 8
@@ -85,7 +85,7 @@ class Copier:
         if known is None:  # another site may have found it equal to one that was made here
             known = self._made.get(self.identity(value))
         if known is None:
-            handle = constant_of(value)
+            handle = held_constant(value)
             known = (
                 self._leaf(self.identity(value), value.type, value)
                 if handle is None

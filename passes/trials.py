@@ -16,7 +16,7 @@ from aino_ir.interp import Evaluation, Precision, run_op
 from aino_ir.op import Op, Trait
 from aino_ir.passes.region_copies import Copier, Copy, Shrink, shrinking
 from aino_ir.passes.sites import Site, Substitution
-from aino_ir.pattern import constant_of
+from aino_ir.pattern import held_constant
 from aino_ir.sampling import edge_values
 from aino_ir.structural import block_hash
 from aino_ir.symbols import Symbols
@@ -277,7 +277,7 @@ def site_values(site: Site) -> Iterator[Value]:
 def frontier(site: Site) -> list[Value]:
     """Values that the regions read and do not make, constants left out."""
     made = {r for op in (*site.old, *site.new) for r in op.results}
-    return [v for v in dict.fromkeys(site_values(site)) if v not in made and constant_of(v) is None]
+    return [v for v in dict.fromkeys(site_values(site)) if v not in made and held_constant(v) is None]
 
 
 def real_constants(site: Site) -> set[Hashable]:
@@ -291,8 +291,8 @@ def real_constants(site: Site) -> set[Hashable]:
 def leaf_handles(ops: Iterable[Op], values: Iterable[Value]) -> list[Const]:
     """Constants that ops and values read, lazy ones replaced by what they are computed from."""
     out: list[Const] = []
-    work = [constant_of(v) for op in ops for v in op.present_operands()]
-    work += [constant_of(v) for v in values]
+    work = [held_constant(v) for op in ops for v in op.present_operands()]
+    work += [held_constant(v) for v in values]
     while work:
         handle = work.pop()
         if handle is None:

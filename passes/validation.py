@@ -15,7 +15,7 @@ from aino_ir.graph import Function, Module, Value
 from aino_ir.op import Op, Trait
 from aino_ir.passes.sites import Site, SiteFinder, Substitution
 from aino_ir.passes.trials import Trial, Unrunnable
-from aino_ir.pattern import constant_of
+from aino_ir.pattern import constant_of, held_constant
 from aino_ir.rewriter import Rewrite
 from aino_ir.structural import block_hash
 
@@ -200,7 +200,7 @@ class Structure:
                 self._values[result] = number
 
     def _leaf(self, value: Value) -> int:
-        handle = constant_of(value)
+        handle = held_constant(value)
         if handle is not None:
             return self._constant(handle)
         return self._number(self.identity(value))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from aino_ir.dims import DimLike, dmax
-from aino_ir.graph import Block
+from aino_ir.graph import Block, Value
 from aino_ir.infer import InferContext
 from aino_ir.op import Op, bool_attr, int_attr, operand, optional_operand, variadic_operand
 from aino_ir.types import SequenceType, StringType, TensorType, Type
@@ -39,6 +39,9 @@ class If(Op):
         if len(first) != len(second):
             ic.bad_operand("number of values of both regions", str(len(first)), len(second))
         return [common_type(ic, a, b, i) for i, (a, b) in enumerate(zip(first, second, strict=True))]
+
+    def capture(self, position: int) -> Value | None:
+        return self.captures[position]
 
     def evaluate(self, ev: Any, condition: Any, *captures: Any) -> tuple[Any, ...]:
         chosen = self.regions[0 if bool(np.asarray(condition).reshape(-1)[0]) else 1]
@@ -87,6 +90,10 @@ class Loop(Op):
         known = ic.known_dims(self.trips)
         bound = dmax(known[0], 0) if known else None
         return bound if self.counted and bound is not None else ic.data_symbol(result, bound)
+
+    def capture(self, position: int) -> Value | None:
+        number = position - 2
+        return self.inputs[number] if number >= self.carried else None
 
     def evaluate(self, ev: Any, trips: Any, condition: Any, *inputs: Any) -> tuple[Any, ...]:
         limit = None if trips is None else int(np.asarray(trips).reshape(-1)[0])
@@ -144,6 +151,9 @@ class Scan(Op):
             elements.append(TensorType(element.dtype, (length, *element.shape)))
         return [*wanted[: self.states], *elements]
 
+    def capture(self, position: int) -> Value | None:
+        return self.inputs[position] if position >= self.states + self.sequences else None
+
     def evaluate(self, ev: Any, *inputs: Any) -> tuple[Any, ...]:
         (body,) = self.regions
         states = list(inputs[: self.states])
@@ -157,6 +167,10 @@ class Scan(Op):
                 found.append(value)
         stacks = [stacked(ev, e, r.type) for e, r in zip(elements, self.results[self.states :], strict=True)]
         return (*states, *stacks)
+
+
+CONTROL = (If, Loop, Scan)
+"""Ops whose regions run by themselves, once or many times."""
 
 
 def yielded(region: Block) -> list[Type]:

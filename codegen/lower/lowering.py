@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from aino_ir.codegen.lower.compose import Group, Storage, compose, is_map, scalar_constant, symbol_bounds
 from aino_ir.codegen.lower.legality import entry_symbols
 from aino_ir.codegen.lower.pricing import own_buffer
-from aino_ir.codegen.lower.regions import CONTROL, same_place
+from aino_ir.codegen.lower.regions import same_place
 from aino_ir.codegen.lower.storage import StorageAssignment
 from aino_ir.compute import Compute, axes, coordinates, reads
 from aino_ir.constants import Const
@@ -18,7 +18,7 @@ from aino_ir.kernels import Candidate, Catalogue, Kernel, KernelSpec, Operand, P
 from aino_ir.location import Loc
 from aino_ir.loops.expr import Read, VecType
 from aino_ir.op import Op, Trait
-from aino_ir.ops.control import If
+from aino_ir.ops.control import CONTROL, If
 from aino_ir.plan import Branch, BufferKind, Plan, Repeat, Run, Step, View
 from aino_ir.structural import block_hash
 from aino_ir.target import Target

@@ -28,9 +28,6 @@ from aino_ir.types import ROW_MAJOR, Layout, TensorType
 if TYPE_CHECKING:
     from aino_ir.codegen.lower.storage import StorageAssignment
 
-CONTROL = (If, Loop, Scan)
-"""Ops whose regions become steps inside a step."""
-
 MayOverwrite = Callable[[Op, Value], bool]
 """Whether an op's kernel may write its result over an operand."""
 

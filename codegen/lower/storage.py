@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-from aino_ir.codegen.lower.regions import CONTROL, MayOverwrite, RegionStorage
+from aino_ir.codegen.lower.regions import MayOverwrite, RegionStorage
 from aino_ir.dims import DimLike
 from aino_ir.graph import Block, Function, Value
 from aino_ir.op import Op, Trait
+from aino_ir.ops.control import CONTROL
 from aino_ir.plan import Buffer, BufferKind, Plan, View
 from aino_ir.types import TensorType
 
