@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,8 +39,10 @@ def load(x: Any, example_inputs: Any = None, dynamic_shapes: Any = None, dims: D
     """Read a model as a module.
 
     Args:
-        x: a path (.onnx, .air), an `onnx.ModelProto`, serialized ONNX bytes, or a Module.
-        example_inputs, dynamic_shapes: for PyTorch models.
+        x: a path (.onnx, .air, .pt2), an `onnx.ModelProto`, serialized ONNX bytes, a
+            `torch.export.ExportedProgram`, an `nn.Module`, or a Module.
+        example_inputs: for an `nn.Module`, the tuple of inputs that it is traced with.
+        dynamic_shapes: for an `nn.Module`, as `torch.export.export` takes them.
         dims: bounds or values of symbols, such as ``{"batch": (1, 64), "seq": 128}``.
 
     Raises:
@@ -60,7 +63,19 @@ def load(x: Any, example_inputs: Any = None, dynamic_shapes: Any = None, dims: D
         from aino_ir.frontends.onnx import load_onnx
 
         return load_onnx(x, dims=dims)
+    if suffix == ".pt2" or _is_torch(x):
+        from aino_ir.frontends.torch import load_torch
+
+        return load_torch(x, example_inputs, dynamic_shapes, dims)
     raise UnknownModelKind(what=suffix or type(x).__name__)
+
+
+def _is_torch(x: Any) -> bool:
+    """Whether x is a module or an exported program, without importing torch."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return False
+    return isinstance(x, torch.nn.Module) or type(x).__name__ == "ExportedProgram"
 
 
 def _is_onnx(x: Any) -> bool:

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,14 +90,16 @@ def model_digest(x: Any) -> str | None:
         return None
     path = Path(x)
     if path.suffix.lower() == ".air":
-        return _air_digest(path)
+        return _file_digest("air", path)
+    if path.suffix.lower() == ".pt2":
+        return _file_digest(f"pt2 read by torch {version('torch')}", path)
     return model_fingerprint(path)
 
 
-def _air_digest(path: Path) -> str | None:
-    """A hash of an .air file; large constants stand in it by their content's hash."""
+def _file_digest(kind: str, path: Path) -> str | None:
+    """A hash of a file (large constants of an .air file stand in it by their content's hash)."""
     try:
-        return digest("air", path.read_bytes())
+        return digest(kind, path.read_bytes())
     except OSError:
         return None
 

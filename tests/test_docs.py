@@ -73,7 +73,9 @@ def test_files_named_in_the_walk_exist() -> None:
     folders = [
         "",
         "aino_ir",
+        "frontends",
         "frontends/onnx",
+        "frontends/torch",
         "passes",
         "codegen",
         "codegen/lower",

@@ -10,7 +10,10 @@ class UnknownModelKind(UsageError):
 
     code = "AINO-E0701"
     template = "cannot load a model from {what}"
-    hint = "pass a path to .onnx or .air, ONNX bytes, an onnx.ModelProto, or an aino Module"
+    hint = (
+        "pass a path to .onnx, .pt2 or .air, ONNX bytes, an onnx.ModelProto, an nn.Module, an ExportedProgram, "
+        "or an aino Module"
+    )
     example = {"what": ".h5"}
 
 

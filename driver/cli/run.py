@@ -21,7 +21,7 @@ from aino_ir.driver.cli.options import (
 )
 from aino_ir.driver.cli.shell import Shell, common_options
 from aino_ir.driver.inputs import inputs_for, write_arrays
-from aino_ir.frontends.onnx.dimensions import symbol_name
+from aino_ir.frontends.dim_specs import symbol_name
 from aino_ir.runtime.executable import load_executable
 from aino_ir.runtime.tables import format_table
 

@@ -26,8 +26,8 @@ from aino_ir.errors.onnx import (
     UnsupportedOperators,
     VariantUnsupported,
 )
+from aino_ir.frontends.dim_specs import symbol_name
 from aino_ir.frontends.onnx import load_onnx
-from aino_ir.frontends.onnx.dimensions import symbol_name
 from aino_ir.graph import Module
 from aino_ir.interp import run_module
 from aino_ir.ops.core import Constant

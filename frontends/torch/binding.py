@@ -1,0 +1,89 @@
+"""Arguments of an ATen call by the names of its schema, handed to the row that lowers it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+import torch
+
+from aino_ir.frontends.torch.context import Lowered, Lowering, NodeContext, Row
+
+RENAMED = {"self": "x", "input": "x", "from": "low", "to": "high"}
+"""ATen's argument names that Python keeps for itself, or that several operators spell differently."""
+
+IGNORED = frozenset(
+    {"layout", "device", "pin_memory", "memory_format", "non_blocking", "copy", "generator", "sparse_grad"}
+)
+"""Arguments that say where and how results are stored: they change no value."""
+
+
+def bound_arguments(context: NodeContext, row: Row | None) -> Callable[[], Lowered]:
+    """The call of a row with a node's arguments."""
+    assert row is not None
+    given = arguments_of(context)
+    if isinstance(row, str):
+        operands = [v for v in given.values() if v is not None]
+        return partial(context.emit_all, row, *operands)
+    taken = parameters(row)
+    return partial(row, context, **{k: v for k, v in given.items() if _passes(context, taken, k, v)})
+
+
+def _passes(context: NodeContext, taken: frozenset[str], name: str, value: Any) -> bool:
+    """Whether an argument goes to the row; one that the row does not know must have its default."""
+    if name in taken:
+        return True
+    if value != _defaults(context.node.target).get(name, value):
+        context.unsupported(f"{name}={value}")
+    return False
+
+
+def arguments_of(context: NodeContext) -> dict[str, Any]:
+    """A call's arguments by name; those that are left out have their defaults."""
+    node = context.node
+    target = node.target
+    if not isinstance(target, torch._ops.OpOverload):
+        return {f"a{i}": context.graph.argument(a) for i, a in enumerate(node.args)} | {
+            k: context.graph.argument(v) for k, v in node.kwargs.items()
+        }
+    out: dict[str, Any] = {}
+    for position, argument in enumerate(target._schema.arguments):
+        if argument.name in IGNORED:
+            continue
+        if position < len(node.args):
+            value: Any = node.args[position]
+        elif argument.name in node.kwargs:
+            value = node.kwargs[argument.name]
+        else:
+            value = argument.default_value
+        out[RENAMED.get(argument.name, argument.name)] = context.graph.argument(_typed(argument, value))
+    return out
+
+
+def _typed(argument: Any, value: Any) -> Any:
+    """Defaults of schemas hold dtypes as numbers."""
+    if isinstance(value, int) and str(argument.real_type) in ("ScalarType", "Optional[ScalarType]"):
+        return _SCALAR_TYPES[value]
+    return value
+
+
+_SCALAR_TYPES = {4: torch.int64, 5: torch.float16, 6: torch.float32, 7: torch.float64, 11: torch.bool}
+
+
+@cache
+def parameters(row: Lowering) -> frozenset[str]:
+    """The arguments that a row takes."""
+    return frozenset(list(inspect.signature(row).parameters)[1:])
+
+
+@cache
+def _defaults(target: Any) -> dict[str, Any]:
+    if not isinstance(target, torch._ops.OpOverload):
+        return {}
+    return {
+        RENAMED.get(a.name, a.name): a.default_value
+        for a in target._schema.arguments
+        if a.has_default_value()
+    }

@@ -1,0 +1,89 @@
+"""Modules become exported programs, and programs are decomposed to the operators that have rows."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch._decomp import decomposition_table
+from torch.export import ExportedProgram, default_decompositions
+
+from aino_ir.errors.torch import ExampleInputsMissing, ExportFailed
+from aino_ir.frontends.torch.ops import row_of
+
+REASON_LENGTH = 1000
+"""Characters of torch's own message that an error shows."""
+
+
+def export_module(module: torch.nn.Module, example_inputs: Any, dynamic_shapes: Any) -> ExportedProgram:
+    """The program of a module, traced with example inputs.
+
+    Args:
+        module: exported in the mode (training or evaluation) that it is in.
+        example_inputs: the positional arguments; or keyword arguments as a dict.
+        dynamic_shapes: as `torch.export.export` takes them.
+
+    Raises:
+        ExampleInputsMissing: they are no tuple, list or dict.
+        ExportFailed: torch.export refuses, with its reason.
+    """
+    name = type(module).__name__
+    if not isinstance(example_inputs, (tuple, list, dict)):
+        raise ExampleInputsMissing(module=name, got=_kind(example_inputs))
+    args = () if isinstance(example_inputs, dict) else tuple(example_inputs)
+    kwargs = dict(example_inputs) if isinstance(example_inputs, dict) else None
+    try:
+        with quiet():
+            return torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
+    except Exception as problem:  # torch raises whatever the module's own code raises
+        raise ExportFailed(module=name, reason=_reason(problem)) from problem
+
+
+def _kind(value: Any) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def decomposed(program: ExportedProgram) -> ExportedProgram:
+    """The functional form of a program, with operators that have a row and those that nothing takes apart.
+
+    Raises:
+        ExportFailed: torch cannot trace the program again.
+    """
+    try:
+        with quiet():
+            return program.run_decompositions(dict(export_decompositions()))  # type: ignore[no-any-return]
+    except Exception as problem:  # torch raises whatever a decomposition raises
+        raise ExportFailed(module="the program", reason=_reason(problem)) from problem
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the warnings that torch's own code causes in torch's own code."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\).*", FutureWarning)
+        yield
+
+
+def _reason(problem: Exception) -> str:
+    """What torch says, cut to a length that an error can hold."""
+    return str(problem).strip()[:REASON_LENGTH] or type(problem).__name__
+
+
+@lru_cache(maxsize=1)
+def export_decompositions() -> Mapping[Any, Callable[..., Any]]:
+    """What torch takes apart when a program is exported: every operator that has no row."""
+    return {**graph_decompositions(), **_without_rows(default_decompositions())}
+
+
+@lru_cache(maxsize=1)
+def graph_decompositions() -> Mapping[Any, Callable[..., Any]]:
+    """What torch takes apart in any graph: its registered decompositions of operators that have no row."""
+    return _without_rows(decomposition_table)
+
+
+def _without_rows(table: Mapping[Any, Callable[..., Any]]) -> dict[Any, Callable[..., Any]]:
+    return {target: rule for target, rule in table.items() if row_of(target) is None}
