@@ -244,6 +244,10 @@ DATA = "data."
 """How names of data-dependent coordinates begin while a group is composed."""
 
 
+PLACED = "placed."
+"""How names of axes begin that are about to be replaced by data-dependent coordinates."""
+
+
 def _named_replaced(expr: Expr, named: dict[str, Expr]) -> Expr:
     def leaf(e: Expr) -> Expr | None:
         if isinstance(e, Var) and e.name in named:
@@ -259,11 +263,16 @@ def _named_replaced(expr: Expr, named: dict[str, Expr]) -> Expr:
 
 def place_at(expr: Expr, space: Sequence[Axis], at: Coordinates) -> Expr:
     """A definition's expression at other coordinates (Dims, or i64 expressions where data decides)."""
-    dims = {a.name: c for a, c in zip(space, at, strict=True) if not isinstance(c, Expr)}
-    data = {a.name: c for a, c in zip(space, at, strict=True) if isinstance(c, Expr)}
-    if data:
-        return _substitute_data(substitute_dims(expr, dims), data)
-    return substitute_dims(expr, dims)
+    dims: dict[str, DimLike] = {}
+    data: dict[str, Expr] = {}
+    for axis, c in zip(space, at, strict=True):
+        if isinstance(c, Expr):  # under a name of its own: the coordinates may mention an axis of this name
+            data[PLACED + axis.name] = c
+            dims[axis.name] = symbol(PLACED + axis.name)
+        else:
+            dims[axis.name] = c
+    placed = substitute_dims(expr, dims)
+    return _substitute_data(placed, data) if data else placed
 
 
 def _substitute_data(expr: Expr, data: dict[str, Expr]) -> Expr:

@@ -15,6 +15,7 @@ from aino_ir.errors.dims import ReservedSymbolName
 from aino_ir.errors.plan import PlanUnsafe
 from aino_ir.graph import Module
 from aino_ir.interp import run_module
+from aino_ir.ops.core import Fused
 from aino_ir.passes.insert_barriers import InsertBarriers, check_barriers
 from aino_ir.passes.plan_memory import PlaceConstants, PlanMemory, check_memory
 from aino_ir.plan import BufferKind, Plan, Run, Sync
@@ -495,3 +496,18 @@ def test_symbolic_extents_share_slots() -> None:
     total = plan.arena_bytes
     assert not isinstance(total, int) and total.evaluate({"rows": 16}) <= 3 * 16 * 16 * 4
     assert symbol("rows").free_symbols() <= total.free_symbols()
+
+
+def test_data_dependent_coordinates_meet_axes_of_the_same_name() -> None:
+    """A looked-up coordinate goes through a reshape whose axes are called like the kernel's own."""
+    b = Builder()
+    types = (tensor("f32", 2, 12), tensor("i64", 2, 1, 2, 2))
+    x, indices = (b.input(n, t) for n, t in zip("xi", types, strict=True))
+
+    def body(i: Any, x: Any, at: Any) -> Any:
+        whole = i.reshape(x, shape=(2, 3, 2, 2))
+        return [i.neg(i.reshape(i.gather_elements(whole, at, axis=1), shape=(2, 2, 2)))]
+
+    b.output("y", b.op(Fused, x, indices, regions=[b.region(types, body)]).result)
+    chosen = RNG.integers(-3, 3, (2, 1, 2, 2))
+    check(b.module, normal(2, 12), chosen)
