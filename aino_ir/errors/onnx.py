@@ -63,7 +63,7 @@ class OpsetOutOfRange(OnnxError):
     code = "AINO-E0106"
     template = "operator set {domain} has version {got}, known are {low} to {high}"
     hint = "convert the model with onnx.version_converter, or install a newer onnx package"
-    example = {"domain": "'ai.onnx'", "got": 6, "low": 7, "high": 28}
+    example = {"domain": "'ai.onnx'", "got": 99, "low": 1, "high": 28}
 
 
 class OpsetConflict(OnnxError):

@@ -10,6 +10,7 @@ import onnx.defs
 from aino_ir.errors.onnx import UnsupportedOperators
 from aino_ir.frontends.onnx.context import Row
 from aino_ir.frontends.onnx.functions import NameSource, expand_function
+from aino_ir.frontends.onnx.legacy import legacy_row
 from aino_ir.frontends.onnx.nodes import OnnxNode, TypeInfo
 from aino_ir.frontends.onnx.ops import REGISTERED, TABLE
 from aino_ir.frontends.onnx.schemas import known_domains, schema_of
@@ -17,7 +18,7 @@ from aino_ir.frontends.onnx.schemas import known_domains, schema_of
 
 def row_of(node: OnnxNode) -> Row | None:
     """The lowering of a node's operator, or None when it has no row."""
-    return TABLE.get((node.domain, node.op_type))
+    return legacy_row(node) or TABLE.get((node.domain, node.op_type))
 
 
 def supports(node: OnnxNode) -> bool:

@@ -25,9 +25,6 @@ from aino_ir.errors.onnx import (
 from aino_ir.frontends.onnx.names import domain_label, quote
 from aino_ir.frontends.onnx.nodes import FunctionKey, OnnxGraph, OnnxNode, walk_nodes
 
-OLDEST_OPSET = 7
-"""The oldest version of the ai.onnx operator set that is read."""
-
 _UNBOUNDED = 2**31 - 1
 _LISTED = 20
 """Unsupported operators that a message lists."""
@@ -40,7 +37,7 @@ def known_domains() -> Mapping[str, tuple[int, int]]:
     for schema in onnx.defs.get_all_schemas_with_history():
         newest[schema.domain] = max(newest.get(schema.domain, 1), schema.since_version)
     newest[""] = onnx.defs.onnx_opset_version()
-    return {domain: (OLDEST_OPSET if domain == "" else 1, version) for domain, version in newest.items()}
+    return {domain: (1, version) for domain, version in newest.items()}
 
 
 def check_opsets(opsets: Mapping[str, int], loc: object = None) -> None:
