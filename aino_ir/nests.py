@@ -18,6 +18,15 @@ def loops(b: Any, prefix: str, extents: Sequence[DimLike]) -> Iterator[tuple[Dim
         yield tuple(stack.enter_context(b.loop(f"{prefix}{i}", 0, e)) for i, e in enumerate(extents))
 
 
+def unraveled(shape: Sequence[DimLike], unit: DimLike) -> tuple[DimLike, ...]:
+    """Coordinates of the `unit`-th place of a row-major shape."""
+    at: list[DimLike] = []
+    for extent in reversed(shape):
+        at.append(unit % extent)
+        unit = unit // extent
+    return tuple(reversed(at))
+
+
 def checked_index(b: Any, raw: Expr, extent: DimLike) -> DimLike:
     """An index (negative: from the end) as a coordinate of an axis; the kernel fails when it is outside."""
     size = index(extent)

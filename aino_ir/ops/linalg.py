@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from aino_ir.compute import Compute, axes, coordinates, read
-from aino_ir.dims import DimLike, product
-from aino_ir.dtypes import f32, i32
+from aino_ir.compute import Compute, Nest, TensorRef, axes, coordinates, read
+from aino_ir.dims import DimLike, is_static, product
+from aino_ir.dtypes import DTYPES, bf16, boolean, f16, f32, f64, i32, i64
 from aino_ir.infer import InferContext
-from aino_ir.loops.expr import bitcast, cast
+from aino_ir.loops.expr import Expr, VecType, bitcast, cast, compare, const, index, select, unary
+from aino_ir.nests import loops, unraveled
 from aino_ir.op import Op, Sample, dtype_attr, operand
 from aino_ir.ops.math import Array
 from aino_ir.sampling import edge_values, random_values, seeded
@@ -36,14 +37,84 @@ class Determinant(Op):
     def evaluate(self, ev: Any, x: Array) -> Array:
         return np.asarray(np.linalg.det(x.astype(np.float64))).astype(x.dtype)
 
+    def define(self) -> Nest:
+        return Nest(self._build, product(self.x.shape[:-2]), key=f"determinant {self.x.type}")
+
+    def _build(
+        self, b: Any, inputs: tuple[TensorRef | None, ...], outputs: tuple[TensorRef, ...], unit: DimLike
+    ) -> None:
+        """Gaussian elimination in f64 with partial pivoting, one matrix a unit."""
+        (source,), (target,) = inputs, outputs
+        assert source is not None
+        matrix = unraveled(self.x.shape[:-2], unit)
+        size = self.x.shape[-1]
+        if is_static(size) and size == 0:  # the empty product
+            target.store(matrix, const(1.0, self.x.dtype.compute))
+            return
+        work = b.alloc("work", f64, size * size)
+        with loops(b, "i", (size, size)) as (i, j):
+            b.store(work, i * size + j, cast(source.load((*matrix, i, j)), f64))
+        result = b.reg("result", VecType(f64), 1.0)
+        singular = b.reg("singular", VecType(boolean), False)
+        with b.loop("k", 0, size) as k:
+            row = self._pivot(b, work, size, k)
+            with b.when(compare("ne", index(row), index(k))):
+                with b.loop("j", k, size) as j:
+                    upper, lower = b.let(b.load(work, k * size + j)), b.let(b.load(work, row * size + j))
+                    b.store(work, k * size + j, lower)
+                    b.store(work, row * size + j, upper)
+                b.set(result, -result.read())
+            pivot = b.let(b.load(work, k * size + k))
+            b.set(result, result.read() * pivot)
+            with b.when(compare("eq", pivot, 0.0)):
+                b.set(singular, const(True, boolean))
+            with b.otherwise():
+                self._eliminate(b, work, size, k, pivot)
+        value = select(singular.read(), const(0.0, f64), result.read())
+        target.store(matrix, cast(value, self.x.dtype.compute))
+
+    @staticmethod
+    def _pivot(b: Any, work: str, size: DimLike, k: DimLike) -> DimLike:
+        """The row from k on that is largest in column k, the first of equals."""
+        largest = b.reg("largest", VecType(f64), unary("abs", b.load(work, k * size + k)))
+        place = b.reg("place", VecType(i64), index(k))
+        with b.loop("i", k + 1, size) as i:
+            here = b.let(unary("abs", b.load(work, i * size + k)))
+            with b.when(compare("gt", here, largest.read())):
+                b.set(largest, here)
+                b.set(place, index(i))
+        return b.index(place.read(), k, size - 1)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def _eliminate(b: Any, work: str, size: DimLike, k: DimLike, pivot: Expr) -> None:
+        """Subtract multiples of row k from those below, so that column k is zero there."""
+        with b.loop("i", k + 1, size) as i:
+            factor = b.let(b.load(work, i * size + k) / pivot)
+            with b.loop("j", k + 1, size) as j:
+                rest = b.load(work, i * size + j) - factor * b.load(work, k * size + j)
+                b.store(work, i * size + j, rest)
+
     def cost(self) -> DimLike:
         return product(self.x.shape) * product(self.x.shape[-1:])
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         rng = seeded(cls.name)
-        for shape in ((2, 2), (3, 4, 4), (1, 1)):
+        for shape in ((2, 2), (3, 4, 4), (1, 1), (2, 9, 9), (2, 0, 0), (0, 3, 3)):
             yield Sample((random_values(f32, shape, rng),), {}, f"{list(shape)}")
+        for dtype in (f16, bf16, f64):
+            yield Sample((random_values(dtype, (2, 3, 3), rng),), {}, f"{dtype}")
+        permuted = np.eye(5, dtype=np.float32)[[3, 0, 4, 1, 2]]
+        singular = np.arange(9, dtype=np.float32).reshape(3, 3) * [[1], [0], [1]]
+        yield Sample((permuted,), {}, "a permutation")
+        yield Sample((singular.astype(np.float32),), {}, "singular")
+
+
+REINTERPRETED = (
+    *(("f16", "u16"), ("bf16", "i16"), ("u16", "bf16"), ("f8e4m3fn", "u8"), ("u8", "f8e8m0")),
+    *(("i4", "u4"), ("u4", "f4e2m1"), ("f4e2m1", "i4"), ("i2", "u2"), ("f64", "i64"), ("u32", "f32")),
+)
+"""Pairs of dtypes of one width for samples."""
 
 
 class Bitcast(Op):
@@ -66,13 +137,21 @@ class Bitcast(Op):
 
     def define(self) -> Compute | None:
         if self.x.dtype.is_storage or self.to.is_storage:
-            return None
+            return None  # the same bytes seen in another way: lowering makes a view of them
         space = axes("i", self.x.shape)
         x = read(self.x, 0, coordinates(space))
-        same = self.to is self.x.dtype
-        return Compute(space, x if same else cast(x, self.to) if self.to.is_bool else bitcast(x, self.to))
+        if self.to is self.x.dtype:
+            return Compute(space, x)
+        as_number = self.to.is_bool or self.x.dtype.is_bool  # in vectors bools are masks: no bits to see
+        return Compute(space, cast(x, self.to) if as_number else bitcast(x, self.to))
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         yield Sample((edge_values(f32),), {"to": "i32"}, "f32 to i32")
         yield Sample((edge_values(i32),), {"to": "f32"}, "i32 to f32")
+        for source, to in REINTERPRETED:
+            x = np.resize(edge_values(DTYPES[source]), (3, 17))
+            yield Sample((x,), {"to": to}, f"{source} to {to}")
+        flags = random_values(boolean, (70,), seeded(cls.name))
+        yield Sample((flags,), {"to": "u8"}, "bool to u8")
+        yield Sample((flags.view(np.int8),), {"to": "bool"}, "i8 to bool")

@@ -192,7 +192,7 @@ class StorageAssignment:
 
     def is_view(self, op: Op) -> bool:
         """Whether an op only looks at its operand's bytes in another way."""
-        return op.has(Trait.VIEW) or is_free_transpose(op)
+        return op.has(Trait.VIEW) or is_free_transpose(op) or is_reinterpretation(op)
 
     def _seen(self, op: Op, view: View) -> View | None:
         """A view op's result as a view of its operand's buffer, or None where strides cannot say it."""
@@ -271,6 +271,13 @@ def is_free_transpose(op: Op) -> bool:
     source, result = op.x.type, op.result.type  # type: ignore[attr-defined]
     assert isinstance(source, TensorType) and isinstance(result, TensorType)
     return bool(result.layout == source.layout.transposed(op.perm))  # type: ignore[attr-defined]
+
+
+def is_reinterpretation(op: Op) -> bool:
+    """Whether an op sees the stored bits of its operand as another dtype, where no arithmetic could."""
+    if op.name != "math.bitcast":
+        return False
+    return bool(op.x.dtype.is_storage or op.to.is_storage)  # type: ignore[attr-defined]
 
 
 def reshaped_allocation(

@@ -7,27 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from aino_ir.dtypes import DTYPES
+from aino_ir.dtypes import DTYPES, Kind
 from aino_ir.op import Sample
 from aino_ir.sampling import edge_values, random_values, seeded
 
-STORED = (
-    "f32",
-    "f64",
-    "f16",
-    "bf16",
-    "f8e4m3fn",
-    "f8e5m2",
-    "i64",
-    "i32",
-    "i16",
-    "i8",
-    "u8",
-    "u64",
-    "i4",
-    "bool",
-)
+STORED = tuple(name for name, dtype in DTYPES.items() if dtype.kind is not Kind.COMPLEX)
 """Dtypes that movement must carry bit by bit."""
+
+NARROW = tuple(name for name in STORED if DTYPES[name].bits <= 8 and DTYPES[name].is_storage)
+"""Dtypes of 8 bits and less that are computed in f32 or i32."""
 
 NUMBERS = ("f64", "f16", "bf16", "i64", "i32", "i16", "i8", "u8", "u16", "u32", "u64", "i4")
 """Dtypes beside f32 that contractions and pools take."""
@@ -286,6 +274,27 @@ def _pools(name: str, options: tuple[dict[str, Any], ...]) -> Iterator[Sample]:
     yield Sample((special,), POOLS[1][1], "f32 NaN and infinities")
 
 
+def _casts() -> Iterator[Sample]:
+    """Edge values from and to every narrow dtype."""
+    for source in STORED:
+        for to in STORED:
+            if source in NARROW or to in NARROW:
+                both = DTYPES[source].is_float and DTYPES[to].is_float and to in NARROW
+                for saturate in (False, True) if both else (False,):
+                    x = edge_values(DTYPES[source])
+                    yield Sample((x,), {"to": to, "saturate": saturate}, f"{source} edges")
+
+
+def _narrow(name: str, arity: int) -> Iterator[Sample]:
+    """Arithmetic and comparisons on narrow dtypes: all pairs of edge values."""
+    for dtype in NARROW:
+        edges = edge_values(DTYPES[dtype])
+        if name == "math.div" and DTYPES[dtype].is_integer:
+            continue  # divisors of zero are refused: test_semantics
+        grid = [edges.reshape([-1 if i == j else 1 for j in range(arity)]) for i in range(arity)]
+        yield Sample(tuple(grid), {}, f"{dtype} edges")
+
+
 def _dims() -> Iterator[Sample]:
     for dims in ((), (3,), (4, 0, 7)):
         yield Sample((), {"dims": dims})
@@ -293,6 +302,13 @@ def _dims() -> Iterator[Sample]:
 
 MORE_SAMPLES: dict[str, list[Sample]] = {
     "core.dims": list(_dims()),
+    "math.cast": list(_casts()),
+    **{f"math.{name}": list(_narrow(f"math.{name}", 1)) for name in ("neg", "abs", "relu")},
+    **{
+        f"math.{name}": list(_narrow(f"math.{name}", 2))
+        for name in ("add", "sub", "mul", "div", "max", "min")
+    },
+    **{f"logic.{name}": list(_narrow(f"logic.{name}", 2)) for name in ("eq", "lt", "ge")},
     "tensor.reshape": list(_reshape()),
     "tensor.transpose": list(_transpose()),
     "tensor.expand": list(_expand()),
