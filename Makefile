@@ -6,18 +6,20 @@ PY := $(VENV)/bin/python
 BUILD := build
 JOBS ?= 2
 PYTEST_OPTIONS ?=
+TARGET ?= c
+SHARD ?= 0/1
 PIP := $(PY) -m pip --disable-pip-version-check --no-input install -c constraints.txt
 HAVE_CC := $(shell command -v cc || command -v gcc || command -v clang)
 # Runs that leave nothing outside build/: their own home, cache and no network look-ups.
 HERMETIC := HOME=$(CURDIR)/$(BUILD)/home AINO_CACHE_DIR=$(CURDIR)/$(BUILD)/cache HF_HUB_OFFLINE=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types bench zoo docs clean distclean
+.PHONY: help demo test check format lint types bench zoo conformance docs clean distclean
 .DELETE_ON_ERROR:
 
 help: ## print this list
 	@echo "AINO, a deep-learning compiler.  Commands:"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.core ## build a ResNet-50, compile it, run it, compare with ONNX Runtime
 	@mkdir -p $(BUILD)/home
@@ -49,6 +51,10 @@ bench: $(VENV)/.bench ## measure the eight networks against the peers; writes be
 zoo: $(VENV)/.test ## compile and check every reference network and the light models
 	@mkdir -p $(BUILD)/home
 	$(HERMETIC) $(PY) -m benchmarks.zoo $(if $(shell command -v cmake),--standalone)
+
+conformance: $(VENV)/.test ## run the ONNX backend suite (TARGET=reference|c, SHARD=i/n); writes docs/conformance.md
+	@mkdir -p $(BUILD)/home
+	$(HERMETIC) $(PY) -m tests.conformance.onnx_suite --target $(TARGET) --shard $(SHARD) --write-docs
 
 docs: $(VENV)/.core ## write the generated pages: every op, every error
 	$(PY) -m docs.generate

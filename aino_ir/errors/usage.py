@@ -107,6 +107,15 @@ class BadExtension(UsageError):
     example = {"kind": "target", "name": "c", "reason": "the name is taken"}
 
 
+class UnknownDevice(UsageError):
+    """The ONNX backend is asked for a device that AINO has no code for."""
+
+    code = "AINO-E0731"
+    template = "no device '{device}'"
+    hint = "the ONNX backend runs on the device 'CPU'"
+    example = {"device": "CUDA"}
+
+
 class UnexpectedFault(InternalError):
     """Something went wrong that AINO has no error for."""
 

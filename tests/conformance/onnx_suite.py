@@ -1,168 +1,129 @@
-"""The ONNX backend test suite on AINO: every case once, counted by operator and by reason.
+"""The ONNX backend test suite through `aino_ir.driver.onnx_backend`, every case in a guarded process.
 
-    python -m tests.conformance.onnx_suite [--kind node] [--match REGEX] [--verbose] [--jsonl FILE]
+    python -m tests.conformance.onnx_suite [--target reference|c] [--shard i/n] [--jobs N] [--match REGEX]
+        [--kind node] [--failing] [--verbose] [--jsonl FILE] [--fresh] [--write-docs] [--update-floors]
 
-`run_case` compiles a case with a `Runner` (`Reference`: the interpreter) and compares its
-outputs with the stored ones at the suite's own tolerances.
+Outcomes are appended to a file, by default build/conformance/TARGET.jsonl, one JSON line a case; cases
+that it already holds for the present source of AINO are not run again.  The command fails when a case
+fails that did not before: those that may are listed in tests/floors.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import functools
 import json
+import os
 import re
 import sys
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import onnx
-from onnx import numpy_helper
 
+from aino_ir.driver.cache import source_hash
+from aino_ir.driver.onnx_backend import Backend
 from aino_ir.errors.base import AinoError
-from aino_ir.errors.onnx import InputNotConstant
-from aino_ir.frontends.onnx import load_onnx
-from aino_ir.graph import Module
-from aino_ir.interp import run_module
+from tests.conformance.cases import share
+from tests.conformance.guard import Death, guarded
+from tests.conformance.onnx_cases import KINDS, LEFT_OUT, Case, cases
+from tests.conformance.rows import Log, Row, commit, parse_shard, read_rows, versions
+from tests.source import ROOT
 
-Runner: TypeAlias = Callable[[onnx.ModelProto], Callable[[Sequence[Any]], Sequence[Any]]]
-"""Compiles a model; the result runs inputs in graph order."""
-
-KINDS = ("node", "pytorch-converted", "pytorch-operator", "simple")
-
-
-@dataclass(frozen=True)
-class Case:
-    """One case of the suite: a model and pairs of inputs and expected outputs."""
-
-    name: str
-    kind: str
-    model: onnx.ModelProto
-    data: tuple[tuple[list[Any], list[Any]], ...]
-    rtol: float
-    atol: float
-
-    @property
-    def operator(self) -> str:
-        """The operator under test: the first node's."""
-        nodes = self.model.graph.node
-        return str(nodes[0].op_type) if len(nodes) else "none"
+TARGETS = ("reference", "c")
+FOLDER = ROOT / "build" / "conformance"
+FLOORS = ROOT / "tests" / "floors.json"
+SECONDS = {"real": 900.0}
+"""How long a case of a kind may take, when it is not `USUAL_SECONDS`."""
+USUAL_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a case went: passed, refused (with an error code), wrong, or crashed."""
+    """How a case went on a target.
 
-    name: str
-    operator: str
-    status: str
-    detail: str = ""
-
-
-def cases(kinds: Iterable[str] = KINDS, wanted: Callable[[str], Any] = bool) -> Iterator[Case]:
-    """Every case of the given kinds whose name is wanted."""
-    from onnx.backend.test.loader import load_model_tests
-
-    for kind in kinds:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            loaded = load_model_tests(kind=kind)
-        for test in filter(lambda t: wanted(t.name), loaded):
-            if test.model is not None:
-                pairs = [([_array(v) for v in i], [_array(v) for v in o]) for i, o in test.data_sets or ()]
-                yield Case(test.name, kind, test.model, tuple(pairs), test.rtol, test.atol)
-            elif test.model_dir is not None:
-                yield _stored(test, kind)
-
-
-def _stored(test: Any, kind: str) -> Case:
-    folder = Path(test.model_dir)
-    model = onnx.load(folder / "model.onnx")
-    pairs = []
-    for data in sorted(folder.glob("test_data_set*")):
-        sides = []
-        for side, values in (("input", model.graph.input), ("output", model.graph.output)):
-            files = sorted(data.glob(f"{side}_*.pb"), key=lambda p: int(p.stem.rpartition("_")[2]))
-            sides.append([_load(f, values[i].type) for i, f in enumerate(files)])
-        pairs.append((sides[0], sides[1]))
-    return Case(test.name, kind, model, tuple(pairs), test.rtol, test.atol)
-
-
-def _load(path: Path, declared: onnx.TypeProto) -> Any:
-    kinds = {
-        "sequence_type": (onnx.SequenceProto, numpy_helper.to_list),
-        "optional_type": (onnx.OptionalProto, numpy_helper.to_optional),
-        "tensor_type": (onnx.TensorProto, numpy_helper.to_array),
-    }
-    message, convert = kinds[declared.WhichOneof("value")]
-    return convert(message.FromString(path.read_bytes()))  # type: ignore[operator]
-
-
-def _array(value: Any) -> Any:
-    return numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else value
-
-
-class Reference:
-    """The interpreter on the lowered model.
-
-    Where an input must be known at compile time (the shape of a Reshape, the axes of a sum), the model is
-    lowered for the value of that input which it is first run with; `fixed` names those inputs.
+    Attributes:
+        status: passed, refused (an error of the catalogue), wrong, crashed (or hung), or left out.
+        detail: what differs, or the error.
+        core: whether the case belongs to the fair core.
+        host_steps: operators that ran in Python.
+        fixed: inputs for whose values the model had to be compiled.
     """
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self.model = model
-        self.names = [v.name for v in model.graph.input]
-        self.fixed: dict[str, Any] = {}
-        try:
-            self.module: Module | None = load_onnx(model)
-        except InputNotConstant as error:
-            if not error.inputs:
-                raise
-            self.module = None
-
-    def __call__(self, inputs: Sequence[Any]) -> Sequence[Any]:
-        """Run inputs in graph order; trailing ones may have defaults."""
-        given = dict(zip(self.names, inputs, strict=False))
-        while self.module is None:
-            try:
-                self.module = load_onnx(self.model, values=self.fixed)
-            except InputNotConstant as error:
-                if not error.inputs or any(n in self.fixed or n not in given for n in error.inputs):
-                    raise
-                self.fixed.update({name: given[name] for name in error.inputs})
-        main = self.module.main
-        arrays = [given[n] if n in given else main.defaults[n].array() for n in main.input_names]
-        return run_module(self.module, arrays)
+    case: str
+    kind: str
+    operator: str
+    core: bool
+    target: str
+    status: str
+    detail: str = ""
+    host_steps: int = 0
+    fixed: tuple[str, ...] = ()
+    seconds: float = 0.0
 
 
-def run_case(case: Case, runner: Runner = Reference) -> Outcome:
+def run_case(case: Case, target: str = "reference") -> Outcome:
     """Compile, run and compare one case."""
+    start = time.perf_counter()
+    host_steps, fixed = 0, ()
     try:
-        run = runner(case.model)
-        for inputs, expected in case.data:
-            difference = compare(list(run(inputs)), expected, case.rtol, case.atol)
+        rep = Backend.prepare(case.model, target=target)
+        status, detail = "left out" if case.name in LEFT_OUT else "passed", ""
+        for inputs, expected in case.data():
+            results = list(rep.run(inputs))
+            host_steps, fixed = max(host_steps, rep.host_steps), rep.fixed
+            difference = compare(results, expected, case.rtol, case.atol, case.name not in LEFT_OUT)
             if difference:
-                return Outcome(case.name, case.operator, "wrong", difference)
+                status, detail = "wrong", difference
+                break
     except AinoError as error:
-        crashed = error.exit_status == 3
-        text = f"{error.code} {error.message}"
-        return Outcome(case.name, case.operator, "crashed" if crashed else "refused", text)
+        status = "crashed" if error.exit_status == 3 else "refused"
+        detail = f"{error.code} {error.message}"
     except Exception as error:
-        return Outcome(case.name, case.operator, "crashed", f"{type(error).__name__}: {error}")
-    detail = "inputs fixed at compile time" if getattr(run, "fixed", None) else ""
-    return Outcome(case.name, case.operator, "passed", detail)
+        status, detail = "crashed", f"{type(error).__name__}: {error}"
+    seconds = round(time.perf_counter() - start, 3)
+    facts = (case.name, case.kind, case.operator, case.is_core, target)
+    return Outcome(*facts, status, detail[:500], host_steps, fixed, seconds)
 
 
-def compare(got: Any, expected: Any, rtol: float, atol: float) -> str:
-    """What differs, or an empty string; sequences are compared item by item."""
+def run_cases(todo: Sequence[Case], target: str, jobs: int = 1) -> Iterator[Outcome]:
+    """Outcomes as they come, each case in a process that may die."""
+    by_name = {case.name: case for case in todo}
+
+    def work(name: str) -> Outcome:
+        return run_case(by_name[name], target)
+
+    def seconds(name: str) -> float:
+        return SECONDS.get(by_name[name].kind, USUAL_SECONDS)
+
+    for name, answer in guarded(list(by_name), work, seconds, jobs):
+        if isinstance(answer, Death):
+            case = by_name[name]
+            yield Outcome(name, case.kind, case.operator, case.is_core, target, "crashed", answer.how)
+        else:
+            yield answer
+
+
+# -- comparison ---------------------------------------------------------------------------------------
+
+
+def compare(got: Any, expected: Any, rtol: float, atol: float, values: bool = True) -> str:
+    """What differs, or an empty string; sequences are compared item by item.
+
+    Args:
+        got, expected: arrays, lists or None.
+        rtol, atol: the suite's own tolerance of the case.
+        values: whether contents count, beside types and shapes.
+    """
     if isinstance(expected, (list, tuple)):
         if not isinstance(got, (list, tuple)) or len(got) != len(expected):
             return f"{type(got).__name__} instead of {len(expected)} values"
-        return next(filter(None, (compare(g, e, rtol, atol) for g, e in zip(got, expected, strict=True))), "")
+        pairs = zip(got, expected, strict=True)
+        return next(filter(None, (compare(g, e, rtol, atol, values) for g, e in pairs)), "")
     if expected is None or got is None:
         return "" if expected is got else f"{got!r} instead of {expected!r}"
     got, expected = np.asarray(got), np.asarray(expected)
@@ -173,7 +134,7 @@ def compare(got: Any, expected: Any, rtol: float, atol: float) -> str:
         return "" if same else f"{got.tolist()!r} instead of {expected.tolist()!r}"[:200]
     if got.dtype != expected.dtype:
         return f"dtype {got.dtype} instead of {expected.dtype}"
-    return _numbers(got, expected, rtol, atol)
+    return _numbers(got, expected, rtol, atol) if values else ""
 
 
 def _numbers(got: np.ndarray, expected: np.ndarray, rtol: float, atol: float) -> str:
@@ -185,42 +146,125 @@ def _numbers(got: np.ndarray, expected: np.ndarray, rtol: float, atol: float) ->
     if close.all():
         return ""
     worst = int(np.argmax(~close.reshape(-1)))
-    return f"{int((~close).sum())} of {close.size} differ: {got.reshape(-1)[worst]} instead of {expected.reshape(-1)[worst]}"
+    values = f"{got.reshape(-1)[worst]} instead of {expected.reshape(-1)[worst]}"
+    return f"{int((~close).sum())} of {close.size} differ: {values}"
+
+
+# -- floors -------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def failing(target: str) -> frozenset[str]:
+    """Cases that are known not to pass on a target."""
+    return frozenset(json.loads(FLOORS.read_text(encoding="utf-8"))["conformance"][target]["failing"])
+
+
+def did_pass(status: str) -> bool:
+    """Whether an outcome is as good as it can be."""
+    return status in ("passed", "left out")
+
+
+def update_floors(target: str, rows: Sequence[Row], whole: bool) -> None:
+    """Note which cases fail on a target now, and after a whole run the shares that pass."""
+    floors = json.loads(FLOORS.read_text(encoding="utf-8"))
+    floor = floors["conformance"][target]
+    if whole:
+        counted = [r for r in rows if r["status"] != "left out"]
+        floor["share"] = percent(counted, lambda r: r["status"] == "passed")
+        floor["core"] = percent([r for r in counted if r["core"]], lambda r: r["status"] == "passed")
+        floor["native"] = percent(counted, lambda r: r["status"] == "passed" and not r["host_steps"])
+    kept = failing(target) - {r["case"] for r in rows}
+    floor["failing"] = sorted({*kept, *(r["case"] for r in rows if not did_pass(r["status"]))})
+    FLOORS.write_text(json.dumps(floors, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def percent(rows: Sequence[Row], good: Callable[[Row], bool]) -> float:
+    """The share of rows that are good, in percent, rounded down to two digits."""
+    return int(10000 * sum(map(good, rows)) / len(rows)) / 100 if rows else 0.0
+
+
+# -- the command --------------------------------------------------------------------------------------
+
+
+def rows_of(target: str, path: Path | None = None, source: str | None = None) -> list[Row]:
+    """The last row of every case that a file holds for a source of AINO, the present one by default."""
+    source = source or source_hash()[:12]
+    rows = read_rows(path or FOLDER / f"{target}.jsonl")
+    return list({r["case"]: r for r in rows if r["source"] == source and r["target"] == target}.values())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the suite and print what passes."""
+    """Run the suite and print what passes; 1 when a case fails that did not before."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--target", default="reference", choices=TARGETS)
     parser.add_argument("--kind", action="append", choices=KINDS)
     parser.add_argument("--match", default="", help="a regular expression for the names of cases")
+    parser.add_argument("--failing", action="store_true", help="only cases that are known to fail")
+    parser.add_argument("--shard", default="0/1", help="i/n: the i-th of n shares of the cases")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="cases at a time")
     parser.add_argument("--verbose", action="store_true", help="print every case that does not pass")
-    parser.add_argument("--jsonl", type=Path, help="write one line a case")
+    parser.add_argument("--jsonl", type=Path, help="where rows are appended")
+    parser.add_argument("--fresh", action="store_true", help="forget the rows that the file holds")
+    parser.add_argument("--write-docs", action="store_true", help="write docs/conformance.md when all is run")
+    parser.add_argument(
+        "--update-floors", action="store_true", help="note what fails now in tests/floors.json"
+    )
     options = parser.parse_args(arguments)
+    number, count = parse_shard(options.shard)
     wanted = re.compile(options.match)
-    outcomes = [run_case(c) for c in cases(options.kind or KINDS, wanted.search)]
-    if options.jsonl:
-        options.jsonl.write_text("".join(json.dumps(asdict(o)) + "\n" for o in outcomes))
-    report(outcomes, options.verbose)
-    return 0 if all(o.status == "passed" for o in outcomes) else 1
+    known = failing(options.target)
+    mine = [
+        c
+        for c in cases(options.kind or KINDS, wanted.search)
+        if share(c.name, count, number) and (c.name in known or not options.failing)
+    ]
+    path = options.jsonl or FOLDER / f"{options.target}.jsonl"
+    done = {} if options.fresh else {r["case"]: r for r in rows_of(options.target, path)}
+    rows = [done[c.name] for c in mine if c.name in done]
+    facts = {
+        "source": source_hash()[:12],
+        "commit": commit(),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "versions": versions("onnx", "numpy", "ml-dtypes"),
+    }
+    with Log(path, options.fresh) as log:
+        for outcome in run_cases([c for c in mine if c.name not in done], options.target, options.jobs):
+            row = {**asdict(outcome), **facts}
+            log.write(row)
+            rows.append(row)
+            if options.verbose and not did_pass(outcome.status):
+                print(f"{outcome.status:8} {outcome.case}: {outcome.detail}", flush=True)
+    report(rows)
+    if options.update_floors:
+        whole = not (options.kind or options.match or options.failing or count > 1)
+        update_floors(options.target, rows, whole)
+    if options.write_docs:
+        from tests.conformance.onnx_page import write_page
+
+        write_page()
+    new = sorted(r["case"] for r in rows if not did_pass(r["status"]) and r["case"] not in known)
+    if new:
+        print(f"{len(new)} fail that did not before: {', '.join(new)}")
+    return 1 if new else 0
 
 
-def report(outcomes: Sequence[Outcome], verbose: bool) -> None:
+def report(rows: Sequence[Row]) -> None:
     """Print counts by operator and by status."""
     table: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
-    for outcome in outcomes:
-        table[outcome.operator][outcome.status] += 1
-        if verbose and outcome.status != "passed":
-            print(f"{outcome.status:8} {outcome.name}: {outcome.detail}")
+    for row in rows:
+        table[row["operator"]][row["status"]] += 1
     for operator, counts in sorted(table.items()):
-        if counts.keys() != {"passed"}:
-            others = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()) if status != "passed")
+        bad = {status: n for status, n in sorted(counts.items()) if not did_pass(status)}
+        if bad:
+            others = ", ".join(f"{n} {status}" for status, n in bad.items())
             print(f"{operator:28} {counts['passed']:4} of {sum(counts.values()):4}  {others}")
-    total = collections.Counter(o.status for o in outcomes)
-    fixed = sum(o.status == "passed" and bool(o.detail) for o in outcomes)
+    total = collections.Counter(r["status"] for r in rows)
+    passed = [r for r in rows if r["status"] == "passed"]
     print(
-        f"passed {total['passed']} of {len(outcomes)} ({fixed} with inputs fixed at compile time); {dict(total)}"
+        f"passed {len(passed)} of {len(rows)} ({sum(not r['host_steps'] for r in passed)} without Python, "
+        f"{sum(bool(r['fixed']) for r in passed)} with inputs fixed at compile time); {dict(total)}"
     )
 
 

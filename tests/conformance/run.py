@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import argparse
 import collections
-import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.conformance.batch import Outcome, run_cases
+from aino_ir.target import detect_host, parse_target
+from tests.conformance.batch import run_cases
 from tests.conformance.cases import all_cases, share
+from tests.conformance.rows import Log, parse_shard, read_rows
 
 TARGETS = ("c", "c:portable")
 
@@ -34,48 +35,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jsonl", type=Path, help="write one line a case")
     parser.add_argument("--resume", action="store_true", help="leave out cases that the file holds")
     options = parser.parse_args(arguments)
-    number, count = (int(part) for part in options.shard.split("/"))
+    number, count = parse_shard(options.shard)
     cases = [c for c in all_cases(options.match) if share(c.name, count, number)]
     totals: dict[tuple[str, str], collections.Counter[str]] = collections.defaultdict(collections.Counter)
-    with _Log(options.jsonl, options.resume) as log:
-        for target in options.target or TARGETS:
-            todo = [c for c in cases if (c.name, target) not in log.done]
+    held = read_rows(options.jsonl) if options.jsonl and options.resume else ()
+    done = {(row["case"], row["target"]) for row in held}
+    with Log(options.jsonl, fresh=not options.resume) as log:
+        for target in dict.fromkeys(str(parse_target(t, detect_host())) for t in options.target or TARGETS):
+            todo = [c for c in cases if (c.name, target) not in done]
             for outcome in run_cases(todo, target, options.batch):
-                log.write(outcome)
+                log.write(asdict(outcome))
                 totals[target, outcome.case.split("/")[0].split(".")[0]][outcome.status] += 1
                 if outcome.status != "passed":
                     print(f"{outcome.status:8} {outcome.target} {outcome.case}: {outcome.detail}", flush=True)
     for (target, family), counted in sorted(totals.items()):
         print(f"{target:12} {family:10} {dict(counted)}")
     return 0 if all(set(c) == {"passed"} for c in totals.values()) else 1
-
-
-class _Log:
-    """The file of outcomes, written as they come."""
-
-    def __init__(self, path: Path | None, resume: bool) -> None:
-        self.done: set[tuple[str, str]] = set()
-        if path is not None and resume and path.exists():
-            self.done = {(row["case"], row["target"]) for row in _rows(path)}
-        self._file = None if path is None else path.open("a" if resume else "w", encoding="utf-8")
-
-    def write(self, outcome: Outcome) -> None:
-        """Add one outcome."""
-        if self._file is not None:
-            self._file.write(json.dumps(asdict(outcome)) + "\n")
-            self._file.flush()
-
-    def __enter__(self) -> _Log:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
-
-
-def _rows(path: Path) -> Iterator[dict[str, str]]:
-    for line in path.read_text(encoding="utf-8").splitlines():
-        yield json.loads(line)
 
 
 if __name__ == "__main__":
