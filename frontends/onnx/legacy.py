@@ -96,7 +96,10 @@ def cast(c: NodeContext, node: OnnxNode) -> Lowered:
 
 
 _TYPE_NAMES = {
-    "FLOAT": "f32", "DOUBLE": "f64", "FLOAT16": "f16", "BOOL": "bool",
+    "FLOAT": "f32",
+    "DOUBLE": "f64",
+    "FLOAT16": "f16",
+    "BOOL": "bool",
     **{f"INT{bits}": f"i{bits}" for bits in (8, 16, 32, 64)},
     **{f"UINT{bits}": f"u{bits}" for bits in (8, 16, 32, 64)},
 }

@@ -285,6 +285,19 @@ def _casts() -> Iterator[Sample]:
                     yield Sample((x,), {"to": to, "saturate": saturate}, f"{source} edges")
 
 
+REINTERPRETED = (
+    *(("f16", "u16"), ("bf16", "i16"), ("u16", "bf16"), ("f8e4m3fn", "u8"), ("u8", "f8e8m0")),
+    *(("i4", "u4"), ("u4", "f4e2m1"), ("f4e2m1", "i4"), ("i2", "u2"), ("f64", "i64"), ("u32", "f32")),
+)
+"""Pairs of dtypes of one width, one of them a storage type: lowering makes views of these bitcasts."""
+
+
+def _bitcasts() -> Iterator[Sample]:
+    for source, to in REINTERPRETED:
+        x = np.resize(edge_values(DTYPES[source]), (3, 17))
+        yield Sample((x,), {"to": to}, f"{source} to {to}")
+
+
 def _narrow(name: str, arity: int) -> Iterator[Sample]:
     """Arithmetic and comparisons on narrow dtypes: all pairs of edge values."""
     for dtype in NARROW:
@@ -302,6 +315,7 @@ def _dims() -> Iterator[Sample]:
 
 MORE_SAMPLES: dict[str, list[Sample]] = {
     "core.dims": list(_dims()),
+    "math.bitcast": list(_bitcasts()),
     "math.cast": list(_casts()),
     **{f"math.{name}": list(_narrow(f"math.{name}", 1)) for name in ("neg", "abs", "relu")},
     **{
