@@ -125,14 +125,13 @@ def test_selections() -> None:
 def test_overlapping_boxes_are_suppressed() -> None:
     boxes = np.array([[[0, 0, 1, 1], [0, 0.1, 1, 1.1], [0, 2, 1, 3], [1, 3, 0, 2]]], np.float32)
     scores = np.array([[[0.9, 0.8, 0.3, 0.7]]], np.float32)
-    found = apply("index.non_max_suppression", boxes, scores, limit=3, overlap=0.5)[0]
+    found = apply("index.non_max_suppression", boxes, scores, np.float32(0.5), limit=3)[0]
     assert found.tolist() == [[0, 0, 0], [0, 0, 3]]
-    found = apply("index.non_max_suppression", boxes, scores, limit=3, overlap=0.5, threshold=0.8)[0]
+    half, least = np.float32(0.5), np.float32(0.8)
+    found = apply("index.non_max_suppression", boxes, scores, half, least, limit=3)[0]
     assert found.tolist() == [[0, 0, 0]]
     centred = np.array([[[0.5, 0.5, 1, 1], [0.6, 0.5, 1, 1]]], np.float32)
-    found = apply("index.non_max_suppression", centred, scores[..., :2], limit=2, overlap=0.5, centred=True)[
-        0
-    ]
+    found = apply("index.non_max_suppression", centred, scores[..., :2], half, limit=2, centred=True)[0]
     assert found.tolist() == [[0, 0, 0]]
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from aino_ir.dims import DimLike, is_static
-from aino_ir.dtypes import DType
+from aino_ir.dtypes import DType, f64, i64
+from aino_ir.frontends.onnx.axes import around, axes_input, run_time_axes
 from aino_ir.frontends.onnx.context import NodeContext, Row, element_dtype
+from aino_ir.frontends.onnx.floats import Number, extent_number, positions_number
+from aino_ir.frontends.onnx.integers import Integer, bound, integer, sole
 from aino_ir.frontends.onnx.nodes import OnnxNode
 from aino_ir.frontends.onnx.ops.movement import cut
 from aino_ir.graph import Value
@@ -15,38 +20,80 @@ from aino_ir.graph import Value
 def dft(c: NodeContext, node: OnnxNode) -> Value:
     """x [..., 1 or 2] along an axis: real or complex to complex, or back with a half spectrum to real."""
     x = c.x
-    given = c.input(1)
-    if c.opset >= 20:
-        axis = c.ints(2)[0] if c.input(2) is not None else -2
+    if not is_static(x.shape[-1]):
+        c.invalid("the last extent of the input", "1 or 2", x.shape[-1])
+    if c.opset >= 20 and c.input(2) is not None:
+        axes = axes_input(c, 2, x.rank)
+        if axes is None:
+            return dft_over_run_time_axis(c, node, integer(c, run_time_axes(c, 2, x.rank)))
+        (axis,) = axes
     else:
-        axis = node.int("axis", 1)
-    axis = c.axis(axis, x.rank)
+        axis = c.axis(-2 if c.opset >= 20 else node.int("axis", 1), x.rank)
     if axis == x.rank - 1:
         c.invalid("axis", "not the last one, which holds real and imaginary part", axis)
-    inverse, onesided = bool(node.int("inverse", 0)), bool(node.int("onesided", 0))
-    length: DimLike = c.known(1)[0] if given is not None else x.shape[axis]
-    if given is None and inverse and onesided:
-        length = (x.shape[axis] - 1) * 2
-    if not isinstance(length, int) or not is_static(x.shape[-1]):
-        c.unsupported("a symbolic length")
     last = x.rank - 2
     order = [a for a in range(last + 1) if a != axis]
     moved = c.emit("transpose", x, perm=(*order, axis, x.rank - 1))
-    y = transformed(c, moved, length, inverse, onesided)
+    y = spectrum(c, node, moved)
     back = list(range(last))
     back.insert(axis, last)
     return c.emit("transpose", y, perm=(*back, x.rank - 1))
 
 
-def transformed(c: NodeContext, x: Value, length: int, inverse: bool, onesided: bool) -> Value:
+def dft_over_run_time_axis(c: NodeContext, node: OnnxNode, axis: Integer) -> Value:
+    """A transform along an axis that only the run will tell."""
+    x, shape = c.x, c.x.shape[:-1]
+    lines = around(c, c.reshape(x, shape) if x.shape[-1] == 1 else x, axis)
+    before, length, behind = lines.shape
+    if x.shape[-1] != 1:
+        behind = bound(c, [integer(c, behind) // 2], what="the extents around the axis")[0]
+    parts = c.reshape(lines, (before, length, behind, x.shape[-1]))
+    y = spectrum(c, node, c.emit("transpose", parts, perm=(0, 2, 1, 3)))
+    extents = [axis.eq(a).where(y.shape[2], extent) for a, extent in enumerate(shape)]
+    target = bound(c, extents, what="the extents of the spectrum")
+    return c.reshape(c.emit("transpose", y, perm=(0, 2, 1, 3)), (*target, y.shape[3]))
+
+
+def spectrum(c: NodeContext, node: OnnxNode, x: Value) -> Value:
+    """x [..., n, 1 or 2] transformed along the axis before the last as the node says."""
+    inverse, onesided = bool(node.int("inverse", 0)), bool(node.int("onesided", 0))
+    extent = x.shape[-2]
+    length: DimLike = (extent - 1) * 2 if inverse and onesided else extent
+    if c.input(1) is not None:
+        (length,) = bound(c, [sole(c, 1)], 1, what="dft_length")
+    return transformed(c, x, length, inverse, onesided)
+
+
+def transformed(c: NodeContext, x: Value, length: DimLike, inverse: bool, onesided: bool) -> Value:
     """x [..., n, 1 or 2] transformed along the axis before the last; n is cut or filled up to `length`."""
     half = length // 2 + 1
     taken = half if inverse and onesided else length
     x = fitted(c, x, x.rank - 2, taken)
     real = part(c, x, 0)
     imaginary = part(c, x, 1) if x.shape[-1] == 2 else None
-    rows, columns = np.arange(taken)[:, None], np.arange(half if onesided and not inverse else length)[None]
-    angle = 2 * np.pi * (rows * columns % length) / length
+    bins = half if onesided and not inverse else length
+    if isinstance(length, int):
+        cosine, sine = (c.b.constant(m.astype(x.dtype.numpy)) for m in waves(length, inverse, onesided))
+    else:
+        cosine, sine = run_time_waves(c, length, (taken, bins), inverse, onesided, x.dtype)
+    out_real = times(c, real, cosine)
+    if imaginary is not None:
+        out_real = c.emit("sub", out_real, times(c, imaginary, sine))
+    if inverse and onesided:
+        return c.reshape(out_real, (*out_real.shape, 1))
+    out_imaginary = times(c, real, sine)
+    if imaginary is not None:
+        out_imaginary = c.emit("add", out_imaginary, times(c, imaginary, cosine))
+    pair = [c.reshape(v, (*v.shape, 1)) for v in (out_real, out_imaginary)]
+    return c.emit("concat", *pair, axis=x.rank - 1)
+
+
+def waves(length: int, inverse: bool, onesided: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines and sines [taken, bins] of a transform, f64."""
+    half = length // 2 + 1
+    taken, bins = half if inverse and onesided else length, half if onesided and not inverse else length
+    rows, columns = np.arange(taken)[:, None], np.arange(bins)[None]
+    angle = 2 * np.pi * (rows * columns % max(length, 1)) / max(length, 1)
     cosine, sine = np.cos(angle), np.sin(angle) * (1 if inverse else -1)
     if inverse:
         cosine, sine = cosine / length, sine / length
@@ -56,22 +103,38 @@ def transformed(c: NodeContext, x: Value, length: int, inverse: bool, onesided: 
         if length % 2 == 0:
             weight[-1] = 1.0
         cosine, sine = cosine * weight, sine * weight
-    out_real = times(c, real, cosine, x.dtype)
-    if imaginary is not None:
-        out_real = c.emit("sub", out_real, times(c, imaginary, sine, x.dtype))
+    return cosine, sine
+
+
+def run_time_waves(
+    c: NodeContext,
+    length: DimLike,
+    shape: tuple[DimLike, DimLike],
+    inverse: bool,
+    onesided: bool,
+    dtype: DType,
+) -> tuple[Value, Value]:
+    """`waves` of a length that only the run will tell, rounded to a dtype."""
+    rows, columns = (c.emit("index.range", start=0, size=n, step=1, dtype=i64) for n in shape)
+    rows = c.reshape(rows, (shape[0], 1))
+    turns = c.emit("mod", c.emit("mul", rows, columns), integer(c, length).value, mode="floor")
+    size = extent_number(c, length, f64)
+    angle = Number(c, c.cast(turns, f64)) * (2 * math.pi) / size
+    cosine, sine = angle.map("cos"), angle.map("sin") * (1.0 if inverse else -1.0)
+    if inverse:
+        cosine, sine = cosine / size, sine / size
     if inverse and onesided:
-        return c.reshape(out_real, (*out_real.shape, 1))
-    out_imaginary = times(c, real, sine, x.dtype)
-    if imaginary is not None:
-        out_imaginary = c.emit("add", out_imaginary, times(c, imaginary, cosine, x.dtype))
-    pair = [c.reshape(v, (*v.shape, 1)) for v in (out_real, out_imaginary)]
-    return c.emit("concat", *pair, axis=x.rank - 1)
+        row = Number(c, c.cast(rows, f64))
+        edge = c.emit("logical_or", row.equals(0.0).value, (row * 2.0).equals(size).value)
+        weight = Number(c, c.scalar(1.0, f64)).where(edge, 2.0)
+        cosine, sine = cosine * weight, sine * weight
+    return c.cast(cosine.value, dtype), c.cast(sine.value, dtype)
 
 
-def times(c: NodeContext, x: Value, matrix: np.ndarray, dtype: DType) -> Value:
-    """x [..., n] times a constant matrix."""
+def times(c: NodeContext, x: Value, matrix: Value) -> Value:
+    """x [..., n] times a matrix."""
     wide = c.reshape(x, (1, *x.shape)) if x.rank == 1 else x
-    y = c.emit("matmul", wide, c.b.constant(matrix.astype(dtype.numpy)))
+    y = c.emit("matmul", wide, matrix)
     return c.reshape(y, y.shape[1:]) if x.rank == 1 else y
 
 
@@ -80,10 +143,10 @@ def part(c: NodeContext, x: Value, which: int) -> Value:
     return c.reshape(cut(c, x, x.rank - 1, which, 1), x.shape[:-1])
 
 
-def fitted(c: NodeContext, x: Value, axis: int, length: int) -> Value:
+def fitted(c: NodeContext, x: Value, axis: int, length: DimLike) -> Value:
     """x cut, or filled up with zeros, to a length."""
     extent = x.shape[axis]
-    if is_static(extent) and int(extent) >= length:
+    if c.symbols.prove_ge(extent, length):
         return cut(c, x, axis, 0, length)
     after: list[DimLike] = [0] * x.rank
     after[axis] = length - extent
@@ -92,50 +155,62 @@ def fitted(c: NodeContext, x: Value, axis: int, length: int) -> Value:
 
 def stft(c: NodeContext, node: OnnxNode) -> Value:
     """Frames of a signal [batch, n, 1 or 2], times a window, transformed: [batch, frames, bins, 2]."""
-    x, step = c.x, c.ints(1)[0]
-    window = c.input(2)
-    if c.input(3) is not None:
-        length = c.ints(3)[0]
-    elif window is not None and is_static(window.shape[0]):
-        length = int(window.shape[0])
-    else:
-        c.unsupported("neither a window of known length nor a frame_length")
-    if step < 1:
+    x, window = c.x, c.input(2)
+    (step,) = bound(c, [sole(c, 1)], 1, what="frame_step")
+    if is_static(step) and step < 1:
         c.invalid("frame_step", "positive", step)
+    if c.input(3) is not None:
+        (length,) = bound(c, [sole(c, 3)], 1, what="frame_length")
+    elif window is not None:
+        length = window.shape[0]
+    else:
+        c.invalid("inputs", "a window or a frame_length", "neither")
     if x.rank == 2:
         x = c.reshape(x, (*x.shape, 1))
-    extent = x.shape[1]
-    if not is_static(extent):
-        c.unsupported("a symbolic signal length")
-    frames = (int(extent) - length) // step + 1
-    starts = np.arange(frames)[:, None] * step + np.arange(length)[None]
-    framed = c.emit("gather", x, c.b.constant(starts), axis=1)
+    c.symbols.assume_ge(x.shape[1], length, f"{node.operator}: the signal is as long as a frame")
+    frames = (x.shape[1] - length) // step + 1
+    if isinstance(frames, int) and isinstance(length, int) and isinstance(step, int):
+        places = c.b.constant(np.arange(frames)[:, None] * step + np.arange(length)[None])
+    else:
+        first = c.emit("index.range", start=0, size=frames, step=1, dtype=i64)
+        inner = c.emit("index.range", start=0, size=length, step=1, dtype=i64)
+        starts = c.reshape(c.emit("mul", first, integer(c, step).value), (frames, 1))
+        places = c.emit("add", starts, inner)
+    framed = c.emit("gather", x, places, axis=1)
     if window is not None:
         framed = c.emit("mul", framed, c.reshape(window, (length, 1)))
     return transformed(c, framed, length, False, bool(node.int("onesided", 1)))
 
 
 def mel_weight_matrix(c: NodeContext, node: OnnxNode) -> Value:
-    """Triangular filters, equally wide on the mel scale: [spectrum bins, mel bins]."""
-    bins, length, rate = (int(c.array(i).reshape(-1)[0]) for i in range(3))
-    low, high = float(c.array(3).reshape(-1)[0]), float(c.array(4).reshape(-1)[0])
+    """Triangular filters, equally wide on the mel scale: [spectrum bins, mel bins].
+
+    A filter rises from the place of its lower edge to its centre and falls to its upper edge; places are
+    spectrum bins, rounded down.
+    """
     dtype = element_dtype(node.int("output_datatype", 1), "attribute 'output_datatype'", node.location)
-    mels = 2595 * np.log10(1 + np.array([low, high]) / 700)
-    step = (mels[1] - mels[0]) / (bins + 2)
-    edges = 700 * (10 ** ((np.arange(bins + 2) * step + mels[0]) / 2595) - 1)
-    places = ((length + 1) * edges // rate).astype(int)
-    out = np.zeros((length // 2 + 1, bins))
-    for band in range(bins):
-        lower, centre, higher = places[band : band + 3]
-        if lower == centre:
-            out[centre, band] = 1
-        else:
-            rising = np.arange(lower, centre + 1)
-            out[rising, band] = (rising - lower) / (centre - lower)
-        if higher > centre:
-            falling = np.arange(centre, higher)
-            out[falling, band] = (higher - falling) / (higher - centre)
-    return c.b.constant(out.astype(dtype.numpy))
+    (bins,) = bound(c, [sole(c, 0)], what="num_mel_bins")
+    (length,) = bound(c, [sole(c, 1)], what="dft_length")
+    rate = Number(c, c.cast(c.scalar_of(2), f64))
+    low, high = (mel(Number(c, c.cast(c.scalar_of(i), f64))) for i in (3, 4))
+    step = (high - low) / (extent_number(c, bins, f64) + 2.0)
+    mels = positions_number(c, bins + 2, f64) * step + low
+    hertz = (Number(c, c.emit("pow", c.scalar(10.0, f64), (mels / 2595.0).value)) - 1.0) * 700.0
+    places = (extent_number(c, length + 1, f64) * hertz / rate).map("floor")
+    lower, centre, upper = (Number(c, cut(c, places.value, 0, k, bins)) for k in range(3))
+    at = positions_number(c, length // 2 + 1, f64).reshaped(length // 2 + 1, 1)
+    alone = lower.equals(centre)
+    rise = (at - lower) / alone.choose(1.0, centre - lower)
+    rising = rise.where(at.inside(lower, centre), 0.0)
+    rising = alone.choose(at.equals(centre).choose(1.0, 0.0), rising)
+    falls = c.emit("logical_and", (at >= centre).value, (at < upper).value)
+    fall = (upper - at) / (upper > centre).choose(upper - centre, 1.0)
+    return c.cast(Number(c, fall.where(falls, rising).settled()).value, dtype)
+
+
+def mel(hertz: Number) -> Number:
+    """A frequency on the mel scale."""
+    return (hertz / 700.0 + 1.0).map("log10") * 2595.0
 
 
 TABLE: dict[str, Row] = {"DFT": dft, "MelWeightMatrix": mel_weight_matrix, "STFT": stft}

@@ -5,73 +5,22 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from aino_ir.dims import DimLike, is_static, product
+from aino_ir.dims import DimLike, product
 from aino_ir.dtypes import i64
 from aino_ir.frontends.onnx.context import NodeContext, Row
+from aino_ir.frontends.onnx.floats import Number, extent_number, positions_number
+from aino_ir.frontends.onnx.integers import bound, integer, integers, sole
 from aino_ir.frontends.onnx.nodes import OnnxNode
 from aino_ir.frontends.onnx.ops.contraction import kernel_of
 from aino_ir.frontends.onnx.ops.indexing import positions
+from aino_ir.frontends.onnx.ops.movement import exact_quotient
 from aino_ir.graph import Value
 
 CUBIC = -0.75
 """Keys' parameter of GridSample's cubic."""
-
-
-class Number:
-    """Float arithmetic on values, so that formulas read as such."""
-
-    def __init__(self, c: NodeContext, value: Value) -> None:
-        self.c = c
-        self.value = value
-
-    def _emit(self, op: str, other: Number | float) -> Number:
-        right = other.value if isinstance(other, Number) else self.c.scalar(other, self.value.dtype)
-        return Number(self.c, self.c.emit(op, self.value, right))
-
-    def __add__(self, other: Number | float) -> Number:
-        return self._emit("add", other)
-
-    def __sub__(self, other: Number | float) -> Number:
-        return self._emit("sub", other)
-
-    def __mul__(self, other: Number | float) -> Number:
-        return self._emit("mul", other)
-
-    def __truediv__(self, other: Number | float) -> Number:
-        return self._emit("div", other)
-
-    def inside(self, low: Number | float, high: Number | float) -> Value:
-        """Whether low <= this <= high."""
-        return self.c.emit("logical_and", self._emit("ge", low).value, self._emit("le", high).value)
-
-    def clamp(self, low: Number | float, high: Number | float) -> Number:
-        """This kept within low..high."""
-        return self._emit("max", low)._emit("min", high)
-
-    def map(self, op: str) -> Number:
-        """A unary op."""
-        return Number(self.c, self.c.emit(op, self.value))
-
-    def mod(self, other: Number | float) -> Number:
-        """The remainder with the sign of the divisor."""
-        right = other.value if isinstance(other, Number) else self.c.scalar(other, self.value.dtype)
-        return Number(self.c, self.c.emit("mod", self.value, right, mode="floor"))
-
-    def where(self, condition: Value, no: Number | float) -> Number:
-        """This where the condition holds, else `no`."""
-        right = no.value if isinstance(no, Number) else self.c.scalar(no, self.value.dtype)
-        return Number(self.c, self.c.emit("select", condition, self.value, right))
-
-
-def extent_number(c: NodeContext, extent: DimLike, like: Value) -> Number:
-    """An extent as a float scalar."""
-    if isinstance(extent, int):
-        return Number(c, c.scalar(extent, like.dtype))
-    return Number(c, c.cast(c.reshape(c.b.dims_vector([extent]), ()), like.dtype))
 
 
 @dataclass(frozen=True)
@@ -84,7 +33,7 @@ class Tap:
 
 def taps(c: NodeContext, at: Number, extent: DimLike, mode: str, padding: str, low: float) -> list[Tap]:
     """Neighbours of continuous positions along an axis, with what lies outside moved in or weighted 0."""
-    last = extent_number(c, extent, at.value) - 1.0
+    last = extent_number(c, extent, at.dtype) - 1.0
     high = last - low
     if mode == "nearest":
         at = at.map("round")
@@ -118,7 +67,7 @@ def reflected(at: Number, low: float, high: Number) -> Number:
     span = high - low
     folded = (at - low).mod(span * 2.0)
     back = span * 2.0 - folded
-    mirrored = folded.where(folded._emit("le", span).value, back) + low
+    mirrored = folded.where((folded <= span).value, back) + low
     return at.where(at.inside(low, high), mirrored)
 
 
@@ -202,7 +151,7 @@ def grid_sample(c: NodeContext, node: OnnxNode) -> Value:
             "slice", grid, starts=[0] * (rank + 1) + [rank - 1 - axis], sizes=sizes, steps=[1] * grid.rank
         )
         g = Number(c, c.reshape(column, grid.shape[:-1]))
-        size = extent_number(c, extent, g.value)
+        size = extent_number(c, extent, g.dtype)
         at = (g + 1.0) * (size - 1.0) / 2.0 if aligned else ((g + 1.0) * size - 1.0) / 2.0
         every.append(taps(c, at, extent, MODES[mode], padding, 0.0 if aligned else -0.5))
     terms = sampled(c, channels_last(c, x), every)
@@ -253,39 +202,108 @@ def deform_conv(c: NodeContext, node: OnnxNode) -> Value:
     return y if bias is None else c.emit("add", y, c.reshape(bias, (w.shape[0], *[1] * rank)))
 
 
+@dataclass(frozen=True)
+class Regions:
+    """Attributes of a RoiAlign."""
+
+    cells: tuple[int, int]
+    samples: int
+    scale: float
+    half: bool
+    mode: str
+
+
 def roi_align(c: NodeContext, node: OnnxNode) -> Value:
-    """Means (or maxima) of samples of each region, on a fixed grid of samples a cell."""
-    x, rois, items = c.x, c.tensor(1), c.tensor(2)
-    height, width = node.int("output_height", 1), node.int("output_width", 1)
-    samples, scale = node.int("sampling_ratio", 0), node.float("spatial_scale", 1.0)
-    mode = node.str("mode", "avg")
+    """Means (or maxima) of samples of each region, on a grid of samples a cell.
+
+    Without a sampling_ratio a cell has as many samples along an axis as pixels, rounded up: each region
+    uses its own number of the most that any has.
+    """
     default = "half_pixel" if c.opset >= 16 else "output_half_pixel"
-    half = node.str("coordinate_transformation_mode", default) == "half_pixel"
-    if mode not in ("avg", "max"):
-        c.invalid("mode", "avg or max", mode)
-    if samples < 1:
-        c.unsupported("a sampling_ratio of 0 (a number of samples that depends on data)")
-    count = rois.shape[0]
-    every = []
-    for axis, cells in ((0, height), (1, width)):
-        low, high = (_corner(c, rois, k, scale, half) for k in (1 - axis, 3 - axis))
-        size = high - low if half else (high - low).clamp(1.0, float("inf"))
-        steps = (np.arange(cells * samples) + 0.5) / samples
-        shape = (1, -1, 1) if axis == 0 else (1, 1, -1)
-        line = Number(c, c.b.constant(steps.reshape(shape).astype(x.dtype.numpy)))
-        at = low + line * (size / float(cells))
-        extent = extent_number(c, x.shape[2 + axis], at.value)
-        legal = at.inside(-1.0, extent)
-        found = taps(c, at.clamp(0.0, extent - 1.0), x.shape[2 + axis], "linear", "border", 0.0)
-        every.append([Tap(t.place, None if t.weight is None else t.weight.where(legal, 0.0)) for t in found])
-    places = (count, height * samples, width * samples)
-    every = [[_spread(c, t, places) for t in axis_taps] for axis_taps in every]
+    given = Regions(
+        (node.int("output_height", 1), node.int("output_width", 1)),
+        node.int("sampling_ratio", 0),
+        node.float("spatial_scale", 1.0),
+        node.str("coordinate_transformation_mode", default) == "half_pixel",
+        node.str("mode", "avg"),
+    )
+    if given.mode not in ("avg", "max"):
+        c.invalid("mode", "avg or max", given.mode)
+    x, items, count = c.x, c.tensor(2), c.tensor(1).shape[0]
+    rows, columns = region_taps(c, given, 0), region_taps(c, given, 1)
+    heights, widths = given.cells
+    places = (count, rows.samples * heights, columns.samples * widths)
+    every = [[_spread(c, t, places) for t in axis.taps] for axis in (rows, columns)]
     batch = c.reshape(c.cast(items, i64), (count, 1, 1))
     terms = sampled(c, channels_last(c, x), every, batch)
-    y = total(c, "add" if mode == "avg" else "max", terms)
-    y = c.reshape(y, (count, height, samples, width, samples, x.shape[1]))
-    y = c.emit("reduce.mean" if mode == "avg" else "reduce.max", y, axes=(2, 4))
-    return channels_first(c, y)
+    y = total(c, "add" if given.mode == "avg" else "max", terms)
+    y = c.reshape(y, (count, heights, rows.samples, widths, columns.samples, x.shape[1]))
+    if rows.used is None or columns.used is None:
+        y = c.emit("reduce.mean" if given.mode == "avg" else "reduce.max", y, axes=(2, 4))
+        return channels_first(c, y)
+    return channels_first(c, _combined(c, given.mode, y, rows, columns))
+
+
+@dataclass(frozen=True)
+class RegionTaps:
+    """Samples of every region along one axis.
+
+    Attributes:
+        taps: neighbours of the samples [regions, cells * samples].
+        samples: how many a cell has (of which a region may use fewer).
+        used: how many each region uses, f [regions, 1, 1]; None is all.
+    """
+
+    taps: list[Tap]
+    samples: DimLike
+    used: Number | None
+
+
+def region_taps(c: NodeContext, given: Regions, axis: int) -> RegionTaps:
+    """Where the samples of every region's cells lie along an axis."""
+    x, rois, cells = c.x, c.tensor(1), given.cells[axis]
+    low, high = (_corner(c, rois, k, given.scale, given.half) for k in (1 - axis, 3 - axis))
+    size = high - low if given.half else (high - low).clamp(1.0, float("inf"))
+    each = size / float(cells)
+    used: Number | None = None
+    samples: DimLike = given.samples
+    if given.samples < 1:
+        used = each.map("ceil").clamp(1.0, float("inf"))
+        zero = c.filled((1, 1, 1), 1, used.dtype)
+        most = c.emit("reduce.max", c.emit("concat", used.value, zero, axis=0), axes=(0, 1, 2))
+        (samples,) = bound(c, [integer(c, c.cast(most, i64))], 1, what="the samples of a cell")
+        cell = c.reshape(positions_number(c, cells, x.dtype).value, (cells, 1))
+        inner = Number(c, positions_number(c, samples, x.dtype).reshaped(1, 1, samples).value)
+        offsets = (inner + 0.5) / used
+        steps = Number(c, c.emit("add", offsets.value, cell)).value
+        steps = c.reshape(steps, (rois.shape[0], cells * samples))
+    else:
+        fixed = (np.arange(cells * given.samples) + 0.5) / given.samples
+        steps = c.b.constant(fixed.reshape(1, -1).astype(x.dtype.numpy))
+    shape = (steps.shape[0], steps.shape[1], 1) if axis == 0 else (steps.shape[0], 1, steps.shape[1])
+    at = low + Number(c, c.reshape(steps, shape)) * each
+    extent = extent_number(c, x.shape[2 + axis], at.dtype)
+    legal = at.inside(-1.0, extent)
+    found = taps(c, at.clamp(0.0, extent - 1.0), x.shape[2 + axis], "linear", "border", 0.0)
+    legal_taps = [Tap(t.place, None if t.weight is None else t.weight.where(legal, 0.0)) for t in found]
+    return RegionTaps(legal_taps, samples, used)
+
+
+def _combined(c: NodeContext, mode: str, y: Value, rows: RegionTaps, columns: RegionTaps) -> Value:
+    """Samples [regions, cells, samples, cells, samples, channels] as one value a cell, of those in use."""
+    assert rows.used is not None and columns.used is not None
+    count, dtype = y.shape[0], y.dtype
+    masks = []
+    for axis, part in ((2, rows), (4, columns)):
+        line = c.cast(positions(c, 6, axis, part.samples), dtype)
+        assert part.used is not None
+        masks.append(c.emit("lt", line, c.reshape(part.used.value, (count, 1, 1, 1, 1, 1))))
+    inside = c.emit("logical_and", *masks)
+    if mode == "max":
+        return c.emit("reduce.max", c.emit("select", inside, y, c.scalar(float("-inf"), dtype)), axes=(2, 4))
+    summed = c.emit("reduce.sum", c.emit("select", inside, y, c.scalar(0.0, dtype)), axes=(2, 4))
+    number = c.emit("mul", rows.used.value, columns.used.value)
+    return c.emit("div", summed, c.reshape(number, (count, 1, 1, 1)))
 
 
 def _corner(c: NodeContext, rois: Value, column: int, scale: float, half: bool) -> Number:
@@ -300,48 +318,47 @@ def _spread(c: NodeContext, tap: Tap, places: tuple[DimLike, ...]) -> Tap:
 
 
 def col2im(c: NodeContext, node: OnnxNode) -> Value:
-    """Columns summed into an image: a transposed convolution whose weights pick each column's tap."""
-    x, image, block = c.x, c.ints(1), c.ints(2)
+    """Columns summed into an image: elements are added where they stand in the padded image, flattened."""
+    x = c.x
+    image, block = (
+        bound(c, integers(c, 1), what="image_shape"),
+        bound(c, integers(c, 2), 1, what="block_shape"),
+    )
     rank = len(image)
     strides, dilations = node.ints("strides", (1,) * rank), node.ints("dilations", (1,) * rank)
     pads = node.ints("pads", (0,) * (2 * rank))
-    count = int(np.prod(block))
-    channels = x.shape[1] // count
-    if not is_static(channels):
-        c.unsupported("a symbolic number of channels")
-    reach = [(k - 1) * d + 1 for k, d in zip(block, dilations, strict=True)]
+    padded = [e + b + a for e, b, a in zip(image, pads[:rank], pads[rank:], strict=True)]
     space = [
-        (e + b + a - r) // s + 1
-        for e, b, a, r, s in zip(image, pads[:rank], pads[rank:], reach, strides, strict=True)
+        (e - (k - 1) * d - 1) // s + 1 for e, k, d, s in zip(padded, block, dilations, strides, strict=True)
     ]
-    left = [
-        e - ((o - 1) * s + r - b - a)
-        for e, o, s, r, b, a in zip(image, space, strides, reach, pads[:rank], pads[rank:], strict=True)
-    ]
-    eye = np.tile(np.eye(count).reshape(count, 1, *block), (int(channels), *[1] * (rank + 1)))
-    return c.emit(
-        "conv_transpose",
-        c.reshape(x, (x.shape[0], x.shape[1], *space)),
-        c.b.constant(eye.astype(x.dtype.numpy)),
-        strides=strides,
-        dilations=dilations,
-        pads_before=pads[:rank],
-        pads_after=pads[rank:],
-        output_padding=left,
-        groups=int(channels),
-    )
+    channels = exact_quotient(c, x.shape[1], product(block))
+    place: Value | None = None
+    for axis in range(rank):
+        tap = positions(c, 2 * rank, axis, block[axis])
+        cell = positions(c, 2 * rank, rank + axis, space[axis])
+        at = c.emit(
+            "add",
+            c.emit("mul", tap, c.scalar(dilations[axis], i64)),
+            c.emit("mul", cell, c.scalar(strides[axis], i64)),
+        )
+        at = c.emit("mul", at, integer(c, product(padded[axis + 1 :])).value)
+        place = at if place is None else c.emit("add", place, at)
+    assert place is not None
+    rows, columns = x.shape[0] * channels, product(block) * product(space)
+    places = c.emit("expand", c.reshape(place, (1, columns)), shape=(rows, columns))
+    empty = c.filled((rows, product(padded)), 0, x.dtype)
+    values = c.reshape(x, (rows, columns))
+    summed = c.emit("scatter_elements", empty, places, values, axis=1, reduction="add")
+    y = c.reshape(summed, (x.shape[0], channels, *padded))
+    return c.emit("slice", y, starts=(0, 0, *pads[:rank]), sizes=(*y.shape[:2], *image), steps=[1] * y.rank)
 
 
 def non_max_suppression(c: NodeContext, node: OnnxNode) -> Value:
     """(batch, class, box) of the boxes that no better one overlaps too much."""
-    attrs: dict[str, Any] = {
-        "limit": int(c.number(2, 0)),
-        "overlap": c.number(3, 0.0),
-        "centred": bool(node.int("center_point_box", 0)),
-    }
-    if c.input(4) is not None:
-        attrs["threshold"] = c.number(4, 0.0)
-    return c.emit("non_max_suppression", c.x, c.tensor(1), **attrs)
+    (limit,) = bound(c, [sole(c, 2).max(0)], what="max_output_boxes_per_class") if c.input(2) else (0,)
+    bounds = [None if c.input(i) is None else c.cast(c.scalar_of(i), c.x.dtype) for i in (3, 4)]
+    centred = bool(node.int("center_point_box", 0))
+    return c.emit("non_max_suppression", c.x, c.tensor(1), *bounds, limit=limit, centred=centred)
 
 
 TABLE: dict[str, Row] = {

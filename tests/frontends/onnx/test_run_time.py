@@ -18,7 +18,7 @@ from onnx.reference import ReferenceEvaluator
 from aino_ir.errors.base import AinoError
 from aino_ir.errors.dims import CheckFailed
 from aino_ir.errors.ir import IntegerDivisionByZero, NegativeExtent, OutOfRangeIndex, ValueOutOfBounds
-from aino_ir.errors.onnx import InputNotConstant
+from aino_ir.errors.onnx import InputNotConstant, NodeInvalid
 from aino_ir.frontends.onnx import load_onnx
 from aino_ir.interp import run_module
 from aino_ir.ops.core import Bind
@@ -343,3 +343,176 @@ def test_a_negative_size_limit_is_an_error_of_the_run() -> None:
     module = load_onnx(one_node("Tile", [x(2), i("r", 1)]))
     with pytest.raises((ValueOutOfBounds, NegativeExtent), match="-1"):
         run_module(module, [X23[0, :2], ints(-1)])
+
+
+def close_to_reference(model: onnx.ModelProto, runs: Sequence[Sequence[Any]], tolerance: float) -> None:
+    """Lower once, run each row, and compare with onnx's evaluator."""
+    module = load_onnx(model)
+    verify(module)
+    names = [v.name for v in model.graph.input]
+    for arrays in runs:
+        want = ReferenceEvaluator(model).run(None, dict(zip(names, arrays, strict=True)))
+        for w, g in zip(want, run_module(module, list(arrays)), strict=True):
+            assert g.shape == np.shape(w), arrays[1:]
+            np.testing.assert_allclose(g, w, rtol=tolerance, atol=tolerance)
+
+
+SIGNAL = np.random.default_rng(5).standard_normal((2, 12, 6, 1)).astype(np.float32)
+COMPLEX = np.random.default_rng(6).standard_normal((2, 7, 4, 2)).astype(np.float32)
+
+
+def dft_model(data: np.ndarray, **attributes: Any) -> onnx.ModelProto:
+    return one_node("DFT", [x(*data.shape), i("n"), i("a")], opset=20, **attributes)
+
+
+@pytest.mark.parametrize("inverse", [0, 1])
+def test_dft_of_a_run_time_length_and_axis(inverse: int) -> None:
+    runs = [[COMPLEX, INT(n), INT(a)] for n, a in ((7, 1), (4, 2), (9, 1), (3, -2), (5, 0))]
+    close_to_reference(dft_model(COMPLEX, inverse=inverse), runs, 1e-5)
+
+
+def test_dft_of_a_real_signal_has_half_a_spectrum() -> None:
+    runs = [[SIGNAL, INT(n), INT(a)] for n, a in ((12, 1), (7, 1), (6, 2), (1, 0))]
+    close_to_reference(dft_model(SIGNAL, onesided=1), runs, 1e-4)
+
+
+def test_dft_of_an_unknown_extent_goes_forth_and_back() -> None:
+    nodes = [
+        helper.make_node("DFT", ["x", "", "axis"], ["half"], onesided=1),
+        helper.make_node("DFT", ["half", "", "axis"], ["y"], onesided=1, inverse=1),
+    ]
+    axis = helper.make_tensor("axis", I64, [], [1])
+    inputs = [tensor_value("x", [2, "n", 1])]
+    module = load_onnx(make_model(nodes, inputs=inputs, initializers=[axis], opset=20))
+    for length in (4, 8, 10):
+        signal = SIGNAL[:, :length, 0]
+        assert np.allclose(run_module(module, [signal])[0], signal, atol=1e-5)
+
+
+def test_stft_of_run_time_frames() -> None:
+    inputs = [x(2, "n", 1), i("step"), ("w", "f", ("m",)), i("length")]
+    runs = [
+        [SIGNAL[:, :, 0], INT(step), np.hanning(length).astype(np.float32), INT(length)]
+        for step, length in ((2, 4), (3, 6), (1, 12))
+    ]
+    close_to_reference(one_node("STFT", inputs, opset=17), runs, 1e-4)
+
+
+def test_stft_without_a_window_needs_a_frame_length() -> None:
+    node = helper.make_node("STFT", ["x", "step"], ["y"])
+    model = make_model([node], inputs=[tensor_value("x", [1, 8, 1]), tensor_value("step", [], I64)])
+    with pytest.raises(NodeInvalid, match="a window or a frame_length"):
+        load_onnx(model)
+
+
+def test_mel_filters_of_run_time_parameters() -> None:
+    inputs = [i("bins"), i("length"), i("rate"), ("low", "f", ()), ("high", "f", ())]
+    runs = [
+        [INT(8), INT(16), INT(8192), F(0), F(4096)],
+        [INT(5), INT(64), INT(16000), F(300), F(7000)],
+    ]
+    close_to_reference(one_node("MelWeightMatrix", inputs, opset=17), runs, 1e-6)
+
+
+def test_col2im_of_run_time_shapes() -> None:
+    model = one_node("Col2Im", [x(1, "rows", "columns"), i("image", 2), i("block", 2)], pads=[0, 1, 1, 0])
+    rng = np.random.default_rng(3)
+    runs = []
+    for image, block in (((4, 4), (2, 2)), ((3, 5), (1, 3)), ((5, 5), (5, 5))):
+        cells = (image[0] + 1 - block[0] + 1) * (image[1] + 1 - block[1] + 1)
+        columns = rng.standard_normal((1, 2 * block[0] * block[1], cells)).astype(np.float32)
+        runs.append([columns, ints(*image), ints(*block)])
+    close_to_reference(model, runs, 1e-5)
+
+
+def test_suppression_by_run_time_limits() -> None:
+    inputs = [
+        ("b", "f", (1, 4, 4)),
+        ("s", "f", (1, 2, 4)),
+        i("limit", 1),
+        ("overlap", "f", (1,)),
+        ("least", "f", (1,)),
+    ]
+    boxes = F([[[0, 0, 1, 1], [0, 0.1, 1, 1.1], [0, 2, 1, 3], [0, 2.1, 1, 3.1]]])
+    scores = F([[[0.9, 0.8, 0.3, 0.7], [0.1, 0.2, 0.3, 0.4]]])
+    runs = [
+        [boxes, scores, ints(limit), F([overlap]), F([least])]
+        for limit, overlap, least in ((3, 0.5, 0), (1, 0.5, 0.35), (4, 0.95, 0.25), (0, 0.5, 0))
+    ]
+    close_to_reference(one_node("NonMaxSuppression", inputs), runs, 0)
+
+
+@pytest.mark.parametrize("mode", ["avg", "max"])
+def test_regions_choose_their_number_of_samples(mode: str) -> None:
+    inputs = [x(2, 3, 8, 9), ("r", "f", ("n", 4)), i("b", "n")]
+    model = one_node("RoiAlign", inputs, opset=16, output_height=2, output_width=3, mode=mode)
+    image = np.random.default_rng(8).standard_normal((2, 3, 8, 9)).astype(np.float32)
+    rois = F([[0, 0, 8, 7], [1, 1, 2.5, 6], [3, 2, 3.5, 2.5]])
+    runs = [[image, rois, ints(0, 1, 1)], [image, rois[1:2], ints(1)]]
+    close_to_reference(model, runs, 1e-5)
+
+
+IMAGE = np.random.default_rng(9).standard_normal((1, 2, 5, 6)).astype(np.float32)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+@pytest.mark.parametrize(
+    "coordinates",
+    ["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"],
+)
+def test_resize_by_run_time_scales_and_sizes(mode: str, coordinates: str) -> None:
+    attributes = {"mode": mode, "coordinate_transformation_mode": coordinates, "axes": [2, 3]}
+    empty = np.zeros(0, np.float32)
+    scales = one_node("Resize", [x(1, 2, 5, 6), ("roi", "f", (0,)), ("s", "f", (2,))], **attributes)
+    runs = [[IMAGE, empty, F(s)] for s in ((2, 1), (0.6, 1.5), (0.4, 3))]
+    close_to_reference(scales, runs, 1e-4)
+    declared = [x(1, 2, 5, 6), ("roi", "f", (0,)), ("s", "f", (0,)), i("n", 2)]
+    least = 2 if coordinates == "pytorch_half_pixel" else 1  # of 1 onnx's evaluator makes -0.5, its text 0
+    runs = [[IMAGE, empty, empty, ints(*n)] for n in ((7, 6), (least, 4), (10, 12))]
+    close_to_reference(one_node("Resize", declared, **attributes), runs, 1e-4)
+
+
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+def test_antialiased_resize_by_run_time_scales(mode: str) -> None:
+    declared = [x(1, 2, 5, 6), ("roi", "f", (0,)), ("s", "f", (4,))]
+    model = one_node("Resize", declared, mode=mode, antialias=1)
+    empty = np.zeros(0, np.float32)
+    close_to_reference(model, [[IMAGE, empty, F(s)] for s in ((1, 1, 0.6, 0.5), (1, 1, 2, 0.4))], 1e-4)
+
+
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+def test_antialiased_resize_of_an_unknown_extent(mode: str) -> None:
+    """The same model for a fixed and for a symbolic extent gives the same."""
+    sizes = helper.make_tensor("sizes", I64, [2], [3, 4])
+    node = helper.make_node("Resize", ["x", "", "", "sizes"], ["y"], mode=mode, antialias=1, axes=[2, 3])
+    for height in (5, 9):
+        image = np.random.default_rng(height).standard_normal((1, 2, height, 6)).astype(np.float32)
+        results = [
+            run_module(
+                load_onnx(
+                    make_model(
+                        [node], inputs=[tensor_value("x", [1, 2, h, 6])], initializers=[sizes], opset=19
+                    )
+                ),
+                [image],
+            )[0]
+            for h in (height, "h")
+        ]
+        np.testing.assert_allclose(results[0], results[1], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["not_larger", "not_smaller"])
+def test_resize_keeps_the_aspect_of_run_time_sizes(policy: str) -> None:
+    declared = [x(1, 2, 5, 6), ("roi", "f", (0,)), ("s", "f", (0,)), i("n", 2)]
+    model = one_node("Resize", declared, mode="nearest", axes=[2, 3], keep_aspect_ratio_policy=policy)
+    empty = np.zeros(0, np.float32)
+    close_to_reference(model, [[IMAGE, empty, empty, ints(*n)] for n in ((7, 8), (10, 3))], 0)
+
+
+def test_resize_crops_a_run_time_region() -> None:
+    declared = [x(1, 2, 5, 6), ("roi", "f", (4,)), ("s", "f", (0,)), i("n", 2)]
+    mode = "tf_crop_and_resize"
+    model = one_node("Resize", declared, mode="linear", axes=[2, 3], coordinate_transformation_mode=mode)
+    empty = np.zeros(0, np.float32)
+    rois = (F([0.1, 0.2, 0.9, 0.6]), F([0.4, 0.6, 1.2, 1.7]))
+    close_to_reference(model, [[IMAGE, roi, empty, ints(*n)] for roi in rois for n in ((3, 3), (1, 8))], 1e-4)
