@@ -123,8 +123,6 @@ class TorchDimensions:
 
 def _finite(bound: Any) -> int | None:
     """A bound as a number, None for an infinity."""
-    try:
-        number = int(bound)
-    except (OverflowError, TypeError, ValueError):
+    if not isinstance(bound, int) and not getattr(bound, "is_Integer", False):
         return None
-    return None if abs(number) >= FAR else number
+    return None if abs(int(bound)) >= FAR else int(bound)
