@@ -63,8 +63,7 @@ def emit_files(
 
 
 def _write_air(compilation: Compilation, module: Module, place: Path) -> list[Path]:
-    with compilation.stage("passes"):
-        module = compilation.optimize(module)
+    module = compilation.optimize(module)
     return [save(module, place)]
 
 

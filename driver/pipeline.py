@@ -19,6 +19,7 @@ from aino_ir.driver.bundle import Bundle, model_identifier
 from aino_ir.driver.extend import with_extensions
 from aino_ir.graph import Module
 from aino_ir.passes.base import PassContext
+from aino_ir.passes.final_check import FinalCheck
 from aino_ir.passes.insert_barriers import InsertBarriers, check_barriers
 from aino_ir.passes.manager import PassManager, PipelineReport
 from aino_ir.passes.pipelines import pipeline
@@ -60,12 +61,14 @@ class Compilation:
         seconds: stage -> time spent in it so far.
         progress: is told what happens, or None.
         passes: what the passes did.
+        checks: what was compared with what, and the outcome, for the report.
     """
 
     options: CompileOptions
     seconds: dict[str, float] = field(default_factory=dict)
     progress: Progress | None = None
     passes: PipelineReport = field(default_factory=PipelineReport)
+    checks: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -107,29 +110,30 @@ class Compilation:
     def facts(self) -> dict[str, Any]:
         """What the report tells about the compilation itself."""
         seconds = {stage: round(spent, 4) for stage, spent in self.seconds.items()}
-        return {"seconds": seconds, **self.passes.facts()}
+        return {"seconds": seconds, "checks": self.checks, **self.passes.facts()}
 
     def plans(self, module: Module) -> dict[str, Plan]:
         """The finished plan of every ISA variant of the target."""
         target = self.options.target
         name = model_identifier(module.name)
-        with self.stage("passes"):
-            module = self.optimize(module)
-            require_native(module.main, target)
+        module = self.optimize(module)
+        require_native(module.main, target)
         with self.stage("lower"):
             return {isa: self.plan(module, target.variant(isa), name) for isa in target.variants}
 
     def optimize(self, module: Module) -> Module:
         """The module after the passes of the level; the caller's own is left alone."""
         options = self.options
-        manager = PassManager(
-            with_extensions(pipeline(options.level, options.target)),
-            validate=options.verify != "off",
-            verify_all=options.verify == "each-pass",
-        )
-        module = module.clone()
-        self.passes = manager.run(module, self.context())
-        return module
+        passes = with_extensions(pipeline(options.level, options.target))
+        if options.verify == "off":
+            module = module.clone()
+            with self.stage("passes"):
+                self.passes = PassManager(passes, validate=False).run(module, self.context())
+            return module
+        each = options.verify == "each-pass"
+        outcome = FinalCheck(passes, self.context, verify_all=each, stage=self.stage).run(module)
+        self.passes, self.checks["whole module"] = outcome.report, outcome.verdict.facts()
+        return outcome.module
 
     def context(self) -> PassContext:
         """What passes may ask in this compilation."""

@@ -12,7 +12,7 @@ from typing import Any
 from aino_ir.errors.base import AinoError
 from aino_ir.errors.passes import RequiredPassFailed
 from aino_ir.graph import Module
-from aino_ir.passes.base import Pass, PassContext, PassResult
+from aino_ir.passes.base import ERROR_CLASSES, Pass, PassContext, PassResult
 from aino_ir.passes.eliminate_dead_code import EliminateDeadCode
 from aino_ir.passes.registry import parse_passes
 from aino_ir.passes.rules import RulePass
@@ -38,6 +38,7 @@ class PassRecord:
         skipped: sites that failed validation and were left out on the second try.
         undone: why the whole pass was taken back, or "".
         attempts: how often the pass was run.
+        error_class: the loosest class among the rules that fired.
     """
 
     name: str
@@ -51,6 +52,7 @@ class PassRecord:
     skipped: list[Failure] = field(default_factory=list)
     undone: str = ""
     attempts: int = 0
+    error_class: str = "exact"
 
     @property
     def added(self) -> dict[str, int]:
@@ -129,6 +131,7 @@ class PassManager:
         cleanup: remove dead code after every pass that changed something.
         dump_after: "", "all", "changed", or a pass's name: whose result goes to `dump`.
         dump: gets (title, text).
+        quiet: warn of nothing that is undone (it stands in the report).
     """
 
     def __init__(
@@ -140,6 +143,7 @@ class PassManager:
         cleanup: bool = True,
         dump_after: str = "",
         dump: Dump | None = None,
+        quiet: bool = False,
     ) -> None:
         items = [passes] if isinstance(passes, str) else list(passes)
         self.passes: list[Pass] = []
@@ -150,6 +154,7 @@ class PassManager:
         self.cleanup = cleanup
         self.dump_after = dump_after
         self.dump = dump
+        self.quiet = quiet
         self.memory = Memory()
 
     def run(self, module: Module, ctx: PassContext | None = None) -> PipelineReport:
@@ -186,11 +191,7 @@ class PassManager:
         if failures:
             self._give_up(item, failures[0], record)
         for skipped in record.skipped:
-            warnings.warn(
-                f"pass {item.name} was not done at one place: {skipped.rule}: {skipped.reason}",
-                PassUndone,
-                stacklevel=4,
-            )
+            self._warn(f"pass {item.name} was not done at one place: {skipped.rule}: {skipped.reason}")
         record.after = op_counts(module)
         self._dump(item, record, module)
         return record
@@ -225,6 +226,9 @@ class PassManager:
 
     def _note(self, item: Pass, result: PassResult, ctx: PassContext, record: PassRecord) -> None:
         record.changed, record.counters = result.changed, result.counters
+        classes = rule_classes(item)
+        fired = [classes.get(rule, item.error_class) for rule in result.counters]
+        record.error_class = max(fired, key=ERROR_CLASSES.index, default=item.error_class)
         if ctx.explain:
             for rewriter in ctx.rewriters.values():
                 ctx.refusals.extend((item.name, refusal) for refusal in rewriter.refusals)
@@ -250,8 +254,7 @@ class PassManager:
             return [Failure(item.name, frozenset(), str(error))]
         if snapshot is None:
             return []
-        classes = {r.name: r.error_class for r in item.rules} if isinstance(item, RulePass) else {}
-        validator = Validator(item.error_class, classes, self.memory)
+        validator = Validator(item.error_class, rule_classes(item), self.memory)
         failures = validator.check_module(snapshot, module, logs)
         record.sites = validator.sites
         return failures
@@ -261,13 +264,22 @@ class PassManager:
             raise RequiredPassFailed(name=item.name, rule=failure.rule, reason=failure.reason)
         record.undone = f"{failure.rule}: {failure.reason}"
         record.changed, record.counters = False, {}
-        warnings.warn(f"pass {item.name} was undone: {record.undone}", PassUndone, stacklevel=4)
+        self._warn(f"pass {item.name} was undone: {record.undone}")
+
+    def _warn(self, text: str) -> None:
+        if not self.quiet:
+            warnings.warn(text, PassUndone, stacklevel=5)
 
     def _dump(self, item: Pass, record: PassRecord, module: Module) -> None:
         if self.dump is None:
             return
         if self.dump_after in ("all", item.name) or (self.dump_after == "changed" and record.changed):
             self.dump(f"after {record.name}", str(module))
+
+
+def rule_classes(item: Pass) -> dict[str, str]:
+    """Error classes of a pass's single rules, where it has any."""
+    return {r.name: r.error_class for r in item.rules} if isinstance(item, RulePass) else {}
 
 
 def op_counts(module: Module) -> Counter[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from aino_ir.constants import Const
 from aino_ir.dims import Dim, symbol
 from aino_ir.dtypes import DType, integer_range
 from aino_ir.errors.base import AinoError
+from aino_ir.errors.dims import UnknownSymbol
 from aino_ir.graph import Function, Value
 from aino_ir.interp import Evaluation, Precision, run_op
 from aino_ir.op import Op, Trait
@@ -182,24 +184,19 @@ class Trial:
             run_op(op, env, ev)
         return env
 
+    @cached_property
+    def _terms(self) -> int:
+        """Length of the longest sum in either region."""
+        ev = Evaluation(self.precision, dict(self.bindings))
+        return longest_sum(
+            (inner for op in (*self.old.ops, *self.new.ops) for inner in (op, *inner_ops(op))), ev
+        )
+
     def _disagreement(self, value: Value, actual: Array, reference: Array) -> str | None:
         assert isinstance(value.type, TensorType)
         dtype = value.type.dtype
         with np.errstate(all="ignore"):
-            return disagreement(actual, reference, self.error_class, dtype=dtype, terms=self._terms())
-
-    def _terms(self) -> int:
-        """Length of the longest sum in either region, at least the largest extent."""
-        ev = Evaluation(self.precision, dict(self.bindings))
-        longest = 1
-        for op in (*self.old.ops, *self.new.ops):
-            for inner in (op, *inner_ops(op)):
-                for result in inner.results:
-                    size = max(1, ev.size(result.type.size))  # type: ignore[union-attr]
-                    longest = max(longest, ev.size(inner.cost()) // size)
-                for operand in inner.present_operands():
-                    longest = max([longest, *map(ev.size, operand.shape)])
-        return longest
+            return disagreement(actual, reference, self.error_class, dtype=dtype, terms=self._terms)
 
 
 class Inputs:
@@ -250,6 +247,20 @@ class Inputs:
         size = int(np.prod(shape, dtype=np.int64))
         rest = self.rng.choice(edge_values(dtype).astype(np.float64), max(0, size - len(TELLING)))
         return self.rng.permutation(np.concatenate([TELLING, rest])[:size]).reshape(shape)
+
+
+def longest_sum(ops: Iterable[Op], ev: Evaluation) -> int:
+    """Operations behind one element of a result, or the largest extent that is read, if that is more."""
+    longest = 1
+    for op in ops:
+        try:
+            sizes = [ev.size(r.type.size) for r in op.results if isinstance(r.type, TensorType)]
+            longest = max([longest, *(ev.size(op.cost()) // max(1, size) for size in sizes)])
+            read = [v.type for v in op.present_operands() if isinstance(v.type, TensorType)]
+            longest = max([longest, *(ev.size(d) for type in read for d in type.shape)])
+        except UnknownSymbol:  # an extent that data decides
+            continue
+    return longest
 
 
 def values_of(copy: Copy) -> Iterator[Value]:

@@ -23,6 +23,8 @@ class Report:
         seconds: stage -> seconds of the compilation.
         passes: one row a pass: name, seconds, rewrites, sites run / deduplicated.
         flops: floating-point operations of a run (text when they depend on symbols).
+        checks: what the compiled program was compared with, and the outcome: ``whole module`` (before and
+            after the passes, on the interpreter) and ``kernels`` (each beside the meaning of its ops).
     """
 
     kernels: list[dict[str, Any]] = field(default_factory=list)
@@ -35,6 +37,7 @@ class Report:
     seconds: dict[str, float] = field(default_factory=dict)
     passes: list[dict[str, Any]] = field(default_factory=list)
     flops: int | str = 0
+    checks: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @staticmethod
     def of(facts: Mapping[str, Any]) -> Report:
@@ -61,6 +64,12 @@ class Report:
             f"python nodes: {', '.join(self.python_nodes) or 'none'}",
             f"bytes: arena {self.arena_bytes}, weights {self.weight_bytes}, code {self.library_bytes}",
             f"undone passes: {', '.join(str(u) for u in self.undone) or 'none'}",
+            *(f"{what}: {_sentence(facts)}" for what, facts in self.checks.items()),
             "seconds: " + ", ".join(f"{k} {v:.2f}" for k, v in self.seconds.items()),
         ]
         return "\n".join(lines)
+
+
+def _sentence(facts: Mapping[str, Any]) -> str:
+    """The facts of a check that say something, in a row."""
+    return ", ".join(f"{k} {v}" for k, v in facts.items() if v not in ("", 0, [], {}))
