@@ -22,6 +22,7 @@ if (_ROOT / "pyproject.toml").is_file() and (_ROOT / "driver").is_dir():
 _PUBLIC = {
     "load": "aino_ir.driver.api:load",
     "compile": "aino_ir.driver.api:compile",
+    "to_onnx": "aino_ir.frontends.onnx.export:to_onnx",
     "load_executable": "aino_ir.runtime.executable:load_executable",
     "Executable": "aino_ir.runtime.executable:Executable",
     "save": "aino_ir.text:save",

@@ -18,8 +18,11 @@ from aino_ir.plan import Plan, runs
 from aino_ir.runtime.fileio import DISK, Disk, disk_errors, new_part
 from aino_ir.text import save
 
-KINDS = ("c", "air", "loops")
+KINDS = ("c", "air", "loops", "onnx")
 """What can be written."""
+
+INLINE_LIMIT = 1 << 30
+"""Bytes of weights that an ONNX file holds itself; protobuf ends at 2 GiB."""
 
 
 def emit_files(
@@ -36,8 +39,8 @@ def emit_files(
 
     Args:
         x: what `load` takes.
-        kind: ``air`` (the module after the passes), ``loops`` (the kernels), ``c`` (a folder that builds
-            alone).
+        kind: ``air`` or ``onnx`` (the module after the passes), ``loops`` (the kernels), ``c`` (a folder
+            that builds alone).
         place: the file; for ``c`` the folder.
         target: for which device; ``c`` writes one instruction set.
         dims: bounds or values of symbols.
@@ -65,6 +68,36 @@ def emit_files(
 def _write_air(compilation: Compilation, module: Module, place: Path) -> list[Path]:
     module = compilation.optimize(module)
     return [save(module, place)]
+
+
+def _write_onnx(compilation: Compilation, module: Module, place: Path) -> list[Path]:
+    with compilation.stage("passes"):
+        module = compilation.optimize(module)
+    return write_onnx(module, place)
+
+
+def write_onnx(module: Module, place: Path, disk: Disk = DISK, limit: int = INLINE_LIMIT) -> list[Path]:
+    """Write a module as an ONNX model; weights of more than `limit` bytes go to a file beside it.
+
+    Raises:
+        OpNotExportable, ExtentNotExportable: ONNX has nothing for an op or an extent.
+        DiskFull, FileNotWritable: the disk refuses; nothing half-written is left.
+    """
+    from aino_ir.frontends.onnx.export import external_weights, to_onnx
+
+    model = to_onnx(module)
+    beside = place.with_name(f"{place.name}.data")
+    written = [place]
+    if sum(len(t.raw_data) for t in model.graph.initializer) > limit:
+        with disk_errors(beside), new_part(beside.parent, disk, mode=0o666) as part:
+            for data in external_weights(model, beside.name):
+                disk.write(part.fd, data)
+            part.publish(beside, durable=False)
+        written.append(beside)
+    with disk_errors(place), new_part(place.parent, disk, mode=0o666) as part:
+        disk.write(part.fd, model.SerializeToString(deterministic=True))
+        part.publish(place, durable=False)
+    return written
 
 
 def _write_loops(compilation: Compilation, module: Module, place: Path) -> list[Path]:
@@ -108,5 +141,5 @@ def write_text(path: Path, text: str, disk: Disk = DISK) -> None:
         part.publish(path, durable=False)
 
 
-_WRITERS = {"air": _write_air, "loops": _write_loops, "c": _write_c}
+_WRITERS = {"air": _write_air, "onnx": _write_onnx, "loops": _write_loops, "c": _write_c}
 """Kind -> how it is written."""

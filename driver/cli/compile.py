@@ -1,4 +1,4 @@
-"""``ainoc compile``: a model to an artifact, or to C, IR or loops."""
+"""``ainoc compile``: a model to an artifact, or to C, IR, loops or ONNX."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from aino_ir.runtime.executable import Executable
 @dim_option
 @threads_option
 @level_option
-@click.option("--emit", "kind", type=click.Choice(KINDS), help="Write C, IR or loops instead of an artifact.")
+@click.option("--emit", "kind", type=click.Choice(KINDS), help="Write C, IR, loops or ONNX instead.")
 @click.option("--strict", is_flag=True, help="An op without native code, or an undone pass, is an error.")
 @cache_option
 @common_options
@@ -85,6 +85,5 @@ def command(
 def default_output(model: str, kind: str | None) -> Path:
     """Where the result goes when nothing is said: into the present folder, named after the model."""
     stem = Path(model).stem
-    return Path(
-        {None: f"{stem}.aino", "c": f"{stem}_c", "air": f"{stem}.air", "loops": f"{stem}.loops"}[kind]
-    )
+    endings = {None: ".aino", "c": "_c", "air": ".air", "loops": ".loops", "onnx": ".opt.onnx"}
+    return Path(stem + endings[kind])

@@ -9,6 +9,7 @@ import click
 from aino_ir.driver import api
 from aino_ir.driver.cli.options import Bounds, dim_option, level_option, model_argument, target_option
 from aino_ir.driver.cli.shell import Shell, common_options
+from aino_ir.driver.emit import write_onnx
 from aino_ir.driver.pipeline import Compilation
 from aino_ir.passes.manager import PassManager
 from aino_ir.passes.pipelines import pipeline
@@ -20,7 +21,7 @@ from aino_ir.text import print_module, save
 @click.option(
     "--passes", "text", metavar="A{x=1},B", help="The passes, in order (default: those of --level)."
 )
-@click.option("-o", "--output", type=click.Path(), help="An .air file for the module, weights beside it.")
+@click.option("-o", "--output", type=click.Path(), help="An .air or .onnx file for the module.")
 @click.option(
     "--dump-after", default="", metavar="all|changed|PASS", help="Print the module after these passes."
 )
@@ -69,7 +70,8 @@ def command(
     ]
     data = {"passes": rows, "undone": report.undone, "ops": module.op_count(), "dumps": [t for t, _ in dumps]}
     if output is not None:
-        path = str(save(module, Path(output)))
+        place = Path(output)
+        path = str(write_onnx(module, place)[0] if place.suffix == ".onnx" else save(module, place))
         shell.result({**data, "file": path}, f"{report}\nwrote {path}")
     else:
         shell.note(str(report))

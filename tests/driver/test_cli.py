@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+import aino_ir as aino
 from aino_ir.driver.cli import VERBS, ainoc
+from aino_ir.driver.emit import write_onnx
+from aino_ir.types import tensor
 from tests.driver.models import mlp, mlp_reference, saved, unsupported, with_default
 
 
@@ -118,6 +121,30 @@ def test_emitted_air_compiles_to_the_same_numbers(folder: Path, tmp_path: Path) 
         data(folder, "run", str(place), "--random", "5")["outputs"]
         == data(folder, "run", "mlp.onnx", "--random", "5")["outputs"]
     )
+
+
+@pytest.mark.parametrize("words", [["compile", "mlp.onnx", "--emit", "onnx"], ["opt", "mlp.onnx"]])
+def test_onnx_is_written_and_read_again(folder: Path, tmp_path: Path, words: list[str]) -> None:
+    place = tmp_path / "out.onnx"
+    ain(folder, *words, "-o", str(place))
+    assert (
+        data(folder, "run", str(place), "--random", "5")["outputs"]
+        == data(folder, "run", "mlp.onnx", "--random", "5")["outputs"]
+    )
+
+
+def test_heavy_weights_of_onnx_lie_beside_it(folder: Path, tmp_path: Path) -> None:
+    b = aino.Builder()
+    w = np.random.default_rng(1).normal(size=(64, 64)).astype(np.float32)
+    b.output("y", b.matmul(b.input("x", tensor("f32", 2, 64)), b.constant(w, "w")))
+    assert write_onnx(b.module, tmp_path / "small.onnx") == [tmp_path / "small.onnx"]
+    files = write_onnx(b.module, tmp_path / "heavy.onnx", limit=1000)
+    assert [f.name for f in files] == ["heavy.onnx", "heavy.onnx.data"]
+    small, heavy = (
+        data(folder, "run", str(tmp_path / f"{name}.onnx"), "--random", "5")["outputs"]
+        for name in ("small", "heavy")
+    )
+    assert small == heavy
 
 
 def test_emit_c_writes_a_folder(folder: Path, tmp_path: Path) -> None:

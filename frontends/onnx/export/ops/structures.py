@@ -1,0 +1,125 @@
+"""Sequences, optional values and texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from onnx import TensorProto, helper
+
+from aino_ir.dims import is_static
+from aino_ir.dtypes import i64
+from aino_ir.frontends.onnx.export.types import element_code, element_proto
+from aino_ir.frontends.onnx.export.writer import Exporter, GraphWriter, Ref, Row
+from aino_ir.types import TensorType
+
+RAW = True
+
+
+def plain(kind: str, *operands: str) -> Exporter:
+    """A row for an operator whose result is no tensor of numbers."""
+
+    def write(g: GraphWriter, op: Any) -> Ref:
+        given = [g.optional(getattr(op, name)) for name in operands]
+        return g.nodes_of(kind, *given, dtypes=[None])[0]
+
+    return write
+
+
+def construct(g: GraphWriter, op: Any) -> Ref:
+    """A sequence of given elements, or an empty one of a dtype."""
+    if op.inputs:
+        return g.nodes_of("SequenceConstruct", *map(g.of, op.inputs), dtypes=[None])[0]
+    code = element_code(op.element.dtype) if isinstance(op.element, TensorType) else TensorProto.STRING
+    return g.nodes_of("SequenceEmpty", dtypes=[None], dtype=code)[0]
+
+
+def tensor_result(kind: str, *operands: str) -> Exporter:
+    """A row for an operator that takes a tensor out of a structure."""
+
+    def write(g: GraphWriter, op: Any) -> Ref:
+        type_ = op.result.type
+        dtype = type_.dtype if isinstance(type_, TensorType) else None
+        return g.nodes_of(kind, *[g.of(getattr(op, name)) for name in operands], dtypes=[dtype])[0]
+
+    return write
+
+
+def join(g: GraphWriter, op: Any) -> Ref:
+    """Elements one behind the other, or stacked."""
+    (y,) = g.nodes_of(
+        "ConcatFromSequence",
+        g.of(op.sequence),
+        dtypes=[op.result.type.dtype],
+        axis=op.axis,
+        new_axis=int(op.new_axis),
+    )
+    return y
+
+
+def split(g: GraphWriter, op: Any) -> Ref:
+    """A sequence of parts."""
+    operands = g.of(op.x), g.optional(op.sizes)
+    return g.nodes_of("SplitToSequence", *operands, dtypes=[None], axis=op.axis, keepdims=int(op.keepdims))[0]
+
+
+def none(g: GraphWriter, op: Any) -> Ref:
+    """No value of a type."""
+    return g.nodes_of("Optional", dtypes=[None], type=element_proto(op.element))[0]
+
+
+def string_constant(g: GraphWriter, op: Any) -> Ref:
+    """Texts as an initializer."""
+    if not all(is_static(d) for d in op.shape):
+        g.refuse("its shape is symbolic")
+    name = g.model.unique("texts")
+    texts = [t.encode() for t in op.values]
+    g.model.initializers.append(
+        helper.make_tensor(name, TensorProto.STRING, [int(d) for d in op.shape], texts)
+    )
+    return Ref(name, None)
+
+
+def normalize(g: GraphWriter, op: Any) -> Ref:
+    """Texts without stop words, in one case."""
+    (y,) = g.nodes_of(
+        "StringNormalizer",
+        g.of(op.x),
+        dtypes=[None],
+        case_change_action=op.case.upper(),
+        is_case_sensitive=int(op.sensitive),
+        stopwords=list(op.stop) or None,
+    )
+    return y
+
+
+def full_match(g: GraphWriter, op: Any) -> Ref:
+    """Texts that match a pattern as a whole."""
+    return g.node("RegexFullMatch", g.of(op.x), pattern=op.pattern)
+
+
+def text_split(g: GraphWriter, op: Any) -> Sequence[Ref]:
+    """Texts cut at a delimiter."""
+    limit = None if op.limit < 0 else op.limit
+    return g.nodes_of("StringSplit", g.of(op.x), dtypes=[None, i64], delimiter=op.delimiter, maxsplit=limit)
+
+
+TABLE: dict[str, Row] = {
+    "optional.get": tensor_result("OptionalGetElement", "x"),
+    "optional.has": "OptionalHasElement",
+    "optional.none": none,
+    "optional.some": plain("Optional", "x"),
+    "sequence.at": tensor_result("SequenceAt", "sequence", "position"),
+    "sequence.construct": construct,
+    "sequence.erase": plain("SequenceErase", "sequence", "position"),
+    "sequence.insert": plain("SequenceInsert", "sequence", "x", "position"),
+    "sequence.join": join,
+    "sequence.length": "SequenceLength",
+    "sequence.split": split,
+    "text.concat": plain("StringConcat", "lhs", "rhs"),
+    "text.eq": "Equal",
+    "text.normalize": normalize,
+    "text.regex_full_match": full_match,
+    "text.split": text_split,
+    "text.string_constant": string_constant,
+}
