@@ -1,7 +1,8 @@
 """What `Op.define` returns: an op as index notation, before any schedule.
 
 `Compute` is a dense map with an optional reduction; `RowProgram` is a chain of row reductions and
-row maps over shared axes (softmax, norms); `Nest` is for what has no pull form (scatter, sort).
+row maps over shared axes (softmax, norms); `Nest` is for what has no pull form (scatter, sort), and
+`Phases` for what decides extents of its results (nonzero, unique).
 Expressions are those of `aino_ir.loops.expr` with `Read(operand, index)` leaves; coordinates are
 Dims over the axes' names (`Axis.dim`), or i64 expressions for data-dependent indices.
 """
@@ -150,8 +151,7 @@ class Nest:
     """Loops written by hand: `build(builder, inputs, outputs, unit)` emits the kernel's body.
 
     `inputs` are the op's present operands in order.  `units` is the extent of the parallel loop; `build`
-    gets the unit index as a Dim.  `extents` names results' data-dependent extents that the nest stores
-    through `b.store("extents", k, v)`.
+    gets the unit index as a Dim.
     """
 
     build: Callable[[Any, tuple[TensorRef, ...], tuple[TensorRef, ...], DimLike], None] = field(
@@ -162,6 +162,38 @@ class Nest:
     scratch: tuple[tuple[str, DType, DimLike], ...] = ()
     key: str = ""
     """Text that tells this nest from others of the same op class (attributes, shapes)."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One kernel of a `Phases`: loops over tensors that are named by their place or by name.
+
+    Attributes:
+        program: a `Nest`, or a `Compute` without reduction that gives the only tensor written.
+        reads: operands of the op by position among the present ones, temporaries by name.
+        writes: temporaries by name, results of the op by position.
+    """
+
+    program: Nest | Compute
+    reads: tuple[int | str, ...]
+    writes: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class Phases:
+    """An op that decides extents of its own results: some kernels find them, others then fill the results.
+
+    Attributes:
+        temporaries: tensors that the kernels share, by name.
+        count: kernels that run before the extents are known; they write temporaries only.
+        extents: (extent, temporary, element): where the count leaves the value of each extent (i64).
+        fill: kernels that run when the extents are known, so that every size and address is exact.
+    """
+
+    temporaries: tuple[tuple[str, TensorType], ...]
+    count: tuple[Stage, ...]
+    extents: tuple[tuple[DimLike, str, int], ...]
+    fill: tuple[Stage, ...]
 
 
 def axes(prefix: str, extents: Iterable[DimLike]) -> tuple[Axis, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from aino_ir.compute import Axis, Check, Compute, Nest, RowProgram, RowStage, TensorRef
+from aino_ir.compute import Axis, Check, Compute, Nest, Phases, RowProgram, RowStage, Stage, TensorRef
 from aino_ir.constants import round_array
 from aino_ir.dims import Dim, DimLike, product
 from aino_ir.dims import fold as fold_dim
@@ -45,7 +45,7 @@ def evaluate_op_definition(
 
 
 def evaluate_definition(
-    definition: Compute | RowProgram | Nest,
+    definition: Compute | RowProgram | Nest | Phases,
     arrays: Sequence[Array],
     operand_types: Sequence[TensorType],
     result_types: Sequence[TensorType],
@@ -70,6 +70,8 @@ def evaluate_definition(
         BadDefinition: the definition reads outside an operand or leaves results unwritten.
     """
     environment = dict(bindings or {})
+    if isinstance(definition, Phases):
+        return _run_phases(definition, arrays, operand_types, result_types, environment, name)
     if isinstance(definition, Nest):
         return _run_nest(definition, arrays, operand_types, result_types, environment, name)
     loaded = [load_array(a, t.dtype, "native") for a, t in zip(arrays, operand_types, strict=True)]
@@ -323,6 +325,52 @@ class _Tensor(TensorRef):
         self.builder.store(self.buffer, self.type.layout.addr(self.type.shape, index), value)
 
 
+def _run_phases(
+    phases: Phases,
+    arrays: Sequence[Array],
+    operand_types: Sequence[TensorType],
+    result_types: Sequence[TensorType],
+    environment: dict[str, int],
+    name: str,
+) -> tuple[Array, ...]:
+    """Stage by stage; extents are bound between the count and the fill."""
+    types: dict[int | str, TensorType] = {**dict(enumerate(operand_types)), **dict(phases.temporaries)}
+    found: dict[int | str, Array] = dict(enumerate(arrays))
+    for stage in phases.count:
+        found.update(_run_stage(stage, found, types, types, environment, name))
+    for extent, cell, element in phases.extents:
+        value = int(found[cell].reshape(-1)[element])
+        symbol = extent.as_symbol() if isinstance(extent, Dim) else None
+        if symbol is None or environment.setdefault(symbol, value) != value:
+            expected = extent.evaluate(environment) if isinstance(extent, Dim) else extent
+            if expected != value:
+                raise BadDefinition(op=name, problem=f"an extent is {value}, but its type says {extent}")
+    results: dict[int | str, Array] = {}
+    written: dict[int | str, TensorType] = {**dict(phases.temporaries), **dict(enumerate(result_types))}
+    for stage in phases.fill:
+        for key, array in _run_stage(stage, found, types, written, environment, name).items():
+            (found if isinstance(key, str) else results)[key] = array
+    return tuple(results[i] for i in range(len(result_types)))
+
+
+def _run_stage(
+    stage: Stage,
+    found: Mapping[int | str, Array],
+    types: Mapping[int | str, TensorType],
+    written: Mapping[int | str, TensorType],
+    environment: Mapping[str, int],
+    name: str,
+) -> dict[int | str, Array]:
+    arrays, operands = [found[key] for key in stage.reads], [types[key] for key in stage.reads]
+    results = [written[key] for key in stage.writes]
+    if isinstance(stage.program, Compute):
+        made = evaluate_definition(stage.program, arrays, operands, results, environment, name)
+    else:
+        before = [found.get(key) if isinstance(key, str) else None for key in stage.writes]
+        made = _run_nest(stage.program, arrays, operands, results, environment, name, before)
+    return dict(zip(stage.writes, made, strict=True))
+
+
 def _run_nest(
     nest: Nest,
     arrays: Sequence[Array],
@@ -330,8 +378,13 @@ def _run_nest(
     result_types: Sequence[TensorType],
     environment: Mapping[str, int],
     name: str,
+    before: Sequence[Array | None] = (),
 ) -> tuple[Array, ...]:
+    """Results of a nest; `before` is what it finds in them, where that matters."""
     results = [np.zeros(_shape(t, environment), t.dtype.numpy) for t in result_types]
+    for result, contents in zip(results, before, strict=False):
+        if contents is not None:
+            result[...] = contents
     units = nest.units.evaluate(environment) if isinstance(nest.units, Dim) else nest.units
     if units == 0:
         return tuple(results)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
+from aino_ir.compute import TensorRef
 from aino_ir.dims import DimLike
-from aino_ir.loops.expr import Expr, cast, compare, const, index, select, unary
+from aino_ir.dtypes import boolean, i64
+from aino_ir.loops.expr import Expr, VecType, cast, compare, const, index, minimum, select, unary
 from aino_ir.loops.stmt import Status
 
 
@@ -49,3 +52,79 @@ def outranks(a: Expr, b: Expr, largest: bool) -> Expr:
 def zero() -> Expr:
     """The i64 zero."""
     return const(0, "i64")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a tensor of i64: the elements at (*`before`, 0), (*`before`, 1) ..."""
+
+    tensor: TensorRef
+    before: tuple[DimLike, ...] = ()
+
+    def load(self, at: DimLike) -> Expr:
+        """An element."""
+        return self.tensor.load((*self.before, at))
+
+    def store(self, at: DimLike, value: Expr) -> None:
+        """Write an element."""
+        self.tensor.store((*self.before, at), value)
+
+
+def merge_sort(
+    b: Any, order: Line, spare: Line, count: DimLike, precedes: Callable[[DimLike, DimLike], Expr]
+) -> None:
+    """Write the numbers 0..count-1 into `order`, sorted; equal ones stay in order.
+
+    Bottom-up merging: sorted runs of 1, 2, 4 ... numbers are merged into `spare` and copied back.
+
+    Args:
+        b: the builder of a nest.
+        order, spare: lines of at least `count` elements.
+        count: how many numbers.
+        precedes: whether the first number must come strictly before the second.
+    """
+    with b.loop("i", 0, count) as i:
+        order.store(i, index(i))
+    kind = VecType(i64)
+    width = b.reg("width", kind, 1)
+    with b.while_(lambda: compare("lt", width.read(), index(count))):
+        start = b.reg("start", kind, 0)
+        with b.while_(lambda: compare("lt", start.read(), index(count))):
+            middle = b.reg("middle", kind, minimum(start.read() + width.read(), index(count)))
+            end = b.reg("end", kind, minimum(middle.read() + width.read(), index(count)))
+            _merge(b, order, spare, count, (start, middle, end), precedes)
+            b.set(start, end.read())
+        with b.loop("i", 0, count) as i:
+            order.store(i, spare.load(i))
+        b.set(width, width.read() * 2)
+
+
+def _merge(
+    b: Any,
+    order: Line,
+    spare: Line,
+    count: DimLike,
+    run: tuple[Any, Any, Any],
+    precedes: Callable[[DimLike, DimLike], Expr],
+) -> None:
+    """Merge the runs start..middle-1 and middle..end-1 of `order` into `spare`."""
+    start, middle, end = run
+    left = b.reg("left", VecType(i64), start.read())
+    right = b.reg("right", VecType(i64), middle.read())
+    place = b.reg("place", VecType(i64), start.read())
+
+    def element(line: Line, at: Any) -> DimLike:
+        return b.index(line.load(b.index(at.read(), 0, count - 1)), 0, count - 1)  # type: ignore[no-any-return]
+
+    with b.while_(lambda: compare("lt", place.read(), end.read())):
+        from_left = b.reg("from_left", VecType(boolean), compare("lt", left.read(), middle.read()))
+        with b.when(from_left.read() & compare("lt", right.read(), end.read())):
+            b.set(from_left, ~precedes(element(order, right), element(order, left)))
+        here = b.index(place.read(), 0, count - 1)
+        with b.when(from_left.read()):
+            spare.store(here, index(element(order, left)))
+            b.set(left, left.read() + 1)
+        with b.otherwise():
+            spare.store(here, index(element(order, right)))
+            b.set(right, right.read() + 1)
+        b.set(place, place.read() + 1)

@@ -81,7 +81,8 @@ class Bundle:
                 **self.facts,
             },
             details={
-                "symbols": [[n, *plan.symbol_bounds[n], 1] for n in plan.symbols],
+                "symbols": [[n, *plan.symbol_bounds[n], 1] for n in plan.entry_symbols],
+                "decided": plan.decided,
                 "checks": [[c.kind, str(c.lhs), str(c.rhs), c.what] for c in plan.checks],
                 "variants": {
                     isa: {

@@ -24,12 +24,13 @@ from aino_ir.passes.insert_barriers import InsertBarriers, check_barriers
 from aino_ir.passes.manager import PassManager, PipelineReport
 from aino_ir.passes.pipelines import pipeline
 from aino_ir.passes.plan_memory import PlaceConstants, PlanMemory, check_memory
+from aino_ir.passes.reserve_segments import ReserveSegments, check_segments
 from aino_ir.plan import Plan
 from aino_ir.runtime.artifact import ArtifactWriter
 from aino_ir.runtime.store import Store
 from aino_ir.target import Target
 
-PLAN_PASSES = (PlaceConstants(), PlanMemory(), InsertBarriers())
+PLAN_PASSES = (PlaceConstants(), ReserveSegments(), PlanMemory(), InsertBarriers())
 """Passes over the plan, in order."""
 
 ALONE_BELOW = 2_000_000
@@ -150,6 +151,7 @@ class Compilation:
         plan = lowering.run()
         for plan_pass in PLAN_PASSES:
             plan_pass.run(plan)
+        check_segments(plan)
         check_memory(plan)
         check_barriers(plan)
         return plan

@@ -16,7 +16,19 @@ from dataclasses import dataclass, replace
 from aino_ir.dims import is_static
 from aino_ir.errors.plan import PlanUnsafe
 from aino_ir.loops.stmt import Access
-from aino_ir.plan import Branch, BufferKind, Plan, Repeat, Run, Step, Sync, View, blocks_of, decided_by
+from aino_ir.plan import (
+    Branch,
+    BufferKind,
+    Plan,
+    Repeat,
+    Reserve,
+    Run,
+    Step,
+    Sync,
+    View,
+    blocks_of,
+    decided_by,
+)
 
 
 @dataclass(frozen=True)
@@ -84,7 +96,7 @@ class _Inserter:
     def loop(self, step: Repeat, before: Touches) -> tuple[Repeat, Touches]:
         """A loop with barriers: its body is rebuilt until what is open at its end was open at its start."""
         start = dict(before)
-        decision = () if step.again is None else (reading(self.plan, step.again),)
+        decision = () if step.again is None else tuple(_touch(self.plan, step.again, writes=False))
         while True:
             body, end = self.block(step.body, start)
             if conflicting(decision, end):
@@ -102,19 +114,23 @@ def conflicting(mine: Iterable[Touch], others: Iterable[Touch]) -> bool:
     return any(a.conflicts(b) for a in mine for b in others)
 
 
-def reading(plan: Plan, view: View) -> Touch:
-    """All threads read a view."""
-    return next(iter(_touch(plan, view, writes=False)), Touch(("nothing", 0), 0, 0, False))
-
-
 def touches(plan: Plan, step: Step) -> Iterable[Touch]:
     """What a step itself reads and writes: a kernel, or the threads that decide how to go on."""
     if isinstance(step, Run):
         params = plan.kernels[step.kernel].function.params
         for param, view in zip(params, step.views, strict=False):
             yield from _touch(plan, view, param.access is not Access.READ)
+        if step.kernel in plan.scratch_segments:
+            yield _reserved(plan.scratch_segments[step.kernel])
+    if isinstance(step, Reserve):
+        yield replace(_reserved(step.segment), writes=True)
     for view in decided_by(step):
         yield from _touch(plan, view, writes=False)
+
+
+def _reserved(segment: int) -> Touch:
+    """What lies in a segment needs it to be reserved before, and not again meanwhile."""
+    return Touch((f"segment {segment}", 0), 0, WHOLE, False)
 
 
 def _touch(plan: Plan, view: View, writes: bool) -> Iterable[Touch]:
@@ -122,13 +138,16 @@ def _touch(plan: Plan, view: View, writes: bool) -> Iterable[Touch]:
     buffer = plan.buffers[view.buffer]
     if buffer.kind in (BufferKind.CONST, BufferKind.INPUT, BufferKind.TURN):
         return
+    if buffer.segment:
+        yield _reserved(buffer.segment)
     lo, hi = _byte_range(view)
     offset = buffer.offset if buffer.offset is not None else 0
     if buffer.kind is BufferKind.ARENA and is_static(offset) and is_static(buffer.bytes):
         base = int(offset)  # type: ignore[arg-type]
-        yield Touch(("arena", 0), base + lo, base + min(hi, int(buffer.bytes)), writes)  # type: ignore[arg-type]
-    elif buffer.kind is BufferKind.ARENA:  # a slot that buffers of one symbolic size share
-        yield Touch((f"slot {offset}", 0), lo, hi, writes)
+        yield Touch(("arena", buffer.segment), base + lo, base + min(hi, int(buffer.bytes)), writes)  # type: ignore[arg-type]
+    elif buffer.kind is BufferKind.ARENA:  # some of what buffers of one symbolic size share
+        space = (f"family {buffer.family}", buffer.segment)
+        yield Touch(space, buffer.first, buffer.end or WHOLE, writes)
     else:
         yield Touch((buffer.kind.value, buffer.id if buffer.slot < 0 else buffer.slot), lo, hi, writes)
 
@@ -190,4 +209,7 @@ def _check_step(since: Since, name: str, mine: Iterable[Touch]) -> None:
 
 
 def _name(step: Step) -> str:
-    return step.kernel if isinstance(step, Run) else f"the choice at '{getattr(step, 'loc', '')}'"
+    if isinstance(step, Run):
+        return step.kernel
+    what = "the choice" if isinstance(step, (Branch, Repeat)) else type(step).__name__.lower()
+    return f"{what} at '{getattr(step, 'loc', '')}'"

@@ -38,25 +38,38 @@ class PlanMemory:
 
     Buffers whose size has symbols are placed by family: sizes that are multiples of one symbolic unit,
     such as 4096*batch and 1024*batch, are placed like static ones, counted in that unit.  Families lie
-    one behind the other, after the static part.
+    one behind the other, after the static part.  Each segment is placed like the arena.
     """
 
     def run(self, plan: Plan) -> None:
-        """Set `offset` of every used arena buffer, and `plan.arena_bytes`, `plan.scratch_bytes`."""
+        """Set the place of every used arena buffer, and the bytes of arena, segments and scratch."""
         live = live_ranges(plan)
-        families: dict[DimLike, list[Placed]] = {}
+        segments: dict[int, list[Buffer]] = {}
         for buffer in plan.buffers:
             if buffer.kind is BufferKind.ARENA and buffer.id in live:
-                unit, count = unit_of(align(buffer.bytes, ALIGNMENT))
-                families.setdefault(unit, []).append(Placed(buffer, count))
-        end: DimLike = 0
-        for unit in sorted(families, key=lambda u: (not is_static(u), str(u))):
-            used = place(families[unit], live)
-            for placed in families[unit]:
-                placed.buffer.offset = end + placed.offset * unit
-            end = end + used * unit
-        plan.arena_bytes = end
+                segments.setdefault(buffer.segment, []).append(buffer)
+        plan.arena_bytes = place_families(segments.pop(0, []), live)
+        for number, buffers in segments.items():
+            plan.segments[number - 1].bytes = place_families(buffers, live)
         plan.scratch_bytes = largest_scratch(plan)
+
+
+def place_families(buffers: list[Buffer], live: dict[int, Live]) -> DimLike:
+    """Place the buffers of one segment; returns its size."""
+    families: dict[DimLike, list[Placed]] = {}
+    for buffer in buffers:
+        unit, count = unit_of(align(buffer.bytes, ALIGNMENT))
+        families.setdefault(unit, []).append(Placed(buffer, count))
+    end: DimLike = 0
+    for unit in sorted(families, key=lambda u: (not is_static(u), str(u))):
+        used = place(families[unit], live)
+        for placed in families[unit]:
+            buffer = placed.buffer
+            buffer.offset = end + placed.offset * unit
+            buffer.family, buffer.first = str(unit), placed.offset
+            buffer.end = placed.offset + placed.size
+        end = end + used * unit
+    return end
 
 
 @dataclass
@@ -154,6 +167,8 @@ def largest_scratch(plan: Plan) -> DimLike:
         if step.kernel not in seen:
             seen.add(step.kernel)
             need = plan.kernels[step.kernel].function.scratch_bytes
+            if plan.is_decided(need):
+                continue
             if is_static(need):
                 fixed = max(fixed, int(need))  # type: ignore[arg-type]
             else:
@@ -270,10 +285,15 @@ def check_memory(plan: Plan) -> None:
     """
     live = live_ranges(plan)
     arena = [b for b in plan.buffers if b.kind is BufferKind.ARENA and b.id in live]
-    events = sorted((live[b.id][0], live[b.id][1], b.id) for b in arena)
-    symbolic = any(not is_static(b.bytes) for b in arena)
+    for segment in sorted({b.segment for b in arena}):
+        _check_segment(plan, [b for b in arena if b.segment == segment], live)
+
+
+def _check_segment(plan: Plan, buffers: list[Buffer], live: dict[int, Live]) -> None:
+    events = sorted((live[b.id][0], live[b.id][1], b.id) for b in buffers)
+    symbolic = any(not is_static(b.bytes) for b in buffers)
     for bindings in sample_bindings(plan) if symbolic else ({},):
-        places = {b.id: _placed_bytes(b, bindings) for b in arena}
+        places = {b.id: _placed_bytes(b, bindings) for b in buffers}
         active: list[tuple[int, int]] = []
         for first, last, id in events:
             active = [(end, other) for end, other in active if end >= first]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from aino_ir.errors.artifact import CpuUnsupported, NotAnArtifact
-from aino_ir.errors.run import BadOutputBuffer, WrongInputCount, WrongOutputCount
+from aino_ir.errors.run import BadOutputBuffer, OutputDecidedByRun, WrongInputCount, WrongOutputCount
 from aino_ir.errors.usage import OptionTooSmall
 from aino_ir.runtime.artifact import Artifact, save_artifact
 from aino_ir.runtime.function import Extents, NativeFunction
@@ -68,7 +68,12 @@ class Executable:
         self.symbols = {name: (lo, hi) for name, lo, hi, _ in manifest.details["symbols"]}
         variants: Mapping[str, Any] = manifest.details["variants"]
         self._function = NativeFunction(
-            self._artifact, variants, self._binding.names, self._results, self.threads
+            self._artifact,
+            variants,
+            self._binding.names,
+            self._results,
+            self.threads,
+            manifest.details["decided"],
         )
         self._extents: dict[tuple[tuple[int, ...], ...], Extents] = {}
 
@@ -90,6 +95,7 @@ class Executable:
             WrongInputCount, InputMismatch, UnsupportedInput: the inputs are not those of the model.
             RankMismatch, ExtentMismatch, SymbolOutOfRange ...: their shapes do not fit together.
             WrongOutputCount, BadOutputBuffer: `out` cannot take the results.
+            OutputDecidedByRun: `out` was given, but the run decides the size of an output.
             IndexOutOfRange, NativeDivisionByZero ...: what a kernel met, with the node.
         """
         given: Sequence[Any] = inputs
@@ -99,13 +105,13 @@ class Executable:
         extents = self._extents.get(tuple([a.shape for a in arrays])) or self._bind(arrays)
         results = self._function.empty(extents)
         targets = self._targets(out, results, arrays) if out is not None else results
-        self._function.run(arrays, extents, targets)
+        made = self._function.run(arrays, extents, targets)
         if out is not None:
-            return self._written(out, targets)
+            return self._written(out, made)
         for value in given:
             if type(value) is not np.ndarray and is_torch(value):
-                return tuple(to_torch(r) for r in results)
-        return tuple(results)
+                return tuple(to_torch(r) for r in made)
+        return tuple(made)
 
     __call__ = run
 
@@ -174,12 +180,15 @@ class Executable:
     def _targets(
         self,
         out: Outputs,
-        results: Sequence[np.ndarray[Any, Any]],
+        results: Sequence[np.ndarray[Any, Any] | None],
         arrays: Sequence[np.ndarray[Any, Any]],
-    ) -> list[np.ndarray[Any, Any]]:
+    ) -> list[np.ndarray[Any, Any] | None]:
         """Where the model writes: the caller's arrays, or own ones where those overlap something."""
+        for slot in self._function.given.slots:
+            port = self._results[slot]
+            raise OutputDecidedByRun(name=port.name, type=port.type)
         given = zip(self._in_order(out), results, self._results, strict=True)
-        wanted = [self._target(o, r, p) for o, r, p in given]
+        wanted = [self._target(o, r, p) for o, r, p in given if r is not None]
         targets = []
         for i, (array, result) in enumerate(zip(wanted, results, strict=False)):
             others = [*arrays, *wanted[:i], *wanted[i + 1 :]]

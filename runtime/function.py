@@ -12,6 +12,7 @@ import numpy as np
 from aino_ir.errors.ir import NegativeExtent, SizeLimit
 from aino_ir.infer import SIZE_LIMIT
 from aino_ir.runtime.artifact import Artifact
+from aino_ir.runtime.given import Given
 from aino_ir.runtime.library import Library
 from aino_ir.runtime.native import NativeModel, array_address
 from aino_ir.runtime.profile import Profile, measure
@@ -28,13 +29,13 @@ class Extents:
         symbols: values of the shape symbols.
         vector: these as the native model takes them, or None when there are none.
         address: of `vector`.
-        shapes: of the outputs.
+        shapes: of the outputs; None where the run decides.
     """
 
     symbols: dict[str, int]
     vector: Array | None
     address: int
-    shapes: tuple[tuple[int, ...], ...]
+    shapes: tuple[tuple[int, ...] | None, ...]
 
 
 class NativeFunction:
@@ -46,6 +47,7 @@ class NativeFunction:
         names: its symbols in the order of their vector.
         results: what it makes.
         threads: threads that a run may use.
+        decided: symbols that it decides while it runs, in the order in which it tells them.
     """
 
     def __init__(
@@ -55,12 +57,14 @@ class NativeFunction:
         names: Sequence[str],
         results: Sequence[Port],
         threads: int,
+        decided: Sequence[str] = (),
     ) -> None:
         self._artifact = artifact
         self._variants = variants
         self.names = tuple(names)
         self.results = tuple(results)
         self.threads = threads
+        self.given = Given(decided, self.results)
 
     def extents(self, symbols: dict[str, int]) -> Extents:
         """What values of the symbols mean for a run.
@@ -70,14 +74,20 @@ class NativeFunction:
         """
         vector = np.asarray([symbols[n] for n in self.names], np.int64) if self.names else None
         address = array_address(vector) if vector is not None else 0
-        return Extents(symbols, vector, address, tuple(_possible(p, symbols) for p in self.results))
+        shapes = [None if i in self.given else _possible(p, symbols) for i, p in enumerate(self.results)]
+        return Extents(symbols, vector, address, tuple(shapes))
 
-    def empty(self, extents: Extents) -> list[Array]:
-        """New arrays for the results."""
-        return [np.empty(shape, p.numpy) for shape, p in zip(extents.shapes, self.results, strict=False)]
+    def empty(self, extents: Extents) -> list[Array | None]:
+        """New arrays for the results; None for those that the run allocates."""
+        return [
+            None if shape is None else np.empty(shape, p.numpy)
+            for shape, p in zip(extents.shapes, self.results, strict=False)
+        ]
 
-    def run(self, arrays: Sequence[Array], extents: Extents, targets: Sequence[Array]) -> None:
-        """Run on arrays as the kernels read them, writing into `targets`.
+    def run(
+        self, arrays: Sequence[Array], extents: Extents, targets: Sequence[Array | None]
+    ) -> Sequence[Array]:
+        """Run on arrays as the kernels read them; returns the results: `targets`, and what it allocated.
 
         Raises:
             IndexOutOfRange, NativeDivisionByZero ...: what a kernel met, with the node.
@@ -85,7 +95,26 @@ class NativeFunction:
         addresses = [array_address(a) for a in arrays]
         if extents.vector is not None:
             addresses.append(extents.address)
-        self.native.run(addresses, [array_address(r) for r in targets])
+        if self.given.names:
+            return self._run_deciding(addresses, extents, targets)
+        self.native.run(addresses, [array_address(r) for r in targets])  # type: ignore[arg-type]
+        return targets  # type: ignore[return-value]  # nothing is left to the run
+
+    def _run_deciding(
+        self, addresses: list[int], extents: Extents, targets: Sequence[Array | None]
+    ) -> Sequence[Array]:
+        pointers, values = self.given.places()
+        self.native.run(addresses, self._places(targets, pointers, values))
+        symbols = {**extents.symbols, **dict(zip(self.given.names, values.tolist(), strict=False))}
+        made = self.given.arrays(pointers, symbols)
+        return [made[i] if r is None else r for i, r in enumerate(targets)]
+
+    def _places(self, targets: Sequence[Array | None], pointers: Array, values: Array) -> list[int]:
+        """Addresses of the outputs, or of where their addresses will be, and of the decided symbols."""
+        first = array_address(pointers)
+        width = pointers.itemsize
+        own = [first + width * i if r is None else array_address(r) for i, r in enumerate(targets)]
+        return [*own, array_address(values)]
 
     def profile(
         self, arrays: Sequence[Array], extents: Extents, rows: Sequence[Mapping[str, Any]], runs: int
@@ -100,10 +129,15 @@ class NativeFunction:
         if extents.vector is not None:
             addresses.append(extents.address)
         results = self.empty(extents)
-        targets = [array_address(r) for r in results]
-        return measure(
-            lambda times: self.native.run(addresses, targets, times), self.native, rows, extents.symbols, runs
-        )
+        symbols = dict(extents.symbols)
+
+        def run(times: Array) -> None:
+            pointers, values = self.given.places()
+            self.native.run(addresses, self._places(results, pointers, values), times)
+            symbols.update(zip(self.given.names, values.tolist(), strict=False))
+            self.given.arrays(pointers, symbols)  # which frees them
+
+        return measure(run, self.native, rows, symbols, runs)
 
     @property
     def native(self) -> NativeModel:

@@ -21,7 +21,7 @@ from aino_ir.errors.run import (
 )
 from aino_ir.runtime.library import Library
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 
 _STATUS_ERRORS: dict[int, Any] = {
     1: IndexOutOfRange,

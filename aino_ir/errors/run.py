@@ -118,3 +118,12 @@ class WrongOutputCount(UserError):
     template = "expected arrays for outputs {expected} in out=, got {got}"
     hint = "see exe.outputs; pass one array an output, in order or as a dict by name"
     example = {"expected": "('y',)", "got": "2 arrays"}
+
+
+class OutputDecidedByRun(UserError):
+    """An array was given with out= for an output whose extents only the run decides."""
+
+    code = "AINO-E0516"
+    template = "out['{name}'] cannot be given: the run decides the extents of {type}"
+    hint = "run without out=; the result is an array of your own"
+    example = {"name": "y", "type": "i64[2, d5_0]"}

@@ -3,6 +3,10 @@
 Graph values become views here and nowhere else.  Execution is SPMD: every thread walks the same
 steps; `Run` splits its kernel's units over the threads, `Sync` is a barrier.  `Branch` and `Repeat`
 hold steps of their own; all threads decide alike, since they read the same elements after a barrier.
+
+Symbols are bound at entry, from the inputs' extents, or by a `Bind` step when a kernel has computed
+them.  Memory whose size is known at entry lies in the arena; what `Bind` steps make known lies in further
+segments, each of which a `Reserve` step behind them makes large enough.
 """
 
 from __future__ import annotations
@@ -12,10 +16,11 @@ from enum import Enum
 from typing import Any
 
 from aino_ir.constants import Const
-from aino_ir.dims import DimLike, product
+from aino_ir.dims import DimLike, free_symbols, product
 from aino_ir.dtypes import DType
 from aino_ir.kernels import Kernel, Packing
 from aino_ir.location import UNKNOWN, Loc
+from aino_ir.symbols import Check
 from aino_ir.types import ROW_MAJOR, Layout, Type
 
 
@@ -41,6 +46,8 @@ class Buffer:
         slot: input/output/state number; for a turn its place in `Plan.turns`.
         offset: offset in the arena, or of a constant or a state's first value in the weights section.
         const, packing: contents of a constant buffer; what a state buffer holds at first (None: zeros).
+        segment: the position in `Plan.segments` of what it lies in, plus one; 0 is the arena.
+        family, first, end: its place in the segment, in units of the size that its family shares.
         name: for people.
     """
 
@@ -51,7 +58,26 @@ class Buffer:
     offset: DimLike | None = None
     const: Const | None = None
     packing: Packing | None = None
+    segment: int = 0
+    family: str = ""
+    first: int = 0
+    end: int = 0
     name: str = ""
+
+
+@dataclass
+class Segment:
+    """Memory of a run whose size is known only when some symbols have been bound.
+
+    Attributes:
+        bytes: its size, of each thread's part when `per_thread`.
+        per_thread: whether every thread has a part of its own (scratch).
+        output: the output whose memory it is, which the caller gets; -1: the session keeps it.
+    """
+
+    bytes: DimLike
+    per_thread: bool = False
+    output: int = -1
 
 
 @dataclass(frozen=True)
@@ -96,12 +122,30 @@ class Sync:
 
 @dataclass(frozen=True)
 class Bind:
-    """Give a plan symbol its value: from an input's axis, or an i64 element that a kernel wrote."""
+    """Give a symbol the value of one integer that a kernel wrote; it must be within lo..hi (inclusive)."""
 
     symbol: str
-    source: View | tuple[int, int]  # a one-element i64 view, or (input, axis)
-    lo: int = 0
+    source: View
+    lo: DimLike | None = 0
     hi: DimLike | None = None
+    step: int = 1
+    loc: Loc = UNKNOWN
+
+
+@dataclass(frozen=True)
+class Require:
+    """A condition on extents that is tested when the last of them has been bound."""
+
+    check: Check
+    loc: Loc = UNKNOWN
+
+
+@dataclass(frozen=True)
+class Reserve:
+    """Make a segment large enough for the symbols as they are now; nothing in it is kept."""
+
+    segment: int
+    loc: Loc = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -146,7 +190,7 @@ class Host:
     loc: Loc = UNKNOWN
 
 
-Step = Run | Sync | Bind | Branch | Repeat | Host
+Step = Run | Sync | Bind | Require | Reserve | Branch | Repeat | Host
 
 
 @dataclass
@@ -155,9 +199,12 @@ class Plan:
 
     Attributes:
         inputs, outputs: (name, type) in order.
-        symbols: integer symbols in the order of the kernels' `syms` argument.
+        symbols: integer symbols in the order of the kernels' `syms` argument, those bound at entry first.
+        decided: those of them that `Bind` steps bind, in order.
+        segments: memory beside the arena; set by memory planning.
+        scratch_segments: kernel -> the segment of its scratch, where steps decide how much it needs.
         turns: symbols that the plan's `Repeat` steps count with.
-        checks: entry checks (aino_ir.symbols.Check).
+        checks: what is tested at entry.
         kernels: by name.
         arena_bytes: set by memory planning.
     """
@@ -167,14 +214,26 @@ class Plan:
     outputs: list[tuple[str, Type]] = field(default_factory=list)
     states: list[tuple[str, Type]] = field(default_factory=list)
     symbols: list[str] = field(default_factory=list)
+    decided: list[str] = field(default_factory=list)
+    segments: list[Segment] = field(default_factory=list)
+    scratch_segments: dict[str, int] = field(default_factory=dict)
     symbol_bounds: dict[str, tuple[int, int | None]] = field(default_factory=dict)
     turns: list[str] = field(default_factory=list)
-    checks: list[Any] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
     buffers: list[Buffer] = field(default_factory=list)
     kernels: dict[str, Kernel] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     arena_bytes: DimLike = 0
     scratch_bytes: DimLike = 0
+
+    @property
+    def entry_symbols(self) -> list[str]:
+        """Symbols that have their values when a run begins."""
+        return self.symbols[: len(self.symbols) - len(self.decided)]
+
+    def is_decided(self, *dims: DimLike) -> bool:
+        """Whether dimensions are known only when some `Bind` step has run."""
+        return bool(self.decided) and any(not free_symbols(d).isdisjoint(self.decided) for d in dims)
 
     def new_buffer(self, kind: BufferKind, bytes: DimLike, **fields: Any) -> Buffer:
         """Append a buffer."""

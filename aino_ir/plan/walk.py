@@ -42,7 +42,7 @@ def decided_by(step: Step) -> tuple[View, ...]:
     if isinstance(step, Repeat):
         return tuple(v for v in (step.count, step.start) if isinstance(v, View))
     if isinstance(step, Bind):
-        return (step.source,) if isinstance(step.source, View) else ()
+        return (step.source,)
     return ()
 
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from aino_ir.codegen.c.limits import limit_checks
 from aino_ir.codegen.c.plan_text import PlanText, filled
 from aino_ir.codegen.cstyle.names import comment, string_lines
-from aino_ir.dims import DimLike, dmax, free_symbols, is_static
-from aino_ir.plan import BufferKind, Plan, Repeat, Run, Step, View, blocks_of, runs
+from aino_ir.dims import Dim, DimLike, dmax, free_symbols, is_static
+from aino_ir.plan import Bind, BufferKind, Plan, Repeat, Run, Step, View, blocks_of, runs, walk
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 
 BYTE_WORK = 4
 """Operations that take as long as moving one byte to or from memory, roughly."""
@@ -20,17 +20,23 @@ def header_text(plan: Plan) -> str:
     """The public header of a plan."""
     name, guard = plan.name, f"{plan.name.upper()}_H"
     values = [(f"in[{i}]", f"{n}: {t}") for i, (n, t) in enumerate(plan.inputs)]
-    if plan.symbols:
-        symbols = f"int64_t[{len(plan.symbols)}]: {', '.join(plan.symbols)}"
+    if plan.entry_symbols:
+        symbols = f"int64_t[{len(plan.entry_symbols)}]: {', '.join(plan.entry_symbols)}"
         values.append((f"in[{len(plan.inputs)}]", symbols))
-    values += [(f"out[{i}]", f"{n}: {t}") for i, (n, t) in enumerate(plan.outputs)]
+    given = given_outputs(plan)
+    for i, (n, t) in enumerate(plan.outputs):
+        values.append((f"out[{i}]", f"{'void *[1], to ' if i in given else ''}{n}: {t}"))
+    if plan.decided:
+        symbols = f"int64_t[{len(plan.decided)}]: {', '.join(plan.decided)}"
+        values.append((f"out[{len(plan.outputs)}]", symbols))
+    given_text = _GIVEN if given else ""
     interface = "\n".join(f" *   {place:8} {comment(what)}" for place, what in values)
     return f"""/* {name}: a model compiled by AINO.
  *
 {interface}
  *
  * All pointers must be valid for the whole tensors above; inputs and outputs must not overlap.
- * One context may be used by any number of threads at a time.
+{given_text} * One context may be used by any number of threads at a time.
  */
 #ifndef {guard}
 #define {guard}
@@ -75,6 +81,17 @@ void {name}_destroy({name}_context *context);
 """
 
 
+_GIVEN = """\
+ * A "void *[1]" gets the address of a tensor whose extents the run decides; it is the caller's, who frees
+ * it with free().  When a run fails, none is given.
+"""
+
+
+def given_outputs(plan: Plan) -> dict[int, int]:
+    """The segment of each output whose memory the model allocates, since only the run decides its size."""
+    return {s.output: number for number, s in enumerate(plan.segments) if s.output >= 0}
+
+
 class InterfacePrinter:
     """Prints the session of a run and the functions of the interface.
 
@@ -101,7 +118,9 @@ class InterfacePrinter:
             RUN_SETUP=self._setup(),
             SYMBOL_INPUT=str(len(self.plan.inputs)),
             STATE_SETUP=self._state_setup(),
-            HAS_SYMBOLS="1" if self.plan.symbols else "0",
+            HAS_SYMBOLS="1" if self.plan.entry_symbols else "0",
+            GIVE=self._give(),
+            FREE_SEGMENTS=self._release(),
             RUN_SIGNATURE=self._run_signature(),
             SET_TIMES="\n    s->times = times;" if self.profile else "",
             NOTE_START="\n        s->noted = times ? model_now() : 0;" if self.profile else "",
@@ -111,8 +130,8 @@ class InterfacePrinter:
 
     def session(self) -> str:
         """The struct that a run keeps for itself."""
-        symbols = max(1, len(self.plan.symbols))
-        return f"""/* What one run needs for itself. */
+        symbols = max(1, len(self.plan.entry_symbols))
+        return f"""{_RESERVE if self.plan.decided else ""}/* What one run needs for itself. */
 typedef struct {{
     const void *const *in;
     void *const *out;
@@ -123,12 +142,35 @@ typedef struct {{
     char *scratch;
     size_t scratch_bytes; /* of one thread */
     int nthreads;
-    int64_t symbols[{symbols}];
+    int64_t symbols[{symbols}];{self._decided()}
     int64_t status[2]; /* code, step */{self._times()}
     aino_barrier barrier;
 }} session;
 
 #define MODEL_STATES {max(1, len(self.plan.states))}"""
+
+    def _decided(self) -> str:
+        """The session's members for symbols that steps bind, and the memory whose size depends on them."""
+        if not self.plan.decided:
+            return ""
+        count = max(1, len(self.plan.segments))
+        return f"\n    int64_t decided[{len(self.plan.decided)}];\n    model_segment segments[{count}];"
+
+    def _give(self) -> str:
+        """Statements that hand over what the run has decided, and the outputs that it has allocated."""
+        if not self.plan.decided:
+            return ""
+        lines = [f"        memcpy(out[{len(self.plan.outputs)}], s->decided, sizeof s->decided);"]
+        lines += [
+            f"        *(void **)out[{slot}] = model_take(&s->segments[{number}]);"
+            for slot, number in sorted(given_outputs(self.plan).items())
+        ]
+        return "\n".join(["", "    if (!status) {", *lines, "    }"])
+
+    def _release(self) -> str:
+        """Statements that free the segments of a session."""
+        frees = [f"    aino_free(s->segments[{n}].memory);" for n in range(len(self.plan.segments))]
+        return "".join(f"\n{line}" for line in frees)
 
     def _times(self) -> str:
         """The session's member for the times of a profile."""
@@ -150,6 +192,8 @@ typedef struct {{
         if not self.alone_below or not any(runs(self.plan)):
             return "context->nthreads"
         work = self.total
+        if self.plan.is_decided(work):
+            return "context->nthreads"
         if is_static(work):
             return "1" if int(work) < self.alone_below else "context->nthreads"  # type: ignore[arg-type]
         return f"model_work(s) < {self.alone_below} ? 1 : context->nthreads"
@@ -182,7 +226,11 @@ typedef struct {{
 
 
 def work_of(plan: Plan) -> DimLike:
-    """Operations of a run, and bytes times BYTE_WORK; loops count as often as is known at entry, or once."""
+    """Operations of a run, and bytes times BYTE_WORK, as far as can be told at entry.
+
+    Loops count as often as is known then, or once; what the run decides counts with its upper bound, where
+    there is one.
+    """
 
     def total(steps: Sequence[Step]) -> DimLike:
         work: DimLike = 0
@@ -196,8 +244,39 @@ def work_of(plan: Plan) -> DimLike:
             work = work + inner
         return work
 
-    return total(plan.steps)
+    work = total(plan.steps)
+    highest = {s.symbol: s.hi for s in walk(plan.steps) if isinstance(s, Bind) and s.hi is not None}
+    for name in reversed(plan.decided):
+        if isinstance(work, Dim) and name in highest:
+            work = work.substitute({name: highest[name]})
+    return work
 
+
+_RESERVE = """\
+/* Memory that grows when a run needs more. */
+typedef struct { char *memory; size_t bytes; } model_segment;
+
+/* Make room for `bytes`; what was there is lost.  Returns 0 when there is no memory. */
+static int model_reserve(model_segment *segment, size_t bytes)
+{
+    if (segment->memory && bytes <= segment->bytes)
+        return 1;
+    aino_free(segment->memory);
+    segment->memory = aino_alloc(bytes);
+    segment->bytes = segment->memory ? bytes : 0;
+    return segment->memory != 0;
+}
+
+/* Take the memory out, for good. */
+static inline char *model_take(model_segment *segment)
+{
+    char *memory = segment->memory;
+    segment->memory = 0;
+    segment->bytes = 0;
+    return memory;
+}
+
+"""
 
 _WORK = """\
 /* Operations of a run, and what moving its bytes is worth in operations. */
@@ -254,7 +333,7 @@ RUN_SETUP
 static void session_destroy(session *s)
 {
     aino_free(s->arena);
-    aino_free(s->scratch);
+    aino_free(s->scratch);FREE_SEGMENTS
     aino_free(s);
 }
 
@@ -314,7 +393,7 @@ RUN_SIGNATURE
         aino_barrier_init(&s->barrier, s->status);NOTE_START
         aino_pool_run(context->pool, nthreads, model_steps, s);
         status = (int)(s->status[0] + 256 * s->status[1]);
-    }
+    }GIVE
     if (!aino_freelist_put(&context->sessions, s))
         session_destroy(s);
     return status;

@@ -6,12 +6,12 @@ sizes and addresses that follows is safe once they have passed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from aino_ir.dims import Dim, DimLike, fold
 from aino_ir.plan import BufferKind, Plan, Run, walk
 from aino_ir.plan import size as step_count
-from aino_ir.symbols import Symbols
+from aino_ir.symbols import Check, Symbols
 
 LARGEST_BYTES = 1 << 43
 """Bytes of one tensor, and of all intermediate ones together: 2^40 elements of eight bytes."""
@@ -35,12 +35,10 @@ def limit_checks(plan: Plan, name: Callable[[str], str]) -> list[str]:
         plan: a finished plan.
         name: the C variable of a symbol.
     """
-    table = Symbols()
-    for symbol_name, (lo, hi) in plan.symbol_bounds.items():
-        table.new(symbol_name, lo, hi)
+    table = _table(plan)
     lines = []
     for dim, step in _extents(plan).items():
-        if not table.prove_ge(dim, 0):
+        if not plan.is_decided(dim) and not table.prove_ge(dim, 0):
             lines.append(_unless(f"{as_double(dim, name)} >= 0.0", "AINO_BAD_SHAPE", step))
     for size in _sizes(plan):
         upper = table.interval(size)[1]
@@ -48,6 +46,34 @@ def limit_checks(plan: Plan, name: Callable[[str], str]) -> list[str]:
             condition = f"{as_double(size, name)} <= {float(LARGEST_BYTES)!r}"
             lines.append(_unless(condition, "AINO_LIMIT_EXCEEDED", step_count(plan.steps)))
     return lines
+
+
+def late_checks(plan: Plan, bound: str, known: Collection[str], name: Callable[[str], str]) -> Iterator[str]:
+    """Conditions on the extents that are known as soon as one symbol is bound.
+
+    Args:
+        plan: a finished plan.
+        bound: the symbol that has just got its value.
+        known: the symbols that have one, that one included.
+        name: the C variable of a symbol.
+    """
+    table = _table(plan)
+    for dim in _extents(plan):
+        symbols = dim.free_symbols()
+        if bound in symbols and symbols <= set(known) and not table.prove_ge(dim, 0):
+            yield f"{as_double(dim, name)} >= 0.0"
+
+
+def check_condition(check: Check, name: Callable[[str], str]) -> str:
+    """What a check demands, as a C expression."""
+    return f"{as_double(check.lhs, name)} {check.relation} {as_double(check.rhs, name)}"
+
+
+def _table(plan: Plan) -> Symbols:
+    table = Symbols()
+    for symbol_name, (lo, hi) in plan.symbol_bounds.items():
+        table.new(symbol_name, lo, hi)
+    return table
 
 
 def _unless(condition: str, status: str, step: int) -> str:
@@ -69,7 +95,7 @@ def _sizes(plan: Plan) -> Iterator[Dim]:
     """Bytes that depend on symbols: the arena's, a thread's scratch, each output's."""
     outputs = [b.bytes for b in plan.buffers if b.kind is BufferKind.OUTPUT]
     for size in dict.fromkeys((plan.arena_bytes, plan.scratch_bytes, *outputs)):
-        if isinstance(size, Dim):
+        if isinstance(size, Dim) and not plan.is_decided(size):
             yield size
 
 

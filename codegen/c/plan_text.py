@@ -44,16 +44,29 @@ class PlanText:
         return self.indices.code(d).text
 
     def symbols(self) -> list[str]:
-        """Declarations of the plan's symbols, from the session's values."""
+        """Declarations of the symbols that a run begins with, from the session's values."""
         lines = []
-        for i, symbol in enumerate(self.plan.symbols):
+        for i, symbol in enumerate(self.plan.entry_symbols):
             name = self.names[symbol]
             lines += [f"    const int64_t {name} = s->symbols[{i}];", f"    (void){name};"]
+        return lines
+
+    def thread_symbols(self) -> list[str]:
+        """Declarations of all symbols in a function of steps, from the thread's own values in `syms`."""
+        if not self.plan.decided:
+            return self.symbols()
+        lines = []
+        for i, symbol in enumerate(self.plan.symbols):
+            name, const = self.names[symbol], "" if symbol in self.plan.decided else "const "
+            lines += [f"    {const}int64_t {name} = syms[{i}];", f"    (void){name};"]
         return lines
 
     def view(self, v: View) -> str:
         """The address of a view's first byte, by the macros of `steps`."""
         buffer = self.plan.buffers[v.buffer]
+        if buffer.segment:
+            offset = buffer.offset if buffer.offset is not None else 0
+            return f"SEGMENT({buffer.segment - 1}, {self.dim(offset + v.offset)})"
         if buffer.kind is BufferKind.ARENA:
             assert buffer.offset is not None, f"buffer {buffer.id} has no offset"
             return f"ARENA({self.dim(buffer.offset + v.offset)})"

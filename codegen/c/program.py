@@ -8,7 +8,8 @@
 
 Statuses are ints: 0, or a code of aino_status.h in the low byte and the number of the failing step
 above it.  A model with symbolic shapes takes them as one more input: in[number of inputs] points
-to the int64_t values of its symbols, in the order that NAME_describe tells.
+to the int64_t values of its symbols, in the order that NAME_describe tells.  What a run itself decides
+comes back in out[number of outputs]; outputs with such extents are allocated by the model.
 """
 
 from __future__ import annotations

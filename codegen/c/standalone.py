@@ -11,6 +11,7 @@ from pathlib import Path
 
 from aino_ir.codegen.c.backend import Emission
 from aino_ir.codegen.c.helpers import Helpers
+from aino_ir.codegen.c.interface import given_outputs
 from aino_ir.codegen.c.isa import TABLES
 from aino_ir.codegen.cstyle.index import IndexPrinter, Ranges
 from aino_ir.codegen.cstyle.names import Names, comment
@@ -131,15 +132,28 @@ def main_text(plan: Plan, target: Target, sources: list[str]) -> str:
     """A program that runs the model once on files of raw values."""
     name, printer = plan.name, _SizePrinter(plan)
     command = ["cc", "-std=gnu11", "-O3", *FLAGS, *isa_flags(target), *sources, f"{name}_main.c"]
-    words = [*plan.symbols, *_files("in", plan.inputs), *_files("out", plan.outputs)]
+    entry = plan.entry_symbols
+    words = [*entry, *_files("in", plan.inputs), *_files("out", plan.outputs)]
     place = iter(range(2, 2 + len(words)))
-    lines = [f"    const int64_t {printer.names[s]} = atoll(argv[{next(place)}]);" for s in plan.symbols]
+    lines = [f"    const int64_t {printer.names[s]} = atoll(argv[{next(place)}]);" for s in entry]
     inputs = [f"        read_file(argv[{next(place)}], {printer.bytes(t)})," for _, t in plan.inputs]
-    if plan.symbols:
-        values = ", ".join(printer.names[s] for s in plan.symbols)
+    if entry:
+        values = ", ".join(printer.names[s] for s in entry)
         lines.append(f"    const int64_t symbols[] = {{{values}}};")
         inputs.append("        symbols,")
+    given = given_outputs(plan)
     sizes = [printer.bytes(t) for _, t in plan.outputs]
+    allocations = [
+        f"        &given[{i}]," if i in given else f"        allocate((size_t)({size})),"
+        for i, size in enumerate(sizes)
+    ]
+    if given:
+        lines.append(f"    void *given[{len(sizes)}] = {{0}};")
+    if plan.decided:
+        lines.append(f"    int64_t decided[{len(plan.decided)}];")
+        allocations.append("        decided,")
+    decided = [f"    const int64_t {printer.names[s]} = decided[{i}];" for i, s in enumerate(plan.decided)]
+    decided += [f"    (void){printer.names[s]};" for s in plan.decided]
     return _MAIN.format(
         name=name,
         command=_wrapped(command, " *     "),
@@ -150,11 +164,11 @@ def main_text(plan: Plan, target: Target, sources: list[str]) -> str:
         helpers="\n\n".join([*printer.helpers(), _HELPERS]),
         symbols="\n".join(["", *lines]) if lines else "",
         reads="\n".join(inputs or ["        NULL,"]),
-        allocations="\n".join(
-            [f"        allocate((size_t)({size}))," for size in sizes] or ["        NULL,"]
-        ),
+        allocations="\n".join(allocations or ["        NULL,"]),
+        decided="\n".join(["", *decided]) if decided else "",
         writes="\n".join(
-            f"    write_file(argv[{next(place)}], out[{i}], {size});" for i, size in enumerate(sizes)
+            f"    write_file(argv[{next(place)}], {f'given[{i}]' if i in given else f'out[{i}]'}, {size});"
+            for i, size in enumerate(sizes)
         ),
     )
 
@@ -163,7 +177,9 @@ class _SizePrinter:
     """Sizes of tensors as C expressions over the plan's symbols."""
 
     def __init__(self, plan: Plan) -> None:
-        self.names = Names(("argc", "argv", "in", "out", "weights", "context", "status", "symbols"))
+        self.names = Names(
+            ("argc", "argv", "in", "out", "weights", "context", "status", "symbols", "given", "decided")
+        )
         self._helpers = Helpers("vec128", 16)
         ranges = Ranges(dict(plan.symbol_bounds))
         self._indices = IndexPrinter(self.names, ranges, lambda op: self._helpers.operation(op, VecType(i64)))
@@ -280,7 +296,7 @@ int main(int argc, char **argv)
     if (status) {{
         fprintf(stderr, "{name} failed: code %d in step %d\\n", status & 255, status >> 8);
         return 1;
-    }}
+    }}{decided}
 {writes}
     {name}_destroy(context);
     return 0;

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from aino_ir.codegen.c.limits import LARGEST_BYTES, as_double, check_condition, late_checks
 from aino_ir.codegen.c.plan_text import PlanText, filled
 from aino_ir.codegen.c.step_table import step_table
 from aino_ir.codegen.cstyle.names import comment
 from aino_ir.codegen.cstyle.text import wrap
 from aino_ir.loops.stmt import LoopFn
-from aino_ir.plan import Branch, Repeat, Run, Step, Sync, View, blocks_of, size
+from aino_ir.plan import Bind, Branch, Repeat, Require, Reserve, Run, Step, Sync, View, blocks_of, size, walk
 
 STRAIGHT_LINE_STEPS = 2000
 """Longer plans become a table, or parts: tens of thousands of calls in one function choke C compilers."""
 
 BlockLines = Callable[[Sequence[Step], "tuple[str, ...]"], "list[str]"]
 """Prints a block inside loops that count with the given symbols."""
+
+
+C_TYPES = {
+    f"{sign}{bits}": f"{'u' if sign == 'u' else ''}int{bits}_t" for sign in "iu" for bits in (8, 16, 32, 64)
+}
+"""C's name of the dtypes that a symbol's value may be stored in."""
 
 
 class StepPrinter:
@@ -32,42 +39,57 @@ class StepPrinter:
         self.profile = profile
         self._number = 0
         self._parts: list[str] = []
+        self._bound: set[str] = set()
 
     def function(self) -> str:
         """The function that every thread runs: straight-line calls, a table, or several parts."""
         steps = self.plan.steps
         self._number, self._parts = 0, []
+        self._bound = set(self.plan.entry_symbols)
         if size(steps) <= STRAIGHT_LINE_STEPS:
             body = "\n".join(self._block(steps, ()))
-            return filled(_STRAIGHT_LINE, MACROS=self._macros("return"), SYMBOLS=self._symbols(), BODY=body)
+            symbols = self._values() + self._symbols()
+            return filled(_STRAIGHT_LINE, MACROS=self._macros("return"), SYMBOLS=symbols, BODY=body)
         if self.plan.symbols or any(blocks_of(s) for s in steps):
             return self._in_parts(steps)
         return step_table(self.plan, _NOTE if self.profile else "")
 
     def _symbols(self) -> str:
-        return "\n".join(["", *self.text.symbols()])
+        return "\n".join(["", *self.text.thread_symbols()])
+
+    def _values(self) -> str:
+        """The thread's own values of the symbols: a copy where steps bind some."""
+        if not self.plan.decided:
+            return "    const int64_t *syms = s->symbols;"
+        copied = len(self.plan.entry_symbols)
+        lines = [f"    int64_t syms[{len(self.plan.symbols)}] = {{0}};"]
+        if copied:
+            lines.append(f"    memcpy(syms, s->symbols, {copied} * sizeof *syms);")
+        return "\n".join(lines)
 
     def _macros(self, leave: str) -> str:
-        return _MACROS.replace("LEAVE", leave) + (_NOTE if self.profile else "")
+        macros = _MACROS + (_DECIDED_MACROS if self.plan.decided else "")
+        return macros.replace("LEAVE", leave) + (_NOTE if self.profile else "")
 
     # -- parts --------------------------------------------------------------------------------------
 
     def _in_parts(self, steps: Sequence[Step]) -> str:
         """Long plans that no table can say: functions of a bounded length that call each other."""
         whole = self._part(self._cut(steps, ()), ())
-        main = filled(_STRAIGHT_LINE, MACROS="", SYMBOLS="", BODY=f"    {whole};").lstrip()
+        main = filled(_STRAIGHT_LINE, MACROS="", SYMBOLS=self._values(), BODY=f"    {whole};").lstrip()
         return "\n\n".join([self._macros("return 1"), *self._parts, main])
 
     def _part(self, body: Sequence[str], turns: tuple[str, ...]) -> str:
         """A new function with this body; what calls it."""
         name = f"model_part_{len(self._parts)}"
         names = [self.text.names[t] for t in turns]
-        parameters = "".join(f", int64_t {n}" for n in names)
+        own = bool(self.plan.decided)  # then the values of symbols are the thread's, and parts set some
+        parameters = "".join(f", int64_t {n}" for n in (["*syms"] if own else []) + names)
+        symbols = self._symbols().lstrip("\n") if own else self._values() + self._symbols()
         lines = [*(f"    (void){n};" for n in names), *body]
-        self._parts.append(
-            filled(_PART, PART=name, TURNS=parameters, SYMBOLS=self._symbols(), BODY="\n".join(lines))
-        )
-        return f"{name}(s, scratch, tid, nthreads{''.join(f', {n}' for n in names)})"
+        self._parts.append(filled(_PART, PART=name, TURNS=parameters, SYMBOLS=symbols, BODY="\n".join(lines)))
+        arguments = "".join(f", {n}" for n in (["syms"] if own else []) + names)
+        return f"{name}(s, scratch, tid, nthreads{arguments})"
 
     def _cut(self, steps: Sequence[Step], turns: tuple[str, ...]) -> list[str]:
         """The lines of a block; where it is long, calls of parts."""
@@ -80,6 +102,8 @@ class StepPrinter:
             if waiting:
                 call = self._part(self._block(waiting, turns), turns)
                 lines.extend([f"    if ({call})", "        return 1;"])
+                bound = [s.symbol for s in walk(waiting) if isinstance(s, Bind)]
+                lines.extend(f"    {self._name(n)} = syms[{self.plan.symbols.index(n)}];" for n in bound)
                 waiting.clear()
 
         for step in steps:
@@ -106,8 +130,19 @@ class StepPrinter:
             return self._branch(number, step, turns, inner)
         if isinstance(step, Repeat):
             return self._repeat(number, step, turns, inner)
-        lines = ["    SYNC();"] if isinstance(step, Sync) else self._run(number, step)
-        return [*lines, *self._note(number)]
+        return [*self._action(number, step), *self._note(number)]
+
+    def _action(self, number: int, step: Step) -> list[str]:
+        if isinstance(step, Sync):
+            return ["    SYNC();"]
+        if isinstance(step, Bind):
+            return self._bind(number, step)
+        if isinstance(step, Require):
+            condition = check_condition(step.check, self._name)
+            return [f"    /* {comment(step.check.what)} */", self._demand(condition, "BAD_SHAPE", number)]
+        if isinstance(step, Reserve):
+            return self._reserve(number, step)
+        return self._run(number, step)
 
     def _note(self, number: int) -> list[str]:
         return [f"    NOTE({number});"] if self.profile else []
@@ -122,7 +157,45 @@ class StepPrinter:
         if units == "-1":
             units, macro = self.text.dim(kernel.units), macro + "_ONE"
         call = self._with_symbols(kernel, f"{macro}({step.kernel}, {units}{tail}, {views});")
+        if step.kernel in self.plan.scratch_segments:
+            segment = self.plan.scratch_segments[step.kernel] - 1
+            own = self.text.dim(self.plan.segments[segment].bytes)
+            call = f"{{ char *scratch = SEGMENT({segment}, tid * ({own})); {call} }}"
         return [*_origin(step.nodes), *wrap(f"    {call}")]
+
+    def _bind(self, number: int, step: Bind) -> list[str]:
+        """Every thread reads the value, after the barrier behind the kernel that wrote it."""
+        plan, name = self.plan, self._name(step.symbol)
+        ctype = C_TYPES[step.source.dtype.name]
+        conditions = [
+            f"{name} {relation} {self.text.dim(bound)}"
+            for relation, bound in ((">=", step.lo), ("<=", step.hi))
+            if bound is not None
+        ]
+        conditions += [f"{name} % {step.step} == 0"] if step.step > 1 else []
+        position = plan.symbols.index(step.symbol)
+        lines = [
+            f"    {name} = syms[{position}] = *(const {ctype} *){self.text.view(step.source)};",
+            f"    KEEP({position - len(plan.entry_symbols)}, {name});",
+        ]
+        self._bound.add(step.symbol)
+        conditions += late_checks(plan, step.symbol, self._bound, self._name)
+        return [*lines, *(self._demand(c, "BAD_SHAPE", number) for c in conditions)]
+
+    def _reserve(self, number: int, step: Reserve) -> list[str]:
+        """Thread 0 makes the segment large enough; a barrier stands before its first use."""
+        segment = self.plan.segments[step.segment - 1]
+        bytes_, times = self.text.dim(segment.bytes), " * nthreads" if segment.per_thread else ""
+        limit = f"{as_double(segment.bytes, self._name)} <= {float(LARGEST_BYTES)!r}"
+        reserve = f"    RESERVE({step.segment - 1}, ({bytes_}){times}, {number});"
+        return [self._demand(limit, "LIMIT_EXCEEDED", number), reserve]
+
+    @staticmethod
+    def _demand(condition: str, status: str, number: int) -> str:
+        return f"    DEMAND({condition}, AINO_{status}, {number});"
+
+    def _name(self, symbol: str) -> str:
+        return self.text.names[symbol]
 
     def _with_symbols(self, kernel: LoopFn, call: str) -> str:
         """A call in a block with the kernel's own symbols, unless the plan's begin with the same."""
@@ -222,13 +295,27 @@ _MACROS = """\
 #define SYNC() do { if (aino_barrier_wait(&s->barrier, nthreads)) LEAVE; } while (0)
 """
 
+_DECIDED_MACROS = """\
+#define SEGMENT(number, offset) (s->segments[number].memory + (offset))
+#define KEEP(number, value) do { if (tid == 0) s->decided[number] = (value); } while (0)
+#define DEMAND(condition, code, step) do { \\
+        if (!(condition)) { aino_fail(s->status, code, step); LEAVE; } \\
+    } while (0)
+#define RESERVE(number, bytes, step) do { \\
+        if (tid == 0 && !model_reserve(&s->segments[number], (size_t)(bytes))) { \\
+            aino_fail(s->status, AINO_OUT_OF_MEMORY, step); \\
+            LEAVE; \\
+        } \\
+    } while (0)
+"""
+
 _STRAIGHT_LINE = """\
 MACROS
 /* The model, as every thread walks through it. */
 static void model_steps(void *argument, int tid, int nthreads)
 {
     session *s = argument;
-    const int64_t *syms = s->symbols;SYMBOLS
+SYMBOLS
     char *scratch = s->scratch + (size_t)tid * s->scratch_bytes;
     (void)syms;
     (void)scratch;
@@ -240,7 +327,7 @@ _PART = """\
 /* Steps of the model; returns 1 when all threads leave. */
 static int PART(session *s, char *scratch, int tid, int nthreadsTURNS)
 {
-    const int64_t *syms = s->symbols;SYMBOLS
+SYMBOLS
     (void)syms;
     (void)scratch;
     (void)nthreads;

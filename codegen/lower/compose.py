@@ -43,6 +43,9 @@ from aino_ir.types import Layout, TensorType
 
 Coordinates = tuple["DimLike | Expr", ...]
 
+LEAST = -(1 << 62)
+"""The least value of an integer symbol, where nothing else is known."""
+
 
 @dataclass(frozen=True)
 class Storage:
@@ -555,7 +558,7 @@ def symbol_bounds(
     out = []
     for name in sorted(names):
         lo, hi = symbols.interval(symbol(name))
-        out.append((name, lo or 0, hi))
+        out.append((name, LEAST if lo is None else lo, hi))
     return tuple(out)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from aino_ir.codegen.lower.decided import DecidedSymbols
 from aino_ir.dims import free_symbols
 from aino_ir.dtypes import Kind
 from aino_ir.errors.usage import OperatorsUnsupported
@@ -15,7 +16,7 @@ from aino_ir.types import TensorType, Type
 MOST_LISTED = 10
 """Operators that one error names."""
 
-NEED_NONE = frozenset({"core.constant", "core.fused"})
+NEED_NONE = frozenset({"core.bind", "core.constant", "core.fused"})
 """Ops that need no definition of their own: they are memory, or hold it inside."""
 
 
@@ -51,7 +52,7 @@ def region_obstacle(op: Op) -> str:
     assert op.block is not None and op.block.function is not None
     function = op.block.function
     for value in (*op.present_operands(), *op.results, *(a for r in op.regions for a in r.args)):
-        if not known_at_entry(function, value.type):
+        if not known_before(function, value.type):
             return "control flow over extents that are decided at run time has no native code yet"
     for inner in (i for region in op.regions for i in region):
         reason = obstacle(inner)
@@ -60,11 +61,11 @@ def region_obstacle(op: Op) -> str:
     return ""
 
 
-def known_at_entry(function: Function, type_: Type) -> bool:
-    """Whether a tensor's extents follow from those of the function's arguments."""
+def known_before(function: Function, type_: Type) -> bool:
+    """Whether a tensor's extents follow from those of the function's arguments and what single ops decide."""
     if not isinstance(type_, TensorType) or type_.is_static:
         return True
-    names = entry_symbols(function)
+    names = entry_symbols(function) | set(DecidedSymbols(function).names)
     return all(free_symbols(function.symbols.canonical(d)) <= names for d in type_.shape)
 
 

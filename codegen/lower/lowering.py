@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from aino_ir.codegen.lower.compose import Group, Storage, compose, is_map, scalar_constant, symbol_bounds
+from aino_ir.codegen.lower.compose import (
+    LEAST,
+    Group,
+    Storage,
+    compose,
+    is_map,
+    scalar_constant,
+    symbol_bounds,
+)
+from aino_ir.codegen.lower.decided import DecidedSymbols
 from aino_ir.codegen.lower.legality import entry_symbols
+from aino_ir.codegen.lower.phases import emit_bind, emit_phases, entry_checks
 from aino_ir.codegen.lower.pricing import own_buffer
 from aino_ir.codegen.lower.regions import same_place
 from aino_ir.codegen.lower.storage import StorageAssignment
-from aino_ir.compute import Compute, axes, coordinates, reads
+from aino_ir.compute import Compute, Phases, axes, coordinates, reads
 from aino_ir.constants import Const
 from aino_ir.dims import DimLike, free_symbols, is_static, symbol
 from aino_ir.errors.codegen import NoLowering
@@ -40,6 +50,7 @@ class Lowering:
     Attributes:
         kernels: spec key -> kernel built so far (shared by equal specs).
         rejects: op id -> reasons of generators that turned its spec down (for explain).
+        steps: those of the present block so far.
     """
 
     function: Function
@@ -50,28 +61,31 @@ class Lowering:
     rejects: dict[int, list[Reject]] = field(default_factory=dict)
     _groups: dict[tuple[object, ...], tuple[Kernel, tuple[int, ...]]] = field(default_factory=dict)
     _packed: dict[tuple[object, ...], View] = field(default_factory=dict)
-    _steps: list[Step] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
 
     def run(self) -> Plan:
         """The plan, before memory planning and synchronisation."""
         self.plan = Plan(self.options.name)
+        self.decided = DecidedSymbols(self.function)
         self._interface()
-        self.storage = StorageAssignment(self.function, self.plan, self._may_overwrite)
+        self.storage = StorageAssignment(self.function, self.plan, self.decided, self._may_overwrite)
         self.storage.run()
         self.plan.steps = self._block(self.function.block)
         return self.plan
 
     def _block(self, block: Block) -> list[Step]:
         """The steps of a block."""
-        around, self._steps = self._steps, []
+        around, self.steps = self.steps, []
         for op in block:
             if isinstance(op, CONTROL):
                 self._emit_control(op)
             elif not self._needs_no_kernel(op):
                 self._emit(op)
+            if op.name == "core.bind":
+                emit_bind(self, op)
             for value, view in self.storage.copies.get(op, ()):
                 self._emit_copy(value, view, op.loc)
-        made, self._steps = self._steps, around
+        made, self.steps = self.steps, around
         return made
 
     def _emit_control(self, op: Op) -> None:
@@ -79,15 +93,13 @@ class Lowering:
         if isinstance(op, If):
             condition = self.storage.views[op.condition]
             then, otherwise = (tuple(self._block(region)) for region in op.regions)
-            self._steps.append(Branch(condition, then, otherwise, op.loc, op.loc.entries))
+            self.steps.append(Branch(condition, then, otherwise, op.loc, op.loc.entries))
             return
         loop = self.storage.regions.loops[op]
         for source, target in loop.entry:
             self._emit_copy(source, target, op.loc)
         body = tuple(self._block(op.regions[0]))
-        self._steps.append(
-            Repeat(loop.turn, body, loop.count, loop.start, loop.again, op.loc, op.loc.entries)
-        )
+        self.steps.append(Repeat(loop.turn, body, loop.count, loop.start, loop.again, op.loc, op.loc.entries))
 
     def _interface(self) -> None:
         f, plan = self.function, self.plan
@@ -95,11 +107,16 @@ class Lowering:
         plan.outputs = [(n, v.type) for n, v in zip(f.output_names, f.outputs, strict=False)]
         plan.states = [(s.name, s.type) for s in f.states]
         known = entry_symbols(f)
-        plan.symbols = sorted(n for n in f.symbols if free_symbols(f.symbols.canonical(symbol(n))) <= known)
+        decided = self.decided.origins
+        others = [n for n in f.symbols if n not in decided]
+        entry = sorted(n for n in others if free_symbols(f.symbols.canonical(symbol(n))) <= known)
+        plan.decided = list(self.decided.names)
+        plan.symbols = [*entry, *plan.decided]
         for name in plan.symbols:
             info = f.symbols.info(name)
-            plan.symbol_bounds[name] = (_number(info.lo, 0) or 0, _number(info.hi, None))
-        plan.checks = list(f.symbols.checks)
+            highest = info.hi if isinstance(info.hi, int) else None
+            plan.symbol_bounds[name] = _number(info.lo, LEAST if name in decided else 0), highest
+        plan.checks = entry_checks(f.symbols, decided)
 
     def _needs_no_kernel(self, op: Op) -> bool:
         if (
@@ -109,7 +126,8 @@ class Lowering:
         ):
             return True
         types = tensor_results(op)
-        if types and all(_is_empty(t.shape) for t in types):  # nothing to compute
+        empty = types and all(_is_empty(t.shape) for t in types)
+        if empty and not op.has(Trait.DATA_DEPENDENT):  # nothing to compute
             return True
         return self.storage.is_window(op)
 
@@ -121,6 +139,11 @@ class Lowering:
         return Storage(view.layout, view.allocated, constant)
 
     def _emit(self, op: Op) -> None:
+        if op.has(Trait.DATA_DEPENDENT):
+            definition = op.define()
+            assert isinstance(definition, Phases), f"{op.name} decides extents without phases"
+            emit_phases(self, op, definition)
+            return
         group = Group(op)
         kernel, positions = self._group_kernel(group)
         operands = [group.outer[p] for p in positions]
@@ -132,7 +155,7 @@ class Lowering:
                 views.append(self.storage.views[r])
         flops = sum((o.cost() for o in group.ops), start=0)
         nodes = tuple(dict.fromkeys(e for o in group.ops for e in o.loc.entries))
-        self._steps.append(Run(kernel.function.name, tuple(views), loc=op.loc, nodes=nodes, flops=flops))
+        self.steps.append(Run(kernel.function.name, tuple(views), loc=op.loc, nodes=nodes, flops=flops))
 
     def _group_kernel(self, group: Group) -> tuple[Kernel, tuple[int, ...]]:
         """The kernel of a group and which of its outer values are the operands; equal groups compose once."""
@@ -160,7 +183,7 @@ class Lowering:
             spec = composed.spec
             if dying in positions:
                 spec = written_in_place(spec, positions.index(dying))
-            known = self._groups[signature] = (self._kernel(spec, op), positions)
+            known = self._groups[signature] = (self.kernel(spec, op), positions)
         return known
 
     def _overwritable(self, group: Group) -> int:
@@ -215,10 +238,11 @@ class Lowering:
         )
         bounds = symbol_bounds(program, operands, (result,), self.function.symbols)
         spec = KernelSpec("copy", program, operands, (result,), label="copy", symbols=bounds)
-        kernel = self._kernel(spec, None)
-        self._steps.append(Run(kernel.function.name, (source, target), loc=loc, nodes=loc.entries))
+        kernel = self.kernel(spec, None)
+        self.steps.append(Run(kernel.function.name, (source, target), loc=loc, nodes=loc.entries))
 
-    def _kernel(self, spec: KernelSpec, op: Op | None) -> Kernel:
+    def kernel(self, spec: KernelSpec, op: Op | None) -> Kernel:
+        """The kernel of a spec, built when it is the first of its kind; `op` is what errors name."""
         known = self.kernels.get(spec.key)
         if known is None:
             candidate = self._choose(spec, op)
@@ -282,7 +306,7 @@ def _is_empty(shape: tuple[DimLike, ...]) -> bool:
     return any(is_static(d) and d == 0 for d in shape)
 
 
-def _number(d: object, default: int | None) -> int | None:
+def _number(d: object, default: int) -> int:
     return d if isinstance(d, int) else default
 
 

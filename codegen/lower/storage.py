@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from aino_ir.codegen.lower.decided import DecidedSymbols
 from aino_ir.codegen.lower.regions import MayOverwrite, RegionStorage
 from aino_ir.dims import DimLike
 from aino_ir.graph import Block, Function, Value
@@ -32,10 +33,15 @@ class StorageAssignment:
     """
 
     def __init__(
-        self, function: Function, plan: Plan, may_overwrite: MayOverwrite = lambda op, value: False
+        self,
+        function: Function,
+        plan: Plan,
+        decided: DecidedSymbols,
+        may_overwrite: MayOverwrite = lambda op, value: False,
     ) -> None:
         self.function = function
         self.plan = plan
+        self.decided = decided
         self.views: dict[Value, View] = {}
         self.copies: dict[Op, list[tuple[Value | View, View]]] = {}
         self._owners: Counter[int] | None = None
@@ -104,7 +110,7 @@ class StorageAssignment:
             view = self.views.get(op.result)
             if view is not None and self.is_free(source):
                 placed = self._seen_back(op, view, source)
-                if placed is not None:
+                if placed is not None and self.exists_for(source, placed):
                     self.views[source] = placed
 
     def _concat(self, op: Op) -> None:
@@ -121,11 +127,18 @@ class StorageAssignment:
             window = View(
                 whole.buffer, whole.offset + offset, value.dtype, value.shape, whole.layout, allocated
             )
-            if self.is_free(value) and value.type.layout == whole.layout:
+            fits = value.type.layout == whole.layout and self.exists_for(value, window)
+            if self.is_free(value) and fits:
                 self.views[value] = window
             else:
                 self.copies.setdefault(op, []).append((value, window))
             position = position + value.shape[axis]
+
+    def exists_for(self, value: Value, view: View) -> bool:
+        """Whether a place is there when the value is written: its size and address may be decided late."""
+        size = self.plan.buffers[view.buffer].bytes
+        places = (size, view.offset, *view.shape, *(view.allocated or ()))
+        return value.op is not None and self.decided.known_to(value.op, *places)
 
     def is_free(self, value: Value) -> bool:
         """Whether a value is made by steps of its own, which may make it anywhere."""
@@ -192,7 +205,9 @@ class StorageAssignment:
 
     def is_view(self, op: Op) -> bool:
         """Whether an op only looks at its operand's bytes in another way."""
-        return op.has(Trait.VIEW) or is_free_transpose(op) or is_reinterpretation(op)
+        if op.has(Trait.VIEW) or op.name == "core.bind":
+            return True
+        return is_free_transpose(op) or is_reinterpretation(op)
 
     def _seen(self, op: Op, view: View) -> View | None:
         """A view op's result as a view of its operand's buffer, or None where strides cannot say it."""
