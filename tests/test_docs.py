@@ -81,6 +81,7 @@ def test_files_named_in_the_walk_exist() -> None:
         "codegen",
         "codegen/lower",
         "codegen/kernels",
+        "codegen/schedule",
         "codegen/c",
         "runtime",
         "driver",

@@ -19,3 +19,12 @@ class NoLowering(UserError):
     template = "no native code for {op} on target {target}: {reason}"
     hint = "compile for target='reference', or remove the op from the model"
     example = {"op": "tensor.nonzero", "target": "c", "reason": "it has no definition as loops"}
+
+
+class ScheduleInvalid(InternalError):
+    """A step of a schedule does not fit the loops that it is applied to."""
+
+    code = "AINO-E0485"
+    template = "cannot schedule: {step}: {reason}"
+    hint = "print the schedule and its `axes` to see the loops as they are at this step"
+    example = {"step": "vectorize(n)", "reason": "its extent batch must be a number: split it"}

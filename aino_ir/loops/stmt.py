@@ -143,9 +143,7 @@ class Comment:
     text: str
 
 
-Stmt = (
-    Let | BindIndex | DeclareReg | SetReg | Store | For | If | While | Alloc | Prefetch | Fail | Comment
-)
+Stmt = Let | BindIndex | DeclareReg | SetReg | Store | For | If | While | Alloc | Prefetch | Fail | Comment
 
 
 def walk_statements(body: Iterable[Stmt]) -> Iterator[Stmt]:

@@ -164,7 +164,7 @@ class _Use:
 
 def _packings(roles: Roles, tile: Tile, lanes: int) -> tuple[tuple[int, Packing], ...]:
     """Layouts for constant operands: tiled along lanes (or rows), reduction in loop order."""
-    out = []
+    out: list[tuple[int, Packing]] = []
     order = [a.name for a in (*roles.clamped, *roles.unrolled, *roles.loops)]
     for factor in roles.factors:
         if not isinstance(factor, Read) or not roles.spec.operands[factor.operand].constant:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
@@ -13,7 +13,7 @@ from aino_ir.codegen.kernels.emit import is_heavy, name_index
 from aino_ir.codegen.kernels.map import at_row
 from aino_ir.codegen.kernels.roles import Roles, coordinate_range
 from aino_ir.codegen.kernels.tiles import Tile
-from aino_ir.compute import Axis
+from aino_ir.compute import Axis, Compute
 from aino_ir.dims import Dim, DimLike, ceildiv, dmin, is_static, product
 from aino_ir.loops.builder import LoopBuilder
 from aino_ir.loops.conditions import Condition
@@ -144,30 +144,31 @@ class ContractLoops:
                 self._panels(panel, panels, lambda where: self._row_block(at, where, start, step))
         self.sums = None
 
-    def _panels(self, panel: DimLike, panels: DimLike, body: object) -> None:
+    def _panels(self, panel: DimLike, panels: DimLike, body: Callable[[Panel], None]) -> None:
         """Run `body(panel)` for a full panel, or for the narrower last one."""
         lane, width, lanes = self.roles.lane, self.shape.width, self.shape.lanes
         full = Panel(panel * width, self.shape.tile.vectors, (None,) * self.shape.tile.vectors)
-        call = body  # type: ignore[assignment]
         if is_static(lane.extent):
             rest = int(lane.extent) % width  # type: ignore[arg-type]
             if rest == 0:
-                call(full)  # type: ignore[operator]
+                body(full)
                 return
             vectors = -(-rest // lanes)
-            counts = tuple(None if (j + 1) * lanes <= rest else rest - j * lanes for j in range(vectors))
+            counts: tuple[DimLike | None, ...] = tuple(
+                None if (j + 1) * lanes <= rest else rest - j * lanes for j in range(vectors)
+            )
             start = int(lane.extent) - rest  # type: ignore[arg-type]
             with self.b.when(Condition(panel, "<", panels - 1)):
-                call(full)  # type: ignore[operator]
+                body(full)
             with self.b.otherwise():
-                call(Panel(start, vectors, counts))  # type: ignore[operator]
+                body(Panel(start, vectors, counts))
             return
         with self.b.when(Condition((panel + 1) * width, "<=", lane.extent)):
-            call(full)  # type: ignore[operator]
+            body(full)
         with self.b.otherwise():
             start_dim = panel * width
             counts = tuple(lane.extent - start_dim - j * lanes for j in range(self.shape.tile.vectors))
-            call(replace(full, counts=counts))  # type: ignore[operator]
+            body(replace(full, counts=counts))
 
     # -- rows ---------------------------------------------------------------------------------------
 
@@ -412,11 +413,11 @@ def is_heavy_epilogue(place: Placement) -> bool:
     return is_heavy(replace(place.spec, program=_without_body(place)))
 
 
-def _without_body(place: Placement) -> object:
+def _without_body(place: Placement) -> Compute:
     program = place.spec.program
     expr = place.spec.results[0].expr
-    assert expr is not None
-    return replace(program, body=expr, reduce=())  # type: ignore[type-var]
+    assert isinstance(program, Compute) and expr is not None
+    return replace(program, body=expr, reduce=())
 
 
 def _is_zero(e: Expr) -> bool:

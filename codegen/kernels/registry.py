@@ -8,6 +8,7 @@ from aino_ir.codegen.kernels.map import MapGenerator
 from aino_ir.codegen.kernels.nest import NestGenerator
 from aino_ir.codegen.kernels.reduction import ReductionGenerator
 from aino_ir.codegen.kernels.rows import RowGenerator
+from aino_ir.codegen.kernels.scheduled import ScheduledGenerator
 from aino_ir.kernels import Generator
 
 
@@ -20,4 +21,5 @@ def generators() -> list[Generator]:
         AttentionGenerator(),
         MapGenerator(),
         NestGenerator(),
+        ScheduledGenerator(),
     ]

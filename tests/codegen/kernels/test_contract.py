@@ -361,7 +361,11 @@ def test_long_reductions_are_cut(m: int, n: int, k: int, tmp_path: Path) -> None
 
 
 def test_cut_reductions_keep_epilogues() -> None:
-    operands = [Given(normal(53, 60)), Given(normal(60, 24, seed=1), constant=True), Given(normal(53, 24, seed=2))]
+    operands = [
+        Given(normal(53, 60)),
+        Given(normal(60, 24, seed=1), constant=True),
+        Given(normal(53, 24, seed=2)),
+    ]
     cut(problem(lambda b, x, y, z: [b.gelu(b.add(b.matmul(x, y), z))], *operands, terms=60), 2, 1, 24)
 
 
