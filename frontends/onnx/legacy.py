@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from aino_ir.frontends.onnx.context import Lowered, Lowering, NodeContext
+from aino_ir.frontends.onnx.integers import integer, line, sole
 from aino_ir.frontends.onnx.nodes import Attribute, OnnxNode
 from aino_ir.frontends.onnx.ops import TABLE
 from aino_ir.frontends.onnx.tensors import CODES
@@ -24,19 +25,24 @@ MODERN = 7
 
 
 def modern(
-    c: NodeContext, node: OnnxNode, inputs: Sequence[Value | None] | None = None, **changed: Attribute | None
+    c: NodeContext,
+    node: OnnxNode,
+    inputs: Sequence[Value | None] | None = None,
+    opset: int = MODERN,
+    **changed: Attribute | None,
 ) -> Lowered:
-    """The node lowered as operator set 7 means it.
+    """The node lowered as operator set 7 (or a newer one) means it.
 
     Args:
         c: its context.
         node: the node.
         inputs: its inputs, when they are others.
+        opset: the operator set that says what it means now.
         changed: attributes by name; None takes one away.
     """
     attributes = {name: a for name, a in {**node.attributes, **changed}.items() if a is not None}
     attributes.pop("consumed_inputs", None)
-    new = replace(node, opset=MODERN, attributes=attributes)
+    new = replace(node, opset=opset, attributes=attributes)
     row = TABLE[node.domain, node.op_type]
     context = NodeContext(c.graph, new, c.inputs if inputs is None else inputs)
     return context.emit_all(row, *context.inputs) if isinstance(row, str) else row(context, new)
@@ -79,9 +85,12 @@ def batch_normalization(c: NodeContext, node: OnnxNode) -> Lowered:
 
 def dropout(c: NodeContext, node: OnnxNode) -> Lowered:
     """Without `is_test` values are dropped at random."""
-    if not node.int("is_test", 0) and node.float("ratio", 0.5) > 0:
-        c.unsupported("is_test 0 and a ratio above 0")
-    return modern(c, node, is_test=None)
+    if node.int("is_test", 0):
+        return modern(c, node, is_test=None)
+    ratio = c.b.constant(np.float32(node.float("ratio", 0.5)))
+    inputs = (c.x, ratio, c.b.constant(np.asarray(True)))
+    y, mask = modern(c, node, inputs, opset=12, is_test=None, ratio=None)  # type: ignore[misc]
+    return [y, None if mask is None else c.cast(mask, c.x.dtype)]
 
 
 def cast(c: NodeContext, node: OnnxNode) -> Lowered:
@@ -115,7 +124,7 @@ def split(c: NodeContext, node: OnnxNode) -> Lowered:
     """In operator set 1 the sizes may be an input."""
     if c.opset > 1 or c.input(1) is None:
         return modern(c, node)
-    return modern(c, node, (c.x,), split=Attribute("ints", c.ints(1)))
+    return modern(c, node, opset=13, split=None)
 
 
 def pad(c: NodeContext, node: OnnxNode) -> Lowered:
@@ -136,10 +145,11 @@ def tile(c: NodeContext, node: OnnxNode) -> Lowered:
     """Before operator set 6 one axis is repeated, both given as scalars."""
     if c.opset >= 6:
         return modern(c, node)
-    (count,), (axis,) = c.ints(1), c.ints(2)
-    repeats = [1] * c.x.rank
-    repeats[c.axis(axis, c.x.rank)] = count
-    return modern(c, node, (c.x, _vector(c, repeats)))
+    count, axis = sole(c, 1), sole(c, 2)
+    if axis.static is not None:
+        axis = integer(c, c.axis(axis.static, c.x.rank))
+    repeats = [axis.eq(a).where(count, 1) for a in range(c.x.rank)]
+    return modern(c, node, (c.x, line(c, repeats)))
 
 
 def upsample(c: NodeContext, node: OnnxNode) -> Lowered:

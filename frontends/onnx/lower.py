@@ -29,7 +29,6 @@ from aino_ir.frontends.dead import remove_dead
 from aino_ir.frontends.onnx.context import Lowered, NodeContext, Row, constant_array
 from aino_ir.frontends.onnx.coverage import function_body, row_of, supports
 from aino_ir.frontends.onnx.dimensions import Dimensions, DimSpec
-from aino_ir.frontends.onnx.early import upgraded
 from aino_ir.frontends.onnx.functions import NameSource, inline_functions
 from aino_ir.frontends.onnx.names import quote
 from aino_ir.frontends.onnx.nodes import (
@@ -199,7 +198,7 @@ class GraphLowering:
             return
         context = NodeContext(self, node, inputs)
         try:
-            lowered = _apply(row, upgraded(context))
+            lowered = _apply(row, context)
         except AinoError as error:
             if not error.loc:
                 error.loc = node.location

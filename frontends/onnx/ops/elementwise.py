@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from aino_ir.dims import is_static
-from aino_ir.dtypes import DType, boolean, f32
+from aino_ir.dtypes import DType, f32
 from aino_ir.frontends.onnx.context import Lowering, NodeContext, Row, constant_array, element_dtype
 from aino_ir.frontends.onnx.nodes import OnnxNode
 from aino_ir.graph import Value
@@ -178,16 +178,6 @@ def identity(c: NodeContext, node: OnnxNode) -> Value:
     return c.require(0)
 
 
-def dropout(c: NodeContext, node: OnnxNode) -> list[Value | None]:
-    """At inference the operand itself; the mask is all true."""
-    training = c.opset >= 12 and c.flag(2, default=False)
-    ratio = c.number(1, 0.5) if c.opset >= 12 else node.float("ratio", 0.5)
-    if training and ratio > 0:
-        c.unsupported("training_mode and a ratio above 0")
-    mask = c.filled(c.x.shape, True, boolean if c.opset >= 10 else c.x.dtype) if c.wants(1) else None
-    return [c.x, mask]
-
-
 TABLE: dict[str, Row] = {
     **{
         name: f"math.{op}"
@@ -251,7 +241,6 @@ TABLE: dict[str, Row] = {
     "Celu": with_floats("celu", alpha=1.0),
     "Clip": clip,
     "Div": divide,
-    "Dropout": dropout,
     "Equal": equal,
     "Elu": with_floats("elu", alpha=1.0),
     "Gelu": gelu,

@@ -196,7 +196,6 @@ def test_sequences_of_outputs_are_asked_for(op: str) -> None:
 REFUSED: dict[str, tuple[str, int, dict[str, Any], tuple[Any, ...], int, type[Exception], str]] = {
     "ranks differ": ("Add", 6, {}, (X, INNER), 1, NodeInvalid, "rank of the second operand"),
     "does not fit": ("Add", 6, {"broadcast": 1, "axis": 3}, (X, INNER), 1, NodeInvalid, "axis"),
-    "random": ("Dropout", 6, {"ratio": 0.5}, (X,), 1, VariantUnsupported, "is_test 0"),
     "saved statistics": (
         "BatchNormalization",
         6,

@@ -24,7 +24,6 @@ from aino_ir.errors.onnx import (
     NodeInvalid,
     TypeUnsupported,
     UnsupportedOperators,
-    VariantUnsupported,
 )
 from aino_ir.frontends.dim_specs import symbol_name
 from aino_ir.frontends.onnx import load_onnx
@@ -354,15 +353,6 @@ REFUSED: list[tuple[str, onnx.ModelProto, type[Exception], str]] = [
         make_model([node("ConstantOfShape", ["s"])], inputs=[], initializers=[vector("s", 2**31, 2**31)]),
         NodeInvalid,
         "number of elements",
-    ),
-    (
-        "a training dropout",
-        make_model(
-            [node("Dropout", ["x", "r", "t"])],
-            initializers=[array("r", 0.5), array("t", True, np.bool_)],
-        ),
-        VariantUnsupported,
-        "training_mode",
     ),
     (
         "a dtype that AINO lacks",
