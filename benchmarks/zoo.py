@@ -52,7 +52,7 @@ class Row:
     name: str
     difference: float = float("nan")
     compile_seconds: float = float("nan")
-    python_nodes: list[str] = field(default_factory=list)
+    python_nodes: list[dict[str, str]] = field(default_factory=list)
     undone: list[dict[str, Any]] = field(default_factory=list)
     standalone: float = float("nan")
     error: str = ""

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from aino_ir.codegen.c.toolchain import CompilerCalls, find_toolchain
-from aino_ir.driver.bundle import plan_report
+from aino_ir.driver.bundle import program_report
 from aino_ir.driver.cache import compilation_key, keep_artifact, stored_artifact
 from aino_ir.driver.extend import load_entry_points
 from aino_ir.driver.pipeline import Compilation, CompileOptions, Progress
 from aino_ir.errors.usage import ArtifactIsNoModel, OptionTooSmall, UnknownModelKind, UnknownOption
 from aino_ir.graph import Module
-from aino_ir.runtime.executable import Executable
+from aino_ir.runtime.executable import Executable, open_executable
 from aino_ir.runtime.null import NullExecutable
 from aino_ir.runtime.reference import ReferenceExecutable
 from aino_ir.runtime.report import Report
@@ -138,7 +138,7 @@ def compile(
                 writer = compilation.artifact(module, toolchain, store, calls)
             with compilation.stage("write"):
                 artifact = keep_artifact(store, key, writer)
-    return Executable(artifact, threads)
+    return open_executable(artifact, threads)
 
 
 def compile_options(target: str | Target = "c", **chosen: Any) -> CompileOptions:
@@ -159,12 +159,14 @@ def compile_options(target: str | Target = "c", **chosen: Any) -> CompileOptions
 def _compiled_to_nothing(compilation: Compilation, module: Module) -> NullExecutable:
     """Everything that the C target does but compiling and running."""
     with collector_frozen():
-        plans = compilation.plans(module)
-        emissions = compilation.emissions(plans)
-    plan = next(iter(plans.values()))
+        program = compilation.program(module)
+        emissions = compilation.emissions(program.plans)
     text = sum(len(u.text) for e in emissions.values() for u in e.units)
     facts = {"library_bytes": 0, "source_bytes": text, **compilation.facts()}
-    return NullExecutable(plan.inputs, plan.outputs, Report.of({**plan_report(plan), **facts}))
+    main = program.module.main
+    inputs = [(n, v.type) for n, v in zip(main.input_names, main.inputs, strict=True)]
+    outputs = [(n, v.type) for n, v in zip(main.output_names, main.outputs, strict=True)]
+    return NullExecutable(inputs, outputs, Report.of({**program_report(program), **facts}))
 
 
 @contextmanager

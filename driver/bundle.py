@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -12,14 +12,20 @@ from aino_ir import __version__
 from aino_ir.codegen.c.backend import Emission
 from aino_ir.codegen.c.toolchain import Toolchain
 from aino_ir.codegen.lower.constants import constant_bytes
+from aino_ir.codegen.lower.outline import Outlined
 from aino_ir.constants import Const
 from aino_ir.dims import DimLike, is_static
+from aino_ir.driver.program import Program
+from aino_ir.graph import Module
 from aino_ir.passes.plan_memory import used_constants
 from aino_ir.plan import Plan, Run, runs, walk
 from aino_ir.runtime.artifact import WEIGHT_ALIGNMENT, ArtifactWriter
+from aino_ir.runtime.host import PROGRAM
 from aino_ir.runtime.manifest import Manifest, TensorSpec
+from aino_ir.runtime.structures import shown_type
 from aino_ir.target import Target
-from aino_ir.types import TensorType, Type
+from aino_ir.text.printer import Printer
+from aino_ir.types import Type
 
 
 @dataclass
@@ -27,97 +33,187 @@ class Bundle:
     """All that goes into an artifact.
 
     Attributes:
-        name: the model's name.
+        program: the lowered module.
         target: what it was compiled for.
-        plans, emissions, libraries: by ISA variant, from the least to the most demanding.
+        emissions, libraries: by ISA variant, from the least to the most demanding.
         toolchain: the compiler of the libraries.
-        defaults: inputs that may be left out, and what they are then.
         facts: report fields that the compilation knows (passes, undone, seconds).
     """
 
-    name: str
+    program: Program
     target: Target
-    plans: Mapping[str, Plan]
     emissions: Mapping[str, Emission]
     libraries: Mapping[str, bytes]
     toolchain: Toolchain
-    defaults: Mapping[str, Const] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.host = HostText.of(self.program.host)
 
     def writer(self) -> ArtifactWriter:
         """What writes the artifact; constants are packed as they are written."""
-        offsets = weight_offsets(self.plans)
-        writer = ArtifactWriter(self._manifest(offsets))
+        writer = ArtifactWriter(self._manifest())
         for isa, library in self.libraries.items():
             writer.add_library(isa, library, self.toolchain.flags(isa))
-        for isa, plan in self.plans.items():
+        for plan in self._plans():
             for buffer in used_constants(plan):
                 writer.add_weight(partial(constant_bytes, buffer), whole(buffer.bytes), buffer.name)
-            for unit in self.emissions[isa].units:
+        for isa, emission in self.emissions.items():
+            for unit in emission.units:
                 writer.add_source(f"{isa}/{unit.name}.c", unit.text)
-        for name in self._default_names():
-            handle = self.defaults[name]
+        for name, handle in self._whole_constants():
             data = handle.array().tobytes()
             writer.add_weight(data, len(data), name, handle.dtype.name, [int(d) for d in handle.shape])
-        for header, text in self._first(self.emissions).headers.items():
+        for header, text in next(iter(self.emissions.values())).headers.items():
             writer.add_source(header, text)
+        if self.host is not None:
+            writer.add_section(PROGRAM, self.host.text.encode("ascii"))
         return writer
 
-    def _manifest(self, offsets: Mapping[str, int]) -> Manifest:
-        plan = self._first(self.plans)
-        before = sum(len(used_constants(p)) for p in self.plans.values())
-        place = {name: before + i for i, name in enumerate(self._default_names())}
+    def _plans(self) -> Iterator[Plan]:
+        """All plans, in the order in which their constants stand."""
+        return (plan for functions in self.program.plans.values() for plan in functions.values())
+
+    def _whole_constants(self) -> list[tuple[str, Const]]:
+        """(name, constant) of what stands unpacked behind the weights: defaults, and what Python reads."""
+        main = self.program.module.main
+        found = [(n, main.defaults[n]) for n in main.input_names if n in main.defaults]
+        return found + [(c.name, c) for c in self._own_constants()]
+
+    def _own_constants(self) -> list[Const]:
+        """Constants of the host program that no native function reads as they are."""
+        shared = self._shared()
+        return [c for c in self.host.constants.values() if id(c) not in shared] if self.host else []
+
+    def _shared(self) -> dict[int, int]:
+        """Id of a constant that native functions read unpacked -> its number among the weights."""
+        buffers = (b for plan in self._plans() for b in used_constants(plan))
+        return {id(b.const): n for n, b in enumerate(buffers) if b.const is not None and b.packing is None}
+
+    def _host_constants(self, whole_before: int) -> dict[str, int]:
+        """Hash of a constant of the host program -> its number among the weights."""
+        assert self.host is not None
+        places = self._shared()
+        places |= {id(c): whole_before + n for n, c in enumerate(self._own_constants())}
+        return {digest: places[id(c)] for digest, c in self.host.constants.items()}
+
+    def _manifest(self) -> Manifest:
+        main = self.program.module.main
+        before = sum(len(used_constants(p)) for p in self._plans())
+        defaults = [n for n in main.input_names if n in main.defaults]
+        place = {name: before + i for i, name in enumerate(defaults)}
+        inputs = zip(main.input_names, main.inputs, strict=True)
+        outputs = zip(main.output_names, main.outputs, strict=True)
         return Manifest(
-            name=self.name,
+            name=self.program.module.name,
             target=str(self.target),
             arch=self.target.arch,
             producer=f"aino {__version__}",
             compiler=str(self.toolchain),
-            inputs=tuple(tensor_spec(n, t, place.get(n)) for n, t in plan.inputs),
-            outputs=tuple(tensor_spec(n, t) for n, t in plan.outputs),
+            inputs=tuple(tensor_spec(n, v.type, place.get(n)) for n, v in inputs),
+            outputs=tuple(tensor_spec(n, v.type) for n, v in outputs),
             report={
-                **{k: v for k, v in plan_report(plan).items() if k != "kernels"},
+                **{k: v for k, v in program_report(self.program).items() if k != "kernels"},
                 "library_bytes": sum(len(b) for b in self.libraries.values()),
                 **self.facts,
             },
-            details={
-                "symbols": [[n, *plan.symbol_bounds[n], 1] for n in plan.entry_symbols],
-                "decided": plan.decided,
-                "checks": [[c.kind, str(c.lhs), str(c.rhs), c.what] for c in plan.checks],
-                "variants": {
-                    isa: {
-                        "symbol_prefix": p.name,
-                        "weights_offset": offsets[isa],
-                        "steps": [str(getattr(s, "loc", "")) for s in walk(p.steps)],
-                        "kernels": kernel_rows(p),
-                    }
-                    for isa, p in self.plans.items()
-                },
-            },
+            details=self._details(before + len(defaults)),
         )
 
-    def _default_names(self) -> list[str]:
-        """Inputs with a default, in the order in which the defaults stand after the weights."""
-        return [n for n, _ in self._first(self.plans).inputs if n in self.defaults]
+    def _details(self, whole_before: int) -> dict[str, Any]:
+        """What the executable needs besides; `whole_before` is the number of Python's first constant."""
+        program = self.program
+        details = {name: self._function_details(name) for name in program.functions}
+        if self.host is None:
+            return details[program.module.main.name]
+        return {
+            "host": {
+                "functions": details,
+                "constants": self._host_constants(whole_before),
+            },
+            "variants": {
+                isa: {"kernels": program_rows(functions)} for isa, functions in program.plans.items()
+            },
+        }
+
+    def _function_details(self, name: str) -> dict[str, Any]:
+        """How one native function is called."""
+        offsets = weight_offsets(self._plans())
+        plan = self.program.functions[name]
+        found: dict[str, Any] = {
+            "symbols": [[n, *plan.symbol_bounds[n], 1] for n in plan.entry_symbols],
+            "decided": plan.decided,
+            "checks": [[c.kind, str(c.lhs), str(c.rhs), c.what] for c in plan.checks],
+            "variants": {},
+        }
+        for isa, functions in self.program.plans.items():
+            p = functions[name]
+            found["variants"][isa] = {
+                "symbol_prefix": p.name,
+                "weights_offset": offsets[id(p)],
+                "steps": [str(getattr(s, "loc", "")) for s in walk(p.steps)],
+            }
+            if self.host is None:
+                found["variants"][isa]["kernels"] = kernel_rows(p)
+        if self.host is not None:
+            del found["checks"]  # the host program tests them
+            specs = [tensor_spec(n, t) for n, t in plan.outputs]
+            found["inputs"] = len(plan.inputs)
+            found["outputs"] = [[s.name, s.dtype, list(s.shape)] for s in specs]
+        return found
+
+
+@dataclass(frozen=True)
+class HostText:
+    """The host program as an artifact holds it.
+
+    Attributes:
+        text: `main`, and functions that it calls in Python.
+        constants: its large constants by their hash.
+    """
+
+    text: str
+    constants: Mapping[str, Const]
 
     @staticmethod
-    def _first(parts: Mapping[str, Any]) -> Any:
-        return next(iter(parts.values()))
+    def of(host: Outlined | None) -> HostText | None:
+        """The text of a host program; None when there is none."""
+        if host is None:
+            return None
+        shown = Module(host.module.name)
+        shown.functions = {n: f for n, f in host.module.functions.items() if n not in host.natives}
+        printer = Printer()
+        text = printer.module(shown)
+        return HostText(text, dict(sorted(printer.weights.items())))
 
 
-def plan_report(plan: Plan) -> dict[str, Any]:
-    """Report fields that follow from a plan."""
-    return {
-        "kernels": kernel_rows(plan),
-        "arena_bytes": number_or_text(plan.arena_bytes),
-        "weight_bytes": sum(whole(b.bytes) for b in used_constants(plan)),
-        "flops": number_or_text(sum((r.flops for r in runs(plan)), start=0)),
+def program_report(program: Program) -> dict[str, Any]:
+    """Report fields that follow from a program; numbers are sums over its native functions."""
+    plans = list(program.functions.values())
+    found: dict[str, Any] = {
+        "kernels": [row for plan in plans for row in kernel_rows(plan)],
+        "arena_bytes": _sum(plan.arena_bytes for plan in plans),
+        "weight_bytes": sum(whole(b.bytes) for plan in plans for b in used_constants(plan)),
+        "flops": _sum(r.flops for plan in plans for r in runs(plan)),
     }
+    if program.host is not None:
+        found["kernels"] = program_rows(program.functions)
+        found["python_nodes"] = [asdict(op) for op in program.host.host]
+    return found
+
+
+def _sum(dims: Iterable[DimLike]) -> int | str:
+    return number_or_text(sum(dims, start=0))
 
 
 def kernel_rows(plan: Plan) -> list[dict[str, Any]]:
     """One row a kernel call, in order."""
     return [kernel_row(plan, number, s) for number, s in enumerate(walk(plan.steps)) if isinstance(s, Run)]
+
+
+def program_rows(functions: Mapping[str, Plan]) -> list[dict[str, Any]]:
+    """One row a kernel call of a host program, with the function in which it is."""
+    return [{"function": name, **row} for name, plan in functions.items() for row in kernel_rows(plan)]
 
 
 def kernel_row(plan: Plan, number: int, step: Run) -> dict[str, Any]:
@@ -147,17 +243,16 @@ def number_or_text(value: DimLike) -> int | str:
 
 def tensor_spec(name: str, type: Type, default: int | None = None) -> TensorSpec:
     """What the manifest says about an input or output; `default` is the number of a weight."""
-    assert isinstance(type, TensorType), f"{name} is no tensor"
-    shape = tuple(number_or_text(d) for d in type.shape)
-    return TensorSpec(name, type.dtype.name, shape, {} if default is None else {"default": default})
+    dtype, shape = shown_type(type)
+    return TensorSpec(name, dtype, shape, {} if default is None else {"default": default})
 
 
-def weight_offsets(plans: Mapping[str, Plan]) -> dict[str, int]:
-    """Where each variant's weights start in the weights section."""
-    out: dict[str, int] = {}
+def weight_offsets(plans: Iterable[Plan]) -> dict[int, int]:
+    """Where each plan's weights start in the weights section, by the plan's id."""
+    out: dict[int, int] = {}
     position = 0
-    for isa, plan in plans.items():
-        out[isa] = position
+    for plan in plans:
+        out[id(plan)] = position
         constants = used_constants(plan)
         if constants:
             last = constants[-1]

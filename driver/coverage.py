@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from aino_ir.codegen.catalogue import KernelCatalogue
-from aino_ir.codegen.lower.legality import obstacle, type_obstacle
+from aino_ir.codegen.lower.legality import obstacle, runs_in_python
 from aino_ir.codegen.lower.pricing import CataloguePricer
 from aino_ir.driver.api import Dims, load
 from aino_ir.op import Op, Trait
 from aino_ir.ops.control import CONTROL
+from aino_ir.ops.core import is_data
 from aino_ir.target import Target
-from aino_ir.types import Type
 
 STATUSES = ("native", "python", "unsupported", "unknown")
 """As machine code; in Python; not at all; cannot be told, as an earlier operator is unsupported."""
@@ -71,7 +71,7 @@ def check_model(x: Any, target: Target, dims: Dims | None = None) -> list[Operat
         if found.problem:
             answer = ("unknown" if found.blocked else "unsupported", found.problem)
         else:
-            answer = judge.of(found.ops, found.values)
+            answer = judge.of(found.ops)
         rows.append(_status(found.node.location, found.node.operator.strip("'"), found.types, answer))
     return rows
 
@@ -87,26 +87,27 @@ class _Judge:
         self.target = target
         self.pricer = CataloguePricer(KernelCatalogue(target))
 
-    def of(self, ops: Iterable[Op], types: Iterable[Type] = ()) -> tuple[str, str]:
-        """Status and reason of ops that stand for one operator, whose outputs have these types."""
+    def of(self, ops: Iterable[Op]) -> tuple[str, str]:
+        """Status and reason of ops that stand for one operator."""
         if self.target.name == "reference":
             return "python", "the interpreter runs everything in Python"
+        answer = "native", ""
         for op in ops:
-            reason = self._obstacle(op)
-            if reason:
-                return "unsupported", f"{op.name}: {reason}"
-        for type_ in types:
-            if type_obstacle(type_):
-                return "unsupported", type_obstacle(type_)
-        return "native", ""
+            if is_data(op):
+                continue
+            reason = obstacle(op)
+            if reason and runs_in_python(op):
+                answer = "python", f"{op.name}: {reason}"
+            elif reason or self._rejection(op):
+                return "unsupported", f"{op.name}: {reason or self._rejection(op)}"
+        return answer
 
-    def _obstacle(self, op: Op) -> str:
-        """Why an op cannot be native; empty when it can."""
-        reason = obstacle(op)
-        if reason or op.name in STORAGE_OPS or op.has(Trait.VIEW) or op.has(Trait.TERMINATOR):
-            return reason
+    def _rejection(self, op: Op) -> str:
+        """Why no generator takes an op, or one in its regions; empty when one does."""
+        if op.name in STORAGE_OPS or op.has(Trait.VIEW) or op.has(Trait.TERMINATOR):
+            return ""
         if isinstance(op, CONTROL):
-            found = ((i, self._obstacle(i)) for region in op.regions for i in region)
+            found = ((i, self._rejection(i)) for region in op.regions for i in region)
             return next((f"{inner.name} in it: {why}" for inner, why in found if why), "")
         price = self.pricer.price(op)
         return price if isinstance(price, str) else ""

@@ -8,9 +8,11 @@ from typing import Any
 
 from aino_ir.codegen.c.standalone import write_standalone
 from aino_ir.codegen.lower.constants import constant_bytes
+from aino_ir.codegen.lower.legality import interface_obstacles
 from aino_ir.driver.api import Dims, collector_frozen, compile_options, load
 from aino_ir.driver.pipeline import Compilation, CompileOptions, Progress
-from aino_ir.errors.usage import OneVariantWanted, TargetRunsNothing
+from aino_ir.driver.program import Program
+from aino_ir.errors.usage import OneVariantWanted, SourcesNeedPython, TargetRunsNothing
 from aino_ir.graph import Module
 from aino_ir.loops.printer import print_loops
 from aino_ir.passes.plan_memory import used_constants
@@ -51,6 +53,7 @@ def emit_files(
         The files written.
 
     Raises:
+        SourcesNeedPython: C was asked for, and ops have no native code.
         OneVariantWanted: C was asked for several instruction sets.
         TargetRunsNothing: the target is none for C.
         DiskFull, FileNotWritable: the disk refuses; nothing half-written is left.
@@ -101,24 +104,29 @@ def write_onnx(module: Module, place: Path, disk: Disk = DISK, limit: int = INLI
 
 
 def _write_loops(compilation: Compilation, module: Module, place: Path) -> list[Path]:
-    plan = _only_plan(compilation, module, "loops")
-    kernels = dict.fromkeys(r.kernel for r in runs(plan))
-    text = "\n\n".join(print_loops(plan.kernels[name].function) for name in kernels)
+    (functions,) = _one_variant(compilation, module, "loops").plans.values()
+    kernels = {r.kernel: p.kernels[r.kernel] for p in functions.values() for r in runs(p)}
+    text = "\n\n".join(print_loops(kernel.function) for kernel in kernels.values())
     write_text(place, text + "\n")
     return [place]
 
 
 def _write_c(compilation: Compilation, module: Module, place: Path) -> list[Path]:
-    plan = _only_plan(compilation, module, "c")
-    emission = next(iter(compilation.emissions({compilation.options.target.isa: plan}).values()))
+    program = _one_variant(compilation, module, "c")
+    if program.host is not None:
+        found = [f"{op.op}: {op.reason} ({op.node})" for op in program.host.host]
+        found += [what for _, what in interface_obstacles(program.module.main)]
+        raise SourcesNeedPython(kind="c", count=len(program.host.host), operators="; ".join(found))
+    (plan,) = program.functions.values()
+    emission = next(iter(compilation.emissions(program.plans).values()))
     return write_standalone(place, emission, plan, _variant(compilation.options), _weights(plan))
 
 
-def _only_plan(compilation: Compilation, module: Module, kind: str) -> Plan:
+def _one_variant(compilation: Compilation, module: Module, kind: str) -> Program:
     target = compilation.options.target
     if len(target.variants) > 1:
         raise OneVariantWanted(kind=kind, target=target, count=len(target.variants))
-    return next(iter(compilation.plans(module).values()))
+    return compilation.program(module)
 
 
 def _variant(options: CompileOptions) -> Any:

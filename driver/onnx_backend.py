@@ -72,8 +72,9 @@ class BackendRep(base.BackendRep):
         given = dict(inputs) if isinstance(inputs, Mapping) else self._named(list(inputs))
         executable = self._executable(given)
         taken = {name for name, _ in executable.inputs}
+        before = executable.host_steps
         outputs = executable.run({name: value for name, value in given.items() if name in taken})
-        self.host_steps = len(executable.report.python_nodes)
+        self.host_steps = executable.host_steps - before
         return outputs
 
     def _named(self, inputs: Sequence[Any]) -> dict[str, Any]:

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from aino_ir.codegen.c.backend import Emission, emit
+from aino_ir.codegen.c.backend import Emission, emit_all
 from aino_ir.codegen.c.compile import compile_units
 from aino_ir.codegen.c.toolchain import CompilerCalls, Toolchain
 from aino_ir.codegen.catalogue import KernelCatalogue
-from aino_ir.codegen.lower.legality import require_native
+from aino_ir.codegen.lower.legality import (
+    host_ops,
+    interface_obstacles,
+    refuse,
+    require_native,
+    runs_in_python,
+)
 from aino_ir.codegen.lower.lowering import Lowering, LoweringOptions
+from aino_ir.codegen.lower.outline import Outlined, outline
 from aino_ir.codegen.lower.pricing import CataloguePricer
 from aino_ir.driver.bundle import Bundle, model_identifier
 from aino_ir.driver.extend import with_extensions
-from aino_ir.graph import Module
+from aino_ir.driver.program import Program
+from aino_ir.graph import Function, Module
+from aino_ir.kernels import Kernel
 from aino_ir.passes.base import PassContext
 from aino_ir.passes.final_check import FinalCheck
 from aino_ir.passes.insert_barriers import InsertBarriers, check_barriers
@@ -29,6 +38,7 @@ from aino_ir.plan import Plan
 from aino_ir.runtime.artifact import ArtifactWriter
 from aino_ir.runtime.store import Store
 from aino_ir.target import Target
+from aino_ir.verify import verify
 
 PLAN_PASSES = (PlaceConstants(), ReserveSegments(), PlanMemory(), InsertBarriers())
 """Passes over the plan, in order."""
@@ -90,8 +100,8 @@ class Compilation:
         self, module: Module, toolchain: Toolchain, store: Store, calls: CompilerCalls | None = None
     ) -> ArtifactWriter:
         """Compile a module; what is returned writes the artifact."""
-        plans = self.plans(module)
-        emissions = self.emissions(plans, profile=True)
+        program = self.program(module)
+        emissions = self.emissions(program.plans, profile=True)
         with self.stage("cc"):
             units = [u for e in emissions.values() for u in e.units]
             headers = {k: v for e in emissions.values() for k, v in e.headers.items()}
@@ -104,23 +114,72 @@ class Compilation:
                 self.options.jobs,
                 progress=lambda done, total: self.tell("cc", done, total),
             )
-        target, defaults = self.options.target, module.main.defaults
-        facts = self.facts()
-        return Bundle(module.name, target, plans, emissions, libraries, toolchain, defaults, facts).writer()
+        return Bundle(program, self.options.target, emissions, libraries, toolchain, self.facts()).writer()
 
     def facts(self) -> dict[str, Any]:
         """What the report tells about the compilation itself."""
         seconds = {stage: round(spent, 4) for stage, spent in self.seconds.items()}
         return {"seconds": seconds, "checks": self.checks, **self.passes.facts()}
 
-    def plans(self, module: Module) -> dict[str, Plan]:
-        """The finished plan of every ISA variant of the target."""
-        target = self.options.target
-        name = model_identifier(module.name)
+    def program(self, module: Module) -> Program:
+        """A module lowered: what has no native code is left to a host program.
+
+        Raises:
+            OperatorsUnsupported: there is such a thing, and `strict` was asked for.
+        """
         module = self.optimize(module)
-        require_native(module.main, target)
+        host = self.host_program(module)
+        if host is None:
+            functions = {module.main.name: module.main}
+            names = [model_identifier(module.name)]
+        else:
+            functions = {name: host.module.functions[name] for name in host.natives}
+            names = [f"{model_identifier(module.name)}_{number}" for number in range(len(functions))]
         with self.stage("lower"):
-            return {isa: self.plan(module, target.variant(isa), name) for isa in target.variants}
+            plans = {
+                isa: self._plans_of(functions, names, self.options.target.variant(isa))
+                for isa in self.options.target.variants
+            }
+        return Program(module, host, plans)
+
+    def host_program(self, module: Module) -> Outlined | None:
+        """A module cut into native functions and what Python runs, or None when all of it is native.
+
+        Raises:
+            OperatorsUnsupported: ops would run in Python and `strict` was asked for, or cannot even do that.
+        """
+        reasons = host_ops(module.main)
+        if not reasons and not any(interface_obstacles(module.main)):
+            return None
+        bad = [op for op in reasons if self.options.strict or not runs_in_python(op)]
+        refuse([(str(op.loc), f"{op.name}: {reasons[op]}") for op in bad], self.options.target)
+        host = outline(module.main, reasons)
+        verify(host.module)
+        return host
+
+    def plans(self, module: Module) -> dict[str, Plan]:
+        """The finished plan of every ISA variant of the target, for a module that is all native.
+
+        Raises:
+            OperatorsUnsupported: it is not.
+        """
+        module = self.optimize(module)
+        require_native(module.main, self.options.target)
+        with self.stage("lower"):
+            return {
+                isa: self.plan(module.main, self.options.target.variant(isa), model_identifier(module.name))
+                for isa in self.options.target.variants
+            }
+
+    def _plans_of(
+        self, functions: Mapping[str, Function], names: Sequence[str], target: Target
+    ) -> dict[str, Plan]:
+        """Finished plans of functions that share kernels; `names` are their prefixes in C."""
+        kernels: dict[str, Kernel] = {}
+        return {
+            function: self.plan(functions[function], target, name, kernels)
+            for function, name in zip(functions, names, strict=True)
+        }
 
     def optimize(self, module: Module) -> Module:
         """The module after the passes of the level; the caller's own is left alone."""
@@ -143,11 +202,20 @@ class Compilation:
         pricer = CataloguePricer(catalogue, options.numerics)
         return PassContext(options.target, options.level, options.numerics, catalogue, pricer)
 
-    def plan(self, module: Module, target: Target, name: str) -> Plan:
-        """The finished plan of a module for one ISA variant."""
-        lowering = Lowering(
-            module.main, KernelCatalogue(target), target, LoweringOptions(self.options.numerics, name)
-        )
+    def plan(
+        self, function: Function, target: Target, name: str, kernels: dict[str, Kernel] | None = None
+    ) -> Plan:
+        """The finished plan of a function for one ISA variant.
+
+        Args:
+            function: the function.
+            target: the variant.
+            name: its prefix in C.
+            kernels: kernels by the keys of their specs, to be shared; new ones are entered.
+        """
+        options = LoweringOptions(self.options.numerics, name)
+        shared = {} if kernels is None else kernels
+        lowering = Lowering(function, KernelCatalogue(target), target, options, shared)
         plan = lowering.run()
         for plan_pass in PLAN_PASSES:
             plan_pass.run(plan)
@@ -156,11 +224,15 @@ class Compilation:
         check_barriers(plan)
         return plan
 
-    def emissions(self, plans: Mapping[str, Plan], profile: bool = False) -> dict[str, Emission]:
-        """C text of every variant's plan; with `profile`, an entry that measures the steps beside it."""
+    def emissions(
+        self, plans: Mapping[str, Mapping[str, Plan]], profile: bool = False
+    ) -> dict[str, Emission]:
+        """C text of every variant's plans; with `profile`, an entry that measures the steps beside it."""
         target = self.options.target
         with self.stage("emit"):
             return {
-                isa: emit(plan, target.variant(isa), alone_below=ALONE_BELOW, profile=profile)
-                for isa, plan in plans.items()
+                isa: emit_all(
+                    list(functions.values()), target.variant(isa), alone_below=ALONE_BELOW, profile=profile
+                )
+                for isa, functions in plans.items()
             }

@@ -10,18 +10,20 @@ from typing import Any
 
 import numpy as np
 
+from aino_ir.dtypes import DTYPES
 from aino_ir.errors.artifact import CpuUnsupported, NotAnArtifact
 from aino_ir.errors.run import BadOutputBuffer, OutputDecidedByRun, WrongInputCount, WrongOutputCount
 from aino_ir.errors.usage import OptionTooSmall
 from aino_ir.runtime.artifact import Artifact, save_artifact
-from aino_ir.runtime.function import Extents, NativeFunction
+from aino_ir.runtime.function import Extents, NativeCode, NativeFunction
 from aino_ir.runtime.manifest import Manifest
 from aino_ir.runtime.native import NativeModel
-from aino_ir.runtime.profile import Profile
+from aino_ir.runtime.profile import Profile, measure
 from aino_ir.runtime.report import Report
 from aino_ir.runtime.symbol_binding import SymbolBinding
 from aino_ir.runtime.values import Port, checked, is_torch, to_numpy, to_torch
 from aino_ir.target import usable_cpus
+from aino_ir.types import Type
 
 REMEMBERED_SHAPES = 256
 """Combinations of input shapes whose symbol values an executable remembers."""
@@ -59,8 +61,8 @@ class Executable:
     def _read(self, manifest: Manifest) -> None:
         self._ports = tuple(Port.of(t.name, t.dtype, t.shape) for t in manifest.inputs)
         self._results = tuple(Port.of(t.name, t.dtype, t.shape) for t in manifest.outputs)
-        self.inputs = [(p.name, p.type) for p in self._ports]
-        self.outputs = [(p.name, p.type) for p in self._results]
+        self.inputs: list[tuple[str, Type]] = [(p.name, p.type) for p in self._ports]
+        self.outputs: list[tuple[str, Type]] = [(p.name, p.type) for p in self._results]
         self._defaults = {
             t.name: int(t.details["default"]) for t in manifest.inputs if "default" in t.details
         }
@@ -68,7 +70,7 @@ class Executable:
         self.symbols = {name: (lo, hi) for name, lo, hi, _ in manifest.details["symbols"]}
         variants: Mapping[str, Any] = manifest.details["variants"]
         self._function = NativeFunction(
-            self._artifact,
+            NativeCode(self._artifact),
             variants,
             self._binding.names,
             self._results,
@@ -128,7 +130,13 @@ class Executable:
         """
         given = self._arguments(inputs)
         arrays = self._arrays(given)
-        return self._function.profile(arrays, self._bind(arrays), self.report.kernels, runs)
+        extents, function = self._bind(arrays), self._function
+        results, symbols = function.empty(extents), dict(extents.symbols)
+
+        def run(times: np.ndarray[Any, Any]) -> None:
+            function.run(arrays, extents, results, times, symbols)
+
+        return measure(run, function.native, self.report.kernels, symbols, runs)
 
     def _arrays(self, given: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
         """The inputs as the kernels read them; what fits already is passed on at once."""
@@ -156,7 +164,7 @@ class Executable:
 
     def _arguments(self, inputs: tuple[Any, ...]) -> Sequence[Any]:
         """The inputs in order, defaults filled in."""
-        names = [p.name for p in self._ports]
+        names = [name for name, _ in self.inputs]
         if len(inputs) == 1 and isinstance(inputs[0], Mapping):
             named = dict(inputs[0])
             missing = [n for n in names if n not in named and n not in self._defaults]
@@ -166,14 +174,14 @@ class Executable:
             if len(inputs) > len(names) or any(n not in self._defaults for n in names[len(inputs) :]):
                 raise WrongInputCount(expected=tuple(names), got=f"{len(inputs)} positional")
             named = dict(zip(names, inputs, strict=False))
-        return [named[n] if n in named else self._default(i) for i, n in enumerate(names)]
+        return [named[n] if n in named else self._default(n) for n in names]
 
-    def _default(self, index: int) -> np.ndarray[Any, Any]:
+    def _default(self, name: str) -> np.ndarray[Any, Any]:
         """The value of an input that was left out."""
-        port = self._ports[index]
-        data = self._artifact.weight(self._defaults[port.name])
-        shape = self._artifact.manifest.weights[self._defaults[port.name]].shape
-        return np.frombuffer(data, port.numpy).reshape(shape)
+        index = self._defaults[name]
+        piece = self._artifact.manifest.weights[index]
+        data = self._artifact.weight(index)
+        return np.frombuffer(data, DTYPES[piece.dtype].numpy).reshape(piece.shape)
 
     # -- outputs given by the caller ----------------------------------------------------------------
 
@@ -220,7 +228,7 @@ class Executable:
         return tuple(given)
 
     def _in_order(self, out: Outputs) -> list[Any]:
-        names = [p.name for p in self._results]
+        names = [name for name, _ in self.outputs]
         if isinstance(out, Mapping):
             if set(out) != set(names):
                 raise WrongOutputCount(expected=tuple(names), got=tuple(out))
@@ -229,6 +237,13 @@ class Executable:
         if len(given) != len(names):
             raise WrongOutputCount(expected=tuple(names), got=f"{len(given)} arrays")
         return given
+
+    # -- what runs where ----------------------------------------------------------------------------
+
+    @property
+    def host_steps(self) -> int:
+        """Ops that ran in Python so far, in all runs together; 0 when all is native code."""
+        return 0
 
     # -- the library --------------------------------------------------------------------------------
 
@@ -241,6 +256,8 @@ class Executable:
     def report(self) -> Report:
         """Kernels, python nodes, bytes, seconds (see `Report`), of the variant that runs here."""
         manifest = self._artifact.manifest
+        if not manifest.variants:  # nothing of it is native
+            return Report.from_manifest(manifest, "")
         try:
             isa = self._artifact.choose_variant().isa
         except CpuUnsupported:
@@ -275,6 +292,20 @@ class Executable:
         return f"Executable({manifest.name} for {manifest.target}: ({ins}) -> ({outs}))"
 
 
+def open_executable(artifact: Artifact, threads: int | None = None) -> Executable:
+    """The executable of an opened artifact.
+
+    Raises:
+        NotAnArtifact: what it says about itself makes no sense.
+        OptionTooSmall: AINO_THREADS is no number of threads.
+    """
+    if "host" not in artifact.manifest.details:
+        return Executable(artifact, threads)
+    from aino_ir.runtime.host_executable import HostExecutable  # models that are all native need none of it
+
+    return HostExecutable(artifact, threads)
+
+
 def _same_memory(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> bool:
     return a.shape == b.shape and a.strides == b.strides and a.ctypes.data == b.ctypes.data
 
@@ -299,4 +330,4 @@ def load_executable(path: str | Path, threads: int | None = None) -> Executable:
     Raises:
         ArtifactUnreadable, NotAnArtifact, ArtifactSchema, ArtifactDamaged: as they say.
     """
-    return Executable(Artifact.open(path), threads)
+    return open_executable(Artifact.open(path), threads)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from aino_ir.errors.ir import NegativeExtent, SizeLimit
 from aino_ir.infer import SIZE_LIMIT
-from aino_ir.runtime.artifact import Artifact
+from aino_ir.runtime.artifact import Artifact, Variant
 from aino_ir.runtime.given import Given
 from aino_ir.runtime.library import Library
 from aino_ir.runtime.native import NativeModel, array_address
-from aino_ir.runtime.profile import Profile, measure
 from aino_ir.runtime.values import Port
 
 Array = np.ndarray[Any, Any]
@@ -38,11 +38,36 @@ class Extents:
     shapes: tuple[tuple[int, ...] | None, ...]
 
 
+class NativeCode:
+    """The library of an artifact that this machine can run, loaded at the first use."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self.artifact = artifact
+
+    @cached_property
+    def variant(self) -> Variant:
+        """Which library that is.
+
+        Raises:
+            ArchitectureMismatch, CpuUnsupported: there is none.
+        """
+        return self.artifact.choose_variant()
+
+    @property
+    def library(self) -> Library:
+        """The loaded library."""
+        found: Library | None = self.__dict__.get("_library")
+        if found is None:  # no lock, so that a fork meanwhile is harmless: who comes second drops his own
+            made = Library(self.artifact.library(self.variant), self.variant.section)
+            found = self.__dict__.setdefault("_library", made)
+        return found
+
+
 class NativeFunction:
     """Runs one function of an artifact's library, which is loaded at the first run.
 
     Args:
-        artifact: where library and weights lie.
+        code: where library and weights lie.
         variants: what the manifest says of the function by ISA: prefix, offset of its weights, steps.
         names: its symbols in the order of their vector.
         results: what it makes.
@@ -52,14 +77,14 @@ class NativeFunction:
 
     def __init__(
         self,
-        artifact: Artifact,
+        code: NativeCode,
         variants: Mapping[str, Any],
         names: Sequence[str],
         results: Sequence[Port],
         threads: int,
         decided: Sequence[str] = (),
     ) -> None:
-        self._artifact = artifact
+        self._code = code
         self._variants = variants
         self.names = tuple(names)
         self.results = tuple(results)
@@ -85,9 +110,21 @@ class NativeFunction:
         ]
 
     def run(
-        self, arrays: Sequence[Array], extents: Extents, targets: Sequence[Array | None]
+        self,
+        arrays: Sequence[Array],
+        extents: Extents,
+        targets: Sequence[Array | None],
+        times: Array | None = None,
+        told: dict[str, int] | None = None,
     ) -> Sequence[Array]:
         """Run on arrays as the kernels read them; returns the results: `targets`, and what it allocated.
+
+        Args:
+            arrays: C-contiguous and aligned.
+            extents: what their shapes mean.
+            targets: the same, for the results; None for those that the run allocates.
+            times: i64[steps, 2] to which the ns in each step and how often it is reached are added, or None.
+            told: gets the values of the symbols that the run decides.
 
         Raises:
             IndexOutOfRange, NativeDivisionByZero ...: what a kernel met, with the node.
@@ -96,17 +133,22 @@ class NativeFunction:
         if extents.vector is not None:
             addresses.append(extents.address)
         if self.given.names:
-            return self._run_deciding(addresses, extents, targets)
-        self.native.run(addresses, [array_address(r) for r in targets])  # type: ignore[arg-type]
+            return self._run_deciding(addresses, extents, targets, times, {} if told is None else told)
+        self.native.run(addresses, [array_address(r) for r in targets], times)  # type: ignore[arg-type]
         return targets  # type: ignore[return-value]  # nothing is left to the run
 
     def _run_deciding(
-        self, addresses: list[int], extents: Extents, targets: Sequence[Array | None]
+        self,
+        addresses: list[int],
+        extents: Extents,
+        targets: Sequence[Array | None],
+        times: Array | None,
+        told: dict[str, int],
     ) -> Sequence[Array]:
         pointers, values = self.given.places()
-        self.native.run(addresses, self._places(targets, pointers, values))
-        symbols = {**extents.symbols, **dict(zip(self.given.names, values.tolist(), strict=False))}
-        made = self.given.arrays(pointers, symbols)
+        self.native.run(addresses, self._places(targets, pointers, values), times)
+        told.update(zip(self.given.names, values.tolist(), strict=False))
+        made = self.given.arrays(pointers, {**extents.symbols, **told})
         return [made[i] if r is None else r for i, r in enumerate(targets)]
 
     def _places(self, targets: Sequence[Array | None], pointers: Array, values: Array) -> list[int]:
@@ -116,28 +158,12 @@ class NativeFunction:
         own = [first + width * i if r is None else array_address(r) for i, r in enumerate(targets)]
         return [*own, array_address(values)]
 
-    def profile(
-        self, arrays: Sequence[Array], extents: Extents, rows: Sequence[Mapping[str, Any]], runs: int
-    ) -> Profile:
-        """Measure the steps on thread 0; `rows` are the report's rows of its kernel calls.
-
-        Raises:
-            NoProfile: the library has no entry for it.
-            OptionTooSmall: `runs` is below 1.
-        """
-        addresses = [array_address(a) for a in arrays]
-        if extents.vector is not None:
-            addresses.append(extents.address)
-        results = self.empty(extents)
-        symbols = dict(extents.symbols)
-
-        def run(times: Array) -> None:
-            pointers, values = self.given.places()
-            self.native.run(addresses, self._places(results, pointers, values), times)
-            symbols.update(zip(self.given.names, values.tolist(), strict=False))
-            self.given.arrays(pointers, symbols)  # which frees them
-
-        return measure(run, self.native, rows, symbols, runs)
+    def call(
+        self, arrays: Sequence[Array], symbols: dict[str, int], times: Array | None = None
+    ) -> Sequence[Array]:
+        """New arrays for given values of the symbols, which get those that the run decides; see `run`."""
+        extents = self.extents(symbols)
+        return self.run(arrays, extents, self.empty(extents), times, symbols)
 
     @property
     def native(self) -> NativeModel:
@@ -148,11 +174,10 @@ class NativeFunction:
         return found
 
     def _load(self) -> NativeModel:
-        variant = self._artifact.choose_variant()
-        details = self._variants[variant.isa]
-        library = Library(self._artifact.library(variant), variant.section)
-        weights = self._artifact.weights[details["weights_offset"] :]
-        return NativeModel(library, details["symbol_prefix"], weights, self.threads, details["steps"])
+        code = self._code
+        details = self._variants[code.variant.isa]
+        weights = code.artifact.weights[details["weights_offset"] :]
+        return NativeModel(code.library, details["symbol_prefix"], weights, self.threads, details["steps"])
 
 
 def _possible(port: Port, symbols: dict[str, int]) -> tuple[int, ...]:

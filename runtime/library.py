@@ -12,7 +12,9 @@ import ctypes
 import fcntl
 import os
 import struct
+import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +61,13 @@ class Library:
             LibraryNotLoadable: the dynamic loader refuses it.
         """
         self.section = section
+        self._users: set[int] = set()
         self._fd: int | None = None
+        self._cdll: ctypes.CDLL | None = None
         if not _is_whole(data):
             raise LibraryNotLoadable(section=section, reason="it is no whole ELF file")
         try:
-            self._cdll: ctypes.CDLL | None = self._load(data)
+            self._cdll = self._load(data)
         except OSError as problem:
             self._close_file()
             raise LibraryNotLoadable(section=section, reason=str(problem)) from problem
@@ -95,6 +99,20 @@ class Library:
         function.restype = restype
         function.argtypes = argtypes
         return function
+
+    def hold(self, user: object) -> None:
+        """Keep the library loaded for `user`."""
+        self._users.add(id(user))
+
+    def release(self, user: object) -> None:
+        """`user` calls none of its functions any more; the last one's leaving unloads it."""
+        self._users.discard(id(user))
+        if not self._users:
+            self.close()
+
+    def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not self._users and not finalizing():
+            self.close()
 
     def close(self) -> None:
         """Unload the library; no thread may be in its code and none of its functions be called again."""

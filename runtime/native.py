@@ -61,6 +61,7 @@ class NativeModel:
         if status:
             raise NativeAllocationFailed(what="a context")
         self._context: ctypes.c_void_p | None = context
+        library.hold(self)
 
     def _timed_run(self, name: str) -> Any:
         """The entry that notes the time of each step, or None when the library has none."""
@@ -102,11 +103,11 @@ class NativeModel:
         raise error(loc=loc or None)
 
     def close(self) -> None:
-        """Free the context and unload the library; no run may be under way or follow."""
+        """Free the context and let go of the library; no run may be under way or follow."""
         context, self._context = self._context, None
         if context is not None:
             self._destroy(context)
-            self.library.close()
+            self.library.release(self)
 
     def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         if getattr(self, "_context", None) is not None and not finalizing():

@@ -17,7 +17,7 @@ class NullExecutable:
     Attributes:
         inputs, outputs: names and types, in order.
         report: as of any executable.
-        symbols, defaults: empty, as nothing runs.
+        symbols, defaults, host_steps: empty or 0, as nothing runs.
     """
 
     def __init__(
@@ -28,6 +28,7 @@ class NullExecutable:
         self.report = report
         self.symbols: dict[str, tuple[int, int | None]] = {}
         self.defaults: tuple[str, ...] = ()
+        self.host_steps = 0
 
     def run(self, *inputs: Any, **options: Any) -> tuple[Any, ...]:
         """Refuse: nothing was compiled.

@@ -152,18 +152,26 @@ def measure(
         run(np.zeros_like(times[0]))
     for lap in times:
         run(lap)
-    spans, calls = np.median(times[:, :, 0], axis=0) / 1e6, np.median(times[:, :, 1], axis=0)
     whole = statistics.median(times[:, :, 0].sum(axis=1).tolist()) / 1e6
-    return Profile(tuple(_rows(spans, calls, kernels, symbols)), whole, runs, native.threads, dict(symbols))
+    return Profile(tuple(kernel_rows(times, kernels, symbols)), whole, runs, native.threads, dict(symbols))
 
 
-def _rows(
-    spans: np.ndarray[Any, Any],
-    calls: np.ndarray[Any, Any],
+def kernel_rows(
+    times: np.ndarray[Any, Any],
     kernels: Sequence[Mapping[str, Any]],
     symbols: Mapping[str, int],
+    start_ms: float = 0.0,
 ) -> Iterator[ProfileRow]:
-    starts = np.concatenate([[0.0], np.cumsum(spans)])
+    """Rows of the kernel calls of a native function.
+
+    Args:
+        times: i64[runs, steps, 2]: the ns in each step, and how often it was reached.
+        kernels: the report's rows of the kernel calls.
+        symbols: values of the shape symbols.
+        start_ms: when the function began, from the beginning of the run.
+    """
+    spans, calls = np.median(times[:, :, 0], axis=0) / 1e6, np.median(times[:, :, 1], axis=0)
+    starts = start_ms + np.concatenate([[0.0], np.cumsum(spans)])
     steps = [int(k["step"]) for k in kernels]
     for kernel, step, following in zip(kernels, steps, [*steps[1:], len(spans)], strict=False):
         ms = float(spans[step])

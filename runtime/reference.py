@@ -7,18 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from aino_ir.dims import is_static
-from aino_ir.errors.run import BadOutputBuffer, NoProfile, WrongInputCount, WrongOutputCount
+from aino_ir.errors.run import NoProfile, WrongInputCount, WrongOutputCount
 from aino_ir.graph import Module
-from aino_ir.interp import Evaluation, initial_states, run_function
+from aino_ir.op import Op
+from aino_ir.runtime.host import HostProgram
 from aino_ir.runtime.profile import Profile
 from aino_ir.runtime.report import Report
-from aino_ir.runtime.values import Port, checked, is_torch, to_torch
-from aino_ir.types import TensorType, Type
+from aino_ir.runtime.structures import all_torch, any_torch, checked_value, target_array
+from aino_ir.types import Type
+
+Outputs = Sequence[Any] | Mapping[str, Any]
 
 
 class ReferenceExecutable:
-    """Runs a module op by op on numpy; state slots live as long as the executable.
+    """Runs a module op by op on numpy: a host program without native functions.
+
+    State slots live as long as the executable.
 
     Attributes:
         inputs, outputs: names and types, in order.
@@ -33,35 +37,26 @@ class ReferenceExecutable:
         outs = zip(main.output_names, main.outputs, strict=True)
         self.inputs: list[tuple[str, Type]] = [(n, v.type) for n, v in ins]
         self.outputs: list[tuple[str, Type]] = [(n, v.type) for n, v in outs]
-        nodes = [str(op.loc) or op.name for op in main.block if op.results]
-        self.report = Report(python_nodes=nodes)
+        self.report = Report(python_nodes=[_python_node(op) for op in main.block if op.results])
         bounds = {name: main.symbols.info(name) for name in main.symbols}
         self.symbols = {name: (_number(i.lo) or 0, _number(i.hi)) for name, i in bounds.items()}
-        self._states: list[Any] | None = None
+        self._program = HostProgram(module, {})
 
-    def run(
-        self, *inputs: Any, out: Sequence[np.ndarray] | Mapping[str, np.ndarray] | None = None
-    ) -> tuple[Any, ...]:
+    def run(self, *inputs: Any, out: Outputs | None = None) -> tuple[Any, ...]:
         """Run the module; see `Executable.run`."""
-        main = self.module.main
         given = self._arguments(inputs)
-        arrays = [self._checked(v, n, t) for v, (n, t) in zip(given, self.inputs, strict=False)]
-        bindings = main.symbols.bind(
-            [t for _, t in self.inputs], [np.shape(a) for a in arrays], [n for n, _ in self.inputs]
-        )
-        if self._states is None:
-            self._states = initial_states(main, Evaluation(bindings=dict(bindings)))
-        results = run_function(main, arrays, states=self._states, bindings=bindings)
-        count = len(self.outputs)
-        self._states = list(results[count:])
-        made = [np.array(r, copy=True) if isinstance(r, np.ndarray) else r for r in results[:count]]
+        values = [checked_value(v, n, t) for v, (n, t) in zip(given, self.inputs, strict=False)]
+        made = self._program.run(values)
         if out is not None:
-            made = self._into(out, made)
-        if any(is_torch(v) for v in given):
-            return tuple(to_torch(r) if isinstance(r, np.ndarray) else r for r in made)
-        return tuple(made)
+            return tuple(self._into(out, made))
+        return tuple(map(all_torch, made)) if any(map(any_torch, given)) else tuple(made)
 
     __call__ = run
+
+    @property
+    def host_steps(self) -> int:
+        """Ops that ran so far, in all runs together: all of them in Python."""
+        return self._program.executed
 
     @property
     def defaults(self) -> tuple[str, ...]:
@@ -76,12 +71,6 @@ class ReferenceExecutable:
         """
         raise NoProfile(reason="target 'reference' runs in Python")
 
-    def _checked(self, value: Any, name: str, type: Type) -> Any:
-        if not isinstance(type, TensorType):
-            return value
-        static = tuple(int(d) for d in type.shape) if all(is_static(d) for d in type.shape) else None  # type: ignore[arg-type]
-        return checked(value, Port(name, type, static))
-
     def _arguments(self, inputs: tuple[Any, ...]) -> Sequence[Any]:
         names = [n for n, _ in self.inputs]
         defaults = self.module.main.defaults
@@ -95,7 +84,7 @@ class ReferenceExecutable:
             raise WrongInputCount(expected=tuple(names), got=f"{len(inputs)} positional")
         return [*inputs, *(defaults[n].array() for n in names[len(inputs) :])]
 
-    def _into(self, out: Sequence[np.ndarray] | Mapping[str, np.ndarray], made: list[Any]) -> list[Any]:
+    def _into(self, out: Outputs, made: list[Any]) -> list[Any]:
         names = [n for n, _ in self.outputs]
         fits = set(out) == set(names) if isinstance(out, Mapping) else len(out) == len(names)
         if not fits:
@@ -103,20 +92,15 @@ class ReferenceExecutable:
                 expected=tuple(names), got=tuple(out) if isinstance(out, Mapping) else len(out)
             )
         given = [out[n] for n in names] if isinstance(out, Mapping) else list(out)
-        for target, value, (name, type) in zip(given, made, self.outputs, strict=False):
-            if (
-                not isinstance(target, np.ndarray)
-                or target.shape != value.shape
-                or target.dtype != value.dtype
-                or not (target.flags.writeable and target.flags.c_contiguous)
-            ):
-                raise BadOutputBuffer(name=name, expected=type, got=_described(target))
-            np.copyto(target, value)
+        rows = zip(given, made, self.outputs, strict=True)
+        arrays = [target_array(target, value, name, type_) for target, value, (name, type_) in rows]
+        for array, value in zip(arrays, made, strict=True):
+            np.copyto(array, value)
         return given
 
 
-def _described(value: Any) -> str:
-    return f"{value.dtype}{list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
+def _python_node(op: Op) -> dict[str, str]:
+    return {"op": op.name, "node": str(op.loc) or op.name, "reason": "target reference runs in Python"}
 
 
 def _number(bound: object) -> int | None:

@@ -9,6 +9,9 @@ from typing import Any
 
 from aino_ir.runtime.manifest import Manifest
 
+MOST_SHOWN = 3
+"""Python nodes that the text of a report names."""
+
 
 @dataclass
 class Report:
@@ -16,7 +19,7 @@ class Report:
 
     Attributes:
         kernels: one row a kernel call: kernel, ops, nodes, candidate, flops, bytes.
-        python_nodes: nodes that run in Python instead of native code.
+        python_nodes: one row an op that runs in Python instead of native code: op, node, reason.
         undone: optional passes that failed validation and were undone.
         arena_bytes: working memory of a run (text when it depends on symbols).
         weight_bytes, library_bytes, source_bytes: sizes in the artifact.
@@ -28,7 +31,7 @@ class Report:
     """
 
     kernels: list[dict[str, Any]] = field(default_factory=list)
-    python_nodes: list[str] = field(default_factory=list)
+    python_nodes: list[dict[str, str]] = field(default_factory=list)
     undone: list[dict[str, Any]] = field(default_factory=list)
     arena_bytes: int | str = 0
     weight_bytes: int = 0
@@ -50,6 +53,14 @@ class Report:
         kernels = manifest.details.get("variants", {}).get(isa, {}).get("kernels", [])
         return Report.of({**manifest.report, "kernels": list(kernels)})
 
+    def python_text(self) -> str:
+        """How many nodes run in Python, and the first of them."""
+        if not self.python_nodes:
+            return "none"
+        names = [f"{row['op']} ({row['node']})" for row in self.python_nodes[:MOST_SHOWN]]
+        more = ", ..." if len(self.python_nodes) > MOST_SHOWN else ""
+        return f"{len(self.python_nodes)}: {', '.join(names)}{more}"
+
     def to_json(self) -> str:
         """All fields as JSON."""
         return json.dumps(asdict(self), indent=2, sort_keys=True)
@@ -61,7 +72,7 @@ class Report:
     def __str__(self) -> str:
         lines = [
             f"kernel calls: {len(self.kernels)} ({len({k['kernel'] for k in self.kernels})} kernels)",
-            f"python nodes: {', '.join(self.python_nodes) or 'none'}",
+            f"python nodes: {self.python_text()}",
             f"bytes: arena {self.arena_bytes}, weights {self.weight_bytes}, code {self.library_bytes}",
             f"undone passes: {', '.join(str(u) for u in self.undone) or 'none'}",
             *(f"{what}: {_sentence(facts)}" for what, facts in self.checks.items()),

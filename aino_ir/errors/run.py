@@ -127,3 +127,12 @@ class OutputDecidedByRun(UserError):
     template = "out['{name}'] cannot be given: the run decides the extents of {type}"
     hint = "run without out=; the result is an array of your own"
     example = {"name": "y", "type": "i64[2, d5_0]"}
+
+
+class HostStepFailed(UserError):
+    """An op that runs in Python failed on its operands."""
+
+    code = "AINO-E0520"
+    template = "{op} failed with {kind}: {reason}"
+    hint = "check the inputs of this node"
+    example = {"op": "sequence.join", "kind": "ValueError", "reason": "need at least one array"}

@@ -11,8 +11,8 @@ class UnknownModelKind(UsageError):
     code = "AINO-E0701"
     template = "cannot load a model from {what}"
     hint = (
-        "pass a path to .onnx, .pt2 or .air, ONNX bytes, an onnx.ModelProto, an nn.Module, an ExportedProgram, "
-        "or an aino Module"
+        "pass a path to .onnx, .pt2 or .air, ONNX bytes, an onnx.ModelProto, an nn.Module, "
+        "an ExportedProgram, or an aino Module"
     )
     example = {"what": ".h5"}
 
@@ -90,12 +90,25 @@ class TargetRunsNothing(UsageError):
 
 
 class OperatorsUnsupported(UserError):
-    """A check found operators that the target has no code for."""
+    """Operators have no code for the target, and nothing else may or can run them."""
 
     code = "AINO-E0710"
     template = "{count} nodes have no code on target {target}: {operators}"
-    hint = "replace these operators, or run the model with target reference where only native code is missing"
+    hint = "replace these operators; without `strict`, what only lacks native code runs in Python"
     example = {"count": 2, "target": "c:avx2", "operators": "NonZero, Unique"}
+
+
+class SourcesNeedPython(UserError):
+    """Sources were asked for, and parts of the model run in Python."""
+
+    code = "AINO-E0712"
+    template = "--emit {kind} cannot hold what runs in Python, which {count} nodes do: {operators}"
+    hint = "replace these operators, or compile to an artifact (.aino), which runs them in Python"
+    example = {
+        "kind": "c",
+        "count": 1,
+        "operators": "text.concat: values of type string[2] have no native code",
+    }
 
 
 class BadExtension(UsageError):

@@ -49,6 +49,13 @@ class Constant(Op):
         return [out.reshape(array.shape)]
 
 
+def is_data(op: Op) -> bool:
+    """Whether an op only stands for data: a constant, a text, an empty list, an absent value."""
+    if isinstance(op, Constant):
+        return True
+    return op.has(Trait.HOST) and not op.operands and not op.regions and not op.reads_symbols()
+
+
 class Dims(Op):
     """out[i] = dims[i]: extents as a 1-d i64 value."""
 

@@ -327,4 +327,4 @@ def stored(ev: Any, value: Value, array: Any) -> Any:
     type_ = value.type
     if not isinstance(type_, TensorType) or (ev.wide and type_.dtype.is_float):
         return array
-    return np.asarray(array).astype(type_.dtype.numpy)
+    return np.asarray(array).astype(type_.dtype.numpy, copy=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from aino_ir.codegen.c.compile import SourceUnit
@@ -23,35 +23,53 @@ class Emission:
     """Generated sources of one ISA variant.
 
     Attributes:
-        units: translation units, the main one last.
+        units: translation units, the main ones last.
         headers: text by file name.
-        program: the main unit with its public header.
+        programs: the main units with their public headers.
     """
 
     units: list[SourceUnit]
     headers: dict[str, str]
-    program: Program
+    programs: tuple[Program, ...]
+
+    @property
+    def program(self) -> Program:
+        """The only main unit."""
+        (program,) = self.programs
+        return program
 
 
 def emit(plan: Plan, target: Target, *, alone_below: int = 0, profile: bool = False) -> Emission:
     """C text of a plan; `alone_below` and `profile` as for `print_program`."""
-    program = print_program(plan, describe(plan), alone_below=alone_below, profile=profile)
+    return emit_all([plan], target, alone_below=alone_below, profile=profile)
+
+
+def emit_all(
+    plans: Sequence[Plan], target: Target, *, alone_below: int = 0, profile: bool = False
+) -> Emission:
+    """C text of plans that go into one library: each has its own interface, they share their kernels."""
+    programs = [print_program(p, describe(p), alone_below=alone_below, profile=profile) for p in plans]
     units = [
-        SourceUnit(f"{plan.name}_kernels_{i}", text, target.isa)
-        for i, text in enumerate(_kernel_units(plan, target))
+        SourceUnit(f"{plans[0].name}_kernels_{i}", text, target.isa)
+        for i, text in enumerate(_kernel_units(plans, target))
     ]
-    units.append(SourceUnit(plan.name, program.source, target.isa))
-    headers = {**runtime_headers(), f"{plan.name}.h": program.header}
-    return Emission(units, headers, program)
+    units += [
+        SourceUnit(p.name, program.source, target.isa) for p, program in zip(plans, programs, strict=True)
+    ]
+    headers = runtime_headers() if plans else {}
+    headers |= {f"{p.name}.h": program.header for p, program in zip(plans, programs, strict=True)}
+    return Emission(units, headers, tuple(programs))
 
 
-def _kernel_units(plan: Plan, target: Target) -> Iterator[str]:
+def _kernel_units(plans: Sequence[Plan], target: Target) -> Iterator[str]:
     """Kernels in order of first use, packed into units of about UNIT_LINES lines."""
-    order = dict.fromkeys(r.kernel for r in runs(plan))
+    used: dict[str, LoopFn] = {}
+    for plan in plans:
+        for run in runs(plan):
+            used.setdefault(run.kernel, plan.kernels[run.kernel].function)
     batch: list[LoopFn] = []
     size = 0
-    for name in order:
-        fn = plan.kernels[name].function
+    for fn in used.values():
         batch.append(fn)
         size += statement_count(fn)
         if size >= UNIT_LINES:

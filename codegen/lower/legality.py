@@ -2,45 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from aino_ir.codegen.lower.decided import DecidedSymbols
 from aino_ir.dims import free_symbols
 from aino_ir.dtypes import Kind
 from aino_ir.errors.usage import OperatorsUnsupported
 from aino_ir.graph import Function
+from aino_ir.interp import evaluates
 from aino_ir.op import Op, Trait
+from aino_ir.ops.core import is_data
 from aino_ir.target import Target
-from aino_ir.types import TensorType, Type
-
-MOST_LISTED = 10
-"""Operators that one error names."""
+from aino_ir.types import StringType, TensorType, Type
 
 NEED_NONE = frozenset({"core.bind", "core.constant", "core.fused"})
 """Ops that need no definition of their own: they are memory, or hold it inside."""
 
 
 def require_native(function: Function, target: Target) -> None:
-    """Refuse a function that cannot become native code.
+    """Refuse a function that cannot become native code altogether.
 
     Raises:
         OperatorsUnsupported: names every op that has no native code, and every such input.
     """
-    found = list(obstacles(function))
+    refuse(list(obstacles(function)), target)
+
+
+def refuse(found: Sequence[tuple[str, str]], target: Target) -> None:
+    """Refuse (where, what) that has no code on a target, all of it at once; nothing when there is none.
+
+    Raises:
+        OperatorsUnsupported: there is some.
+    """
     if found:
-        listed = "; ".join(dict.fromkeys(text for _, text in found[:MOST_LISTED]))
-        more = f"; and {len(found) - MOST_LISTED} more" if len(found) > MOST_LISTED else ""
-        raise OperatorsUnsupported(
-            loc=found[0][0] or None, count=len(found), target=target, operators=listed + more
-        )
+        places = dict.fromkeys(f"{what} ({where})" if where else what for where, what in found)
+        raise OperatorsUnsupported(count=len(found), target=target, operators="; ".join(places))
 
 
 def obstacles(function: Function) -> Iterator[tuple[str, str]]:
     """(where, what) of everything that has no native code."""
-    for name, value in zip(function.input_names, function.inputs, strict=True):
-        reason = type_obstacle(value.type)
-        if reason:
-            yield "", f"input '{name}': {reason}"
+    yield from interface_obstacles(function)
     for op in function.block:
         reason = obstacle(op)
         if reason:
@@ -70,12 +71,33 @@ def known_before(function: Function, type_: Type) -> bool:
 
 
 def entry_symbols(function: Function) -> frozenset[str]:
-    """Symbols in the types of a function's arguments, and what these are known to equal."""
-    shapes = [v.type.shape for v in function.block.args if isinstance(v.type, TensorType)]
+    """Symbols that have their values when a function begins: extents of its arguments, and what is given."""
+    table = function.symbols
+    shapes = [v.type.shape for v in function.block.args if isinstance(v.type, (TensorType, StringType))]
     dims = [d for shape in shapes for d in shape]
-    return frozenset().union(
-        *map(free_symbols, dims), *(free_symbols(function.symbols.canonical(d)) for d in dims)
+    return frozenset(name for name in table if table.declared(name).origin.kind == "input").union(
+        *map(free_symbols, dims), *(free_symbols(table.canonical(d)) for d in dims)
     )
+
+
+def interface_obstacles(function: Function) -> Iterator[tuple[str, str]]:
+    """(where, what) of the arguments that native code cannot take."""
+    names = (*function.input_names, *(s.name for s in function.states))
+    for name, value in zip(names, function.block.args, strict=True):
+        reason = type_obstacle(value.type)
+        if reason:
+            yield "", f"input '{name}': {reason}"
+
+
+def host_ops(function: Function) -> dict[Op, str]:
+    """Ops of a function that have no native code -> why; data is nobody's obstacle."""
+    found = ((op, obstacle(op)) for op in function.block if not is_data(op))
+    return {op: reason for op, reason in found if reason}
+
+
+def runs_in_python(op: Op) -> bool:
+    """Whether the interpreter can run an op."""
+    return evaluates(type(op)) or type(op).decompose is not Op.decompose
 
 
 def obstacle(op: Op) -> str:

@@ -48,7 +48,7 @@ class Lowering:
     """Lowers one function for one target.
 
     Attributes:
-        kernels: spec key -> kernel built so far (shared by equal specs).
+        kernels: spec key -> kernel built so far (shared by equal specs, and by the functions of a program).
         rejects: op id -> reasons of generators that turned its spec down (for explain).
         steps: those of the present block so far.
     """
@@ -248,7 +248,7 @@ class Lowering:
             candidate = self._choose(spec, op)
             function = self.catalogue.build(spec, candidate)
             known = self.kernels[spec.key] = Kernel(spec, candidate, function)
-            self.plan.kernels[function.name] = known
+        self.plan.kernels[known.function.name] = known
         return known
 
     def _choose(self, spec: KernelSpec, op: Op | None) -> Candidate:

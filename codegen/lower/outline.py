@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 
 from aino_ir.builder import Builder
 from aino_ir.clone import copy_function, copy_op
+from aino_ir.codegen.lower.legality import entry_symbols
 from aino_ir.constants import Const
 from aino_ir.dims import Dim, free_symbols, symbol
 from aino_ir.graph import Function, Module, Value, count_uses
 from aino_ir.op import Op, Trait
 from aino_ir.ops.call import Call, type_symbols
-from aino_ir.ops.core import Constant, Dims, Relayout
+from aino_ir.ops.core import Constant, Dims, Relayout, is_data
 from aino_ir.symbols import Origin, SymbolInfo, Symbols
 from aino_ir.types import ROW_MAJOR, TensorType
 
@@ -91,16 +92,9 @@ def op_phases(function: Function, host: Mapping[Op, str]) -> dict[Op, int]:
     return phases
 
 
-def entry_symbols(function: Function) -> frozenset[str]:
-    """Symbols that have their values when a function begins (others are decided, or belong to regions)."""
-    table = function.symbols
-    named = {n for n in table if table.declared(n).origin.kind == "input"}
-    return frozenset(named).union(*(type_symbols(v.type) for v in function.block.args))
-
-
 def is_neutral(op: Op) -> bool:
-    """Whether an op has no place of its own: constants stand wherever they are read."""
-    return isinstance(op, Constant) or op.has(Trait.TERMINATOR)
+    """Whether an op has no place of its own: data stands wherever it is read."""
+    return is_data(op) or op.has(Trait.TERMINATOR)
 
 
 def _dependencies(op: Op, symbols: Symbols, ops: Mapping[int, Op]) -> Iterator[Op]:
@@ -199,12 +193,14 @@ class _Outliner:
     # -- the host program ---------------------------------------------------------------------------
 
     def _keep(self, op: Op) -> None:
-        """Copy an op to the host program, with the constants that it reads."""
+        """Copy an op to the host program, with the data that it reads."""
         for value in op.present_operands():
             if value not in self.values:
-                constant = value.op
-                assert isinstance(constant, Constant), f"{value} is not made yet"
-                self.values[value] = self._constant(constant)
+                assert value.op is not None and is_data(value.op), f"{value} is not made yet"
+                if isinstance(value.op, Constant):
+                    self.values[value] = self._constant(value.op)
+                else:
+                    copy_op(value.op, self.main.block, self.values)
         copy_op(op, self.main.block, self.values)
 
     def _constant(self, constant: Constant) -> Value:

@@ -45,7 +45,7 @@ def test_row_is_good_only_when_clean() -> None:
     assert zoo.Row("x", difference=1e-6).good
     assert not zoo.Row("x", difference=1e-3).good
     assert not zoo.Row("x").good
-    assert not zoo.Row("x", difference=0.0, python_nodes=["n"]).good
+    assert not zoo.Row("x", difference=0.0, python_nodes=[{"op": "n"}]).good
     assert not zoo.Row("x", difference=0.0, undone=[{"pass": "p"}]).good
     assert not zoo.Row("x", difference=0.0, error="no").good
 
