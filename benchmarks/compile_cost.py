@@ -53,8 +53,8 @@ def measure(nodes: int, seed: int, cc: bool = False) -> dict[str, Any]:
     with collector_frozen():
         module = stage("load", lambda: aino.load(model))
         module = stage("passes", lambda: compilation.optimize(module))
-        plan = stage("lower", lambda: compilation.plan(module, target, "random_dag"))
-        emission = stage("emit", lambda: compilation.emissions({target.isa: plan}))[target.isa]
+        plan = stage("lower", lambda: compilation.plan(module.main, target, "random_dag"))
+        emission = stage("emit", lambda: compilation.emissions({target.isa: {"main": plan}}))[target.isa]
     peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if cc:
         with opened_or_temporary(True) as store:
