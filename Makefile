@@ -14,7 +14,7 @@ HAVE_CC := $(shell command -v cc || command -v gcc || command -v clang)
 HERMETIC := HOME=$(CURDIR)/$(BUILD)/home AINO_CACHE_DIR=$(CURDIR)/$(BUILD)/cache HF_HUB_OFFLINE=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types bench zoo conformance docs clean distclean
+.PHONY: help demo test check format lint types bench zoo conformance opinfo docs clean distclean
 .DELETE_ON_ERROR:
 
 help: ## print this list
@@ -55,6 +55,10 @@ zoo: $(VENV)/.test ## compile and check every reference network and the light mo
 conformance: $(VENV)/.test ## run the ONNX backend suite (TARGET=reference|c, SHARD=i/n); writes docs/conformance.md
 	@mkdir -p $(BUILD)/home
 	$(HERMETIC) $(PY) -m tests.conformance.onnx_suite --target $(TARGET) --shard $(SHARD) --write-docs
+
+opinfo: $(VENV)/.test ## run PyTorch's operator samples (TARGET=reference|c, SHARD=i/n); writes docs/opinfo.md
+	@mkdir -p $(BUILD)/home
+	$(HERMETIC) $(PY) -m tests.conformance.opinfo --target $(TARGET) --shard $(SHARD) --write-docs
 
 docs: $(VENV)/.core ## write the generated pages: every op, every error
 	$(PY) -m docs.generate

@@ -1,0 +1,125 @@
+"""PyTorch's own samples of its operators (OpInfo) as graphs of ATen calls, with what eager PyTorch gives.
+
+A case is one sample of one operator and dtype.  It is captured once, without Dynamo, in the form in which a
+program reaches the lowering: functional, and with everything taken apart that has no row.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch._dispatch.python import enable_python_dispatcher
+from torch._subclasses.functional_tensor import dispatch_functionalize
+from torch.export.exported_program import (
+    _override_composite_implicit_decomp,
+    _split_decomp_table_to_cia_and_python_decomp,
+)
+from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils import _pytree as pytree
+
+from aino_ir.frontends.torch.capture import export_decompositions, quiet
+from aino_ir.frontends.torch.tensors import array_of
+
+DTYPES = ("float32", "float64", "bfloat16", "int64", "bool")
+"""Element types that the table has columns for."""
+
+SEED = 0
+
+UNDEFINED = frozenset(
+    {"empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided"}
+)
+"""Operators that give memory as it is."""
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A sample as a graph.
+
+    Attributes:
+        graph: the calls; placeholders are the tensors among the sample's arguments.
+        inputs: those tensors.
+        expected: what eager PyTorch gives, the tensors in order.
+        undefined: whether the contents are whatever the memory held.
+    """
+
+    graph: GraphModule
+    inputs: list[torch.Tensor]
+    expected: list[torch.Tensor]
+    undefined: bool = False
+
+
+@functools.lru_cache(maxsize=1)
+def operators() -> dict[str, Any]:
+    """Every OpInfo by its full name (variants have one of their own)."""
+    from torch.testing._internal.common_methods_invocations import op_db
+
+    out: dict[str, Any] = {}
+    for info in op_db:
+        name = f"{info.name}.{info.variant_test_name}" if info.variant_test_name else info.name
+        out.setdefault(name, info)
+    return out
+
+
+def core_operators() -> set[str]:
+    """Names of the operators of core ATen, without their overloads: ``add``, ``native_layer_norm``."""
+    found = set()
+    for name in dir(torch.ops.aten):
+        packet = getattr(torch.ops.aten, name)
+        if isinstance(packet, torch._ops.OpOverloadPacket):
+            overloads = [getattr(packet, o) for o in packet.overloads()]
+            if any(torch.Tag.core in o.tags for o in overloads):
+                found.add(name)
+    return found
+
+
+def samples(operator: str, dtype: str) -> list[Any]:
+    """The samples of an operator, none where it does not take the dtype."""
+    info, kind = operators()[operator], getattr(torch, dtype)
+    if kind not in info.supported_dtypes("cpu"):
+        return []
+    torch.manual_seed(SEED)
+    return list(info.sample_inputs("cpu", kind, requires_grad=False))
+
+
+@contextlib.contextmanager
+def capturing() -> Iterator[Callable[[str, Any], Captured]]:
+    """A function that captures a sample of an operator; composite operators with rows stay whole meanwhile."""
+    composites, decompositions = _split_decomp_table_to_cia_and_python_decomp(dict(export_decompositions()))
+    with (
+        torch.no_grad(),
+        quiet(),
+        _override_composite_implicit_decomp(composites),
+        enable_python_dispatcher(),
+    ):
+        yield functools.partial(_capture, decompositions)
+
+
+def _capture(decompositions: Any, operator: str, sample: Any) -> Captured:
+    flat, tree = pytree.tree_flatten((sample.input, sample.args, sample.kwargs))
+    places = [i for i, leaf in enumerate(flat) if isinstance(leaf, torch.Tensor)]
+    info = operators()[operator]
+
+    def call(*tensors: torch.Tensor) -> list[torch.Tensor]:
+        leaves = list(flat)
+        for place, tensor in zip(places, tensors, strict=True):
+            leaves[place] = tensor
+        first, args, kwargs = pytree.tree_unflatten(leaves, tree)
+        return [t for t in pytree.tree_leaves(info(first, *args, **kwargs)) if isinstance(t, torch.Tensor)]
+
+    inputs = [flat[i] for i in places]
+    torch.manual_seed(SEED)
+    expected = [t.clone() for t in call(*[t.clone() for t in inputs])]
+    trace = make_fx(dispatch_functionalize(call), decomposition_table=decompositions, tracing_mode="fake")
+    return Captured(trace(*inputs), inputs, expected, operator in UNDEFINED)
+
+
+def arrays(tensors: Sequence[torch.Tensor]) -> list[np.ndarray[Any, Any]]:
+    """Tensors as contiguous arrays."""
+    return [np.ascontiguousarray(array_of(t)).reshape(tuple(t.shape)) for t in tensors]
