@@ -156,9 +156,10 @@ class Trial:
         inputs = Inputs(self, kind)
         try:
             before = self._run(self.old, inputs, {})
-        except AinoError as error:
+        except (AinoError, ValueError) as error:  # ValueError: extents that no fact relates, drawn apart
             if kind == "plain":
-                raise Unrunnable(f"the old region fails: {error.message}") from error
+                why = error.message if isinstance(error, AinoError) else str(error)
+                raise Unrunnable(f"the old region fails: {why}") from error
             return None, False
         known = {self._identity(v): before[c] for v, c in self.old.values.items()}
         try:

@@ -14,7 +14,9 @@ from aino_ir.constants import Const
 from aino_ir.graph import Function, Module, Value
 from aino_ir.location import UNKNOWN
 from aino_ir.op import Op
+from aino_ir.ops.core import Bind
 from aino_ir.ops.math import Add, Mul, Neg
+from aino_ir.ops.tensor import Reshape
 from aino_ir.passes.base import Pass, PassContext
 from aino_ir.passes.lazy_constants import lazy
 from aino_ir.passes.manager import PassManager, PassUndone
@@ -312,3 +314,13 @@ def test_constant_identity_never_reads_data() -> None:
     assert handle.identity == ("handle", id(handle))
     plain = Const(TensorType(f32, (3,)), np.ones(3, np.float32))
     assert plain.key == plain.identity
+
+
+def test_extents_that_only_the_run_relates_are_no_fault() -> None:
+    """No fact says that the extents' product is 20, so drawn ones do not fit: the site stays unvalidated."""
+    b = Builder()
+    x, numbers = b.input("x", tensor("f32", 20)), b.input("n", tensor("i64", 2))
+    bound = b.op(Bind, numbers, lower=[0, 0], upper=[100, 100], what="shape").result
+    b.output("y", b.neg(b.reshape(x, shape=b.known(bound))))
+    again = Rewrites(Reshape, lambda op, b: b.reshape(b.reshape(op.x, shape=(4, 5)), shape=op.shape))
+    assert sites(b.module, again).unvalidated == 1

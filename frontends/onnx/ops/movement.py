@@ -8,6 +8,7 @@ import numpy as np
 
 from aino_ir.dims import DimLike, ceildiv, is_static, product
 from aino_ir.dtypes import boolean, i64
+from aino_ir.frontends.emitter import Emitter
 from aino_ir.frontends.onnx.axes import (
     axes_input,
     chosen,
@@ -218,7 +219,7 @@ def equal_parts(c: NodeContext, extent: DimLike, count: int) -> list[DimLike]:
     return [*[each] * (count - 1), c.symbols.simplify(extent - each * (count - 1))]
 
 
-def cut(c: NodeContext, x: Value, axis: int, start: DimLike, size: DimLike) -> Value:
+def cut(c: Emitter, x: Value, axis: int, start: DimLike, size: DimLike) -> Value:
     """`size` elements along one axis from `start` on."""
     return c.cut(x, axis, start, size)
 

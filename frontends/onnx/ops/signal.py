@@ -1,20 +1,30 @@
-"""Signals: discrete Fourier transforms as products with cosine and sine matrices; mel filter banks."""
+"""Signals: Fourier transforms, fast or as products with cosine and sine matrices; mel filter banks."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from aino_ir.builder import Builder, op_class
 from aino_ir.dims import DimLike, is_static
 from aino_ir.dtypes import DType, f64, i64
+from aino_ir.frontends.emitter import Emitter
 from aino_ir.frontends.onnx.axes import around, axes_input, run_time_axes
 from aino_ir.frontends.onnx.context import NodeContext, Row, element_dtype
 from aino_ir.frontends.onnx.floats import Number, extent_number, positions_number
-from aino_ir.frontends.onnx.integers import Integer, bound, integer, sole
+from aino_ir.frontends.onnx.integers import bound, integer, sole
 from aino_ir.frontends.onnx.nodes import OnnxNode
 from aino_ir.frontends.onnx.ops.movement import cut
 from aino_ir.graph import Value
+from aino_ir.ops.signal import UNROLLED, radices, roots_of_unity
+
+LONG = 512
+"""From this length on a fast transform beats a product with a matrix."""
+
+LITTLE = 2**16
+"""Operations of a product with a matrix that take no time to speak of."""
 
 
 def dft(c: NodeContext, node: OnnxNode) -> Value:
@@ -25,24 +35,32 @@ def dft(c: NodeContext, node: OnnxNode) -> Value:
     if c.opset >= 20 and c.input(2) is not None:
         axes = axes_input(c, 2, x.rank)
         if axes is None:
-            return dft_over_run_time_axis(c, node, integer(c, run_time_axes(c, 2, x.rank)))
+            return dft_over_run_time_axis(c, node, run_time_axes(c, 2, x.rank))
         (axis,) = axes
     else:
         axis = c.axis(-2 if c.opset >= 20 else node.int("axis", 1), x.rank)
     if axis == x.rank - 1:
         c.invalid("axis", "not the last one, which holds real and imaginary part", axis)
+    return over_axis(c, x, axis, lambda moved: spectrum(c, node, moved))
+
+
+def over_axis(c: Emitter, x: Value, axis: int, transform: Callable[[Value], Value]) -> Value:
+    """What `transform` makes of x [..., 1 or 2] with an axis moved to the place before the last."""
     last = x.rank - 2
     order = [a for a in range(last + 1) if a != axis]
-    moved = c.emit("transpose", x, perm=(*order, axis, x.rank - 1))
-    y = spectrum(c, node, moved)
+    y = transform(c.emit("transpose", x, perm=(*order, axis, x.rank - 1)))
     back = list(range(last))
     back.insert(axis, last)
     return c.emit("transpose", y, perm=(*back, x.rank - 1))
 
 
-def dft_over_run_time_axis(c: NodeContext, node: OnnxNode, axis: Integer) -> Value:
+def dft_over_run_time_axis(c: NodeContext, node: OnnxNode, axes: Value) -> Value:
     """A transform along an axis that only the run will tell."""
     x, shape = c.x, c.x.shape[:-1]
+    inverse, onesided = bool(node.int("inverse", 0)), bool(node.int("onesided", 0))
+    if not onesided and c.input(1) is None and all(is_fast(x, a) for a in range(x.rank - 1)):
+        return fast_over_one_of(c, x, c.reshape(axes, ()), range(x.rank - 1), inverse)
+    axis = integer(c, axes)
     lines = around(c, c.reshape(x, shape) if x.shape[-1] == 1 else x, axis)
     before, length, behind = lines.shape
     if x.shape[-1] != 1:
@@ -64,8 +82,97 @@ def spectrum(c: NodeContext, node: OnnxNode, x: Value) -> Value:
     return transformed(c, x, length, inverse, onesided)
 
 
+def fast_over_one_of(c: Emitter, x: Value, axis: Value, axes: Sequence[int], inverse: bool) -> Value:
+    """A transform along the one of some axes that a 0-d value names: a branch for each."""
+    first, *rest = axes
+
+    def over(b: Builder, x: Value, axes: Sequence[int], axis: Value) -> list[Value]:
+        inner = Emitter(b)
+        if len(axes) > 1:
+            return [fast_over_one_of(inner, x, axis, axes, inverse)]
+        (a,) = axes
+        return [over_axis(inner, x, a, lambda v: fast(inner, v, int(x.shape[a]), inverse, False))]
+
+    if not rest:
+        return over(c.b, x, axes, axis)[0]
+    types = (x.type, axis.type)
+    regions = [
+        c.b.region(types, lambda b, x, axis, some=some: over(b, x, some, axis)) for some in ([first], rest)
+    ]
+    here = c.emit("eq", axis, c.scalar(first, axis.dtype))
+    return c.b.op(op_class("control.if"), here, x, axis, regions=regions).result
+
+
+def is_fast(x: Value, axis: int, length: DimLike | None = None) -> bool:
+    """Whether an axis of x [..., 1 or 2] is better transformed fast than by a product with a matrix.
+
+    It must be known how long it is, and have small factors only.  Then it is where a product would
+    take far more operations, and where neither takes any time to speak of: a fast transform rounds less.
+    """
+    n = x.shape[axis] if length is None else length
+    if not isinstance(n, int) or n < 1 or max(radices(n), default=1) > UNROLLED:
+        return False
+    size = x.type.size  # type: ignore[union-attr]
+    return n >= LONG or (isinstance(size, int) and 4 * size * n <= LITTLE)
+
+
+def fast(c: Emitter, x: Value, length: int, inverse: bool, onesided: bool) -> Value:
+    """`transformed` by `signal.fft`."""
+    half, axis = length // 2 + 1, x.rank - 2
+    x = fitted(c, x, axis, half if inverse and onesided else length)
+    if x.shape[-1] == 1 and length % 2 == 0 and not inverse:
+        y = fast_of_real(c, x, length)
+        return y if onesided else c.emit("mul", *mirrored(c, y, length))
+    if x.shape[-1] == 1:
+        x = fitted(c, x, axis + 1, 2)
+    if inverse and onesided:  # the other half of the spectrum is the conjugate of this one
+        x = c.emit("mul", *mirrored(c, x, length))
+    y = c.emit("signal.fft", x, c.b.constant(roots_of_unity(length, x.dtype.compute)), inverse=inverse)
+    if inverse and onesided:
+        return cut(c, y, axis + 1, 0, 1)
+    return cut(c, y, axis, 0, half) if onesided else y
+
+
+def fast_of_real(c: Emitter, x: Value, length: int) -> Value:
+    """Half the spectrum of real numbers x [..., n, 1], n even, by a complex transform of length n / 2.
+
+    Numbers at even places are its real parts, those at odd places its imaginary parts; the spectra of
+    both are then told apart by their symmetry.
+    """
+    half, axis, dtype = length // 2, x.rank - 2, x.dtype
+    pairs = c.reshape(x, (*x.shape[:-2], half, 2))
+    z = c.emit("signal.fft", pairs, c.b.constant(roots_of_unity(half, dtype.compute)))
+    places = np.arange(half + 1)
+    ahead = c.emit("gather", z, c.b.constant(places % half), axis=axis)
+    behind = c.emit("gather", z, c.b.constant((half - places) % half), axis=axis)
+
+    def of_half(op: str, a: Value, b: Value) -> Value:
+        return c.emit("mul", c.emit(op, a, b), c.scalar(0.5, dtype))
+
+    a, b = (cut(c, v, axis + 1, 0, 1) for v in (ahead, behind))
+    p, q = (cut(c, v, axis + 1, 1, 1) for v in (ahead, behind))
+    even = of_half("add", a, b), of_half("sub", p, q)
+    odd = of_half("add", p, q), of_half("sub", b, a)
+    turns = roots_of_unity(length, dtype.compute)[: half + 1].astype(dtype.numpy)
+    cosine, sine = (c.b.constant(turns[:, part : part + 1]) for part in (0, 1))
+    real = c.emit("add", c.emit("mul", odd[0], cosine), c.emit("mul", odd[1], sine))
+    imaginary = c.emit("sub", c.emit("mul", odd[1], cosine), c.emit("mul", odd[0], sine))
+    whole = [c.emit("add", even[0], real), c.emit("add", even[1], imaginary)]
+    return c.emit("concat", *whole, axis=axis + 1)
+
+
+def mirrored(c: Emitter, x: Value, length: int) -> tuple[Value, Value]:
+    """Half a spectrum x [..., n / 2 + 1, 2] up to `length`, and what makes conjugates of the other half."""
+    half, places = length // 2 + 1, np.arange(length)
+    chosen = np.where(places < half, places, length - places)
+    signs = np.where(places[:, None] < half, 1.0, [[1.0, -1.0]]).astype(x.dtype.numpy)
+    return c.emit("gather", x, c.b.constant(chosen), axis=x.rank - 2), c.b.constant(signs)
+
+
 def transformed(c: NodeContext, x: Value, length: DimLike, inverse: bool, onesided: bool) -> Value:
     """x [..., n, 1 or 2] transformed along the axis before the last; n is cut or filled up to `length`."""
+    if isinstance(length, int) and is_fast(x, x.rank - 2, length):
+        return fast(c, x, length, inverse, onesided)
     half = length // 2 + 1
     taken = half if inverse and onesided else length
     x = fitted(c, x, x.rank - 2, taken)
@@ -138,12 +245,12 @@ def times(c: NodeContext, x: Value, matrix: Value) -> Value:
     return c.reshape(y, y.shape[1:]) if x.rank == 1 else y
 
 
-def part(c: NodeContext, x: Value, which: int) -> Value:
+def part(c: Emitter, x: Value, which: int) -> Value:
     """The real or imaginary part, without the last axis."""
     return c.reshape(cut(c, x, x.rank - 1, which, 1), x.shape[:-1])
 
 
-def fitted(c: NodeContext, x: Value, axis: int, length: DimLike) -> Value:
+def fitted(c: Emitter, x: Value, axis: int, length: DimLike) -> Value:
     """x cut, or filled up with zeros, to a length."""
     extent = x.shape[axis]
     if c.symbols.prove_ge(extent, length):
