@@ -124,6 +124,8 @@ def touches(plan: Plan, step: Step) -> Iterable[Touch]:
             yield _reserved(plan.scratch_segments[step.kernel])
     if isinstance(step, Reserve):
         yield replace(_reserved(step.segment), writes=True)
+    if isinstance(step, Repeat) and step.turns is not None:
+        yield from _touch(plan, step.turns, writes=True)
     for view in decided_by(step):
         yield from _touch(plan, view, writes=False)
 

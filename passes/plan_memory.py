@@ -12,6 +12,7 @@ from aino_ir.loops.stmt import Access
 from aino_ir.plan import (
     Buffer,
     BufferKind,
+    Extend,
     Plan,
     Repeat,
     Run,
@@ -269,6 +270,10 @@ def _touched(plan: Plan, step: Step) -> Iterator[tuple[int, bool]]:
         for view, param in zip(step.views, params, strict=False):
             yield view.buffer, param.access is not Access.WRITE
         return
+    if isinstance(step, Extend):
+        yield step.buffer, step.keep
+    if isinstance(step, Repeat) and step.turns is not None:
+        yield step.turns.buffer, False
     for view in step.views if isinstance(step, Run) else decided_by(step):
         yield view.buffer, True
 

@@ -1,7 +1,8 @@
 """Plan pass: segments for the buffers whose size only steps decide, reserved where it becomes known.
 
 All buffers whose size is known behind the same `Bind` steps share a segment, in which memory planning
-places them.  An output of such a size has one of its own, since the caller gets it.
+places them.  An output of such a size has one of its own, since the caller gets it, and so has what
+`Extend` steps enlarge.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from aino_ir.plan import (
     Branch,
     Buffer,
     BufferKind,
+    Extend,
     Plan,
     Repeat,
     Require,
@@ -46,7 +48,12 @@ class ReserveSegments:
         groups = bind_groups(plan.steps)
         reserved: dict[int, list[int]] = {group: [] for group in groups.values()}
         shared: dict[int, int] = {}
+        growing = {step.buffer for step in walk(plan.steps) if isinstance(step, Extend)}
         for buffer in late_buffers(plan):
+            if buffer.id in growing:
+                plan.segments.append(Segment(buffer.bytes))
+                buffer.segment = len(plan.segments)
+                continue
             group = last_group(groups, buffer.bytes)
             output = buffer.slot if buffer.kind is BufferKind.OUTPUT else -1
             if output >= 0 or group not in shared:
@@ -136,6 +143,9 @@ def _check_block(plan: Plan, steps: Iterable[Step], bound: set[str], there: set[
             _check_bound(bound, f"a view of buffer {buffer.id}", view.offset, *view.shape)
         if isinstance(step, Bind):
             bound.add(step.symbol)
+        if isinstance(step, Extend):
+            there.add(plan.buffers[step.buffer].segment)
+            _check_bound(bound, f"the size of buffer {step.buffer}", step.bytes)
         if isinstance(step, Reserve):
             there.add(step.segment)
             _check_bound(bound, f"segment {step.segment}", plan.segments[step.segment - 1].bytes)

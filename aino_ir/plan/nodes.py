@@ -6,7 +6,8 @@ hold steps of their own; all threads decide alike, since they read the same elem
 
 Symbols are bound at entry, from the inputs' extents, or by a `Bind` step when a kernel has computed
 them.  Memory whose size is known at entry lies in the arena; what `Bind` steps make known lies in further
-segments, each of which a `Reserve` step behind them makes large enough.
+segments, each of which a `Reserve` step behind them makes large enough.  What grows from turn to turn of a
+loop has a segment of its own, which an `Extend` step in the body enlarges.
 """
 
 from __future__ import annotations
@@ -149,6 +150,19 @@ class Reserve:
 
 
 @dataclass(frozen=True)
+class Extend:
+    """Make the segment of one buffer hold `bytes` at least; what is there stays if `keep`.
+
+    All threads wait for all when memory has to be moved, so that no barrier need stand before or after.
+    """
+
+    buffer: int
+    bytes: DimLike
+    keep: bool = True
+    loc: Loc = UNKNOWN
+
+
+@dataclass(frozen=True)
 class Branch:
     """Run one of two step lists by a bool element."""
 
@@ -169,6 +183,7 @@ class Repeat:
         count: at most so many turns: a number, or an i64 element read before the first; None: no limit.
         start: a bool element read before the first turn: none happens if it is false.
         again: a bool element read after every turn: the last one was that if it is false.
+        turns: an i64 element that gets the number of turns when the last is over.
     """
 
     turn: str
@@ -176,6 +191,7 @@ class Repeat:
     count: View | DimLike | None = None
     start: View | None = None
     again: View | None = None
+    turns: View | None = None
     loc: Loc = UNKNOWN
     nodes: tuple[str, ...] = ()
 
@@ -190,7 +206,7 @@ class Host:
     loc: Loc = UNKNOWN
 
 
-Step = Run | Sync | Bind | Require | Reserve | Branch | Repeat | Host
+Step = Run | Sync | Bind | Require | Reserve | Extend | Branch | Repeat | Host
 
 
 @dataclass

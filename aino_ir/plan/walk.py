@@ -50,5 +50,5 @@ def views_of(step: Step) -> tuple[View, ...]:
     """Every view that a step itself touches, but not those of steps in it."""
     if isinstance(step, Run):
         return step.views
-    again = (step.again,) if isinstance(step, Repeat) and step.again is not None else ()
-    return (*decided_by(step), *again)
+    found = (step.again, step.turns) if isinstance(step, Repeat) else ()
+    return (*decided_by(step), *(v for v in found if v is not None))

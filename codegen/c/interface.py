@@ -8,7 +8,7 @@ from aino_ir.codegen.c.limits import limit_checks
 from aino_ir.codegen.c.plan_text import PlanText, filled
 from aino_ir.codegen.cstyle.names import comment, string_lines
 from aino_ir.dims import Dim, DimLike, dmax, free_symbols, is_static
-from aino_ir.plan import Bind, BufferKind, Plan, Repeat, Run, Step, View, blocks_of, runs, walk
+from aino_ir.plan import Bind, BufferKind, Extend, Plan, Repeat, Run, Step, View, blocks_of, runs, walk
 
 ABI_VERSION = 2
 
@@ -131,7 +131,9 @@ class InterfacePrinter:
     def session(self) -> str:
         """The struct that a run keeps for itself."""
         symbols = max(1, len(self.plan.entry_symbols))
-        return f"""{_RESERVE if self.plan.decided else ""}/* What one run needs for itself. */
+        extends = any(isinstance(s, Extend) for s in walk(self.plan.steps))
+        helpers = (_RESERVE if self.plan.decided else "") + (_EXTEND if extends else "")
+        return f"""{helpers}/* What one run needs for itself. */
 typedef struct {{
     const void *const *in;
     void *const *out;
@@ -274,6 +276,24 @@ static inline char *model_take(model_segment *segment)
     segment->memory = 0;
     segment->bytes = 0;
     return memory;
+}
+
+"""
+
+_EXTEND = """\
+/* Make room for `bytes`, and for half as much again as there was; what was there stays if `keep`. */
+static int model_extend(model_segment *segment, size_t bytes, int keep)
+{
+    model_segment wider = {0, 0};
+    if (bytes < segment->bytes + segment->bytes / 2)
+        bytes = segment->bytes + segment->bytes / 2;
+    if (!model_reserve(&wider, bytes))
+        return 0;
+    if (keep && segment->memory)
+        memcpy(wider.memory, segment->memory, segment->bytes);
+    aino_free(segment->memory);
+    *segment = wider;
+    return 1;
 }
 
 """

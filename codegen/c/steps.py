@@ -10,7 +10,21 @@ from aino_ir.codegen.c.step_table import step_table
 from aino_ir.codegen.cstyle.names import comment
 from aino_ir.codegen.cstyle.text import wrap
 from aino_ir.loops.stmt import LoopFn
-from aino_ir.plan import Bind, Branch, Repeat, Require, Reserve, Run, Step, Sync, View, blocks_of, size, walk
+from aino_ir.plan import (
+    Bind,
+    Branch,
+    Extend,
+    Repeat,
+    Require,
+    Reserve,
+    Run,
+    Step,
+    Sync,
+    View,
+    blocks_of,
+    size,
+    walk,
+)
 
 STRAIGHT_LINE_STEPS = 2000
 """Longer plans become a table, or parts: tens of thousands of calls in one function choke C compilers."""
@@ -142,6 +156,8 @@ class StepPrinter:
             return [f"    /* {comment(step.check.what)} */", self._demand(condition, "BAD_SHAPE", number)]
         if isinstance(step, Reserve):
             return self._reserve(number, step)
+        if isinstance(step, Extend):
+            return self._extend(number, step)
         return self._run(number, step)
 
     def _note(self, number: int) -> list[str]:
@@ -190,6 +206,13 @@ class StepPrinter:
         reserve = f"    RESERVE({step.segment - 1}, ({bytes_}){times}, {number});"
         return [self._demand(limit, "LIMIT_EXCEEDED", number), reserve]
 
+    def _extend(self, number: int, step: Extend) -> list[str]:
+        """The segment grows by half at least, so that growing turn by turn costs little."""
+        segment = self.plan.buffers[step.buffer].segment - 1
+        limit = f"{as_double(step.bytes, self._name)} <= {float(LARGEST_BYTES)!r}"
+        extend = f"    EXTEND({segment}, {self.text.dim(step.bytes)}, {int(step.keep)}, {number});"
+        return [self._demand(limit, "LIMIT_EXCEEDED", number), extend]
+
     @staticmethod
     def _demand(condition: str, status: str, number: int) -> str:
         return f"    DEMAND({condition}, AINO_{status}, {number});"
@@ -236,7 +259,10 @@ class StepPrinter:
                 f"    if (!{again})",
                 "        break;",
             ]
-        return ["    {", *_indented([*lines, *_indented(body), "    }"]), "    }"]
+        lines += [*_indented(body), "    }"]
+        if step.turns is not None:
+            lines.append(f"    if (tid == 0) *(int64_t *){self.text.view(step.turns)} = {turn};")
+        return ["    {", *_indented(lines), "    }"]
 
     def _limit(self, step: Repeat) -> str:
         """Turns at most."""
@@ -305,6 +331,16 @@ _DECIDED_MACROS = """\
         if (tid == 0 && !model_reserve(&s->segments[number], (size_t)(bytes))) { \\
             aino_fail(s->status, AINO_OUT_OF_MEMORY, step); \\
             LEAVE; \\
+        } \\
+    } while (0)
+#define EXTEND(number, wanted, keep, step) do { \\
+        if (!s->segments[number].memory || (size_t)(wanted) > s->segments[number].bytes) { \\
+            SYNC(); \\
+            if (tid == 0 && !model_extend(&s->segments[number], (size_t)(wanted), keep)) { \\
+                aino_fail(s->status, AINO_OUT_OF_MEMORY, step); \\
+                LEAVE; \\
+            } \\
+            SYNC(); \\
         } \\
     } while (0)
 """

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from aino_ir.codegen.lower.decided import DecidedSymbols
-from aino_ir.dims import free_symbols
+from aino_ir.codegen.lower.decided import DecidedSymbols, entry_symbols, extents
+from aino_ir.codegen.lower.regions import LoopParts
+from aino_ir.dims import Dim, free_symbols
 from aino_ir.dtypes import Kind
 from aino_ir.errors.usage import OperatorsUnsupported
 from aino_ir.graph import Function
 from aino_ir.interp import evaluates
 from aino_ir.op import Op, Trait
+from aino_ir.ops.control import If
 from aino_ir.ops.core import is_data
 from aino_ir.target import Target
-from aino_ir.types import StringType, TensorType, Type
+from aino_ir.types import TensorType, Type
 
 NEED_NONE = frozenset({"core.bind", "core.constant", "core.fused"})
 """Ops that need no definition of their own: they are memory, or hold it inside."""
@@ -49,35 +51,44 @@ def obstacles(function: Function) -> Iterator[tuple[str, str]]:
 
 
 def region_obstacle(op: Op) -> str:
-    """Why control flow has no native code: extents that turns change, or an op in a region."""
+    """Why control flow has no native code: an op in a region, or extents that no step could bind."""
     assert op.block is not None and op.block.function is not None
-    function = op.block.function
-    for value in (*op.present_operands(), *op.results, *(a for r in op.regions for a in r.args)):
-        if not known_before(function, value.type):
-            return "control flow over extents that are decided at run time has no native code yet"
     for inner in (i for region in op.regions for i in region):
         reason = obstacle(inner)
         if reason:
             return f"{inner.name} at '{inner.loc}' in it: {reason}"
+    function = op.block.function
+    decided = DecidedSymbols(function)
+    known = entry_symbols(function) | set(decided.names)
+    for value in (*op.present_operands(), *op.results, *(a for r in op.regions for a in r.args)):
+        if not all(free_symbols(function.symbols.canonical(d)) <= known for d in extents(value)):
+            return f"%{value.id} has extents that nothing decides"
+    return choice_obstacle(op, decided) if isinstance(op, If) else loop_obstacle(op, decided)
+
+
+def choice_obstacle(op: If, decided: DecidedSymbols) -> str:
+    """A region's result may have any extents that are known before the choice."""
+    for region in op.regions:
+        for value in region.terminator.present_operands():
+            if not decided.known_before(op, *extents(value)):
+                return "a region decides the extents of its results"
     return ""
 
 
-def known_before(function: Function, type_: Type) -> bool:
-    """Whether a tensor's extents follow from those of the function's arguments and what single ops decide."""
-    if not isinstance(type_, TensorType) or type_.is_static:
-        return True
-    names = entry_symbols(function) | set(DecidedSymbols(function).names)
-    return all(free_symbols(function.symbols.canonical(d)) <= names for d in type_.shape)
-
-
-def entry_symbols(function: Function) -> frozenset[str]:
-    """Symbols that have their values when a function begins: extents of its arguments, and what is given."""
-    table = function.symbols
-    shapes = [v.type.shape for v in function.block.args if isinstance(v.type, (TensorType, StringType))]
-    dims = [d for shape in shapes for d in shape]
-    return frozenset(name for name in table if table.declared(name).origin.kind == "input").union(
-        *map(free_symbols, dims), *(free_symbols(table.canonical(d)) for d in dims)
-    )
+def loop_obstacle(op: Op, decided: DecidedSymbols) -> str:
+    """Elements must have the same extents in every turn; a carried value's are plain symbols."""
+    parts = LoopParts.of(op)
+    for element in parts.elements:
+        if not decided.known_before(op, *extents(element)):
+            return "elements of a stacked result have extents that a turn decides"
+    seen: set[str] = set()
+    for argument in parts.arguments:
+        for d in extents(argument):
+            names = free_symbols(d) & {n for n, loop in decided.carried.items() if loop is op}
+            if names and (not isinstance(d, Dim) or d.as_symbol() is None or names & seen):
+                return "one symbol stands for several extents of carried values"
+            seen |= names
+    return ""
 
 
 def interface_obstacles(function: Function) -> Iterator[tuple[str, str]]:

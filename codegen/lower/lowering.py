@@ -13,8 +13,8 @@ from aino_ir.codegen.lower.compose import (
     scalar_constant,
     symbol_bounds,
 )
-from aino_ir.codegen.lower.decided import DecidedSymbols
-from aino_ir.codegen.lower.legality import entry_symbols
+from aino_ir.codegen.lower.control import emit_control
+from aino_ir.codegen.lower.decided import DecidedSymbols, entry_symbols
 from aino_ir.codegen.lower.phases import emit_bind, emit_phases, entry_checks
 from aino_ir.codegen.lower.pricing import own_buffer
 from aino_ir.codegen.lower.regions import same_place
@@ -28,8 +28,8 @@ from aino_ir.kernels import Candidate, Catalogue, Kernel, KernelSpec, Operand, P
 from aino_ir.location import Loc
 from aino_ir.loops.expr import Read, VecType
 from aino_ir.op import Op, Trait
-from aino_ir.ops.control import CONTROL, If
-from aino_ir.plan import Branch, BufferKind, Plan, Repeat, Run, Step, View
+from aino_ir.ops.control import CONTROL
+from aino_ir.plan import BufferKind, Plan, Run, Step, View
 from aino_ir.structural import block_hash
 from aino_ir.target import Target
 from aino_ir.types import TensorType
@@ -70,36 +70,23 @@ class Lowering:
         self._interface()
         self.storage = StorageAssignment(self.function, self.plan, self.decided, self._may_overwrite)
         self.storage.run()
-        self.plan.steps = self._block(self.function.block)
+        self.plan.steps = self.block(self.function.block)
         return self.plan
 
-    def _block(self, block: Block) -> list[Step]:
+    def block(self, block: Block) -> list[Step]:
         """The steps of a block."""
         around, self.steps = self.steps, []
         for op in block:
             if isinstance(op, CONTROL):
-                self._emit_control(op)
+                emit_control(self, op)
             elif not self._needs_no_kernel(op):
                 self._emit(op)
             if op.name == "core.bind":
                 emit_bind(self, op)
             for value, view in self.storage.copies.get(op, ()):
-                self._emit_copy(value, view, op.loc)
+                self.emit_copy(value, view, op.loc)
         made, self.steps = self.steps, around
         return made
-
-    def _emit_control(self, op: Op) -> None:
-        """A branch or a loop around the steps of the op's regions."""
-        if isinstance(op, If):
-            condition = self.storage.views[op.condition]
-            then, otherwise = (tuple(self._block(region)) for region in op.regions)
-            self.steps.append(Branch(condition, then, otherwise, op.loc, op.loc.entries))
-            return
-        loop = self.storage.regions.loops[op]
-        for source, target in loop.entry:
-            self._emit_copy(source, target, op.loc)
-        body = tuple(self._block(op.regions[0]))
-        self.steps.append(Repeat(loop.turn, body, loop.count, loop.start, loop.again, op.loc, op.loc.entries))
 
     def _interface(self) -> None:
         f, plan = self.function, self.plan
@@ -223,7 +210,7 @@ class Lowering:
             and self.storage.owners(view.buffer) == 1
         )
 
-    def _emit_copy(self, value: Value | View, target: View, loc: Loc) -> None:
+    def emit_copy(self, value: Value | View, target: View, loc: Loc) -> None:
         """A copy kernel; equal ones are shared like any other."""
         if _is_empty(target.shape):
             return

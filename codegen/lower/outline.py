@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from aino_ir.builder import Builder
 from aino_ir.clone import copy_function, copy_op
-from aino_ir.codegen.lower.legality import entry_symbols
+from aino_ir.codegen.lower.decided import entry_symbols
 from aino_ir.constants import Const
 from aino_ir.dims import Dim, free_symbols, symbol
 from aino_ir.graph import Function, Module, Value, count_uses

@@ -130,7 +130,7 @@ def emit_requirements(lowering: Lowering, op: Op) -> None:
     mine = set(lowering.decided.of(op))
     for check in lowering.function.symbols.checks:
         names = free_symbols(check.lhs) | free_symbols(check.rhs)
-        if names & mine and lowering.decided.known_to(op, check.lhs, check.rhs):
+        if names & mine and lowering.decided.known_behind(op, check.lhs, check.rhs):
             lowering.steps.append(Require(check, op.loc))
 
 

@@ -4,6 +4,11 @@ Captures are the outer values' views.  A carried value has one place, that of th
 is at first is made there or copied there, and each turn's new value is made right there when nothing
 reads the old one any more, else copied at the turn's end.  Elements of sequences and of stacked results
 are windows at offsets that the number of the turn decides.
+
+Extents that only a run decides go through cells, i64 elements of the arena that `Bind` steps read.  Each
+region of a choice writes the extents of its own results; behind the choice the results get their memory,
+and a second choice copies.  A stacked result that grows as long as the loop goes on, and a carried value
+whose extents change, lie in memory that `Extend` steps enlarge.
 """
 
 from __future__ import annotations
@@ -14,9 +19,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from aino_ir.codegen.lower.decided import extents
 from aino_ir.compute import axis_name
 from aino_ir.constants import Const
-from aino_ir.dims import Dim, DimLike, product, symbol
+from aino_ir.dims import Dim, DimLike, free_symbols, product, symbol
 from aino_ir.dtypes import i64
 from aino_ir.graph import Value, comes_before
 from aino_ir.infer import known_contents
@@ -92,21 +98,66 @@ class LoopParts:
         )
 
 
+Copies = list[tuple["Value | View", View]]
+"""(from, to) pairs."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """An i64 element that holds an extent until it is bound.
+
+    Attributes:
+        view: the element.
+        symbol: what it is bound to behind the op, or "".
+        values: what is written: by each region of a choice; before a loop, and at the end of each turn.
+        inside: what it is bound to at the start of each turn, or "".
+    """
+
+    view: View
+    symbol: str
+    values: tuple[DimLike, DimLike]
+    inside: str = ""
+
+
+@dataclass
+class ChoiceStorage:
+    """What a choice needs beside its regions.
+
+    Attributes:
+        cells: extents that the regions decide differently.
+        late: for each region, copies of what has such extents, behind the choice.
+    """
+
+    cells: list[Cell] = field(default_factory=list)
+    late: tuple[Copies, Copies] = field(default_factory=lambda: ([], []))
+
+
 @dataclass
 class LoopStorage:
     """What a loop's step needs beside its body.
 
     Attributes:
         turn: the symbol that counts turns.
-        count, start, again: as in `aino_ir.plan.Repeat`.
-        entry: (from, to) copies before the first turn.
+        count, start, again, turns: as in `aino_ir.plan.Repeat`.
+        entry: copies before the first turn.
+        final: copies at the end of each turn, when nothing reads the old carried values any more.
+        counters: symbols that are the number of turns.
+        stacks: (buffer, bytes of an element) of stacked results that grow.
+        resized: (buffer, bytes at first, bytes after a turn) of carried values that change their extents.
+        cells: those extents.
     """
 
     turn: str
     count: View | DimLike | None = None
     start: View | None = None
     again: View | None = None
-    entry: list[tuple[Value | View, View]] = field(default_factory=list)
+    turns: View | None = None
+    entry: Copies = field(default_factory=list)
+    final: Copies = field(default_factory=list)
+    counters: list[str] = field(default_factory=list)
+    stacks: list[tuple[int, DimLike]] = field(default_factory=list)
+    resized: list[tuple[int, DimLike, DimLike]] = field(default_factory=list)
+    cells: list[Cell] = field(default_factory=list)
 
 
 class RegionStorage:
@@ -117,7 +168,9 @@ class RegionStorage:
         self.plan = storage.plan
         self.views = storage.views
         self.may_overwrite = may_overwrite
+        self.decided = storage.decided
         self.loops: dict[Op, LoopStorage] = {}
+        self.choices: dict[Op, ChoiceStorage] = {}
 
     def place_initial(self, op: Op) -> None:
         """Let what carried values are at first be made in their places, where only the loop reads it."""
@@ -147,17 +200,29 @@ class RegionStorage:
     # -- choices --------------------------------------------------------------------------------------
 
     def _choice(self, op: If) -> None:
-        for region in op.regions:
+        choice = self.choices[op] = ChoiceStorage()
+        own = set(self.decided.of(op))
+        yields = [tuple(region.terminator.present_operands()) for region in op.regions]
+        for result, first, second in zip(op.results, *yields, strict=True):
+            for extent, a, b in zip(extents(result), first.shape, second.shape, strict=True):
+                if free_symbols(extent) & own:
+                    choice.cells.append(Cell(self._cell(), str(extent), (a, b)))
+        for region, values, late in zip(op.regions, yields, choice.late, strict=True):
             self._capture(tuple(op.captures), tuple(region.args))
-            copies = []
-            for value, result in zip(region.terminator.present_operands(), op.results, strict=True):
+            copies: Copies = []
+            for value, result in zip(values, op.results, strict=True):
                 place = replace(self.views[result], shape=value.shape)
-                if self._can_be_made_in(value, place):
+                if any(free_symbols(d) & own for d in extents(result)):
+                    late.append((value, place))
+                elif self._can_be_made_in(value, place):
                     self.views[value] = place
                 else:
                     copies.append((value, place))
             self.storage.assign(region)
             self.storage.copies.setdefault(region.terminator, []).extend(copies)
+
+    def _cell(self) -> View:
+        return self.storage.new_arena(TensorType(i64, ()), "extent")
 
     def _capture(self, outer: tuple[Value, ...], inner: tuple[Value, ...]) -> None:
         for value, argument in zip(outer, inner, strict=True):
@@ -173,12 +238,14 @@ class RegionStorage:
         parts, (body,) = LoopParts.of(op), op.regions
         turn = axis_name(f"turn{len(self.plan.turns)}")
         loop = self.loops[op] = LoopStorage(turn)
+        resized = self._resize(op, parts, loop)
         self._arguments(parts, loop)
         self.plan.turns.append(turn)
         places = [self.views[a] for a in parts.arguments]
-        made = self._make_in_place(parts, places)
-        copies: list[tuple[Value | View, View]] = []
+        made = self._make_in_place(parts, places, resized)
+        copies: Copies = []
         for element, stack in zip(parts.elements, parts.stacks, strict=True):
+            self._let_grow(op, loop, stack)
             window = element_of(self.views[stack], symbol(turn))
             assert window is not None, "a stacked result is row-major"
             window = replace(window, shape=element.shape)
@@ -188,8 +255,41 @@ class RegionStorage:
                 copies.append((element, window))
         self.storage.assign(body)
         self._limits(op, parts, loop, places, copies)
-        copies += self._carry(parts, places, made)
+        aside, loop.final = self._carry(parts, places, made)
+        copies += aside
         self.storage.copies.setdefault(body.terminator, []).extend(copies)
+
+    def _resize(self, op: Op, parts: LoopParts, loop: LoopStorage) -> set[int]:
+        """Give carried values whose extents change cells and memory that grows; returns their numbers."""
+        own, inside = set(self.decided.of(op)), {n for n, at in self.decided.carried.items() if at is op}
+        found: set[int] = set()
+        carried = zip(parts.initial, parts.arguments, parts.following, parts.results, strict=True)
+        for number, (first, argument, following, result) in enumerate(carried):
+            axes = zip(extents(argument), extents(result), first.shape, following.shape, strict=True)
+            for within, behind, before, after in axes:
+                names = free_symbols(within) & inside
+                if not names and not free_symbols(behind) & own:
+                    continue
+                symbol_behind = str(behind) if free_symbols(behind) & own else ""
+                cell = Cell(self._cell(), symbol_behind, (before, after), next(iter(names), ""))
+                loop.cells.append(cell)
+                found.add(number)
+            if number in found:
+                place = self.storage.arena(argument)
+                self.views[result] = replace(place, shape=result.shape)
+                loop.resized.append((place.buffer, byte_count(first), byte_count(following)))
+        return found
+
+    def _let_grow(self, op: Op, loop: LoopStorage, stack: Value) -> None:
+        """A stacked result of unknown length grows by an element in each turn."""
+        length = stack.shape[0]
+        if not free_symbols(length) & set(self.decided.of(op)):
+            return
+        if loop.turns is None:
+            loop.turns = self._cell()
+        loop.counters.append(str(length))
+        inner = product(stack.shape[1:]) * stack.dtype.bytes
+        loop.stacks.append((self.views[stack].buffer, inner))
 
     def _arguments(self, parts: LoopParts, loop: LoopStorage) -> None:
         """Views of the body's arguments, and what must be copied before the first turn."""
@@ -225,7 +325,7 @@ class RegionStorage:
         parts: LoopParts,
         loop: LoopStorage,
         places: list[View],
-        copies: list[tuple[Value | View, View]],
+        copies: Copies,
     ) -> None:
         """When a loop ends; a condition that lies where a carried value will be is copied away first."""
         if isinstance(op, Scan):
@@ -248,10 +348,12 @@ class RegionStorage:
             copies.append((parts.again, cell))
             loop.again = cell
 
-    def _make_in_place(self, parts: LoopParts, places: list[View]) -> set[int]:
+    def _make_in_place(self, parts: LoopParts, places: list[View], resized: set[int]) -> set[int]:
         """Carried values whose new value is made over the old one; returns their numbers."""
         made: set[int] = set()
         for number, (argument, value) in enumerate(zip(parts.arguments, parts.following, strict=True)):
+            if number in resized:
+                continue
             place = replace(places[number], shape=value.shape)
             if self._can_be_made_in(value, place) and self._outlived(argument, value):
                 self.views[value] = place
@@ -287,10 +389,10 @@ class RegionStorage:
                 found += self._readers(user.results[0])
         return found
 
-    def _carry(self, parts: LoopParts, places: list[View], made: set[int]) -> list[tuple[Value | View, View]]:
+    def _carry(self, parts: LoopParts, places: list[View], made: set[int]) -> tuple[Copies, Copies]:
         """Copies at a turn's end; values that lie in places about to be overwritten go by way of others."""
-        aside: list[tuple[Value | View, View]] = []
-        final: list[tuple[Value | View, View]] = []
+        aside: Copies = []
+        final: Copies = []
         taken = {p.buffer for p in places}
         for number, value in enumerate(parts.following):
             place = replace(places[number], shape=value.shape)
@@ -302,7 +404,13 @@ class RegionStorage:
                 source = self.storage.new_arena(value.type.logical(), value.name)
                 aside.append((value, source))
             final.append((source, place))
-        return aside + final
+        return aside, final
+
+
+def byte_count(value: Value) -> DimLike:
+    """Bytes of a dense tensor."""
+    assert isinstance(value.type, TensorType)
+    return product(value.type.shape) * value.type.dtype.bytes
 
 
 def same_place(a: View, b: View) -> bool:

@@ -89,7 +89,7 @@ class StorageAssignment:
                 view = self._new(value.type.logical(), BufferKind.OUTPUT, slot, names[slot])
             else:
                 view = self._state_view(slot - inputs)
-            direct = value not in self.views and self._computed(value) and slot < inputs
+            direct = self.is_free(value) and slot < inputs and self.exists_for(value, view)
             if direct:
                 self.views[value] = view
             else:
