@@ -26,8 +26,15 @@ def supports(node: OnnxNode) -> bool:
     if (node.domain, node.op_type) in REGISTERED:
         return True
     if (node.domain, node.op_type) in TABLE:
-        return schema_of(node.domain, node.op_type, node.opset) is not None
+        known = (node.domain, node.op_type) in defined_operators()
+        return not known or schema_of(node.domain, node.op_type, node.opset) is not None
     return has_function(node.domain, node.op_type, node.opset)
+
+
+@cache
+def defined_operators() -> frozenset[tuple[str, str]]:
+    """(domain, operator) of all that the installed onnx has ever defined; rows may serve others too."""
+    return frozenset((s.domain, s.name) for s in onnx.defs.get_all_schemas_with_history())
 
 
 @cache
