@@ -312,6 +312,11 @@ def _symmetric(b: Builder) -> Any:
     return b.pad(x, before=(2,), after=(0,), mode="symmetric")
 
 
+def _many_bits(b: Builder) -> Any:
+    b.input("x", tensor("f32", b.symbol("n", 4)))
+    return b.random_bits(shape=(b.symbol("n"),), seed=1)
+
+
 def _no_wider_type(b: Builder) -> Any:
     return b.matmul(*[b.input(n, tensor("c64", 2, 2)) for n in "xy"])
 
@@ -319,6 +324,7 @@ def _no_wider_type(b: Builder) -> Any:
 REFUSED: Sequence[tuple[Callable[[Builder], Any], str]] = (
     (_unknown, "'test.unheard' cannot be written as ONNX: no exporter knows this op"),
     (_symmetric, "mirrors borders of symbolic extents"),
+    (_many_bits, "a number of bits that is symbolic"),
     (_no_wider_type, "MatMul does not take c64"),
 )
 
