@@ -52,8 +52,8 @@ class RandomBits(Op):
             z = z + np.uint64(self._start())
             z = (z ^ (z >> np.uint64(30))) * np.uint64(FIRST)
             z = (z ^ (z >> np.uint64(27))) * np.uint64(SECOND)
-            bits: Array = z ^ (z >> np.uint64(31))
-        return bits.reshape(shape)
+            z = z ^ (z >> np.uint64(31))
+        return np.asarray(z.reshape(shape))
 
     def define(self) -> Compute:
         space = axes("i", self.shape)

@@ -286,10 +286,20 @@ def value_type(declared: TypeInfo | None, what: str, name: str, dimensions: Dime
             return StringType(shape)
         if declared.dtype in DTYPES:
             return TensorType(DTYPES[declared.dtype], shape)
+    if isinstance(declared, SequenceInfo) and _rank_unknown(declared.element):
+        return SequenceType(TensorType(DTYPES[declared.element.dtype], ()))  # type: ignore[union-attr]
     if isinstance(declared, (SequenceInfo, OptionalInfo)):
         wrapped = SequenceType if isinstance(declared, SequenceInfo) else OptionalType
         return wrapped(value_type(declared.element, what, name, dimensions))
     raise TypeUnsupported(what=what, got=declared)
+
+
+def _rank_unknown(element: TypeInfo | None) -> bool:
+    """Whether a sequence is declared without saying which rank its elements have.
+
+    Its type is then that of an empty one, and takes the rank of what is first put in.
+    """
+    return isinstance(element, TensorInfo) and element.dims is None and element.dtype in DTYPES
 
 
 def type_info(type_: Type) -> TypeInfo | None:
