@@ -27,6 +27,7 @@ from aino_ir.plan import (
     Run,
     Segment,
     Step,
+    View,
     blocks_of,
     runs,
     views_of,
@@ -135,6 +136,7 @@ def check_segments(plan: Plan) -> None:
 
 
 def _check_block(plan: Plan, steps: Iterable[Step], bound: set[str], there: set[int]) -> None:
+    chosen: dict[View, list[tuple[set[str], set[int]]]] = {}
     for step in steps:
         for view in views_of(step):
             buffer = plan.buffers[view.buffer]
@@ -154,9 +156,14 @@ def _check_block(plan: Plan, steps: Iterable[Step], bound: set[str], there: set[
             _check_bound(bound, step.kernel, function.units, *map(symbol, function.symbols))
             if plan.scratch_segments.get(step.kernel, 0) not in there:
                 raise PlanUnsafe(problem=f"{step.kernel} runs before its scratch is reserved")
-        inside = bound | {step.turn} if isinstance(step, Repeat) else bound
-        for block in blocks_of(step):
-            _check_block(plan, block, set(inside), set(there))
+        if isinstance(step, Repeat):
+            _check_block(plan, step.body, bound | {step.turn}, set(there))
+        if isinstance(step, Branch):  # what a region has made is there for a later choice by the same element
+            paths = chosen.setdefault(step.condition, [(set(), set()), (set(), set())])
+            for block, (more, segments) in zip(blocks_of(step), paths, strict=True):
+                more |= bound
+                segments |= there
+                _check_block(plan, block, more, segments)
 
 
 def _check_bound(bound: set[str], what: str, *dims: DimLike) -> None:

@@ -6,16 +6,17 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from aino_ir.codegen.lower.compose import symbol_bounds
-from aino_ir.codegen.lower.phases import bind_extent, emit_requirements
+from aino_ir.codegen.lower.phases import bind_anew, bind_extent, emit_requirements
 from aino_ir.codegen.lower.regions import Cell, Copies, LoopStorage
 from aino_ir.compute import Compute
-from aino_ir.dims import DimLike, symbol
+from aino_ir.dims import DimLike, dmin, symbol
 from aino_ir.dtypes import i64
 from aino_ir.kernels import KernelSpec, Result
 from aino_ir.loops.expr import index
 from aino_ir.op import Op
 from aino_ir.ops.control import If
-from aino_ir.plan import Branch, Extend, Repeat, Run, Step, View
+from aino_ir.plan import Branch, Extend, Repeat, Require, Run, Step, View
+from aino_ir.symbols import Check
 
 if TYPE_CHECKING:
     from aino_ir.codegen.lower.lowering import Lowering
@@ -49,7 +50,8 @@ def emit_loop(lowering: Lowering, op: Op) -> None:
     """What happens before the first turn, the turns, and what is known behind them."""
     loop = lowering.storage.regions.loops[op]
     _write(lowering, op, [(c.view, c.values[0]) for c in loop.cells])
-    lowering.steps += [Extend(buffer, 0, False, op.loc) for buffer, _ in loop.stacks]
+    growing = [*(buffer for buffer, _ in loop.stacks), *(buffer for buffer, _, _ in loop.late)]
+    lowering.steps += [Extend(buffer, 0, False, op.loc) for buffer in growing]
     lowering.steps += [Extend(buffer, first, False, op.loc) for buffer, first, _ in loop.resized]
     for source, target in loop.entry:
         lowering.emit_copy(source, target, op.loc)
@@ -68,9 +70,17 @@ def _turn(lowering: Lowering, op: Op, loop: LoopStorage) -> list[Step]:
     for cell in loop.cells:
         if cell.inside:
             bind_extent(lowering, op, symbol(cell.inside), cell.view)
-    for buffer, element in loop.stacks:
-        lowering.steps.append(Extend(buffer, (symbol(loop.turn) + 1) * element, True, op.loc))
+    before = [bind_anew(lowering, op, cell.view) for cell in loop.same]
+    turns = symbol(loop.turn) + 1
+    lowering.steps += [Extend(buffer, turns * element, True, op.loc) for buffer, element in loop.stacks]
     lowering.steps += lowering.block(op.regions[0])
+    for cell, name in zip(loop.same, before, strict=True):  # of no concern in the first turn
+        changed = dmin(symbol(loop.turn), 1) * (cell.values[1] - symbol(name))
+        check = Check("eq", changed, 0, "an extent of elements that are stacked", op.id)
+        lowering.steps.append(Require(check, op.loc))
+    for buffer, element, (source, window) in loop.late:
+        lowering.steps.append(Extend(buffer, turns * element, True, op.loc))
+        lowering.emit_copy(source, window, op.loc)
     lowering.steps += [Extend(buffer, following, False, op.loc) for buffer, _, following in loop.resized]
     lowering.steps += _aside(lowering, op, [(c.view, c.values[1]) for c in loop.cells], loop.final)
     made, lowering.steps = lowering.steps, around

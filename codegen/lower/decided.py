@@ -57,11 +57,6 @@ class DecidedSymbols:
         """Whether dimensions are known when an op is done."""
         return self._known(self._place[op.id] + 1, dims)
 
-    def known_before(self, op: Op, *dims: DimLike) -> bool:
-        """Whether dimensions are known before an op and what is inside it."""
-        first = next(_finished(op.regions[0])) if isinstance(op, CONTROL) else op
-        return self._known(self._place[first.id] - 1, dims)
-
     def _known(self, place: int, dims: tuple[DimLike, ...]) -> bool:
         return all(self._since.get(name, -1) <= place for d in dims for name in free_symbols(d))
 

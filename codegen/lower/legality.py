@@ -63,24 +63,12 @@ def region_obstacle(op: Op) -> str:
     for value in (*op.present_operands(), *op.results, *(a for r in op.regions for a in r.args)):
         if not all(free_symbols(function.symbols.canonical(d)) <= known for d in extents(value)):
             return f"%{value.id} has extents that nothing decides"
-    return choice_obstacle(op, decided) if isinstance(op, If) else loop_obstacle(op, decided)
-
-
-def choice_obstacle(op: If, decided: DecidedSymbols) -> str:
-    """A region's result may have any extents that are known before the choice."""
-    for region in op.regions:
-        for value in region.terminator.present_operands():
-            if not decided.known_before(op, *extents(value)):
-                return "a region decides the extents of its results"
-    return ""
+    return "" if isinstance(op, If) else loop_obstacle(op, decided)
 
 
 def loop_obstacle(op: Op, decided: DecidedSymbols) -> str:
-    """Elements must have the same extents in every turn; a carried value's are plain symbols."""
+    """Extents of carried values that turns change must be plain symbols, each of one extent."""
     parts = LoopParts.of(op)
-    for element in parts.elements:
-        if not decided.known_before(op, *extents(element)):
-            return "elements of a stacked result have extents that a turn decides"
     seen: set[str] = set()
     for argument in parts.arguments:
         for d in extents(argument):

@@ -108,21 +108,28 @@ def _coordinates_of(element: int, shape: tuple[DimLike, ...]) -> tuple[int, ...]
 
 def bind_extent(lowering: Lowering, op: Op, extent: DimLike, cell: View) -> None:
     """Bind the symbol that stands for an extent to a cell; any other extent must be what the cell holds."""
-    plan, table = lowering.plan, lowering.function.symbols
+    table = lowering.function.symbols
     name = extent.as_symbol() if isinstance(extent, Dim) else None
     if name is not None and name in lowering.decided.names:
         info = table.declared(name)
         lowering.steps.append(Bind(name, cell, info.lo, info.hi, info.divisible_by, op.loc))
         return
+    name = bind_anew(lowering, op, cell)
+    check = Check("eq", symbol(name), extent, f"{op.name}: an extent that was deduced", op.id)
+    lowering.steps.append(Require(check, op.loc))
+
+
+def bind_anew(lowering: Lowering, op: Op, cell: View) -> str:
+    """Bind a new symbol, which only the plan has, to a cell; returns its name."""
+    plan = lowering.plan
     name = f"count{len(plan.symbols)}"
-    while name in table or name in plan.symbols:
+    while name in lowering.function.symbols or name in plan.symbols:
         name += "_"
     plan.symbols.append(name)
     plan.decided.append(name)
     plan.symbol_bounds[name] = (0, None)
     lowering.steps.append(Bind(name, cell, 0, None, 1, op.loc))
-    check = Check("eq", symbol(name), extent, f"{op.name}: an extent that was deduced", op.id)
-    lowering.steps.append(Require(check, op.loc))
+    return name
 
 
 def emit_requirements(lowering: Lowering, op: Op) -> None:

@@ -143,6 +143,8 @@ class LoopStorage:
         final: copies at the end of each turn, when nothing reads the old carried values any more.
         counters: symbols that are the number of turns.
         stacks: (buffer, bytes of an element) of stacked results that grow.
+        late: (buffer, bytes of an element, copy of it) of those whose elements' extents turns decide.
+        same: cells of extents that must be the same in every turn.
         resized: (buffer, bytes at first, bytes after a turn) of carried values that change their extents.
         cells: those extents.
     """
@@ -156,6 +158,8 @@ class LoopStorage:
     final: Copies = field(default_factory=list)
     counters: list[str] = field(default_factory=list)
     stacks: list[tuple[int, DimLike]] = field(default_factory=list)
+    late: list[tuple[int, DimLike, tuple[Value | View, View]]] = field(default_factory=list)
+    same: list[Cell] = field(default_factory=list)
     resized: list[tuple[int, DimLike, DimLike]] = field(default_factory=list)
     cells: list[Cell] = field(default_factory=list)
 
@@ -245,7 +249,8 @@ class RegionStorage:
         made = self._make_in_place(parts, places, resized)
         copies: Copies = []
         for element, stack in zip(parts.elements, parts.stacks, strict=True):
-            self._let_grow(op, loop, stack)
+            if self._let_grow(op, loop, stack, element):
+                continue
             window = element_of(self.views[stack], symbol(turn))
             assert window is not None, "a stacked result is row-major"
             window = replace(window, shape=element.shape)
@@ -280,16 +285,25 @@ class RegionStorage:
                 loop.resized.append((place.buffer, byte_count(first), byte_count(following)))
         return found
 
-    def _let_grow(self, op: Op, loop: LoopStorage, stack: Value) -> None:
-        """A stacked result of unknown length grows by an element in each turn."""
-        length = stack.shape[0]
-        if not free_symbols(length) & set(self.decided.of(op)):
-            return
-        if loop.turns is None:
-            loop.turns = self._cell()
-        loop.counters.append(str(length))
-        inner = product(stack.shape[1:]) * stack.dtype.bytes
-        loop.stacks.append((self.views[stack].buffer, inner))
+    def _let_grow(self, op: Op, loop: LoopStorage, stack: Value, element: Value) -> bool:
+        """Let a stacked result of unknown size grow in each turn; whether its element is copied late."""
+        own, view = set(self.decided.of(op)), self.views[stack]
+        length, *inner = stack.shape
+        if free_symbols(length) & own:
+            if loop.turns is None:
+                loop.turns = self._cell()
+            loop.counters.append(str(length))
+        decided = [axis for axis, d in enumerate(inner) if free_symbols(d) & own]
+        if decided:
+            cells = [Cell(self._cell(), str(inner[a]), (0, element.shape[a])) for a in decided]
+            loop.cells += cells
+            loop.same += cells
+            window = element_of(replace(view, shape=(length, *element.shape)), symbol(loop.turn))
+            assert window is not None, "a stacked result is row-major"
+            loop.late.append((view.buffer, byte_count(element), (element, window)))
+        elif free_symbols(length) & own:
+            loop.stacks.append((view.buffer, byte_count(element)))
+        return bool(decided)
 
     def _arguments(self, parts: LoopParts, loop: LoopStorage) -> None:
         """Views of the body's arguments, and what must be copied before the first turn."""

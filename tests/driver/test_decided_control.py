@@ -11,6 +11,7 @@ import pytest
 
 import aino_ir as aino
 from aino_ir.builder import Builder, op_class
+from aino_ir.errors.run import NativeShapeError
 from aino_ir.graph import Module, Value
 from aino_ir.interp import run_module
 from aino_ir.symbols import LOCAL
@@ -202,6 +203,38 @@ def grown_stacks_in_a_loop() -> Any:
     return finish(b, out), [[count(n), ramp(4)] for n in (0, 1, 2, 4)]
 
 
+@case
+def a_choice_that_decides() -> Any:
+    """A region counts; what it returns is as long as it says."""
+    b = Builder()
+    c, x = b.input("c", FLAG), b.input("x", tensor("i64", 6))
+
+    def then(b: Any, x: Any) -> Any:
+        return [b.compress(x, b.gt(x, b.constant(np.int64(2))), axis=0), x]
+
+    def otherwise(b: Any, x: Any) -> Any:
+        return [b.concat(x, x, axis=0), b.compress(b.neg(x), b.gt(x, b.constant(np.int64(3))), axis=0)]
+
+    first, second = choice(b, c, [x], then, otherwise)
+    values = np.array([1, 5, 2, 3, 9, 0], np.int64)
+    inputs = [[np.array(c), v] for c in (True, False) for v in (values, values * 0)]
+    return finish(b, [first, second, b.add(b.reduce_sum(first), b.reduce_sum(second))]), inputs
+
+
+@case
+def elements_whose_extents_the_turns_decide() -> Any:
+    b = Builder()
+    n, x = b.input("n", COUNT), b.input("x", tensor("i64", 6))
+
+    def body(b: Any, t: Any, go: Any, total: Any, x: Any) -> Any:
+        found = b.compress(x, b.gt(x, b.constant(np.int64(2))), axis=0)
+        return [go, b.add(total, b.reduce_sum(found)), b.add(found, t)]
+
+    out = loop(b, n, None, [b.constant(np.int64(0))], [COUNT], [x], body)
+    values = np.array([1, 5, 2, 3, 9, 0], np.int64)
+    return finish(b, out), [[count(n), v] for n in (0, 1, 5) for v in (values, values * 0)]
+
+
 @pytest.mark.parametrize(
     ("name", "level"), [*((n, 2) for n in CASES), ("values_that_change_places_and_extents", 0)]
 )
@@ -235,3 +268,19 @@ def test_an_onnx_loop_of_any_number_of_turns() -> None:
         last, all_ = exe.run(count(n), np.array(True), np.zeros(1, np.float32))
         assert all_.tolist() == [[float(i + 1)] for i in range(n)] and last.tolist() == [float(n)]
     assert exe.run(count(3), np.array(False), np.zeros(1, np.float32))[1].shape == (0, 1)
+
+
+def test_elements_of_several_extents_cannot_be_stacked() -> None:
+    b = Builder()
+    n, x = b.input("n", COUNT), b.input("x", tensor("i64", 6))
+
+    def body(b: Any, t: Any, go: Any, x: Any) -> Any:
+        return [go, b.compress(x, b.gt(x, t), axis=0)]
+
+    module = finish(b, loop(b, n, None, [], [], [x], body))
+    values = np.array([5, 5, 1, 5, 5, 5], np.int64)
+    for threads in (1, 2):
+        exe = aino.compile(module, threads=threads)
+        assert exe.run(count(1), values)[0].shape == (1, 6)
+        with pytest.raises(NativeShapeError):
+            exe.run(count(2), values)
