@@ -57,8 +57,12 @@ class Evaluation:
         return self.precision == "wide"
 
     def size(self, dim: DimLike) -> int:
-        """The value of a Dim in this run."""
-        return dim.evaluate(self.bindings) if isinstance(dim, Dim) else int(dim)
+        """The value of a Dim in this run; symbols may follow from others by what the table knows."""
+        if not isinstance(dim, Dim):
+            return int(dim)
+        if self.symbols is None or dim.free_symbols() <= self.bindings.keys():
+            return dim.evaluate(self.bindings)
+        return self.symbols.evaluate(dim, self.bindings)
 
     def dims(self, dims: Sequence[DimLike]) -> tuple[int, ...]:
         """The values of Dims in this run; negative extents are an error."""

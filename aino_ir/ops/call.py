@@ -67,11 +67,13 @@ class Call(Op):
             check_same_type(ic, wanted, given.type, f"input '{name}'")
 
     def known_bindings(self, bindings: Mapping[str, int]) -> dict[str, int]:
-        """Values of the called function's symbols, as far as the caller's are known."""
+        """Values of the called function's symbols, as far as the caller's follow from those known."""
+        assert self.block is not None and self.block.function is not None
+        table = self.block.function.symbols
         out = {}
         for name, dim in zip(self.symbols, self.dims, strict=True):
-            if free_symbols(dim) <= bindings.keys():
-                out[name] = dim if isinstance(dim, int) else dim.evaluate(bindings)
+            if free_symbols(dim) <= bindings.keys() or free_symbols(table.canonical(dim)) <= bindings.keys():
+                out[name] = table.evaluate(dim, bindings)
         return out
 
     def decide(self, results: Any, bindings: dict[str, int]) -> None:

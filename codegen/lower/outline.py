@@ -335,7 +335,8 @@ class _Outliner:
         decided: Sequence[str],
     ) -> None:
         """Call a native function in the host program."""
-        entry = tuple(n for n in function.symbols if function.symbols.declared(n).origin.kind == "input")
+        known, table = entry_symbols(function), function.symbols
+        entry = tuple(n for n in table if free_symbols(table.canonical(symbol(n))) <= known)
         attributes = (function.name, entry, tuple(map(symbol, entry)), tuple(decided))
         call = Call(self.module.new_id(), tuple(self.values[v] for v in given), attributes)
         results = []

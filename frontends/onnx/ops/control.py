@@ -13,6 +13,7 @@ from aino_ir.frontends.onnx.context import NodeContext, Row, constant_array
 from aino_ir.frontends.onnx.nodes import OnnxGraph, OnnxNode
 from aino_ir.graph import Block, Value, add_block_argument
 from aino_ir.infer import known_contents
+from aino_ir.ops.call import type_symbols
 from aino_ir.ops.core import Constant
 from aino_ir.symbols import LOCAL, Symbols
 from aino_ir.types import SequenceType, TensorType, Type
@@ -127,8 +128,7 @@ def forget(c: NodeContext, before: Symbols, types: Sequence[Type]) -> None:
     Symbols that the widened types of carried values need are declared anew.
     """
     for type_ in types:
-        shape = type_.shape if isinstance(type_, TensorType) else ()
-        for name in (str(d) for d in shape if not isinstance(d, int) and d.as_symbol() is not None):
+        for name in sorted(type_symbols(type_)):
             if name not in before:
                 before.new(name, 0, None, origin=LOCAL)
     c.b.function.symbols = before

@@ -174,6 +174,22 @@ def test_relations_between_symbols_are_known_in_parts() -> None:
     same(b.module, made, values(3), values(3))
 
 
+def test_symbols_that_follow_from_others_are_given_too() -> None:
+    b = Builder()
+    n, m, k = b.symbol("n", 1, 9), b.symbol("m", 1, 99), b.symbol("k", 1, 99)
+    b.function.symbols.assume_eq(m, 3 * n, "m is three n")
+    b.function.symbols.assume_eq(k, 2 * n, "k is two n")
+    x = b.input("x", tensor("f32", n))
+    spread = b.expand(b.constant(np.float32([1])), shape=[m])
+    b.output("y", b.neg(b.exp(spread)))
+    b.output("z", b.neg(b.exp(b.neg(x))))
+    made = cut(b.module, named("math.neg"))
+    call = next(op for op in made.module.main.block if isinstance(op, Call))
+    assert set(call.symbols) >= {"n", "m"}
+    assert call.known_bindings({"n": 4})["m"] == 12
+    same(b.module, made, values(4))
+
+
 def test_parts_exchange_row_major_values() -> None:
     b = Builder()
     x = b.input("x", tensor("f32", 2, 8, 3, 3))

@@ -89,6 +89,35 @@ def test_a_loop_whose_value_grows() -> None:
     assert run_module(module, [x, np.int64(0)])[0].tolist() == [1, 2]
 
 
+def test_a_list_that_grows_from_nothing_has_declared_extents() -> None:
+    """The body is lowered a second time when the list's elements are known; its symbols must be the model's."""
+    inputs = [
+        tensor_value("i", (), I64),
+        tensor_value("go", (), TensorProto.BOOL),
+        helper.make_tensor_sequence_value_info("a", TensorProto.FLOAT, ["k"]),
+    ]
+    outputs = [
+        tensor_value("go_out", (), TensorProto.BOOL),
+        helper.make_tensor_sequence_value_info("b", TensorProto.FLOAT, ["k"]),
+    ]
+    nodes = [
+        node("Identity", ["go"], ("go_out",)),
+        node("SequenceAt", ["xs", "i"], ("x",)),
+        node("SequenceInsert", ["a", "x"], ("b",)),
+    ]
+    loop = node("Loop", ["trips", "", "none"], body=helper.make_graph(nodes, "body", inputs, outputs))
+    given = [
+        helper.make_tensor_sequence_value_info("xs", TensorProto.FLOAT, ["n"]),
+        tensor_value("trips", (), I64),
+    ]
+    module = load_onnx(
+        make_model([node("SequenceEmpty", [], ("none",)), loop], inputs=given, outputs=anything("y"))
+    )
+    verify(module)
+    xs = [np.float32([1, 2]), np.float32([3])]
+    assert [x.tolist() for x in run_module(module, [xs, np.int64(2)])[0]] == [[1, 2], [3]]
+
+
 def test_a_carried_value_may_not_change_its_rank() -> None:
     body = loop_body([node("Unsqueeze", ["a", "axis"], ("b",))], ["n"])
     loop = node("Loop", ["", "go0", "x"], body=body)
