@@ -196,17 +196,7 @@ class Repeat:
     nodes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Host:
-    """An op that Python serves between two native segments."""
-
-    op: Any
-    operands: tuple[View | str | None, ...]
-    results: tuple[View | str, ...]
-    loc: Loc = UNKNOWN
-
-
-Step = Run | Sync | Bind | Require | Reserve | Extend | Branch | Repeat | Host
+Step = Run | Sync | Bind | Require | Reserve | Extend | Branch | Repeat
 
 
 @dataclass
