@@ -117,3 +117,21 @@ class TorchDimUnknown(TorchError):
     template = "the program's inputs have no dimension '{name}'"
     hint = "the symbolic dimensions of this program are: {known}"
     example = {"name": "sequence", "known": "batch, seq"}
+
+
+class UnknownDynamoOption(UsageError):
+    """`torch.compile(options=...)` names something that the backend does not have."""
+
+    code = "AINO-E0171"
+    template = "backend 'aino' has no option '{option}'"
+    hint = "its options are {known}"
+    example = {"option": "max_autotune", "known": "cache, level, numerics, strict, target, threads, verify"}
+
+
+class WrongDynamoOption(UsageError):
+    """An option of the torch.compile backend has a value of another type."""
+
+    code = "AINO-E0172"
+    template = "option '{option}' of backend 'aino' must be {expected}, got {got}"
+    hint = "pass options={{'{option}': ...}} with such a value, or leave it out"
+    example = {"option": "threads", "expected": "int or NoneType", "got": "'two'"}

@@ -68,7 +68,7 @@ def require_supported(graphs: Sequence[Graph]) -> None:
 
 def supported(node: Node) -> bool:
     """Whether a node needs no lowering, or has one."""
-    if node.op != "call_function" or node.target is operator.getitem or _is_number(node):
+    if node.op != "call_function" or node.target is operator.getitem or is_number(node):
         return True
     return str(node.target) in ASSERTIONS or row_of(node.target) is not None
 
@@ -83,7 +83,7 @@ def _require_types(node: Node) -> None:
             raise TorchTypeUnsupported(loc=location_of(node), what=what, got=type_text(value))
 
 
-def _is_number(node: Node) -> bool:
+def is_number(node: Node) -> bool:
     """Whether a node gives a number over symbols, which is read off its meta data."""
     value = node.meta.get("val")
     return isinstance(value, NUMBERS) and not _reads_data(node)
@@ -120,11 +120,11 @@ class GraphLowering:
     def lower(self, node: Node) -> None:
         """Lower one call."""
         self.b.loc = location_of(node)
-        if node.target is operator.getitem and not _is_number(node):
+        if node.target is operator.getitem and not is_number(node):
             sequence, index = node.args
             self.values[node] = self._element(node, sequence, index)
             return
-        if _is_number(node) or str(node.target) in ASSERTIONS:
+        if is_number(node) or str(node.target) in ASSERTIONS:
             return
         context = NodeContext(self, node)
         try:

@@ -102,7 +102,35 @@ def flash_for_cpu(
 ) -> list[Value | None]:
     """The same; the logarithms of the sums are made where the gradient reads them."""
     y = attention(c, query, key, value, attn_mask, dropout_p, is_causal, scale)
-    return [y, None]
+    if not c.wants(1):
+        return [y, None]
+    if scale is None:
+        scale = 1 / math.sqrt(int(query.shape[-1]))  # type: ignore[arg-type]
+    raw = logits(c, query, key, attn_mask, is_causal, scale)
+    most = c.emit("reduce_max", raw, axes=(raw.rank - 1,), keepdims=True)
+    total = c.emit("reduce_sum", c.emit("exp", c.emit("sub", raw, most)), axes=(raw.rank - 1,), keepdims=True)
+    sums = c.emit("add", c.emit("log", total), most)
+    return [y, c.cast(c.reshape(sums, sums.shape[:-1]), c.dtype_of(1))]
+
+
+def logits(
+    c: NodeContext, query: Value, key: Value, attn_mask: Value | None, is_causal: bool, scale: float
+) -> Value:
+    """scale q k^T + mask as f32 (f64 for f64): what attention's softmax is of."""
+    wide = query.dtype.compute
+    raw = c.emit("matmul", c.cast(query, wide), c.cast(key, wide), transpose_rhs=True)
+    raw = c.elementwise("mul", raw, scale, dtype=wide)
+    hidden = c.scalar(-math.inf, wide)
+    if is_causal:
+        queries, keys = raw.shape[-2:]
+        row = c.positions(queries, 2, 0)
+        column = c.positions(keys, 2, 1)
+        raw = c.emit("select", c.emit("ge", row, column), raw, hidden)
+    if attn_mask is None:
+        return raw
+    if attn_mask.dtype.is_bool:
+        return c.emit("select", attn_mask, raw, hidden)
+    return c.emit("add", raw, c.cast(attn_mask, wide))
 
 
 TABLE: dict[str, Row] = {

@@ -1,0 +1,317 @@
+"""`torch.compile(backend="aino")`: inference, training, dynamic shapes, what stays with torch."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from aino_ir.driver.dynamo import DynamoOptions, backend, partition
+from aino_ir.driver.dynamo import graph as native
+from aino_ir.errors.torch import AtenUnsupported, UnknownDynamoOption, WrongDynamoOption
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+
+OPTIONS = {"threads": 1}
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
+    """Dynamo forgets what it traced; seeds are fixed."""
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+    partition._reported.clear()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The modules that were compiled meanwhile."""
+    found: list[Any] = []
+    original = native.compile
+
+    def counted(module: Any, **options: Any) -> Any:
+        found.append(module)
+        return original(module, **options)
+
+    monkeypatch.setattr(native, "compile", counted)
+    return found
+
+
+def by_aino(f: Any, **arguments: Any) -> Any:
+    options = {**OPTIONS, **arguments.pop("options", {})}
+    return torch.compile(f, backend=backend, options=options, **arguments)
+
+
+def close(a: torch.Tensor, b: torch.Tensor) -> None:
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def mlp() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4)).eval()
+
+
+# -- inference ------------------------------------------------------------------------------------------
+
+
+def test_a_network_is_one_native_graph(compiled: list[Any]) -> None:
+    model, x = mlp(), torch.randn(3, 16)
+    f = by_aino(model)
+    with torch.no_grad():
+        for _ in range(3):
+            close(f(x), model(x))
+    assert len(compiled) == 1
+    names = [op.name for op in compiled[0].main.block]
+    assert names.count("core.constant") == 4, "parameters are constants in inference"
+
+
+def test_parameters_changed_in_place_are_seen(compiled: list[Any]) -> None:
+    model, x = mlp(), torch.randn(3, 16)
+    f = by_aino(model)
+    with torch.no_grad():
+        f(x)
+        model[0].weight.mul_(2)
+        close(f(x), model(x))
+        model.load_state_dict({k: v + 1 for k, v in model.state_dict().items()})
+        close(f(x), model(x))
+        f(x)
+    assert len(compiled) == 3
+
+
+def test_lengths_do_not_recompile(compiled: list[Any]) -> None:
+    def f(x: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(x * 2, -1) + x.mean(0)
+
+    g = by_aino(f, dynamic=True)
+    for rows in (3, 5, 1000, 7):
+        x = torch.randn(rows, 9)
+        close(g(x), f(x))
+    assert len(compiled) == 1
+
+
+def test_numbers_come_and_go(compiled: list[Any]) -> None:
+    """Integers are inputs of a graph where no extent tells them, and results that torch goes on with."""
+
+    def f(x: torch.Tensor, n: int) -> tuple[torch.Tensor, int]:
+        return x.reshape(-1) * n + x.shape[0], x.shape[0] * 2 + n
+
+    g = by_aino(f, dynamic=True)
+    for rows, n in ((3, 4), (5, 6), (6, 9)):
+        x = torch.randn(rows, 4)
+        got, want = g(x, n), f(x, n)
+        close(got[0], want[0])
+        assert got[1] == want[1]
+    assert len(compiled) <= 2
+
+
+def test_changed_inputs_and_aliases() -> None:
+    def f(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x.add_(1)
+        y = x * 2
+        return y.view(-1), y.t()
+
+    a, b = torch.ones(3, 4), torch.ones(3, 4)
+    got, want = by_aino(f)(a), f(b)
+    close(a, b)
+    for x, y in zip(got, want, strict=True):
+        close(x, y)
+    assert got[0].data_ptr() == got[1].data_ptr()
+
+
+def test_results_are_laid_out_as_torch_says() -> None:
+    conv = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last).eval()
+    x = torch.randn(1, 3, 6, 7).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        got, want = by_aino(conv)(x), conv(x)
+    close(got, want)
+    assert got.stride() == want.stride()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.int64, torch.bool])
+def test_other_dtypes(dtype: torch.dtype) -> None:
+    x = (torch.randn(3, 5) * 4).to(dtype)
+
+    def f(x: torch.Tensor) -> torch.Tensor:
+        return torch.where(x > 0, x, x.logical_not().to(x.dtype)).sum(0)
+
+    got, want = by_aino(f)(x), f(x)
+    assert got.dtype is want.dtype
+    torch.testing.assert_close(got, want)
+
+
+def test_nothing_to_compute() -> None:
+    x = torch.randn(2, 3)
+    assert by_aino(lambda x: (x, None, 3))(x)[0] is x or torch.equal(by_aino(lambda x: x + 0)(x), x)
+
+
+# -- what stays with torch --------------------------------------------------------------------------------
+
+
+def with_a_guest(x: torch.Tensor) -> torch.Tensor:
+    """Two native parts around an operator that AINO does not have."""
+    y = torch.relu(x) * 3
+    values = torch.linalg.eigvals(y @ y.T).real.sum()
+    return torch.tanh(y) + values
+
+
+def test_an_operator_without_a_lowering_stays_with_torch(
+    compiled: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    x = torch.randn(4, 4)
+    with caplog.at_level(logging.WARNING, "aino"):
+        close(by_aino(with_a_guest)(x), with_a_guest(x))
+        torch._dynamo.reset()
+        close(by_aino(with_a_guest)(x + 1), with_a_guest(x + 1))
+    assert compiled, "the rest is native"
+    reports = [r.getMessage() for r in caplog.records if "linalg_eig" in r.getMessage()]
+    assert len(reports) == 1 and "stays with torch" in reports[0]
+
+
+def test_strict_refuses_what_would_stay_with_torch() -> None:
+    with pytest.raises(torch._dynamo.exc.BackendCompilerFailed, match="linalg_eig") as caught:
+        by_aino(with_a_guest, options={"strict": True})(torch.randn(4, 4))
+    assert isinstance(caught.value.inner_exception, AtenUnsupported)
+
+
+def test_random_numbers_are_those_of_eager() -> None:
+    def f(x: torch.Tensor) -> torch.Tensor:
+        return F.dropout(torch.relu(x), 0.5, True) * torch.rand_like(x)
+
+    x = torch.randn(5, 16)
+    torch.manual_seed(3)
+    got = by_aino(f)(x)
+    torch.manual_seed(3)
+    assert torch.equal(got, f(x))
+
+
+def test_graph_breaks_are_fine() -> None:
+    def f(x: torch.Tensor) -> torch.Tensor:
+        y = x * 2
+        torch._dynamo.graph_break()
+        return y.sum(0)
+
+    x = torch.randn(3, 4)
+    close(by_aino(f)(x), f(x))
+
+
+# -- training -----------------------------------------------------------------------------------------------
+
+
+class Network(nn.Module):
+    """A convolution, a norm, a pool, attention and an embedding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.embed = nn.Embedding(11, 16)
+        self.attend = nn.MultiheadAttention(16, 2, batch_first=True)
+        self.head = nn.Linear(8 * 4 + 16, 5)
+
+    def forward(self, image: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+        seen = F.max_pool2d(F.gelu(self.norm(self.conv(image))), 2).flatten(1)
+        heard = self.embed(words)
+        heard = self.attend(heard, heard, heard, need_weights=False)[0].mean(1)
+        return self.head(torch.cat([seen, heard], 1))
+
+
+def steps(model: Callable[..., torch.Tensor], parameters: Any, count: int) -> list[float]:
+    optimizer = torch.optim.SGD(parameters, 0.1)
+    rng = torch.Generator().manual_seed(1)
+    losses = []
+    for _ in range(count):
+        image = torch.randn(4, 3, 8, 8, generator=rng)
+        words = torch.randint(0, 11, (4, 6), generator=rng)
+        loss = F.cross_entropy(model(image, words), torch.arange(4))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.slow
+def test_training_follows_eager(compiled: list[Any], caplog: pytest.LogCaptureFixture) -> None:
+    model = Network()
+    twin = copy.deepcopy(model)
+    with caplog.at_level(logging.WARNING, "aino"):
+        got = steps(by_aino(model), model.parameters(), 12)
+    want = steps(twin, twin.parameters(), 12)
+    assert got == pytest.approx(want, rel=1e-4)
+    for (name, a), b in zip(model.state_dict().items(), twin.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4, msg=lambda text, n=name: f"{n}: {text}")
+    assert len(compiled) == 2, "one graph forward, one backward"
+    assert not caplog.records, "nothing stays with torch"
+
+
+GEOMETRIES = [
+    {"stride": 1},
+    {"stride": 2, "padding": 1},
+    {"padding": 1, "dilation": 2},
+    {"stride": 2, "padding": 1, "groups": 2},
+    {"stride": 3, "groups": 4},
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("transposed", [False, True])
+def test_gradients_of_convolutions(transposed: bool) -> None:
+    function = F.conv_transpose2d if transposed else F.conv2d
+
+    def f(x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
+        pairs = zip(weights, GEOMETRIES, strict=True)
+        return sum((function(x, w, **g).square().sum() for w, g in pairs), start=torch.zeros(()))
+
+    shapes = [(4, 4 // g.get("groups", 1), 3, 3) for g in GEOMETRIES]
+    given = [torch.randn(2, 4, 9, 10), *(torch.randn(s) for s in shapes)]
+    gradients = []
+    for g in (f, by_aino(f)):
+        leaves = [t.clone().requires_grad_() for t in given]
+        g(*leaves).backward()
+        gradients.append([t.grad for t in leaves])
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-2)
+
+
+def test_gradients_of_pools_and_attention() -> None:
+    def f(x: torch.Tensor, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        pools = F.max_pool2d(x, 3, 2, 1).square().sum() + F.avg_pool2d(x, 2).square().sum()
+        seen = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return pools + seen.square().sum()
+
+    given = [torch.randn(2, 3, 8, 9), *(torch.randn(2, 3, 5, 8) for _ in range(3))]
+    gradients = []
+    for g in (f, by_aino(f)):
+        leaves = [t.clone().requires_grad_() for t in given]
+        g(*leaves).backward()
+        gradients.append([t.grad for t in leaves])
+    for a, b in zip(*gradients, strict=True):
+        close(a, b)
+
+
+# -- options ------------------------------------------------------------------------------------------------
+
+
+def test_options_are_typed() -> None:
+    assert DynamoOptions.of({"target": "reference"}).target == "reference"
+    with pytest.raises(UnknownDynamoOption, match="no option 'max_autotune'"):
+        DynamoOptions.of({"max_autotune": True})
+    with pytest.raises(WrongDynamoOption, match="must be int or NoneType, got 'two'"):
+        DynamoOptions.of({"threads": "two"})
+    with pytest.raises(WrongDynamoOption, match="must be int, got True"):
+        DynamoOptions.of({"level": True})
+    with pytest.raises(Exception, match="no option 'speed'"):
+        by_aino(mlp(), options={"speed": 11})(torch.randn(1, 16))
+
+
+def test_the_reference_target_runs_graphs_too() -> None:
+    model, x = mlp(), torch.randn(3, 16)
+    with torch.no_grad():
+        close(torch.compile(model, backend=backend, options={"target": "reference"})(x), model(x))
