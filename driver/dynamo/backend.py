@@ -41,7 +41,7 @@ def backend(
         decompositions=_decompositions(),
         partition_fn=min_cut_rematerialization_partition,
     )
-    return compiler(graph, example_inputs)  # type: ignore[no-any-return]
+    return compiler(graph, example_inputs)
 
 
 def _decompositions() -> dict[Any, Callable[..., Any]]:

@@ -147,7 +147,8 @@ def _symbol_sources(placeholders: Sequence[Node]) -> dict[str, Callable[..., int
         if isinstance(value, torch.SymInt) and expression_of(value).is_Symbol:
             found.setdefault(expression_of(value).name, lambda args, i=i: int(args[i]))
         elif isinstance(value, torch.Tensor):
-            for axis, extent in enumerate(value.shape):
+            extents: Sequence[Any] = value.shape
+            for axis, extent in enumerate(extents):
                 if isinstance(extent, torch.SymInt) and expression_of(extent).is_Symbol:
                     name = expression_of(extent).name
                     found.setdefault(name, lambda args, i=i, axis=axis: int(args[i].shape[axis]))

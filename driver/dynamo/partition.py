@@ -88,6 +88,7 @@ def _split(
         if node.op != "call_module":
             continue
         part = fused.get_submodule(node.target)
+        assert isinstance(part, GraphModule)
         own = [i for i, a in enumerate(node.args) if isinstance(a, Node) and a.name in fixed]
         (output,) = [n for n in part.graph.nodes if n.op == "output"]
         given = output.args

@@ -143,8 +143,9 @@ class _Lowering:
         """An integer input as a symbol of the module."""
         value = self.builder.input(name, TensorType(i64, ()))
         bound = self.builder.bind(value, lower=(0,), upper=(SIZE_LIMIT,), what=f"the number {symbol}")
-        (known,) = self.builder.known(bound)
-        return known  # type: ignore[no-any-return]
+        known = self.builder.known(bound)
+        assert known is not None
+        return known[0]
 
     def _ranges(self) -> Mapping[Any, Any]:
         for node in self.placeholders:
@@ -253,7 +254,8 @@ class _Probe(_Lowering):
         if not isinstance(meta, torch.Tensor) or meta.dtype not in DTYPE_OF:
             return None
         shape = []
-        for number in meta.shape:
+        extents: Sequence[Any] = meta.shape
+        for number in extents:
             if isinstance(number, torch.SymInt) and expression_of(number).is_Symbol:
                 name = expression_of(number).name
                 fresh = self.builder.function.symbols.fresh(name)
@@ -291,7 +293,7 @@ def _draws(node: Node, target: torch._ops.OpOverload) -> bool:
     for position, argument in enumerate(target._schema.arguments):
         if argument.name == "dropout_p":
             given = node.args[position] if position < len(node.args) else node.kwargs.get("dropout_p", 0.0)
-            return given != 0.0
+            return bool(given)
     return True
 
 

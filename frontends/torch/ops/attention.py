@@ -105,7 +105,7 @@ def flash_for_cpu(
     if not c.wants(1):
         return [y, None]
     if scale is None:
-        scale = 1 / math.sqrt(int(query.shape[-1]))  # type: ignore[arg-type]
+        scale = 1 / math.sqrt(int(query.shape[-1]))
     raw = logits(c, query, key, attn_mask, is_causal, scale)
     most = c.emit("reduce_max", raw, axes=(raw.rank - 1,), keepdims=True)
     total = c.emit("reduce_sum", c.emit("exp", c.emit("sub", raw, most)), axes=(raw.rank - 1,), keepdims=True)

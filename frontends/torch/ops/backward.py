@@ -148,7 +148,7 @@ def flash_backward(
     if dropout_p:
         c.unsupported(f"dropout_p={dropout_p}")
     if scale is None:
-        scale = 1 / math.sqrt(int(query.shape[-1]))  # type: ignore[arg-type]
+        scale = 1 / math.sqrt(int(query.shape[-1]))
     dtype = query.dtype
     raw = logits(c, query, key, attn_mask, is_causal, scale)
     sums = c.cast(c.reshape(logsumexp, (*logsumexp.shape, 1)), raw.dtype)
