@@ -54,6 +54,19 @@ def zero() -> Expr:
     return const(0, "i64")
 
 
+def add_up(
+    count: DimLike, b: Any, inputs: tuple[TensorRef, ...], outputs: tuple[TensorRef, ...], unit: DimLike
+) -> None:
+    """A nest of one unit: outputs = what stands before each of `count` numbers, and the sum of all."""
+    (numbers,), (starts, sum_of_all) = inputs, outputs
+    total = b.reg("total", VecType(i64), 0)
+    with b.loop("c", 0, count) as c:
+        before = b.let(total.read())
+        b.set(total, before + numbers.load((c,)))
+        starts.store((c,), before)
+    sum_of_all.store((0,), total.read())
+
+
 @dataclass(frozen=True)
 class Line:
     """One line of a tensor of i64: the elements at (*`before`, 0), (*`before`, 1) ..."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from aino_ir.dims import DimLike, ceildiv, dmin, is_static, product
 from aino_ir.dtypes import DTYPES, boolean, f32, i64
 from aino_ir.infer import InferContext
 from aino_ir.loops.expr import Expr, Read, VecType, cast, compare, const, index, select
-from aino_ir.nests import Line, merge_sort, outranks
+from aino_ir.nests import Line, add_up, merge_sort, outranks
 from aino_ir.op import Op, Sample, Trait, bool_attr, int_attr, operand
 from aino_ir.ops.math import Array
 from aino_ir.sampling import accepted_dtypes, random_values, seeded
@@ -49,16 +50,16 @@ class Compaction:
 
     @property
     def temporaries(self) -> tuple[tuple[str, TensorType], ...]:
-        """The first number of each chunk, and the sum."""
-        chunks = ceildiv(self.total, CHUNK)
-        return ("starts", TensorType(i64, (chunks,))), ("kept", TensorType(i64, (1,)))
+        """How many are kept of each chunk, of those before it, and in all."""
+        chunks = TensorType(i64, (ceildiv(self.total, CHUNK),))
+        return ("counts", chunks), ("starts", chunks), ("kept", TensorType(i64, (1,)))
 
     def count(self) -> tuple[Stage, ...]:
         """Kernels that leave the sum in the temporary ``kept``."""
         chunks = ceildiv(self.total, CHUNK)
         counting = Nest(self._count, chunks, key=f"count {self.key}")
-        adding = Nest(self._add, 1, key=f"add {self.key}")
-        return Stage(counting, self.reads, ("starts",)), Stage(adding, (), ("starts", "kept"))
+        adding = Nest(partial(add_up, chunks), 1, key=f"add {chunks}")
+        return Stage(counting, self.reads, ("counts",)), Stage(adding, ("counts",), ("starts", "kept"))
 
     def fill(
         self,
@@ -102,15 +103,6 @@ class Compaction:
         for i in self._positions(b, unit):
             b.set(found, found.read() + select(self.keep(b, inputs, i), const(1, i64), 0))
         outputs[0].store((unit,), found.read())
-
-    def _add(self, b: Any, inputs: Tensors, outputs: Tensors, unit: DimLike) -> None:
-        starts, kept = outputs
-        total = b.reg("total", VecType(i64), 0)
-        with b.loop("c", 0, ceildiv(self.total, CHUNK)) as c:
-            before = b.let(total.read())
-            b.set(total, before + starts.load((c,)))
-            starts.store((c,), before)
-        kept.store((0,), total.read())
 
 
 def unflattened(position: DimLike, shape: tuple[DimLike, ...]) -> tuple[DimLike, ...]:

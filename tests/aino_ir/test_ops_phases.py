@@ -12,7 +12,7 @@ from aino_ir.interp import run_module
 from aino_ir.op import OPS
 from aino_ir.sampling import inputs_of, sample_module, samples_for
 
-NAMES = ("index.compress", "index.nonzero", "index.unique")
+NAMES = ("index.compress", "index.non_max_suppression", "index.nonzero", "index.unique")
 
 
 @pytest.mark.parametrize("name", NAMES)
