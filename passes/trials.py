@@ -348,6 +348,15 @@ def sample_bindings(symbols: Symbols, values: Iterable[Value]) -> dict[str, int]
 
 
 def _bound(symbols: Symbols, names: list[str], base: int) -> dict[str, int] | None:
+    """Values about `base` that fit: different ones, else equal ones, which meet more demands on products."""
+    for spread in (3, 1):
+        bindings = _spread(symbols, names, base, spread)
+        if bindings is not None:
+            return bindings
+    return None
+
+
+def _spread(symbols: Symbols, names: list[str], base: int, spread: int) -> dict[str, int] | None:
     solutions = symbols.solutions()
     bindings: dict[str, int] = {}
     for offset, name in enumerate(names):
@@ -355,13 +364,14 @@ def _bound(symbols: Symbols, names: list[str], base: int) -> dict[str, int] | No
             continue
         low, high = symbols.interval(symbol(name))
         step = max(1, symbols.declared(name).divisible_by) if name in symbols else 1
-        value = max(-(-(base + offset % 3) // step) * step, low or 0)
+        value = max(-(-(base + offset % spread) // step) * step, low or 0)
         bindings[name] = value if high is None else min(value, high)
     try:
         for name in names:
             if name in solutions:
                 bindings[name] = symbols.evaluate(symbol(name), bindings)
-        symbols.check_bindings(bindings)
+        for after in dict.fromkeys((None, *(c.after_op for c in symbols.checks))):
+            symbols.check_bindings(bindings, after)
     except AinoError:
         return None
     return bindings

@@ -88,7 +88,6 @@ class NonMaxSuppression(Op):
         first, second = boxes[:, :2], boxes[:, 2:]
         return np.concatenate([np.minimum(first, second), np.maximum(first, second)], 1)
 
-
     def define(self) -> Phases:
         items, classes, count = self.scores.shape
         most = dmin(count, dmax(self.limit, 0))
@@ -179,8 +178,10 @@ class NonMaxSuppression(Op):
         if self.centred:
             sides = [b.let(side / 2.0) for side in (fourth, third)]
             middle = (second, first)
-            return [*(m - s for m, s in zip(middle, sides, strict=True)),
-                    *(m + s for m, s in zip(middle, sides, strict=True))]
+            return [
+                *(m - s for m, s in zip(middle, sides, strict=True)),
+                *(m + s for m, s in zip(middle, sides, strict=True)),
+            ]
         pairs = ((first, third), (second, fourth))
         return [b.let(minimum(*p)) for p in pairs] + [b.let(maximum(*p)) for p in pairs]
 
