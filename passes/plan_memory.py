@@ -83,14 +83,18 @@ class Placed:
 
 
 def unit_of(size: DimLike) -> tuple[DimLike, int]:
-    """(unit, count) with ``size == unit * count``: 1 for numbers, the product of atoms for one term."""
+    """(unit, count) with ``size == unit * count``: 1 for numbers, the product of atoms for one term.
+
+    The count is never negative: ``-64 * (-n // 8)``, which is n/8 rounded up, counts 64 units of ``-(-n // 8)``.
+    """
     if not isinstance(size, Dim):
         return 1, int(size)
     terms = size.terms()
     if size.constant or len(terms) != 1:
         return size, 1
     count = terms[0][0]
-    return floordiv(size, count), count
+    unit = floordiv(size, count)
+    return (unit, count) if count > 0 else (-unit, -count)
 
 
 def place(buffers: list[Placed], live: dict[int, Live]) -> int:
@@ -310,16 +314,22 @@ def _check_segment(plan: Plan, buffers: list[Buffer], live: dict[int, Live]) -> 
 
 
 def sample_bindings(plan: Plan) -> list[dict[str, int]]:
-    """Values of the plan's symbols, inside their bounds; neighbouring symbols differ."""
-    out = []
-    for i in range(len(SAMPLES)):
-        values = {}
-        for number, name in enumerate(plan.symbols):
-            lo, hi = plan.symbol_bounds[name]
-            wanted = max(lo, SAMPLES[(i + number) % len(SAMPLES)] + i * number)
-            values[name] = wanted if hi is None else min(wanted, hi)
-        out.append(values)
-    return out
+    """Values of the plan's symbols, inside their bounds: neighbouring symbols differ, or all are alike."""
+    count = len(SAMPLES)
+    different = [
+        [SAMPLES[(i + number) % count] + i * number for number in range(len(plan.symbols))]
+        for i in range(count)
+    ]
+    alike = [[sample] * len(plan.symbols) for sample in SAMPLES]
+    return [
+        {name: _within(plan.symbol_bounds[name], value) for name, value in zip(plan.symbols, values, strict=True)}
+        for values in (*different, *alike)
+    ]
+
+
+def _within(bounds: tuple[int, int | None], value: int) -> int:
+    lo, hi = bounds
+    return max(lo, value) if hi is None else min(max(lo, value), hi)
 
 
 def _placed_bytes(buffer: Buffer, bindings: dict[str, int]) -> tuple[int, int]:

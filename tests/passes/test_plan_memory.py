@@ -36,7 +36,7 @@ def place_all(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> Plan:
 
 @pytest.mark.parametrize(
     ("size", "unit", "count"),
-    [(640, 1, 640), (B * 128, B, 128), (B * S * 64, B * S, 64), (B * 64 + S * 64, B * 64 + S * 64, 1)],
+    [(640, 1, 640), (-(-B // 8) * 64, -(-B // 8), 64), (B * 128, B, 128), (B * S * 64, B * S, 64), (B * 64 + S * 64, B * 64 + S * 64, 1)],
 )
 def test_sizes_are_multiples_of_a_unit(size: DimLike, unit: DimLike, count: int) -> None:
     assert unit_of(size) == (unit, count)
@@ -49,6 +49,17 @@ def test_different_multiples_of_one_unit_share_bytes(monkeypatch: pytest.MonkeyP
     check_memory(plan)
     assert plan.arena_bytes == B * 1024  # of 1664: both of 640 take the same place
     assert plan.buffers[0].offset == plan.buffers[3].offset == 0
+
+
+def test_sizes_that_are_rounded_up_take_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[DimLike] = [B * (S - B + 1) * 8, B * 4]
+    plan = place_all(planned(sizes, [(0, 1), (0, 1)]), monkeypatch)
+    check_memory(plan)
+    assert isinstance(plan.arena_bytes, Dim)
+    assert plan.arena_bytes.evaluate({"b": 3, "s": 5}) == 128 + 64
+    plan.buffers[1].offset = plan.buffers[0].offset
+    with pytest.raises(PlanUnsafe, match="live together"):
+        check_memory(plan)
 
 
 def test_families_lie_behind_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
