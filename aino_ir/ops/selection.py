@@ -18,6 +18,7 @@ from aino_ir.loops.expr import Expr, Read, VecType, cast, compare, const, index,
 from aino_ir.nests import Line, add_up, merge_sort, outranks
 from aino_ir.op import Op, Sample, Trait, bool_attr, int_attr, operand
 from aino_ir.ops.math import Array
+from aino_ir.ops.tensor import unflatten
 from aino_ir.sampling import accepted_dtypes, random_values, seeded
 from aino_ir.types import TensorType, Type
 
@@ -105,17 +106,6 @@ class Compaction:
         outputs[0].store((unit,), found.read())
 
 
-def unflattened(position: DimLike, shape: tuple[DimLike, ...]) -> tuple[DimLike, ...]:
-    """The coordinates of a row-major position; a dense tensor's address of them is the position again."""
-    out: list[DimLike] = []
-    inner: DimLike = 1
-    for axis in reversed(range(len(shape))):
-        quotient = position // inner
-        out.append(quotient % shape[axis] if axis else quotient)
-        inner = inner * shape[axis]
-    return tuple(reversed(out))
-
-
 def truth(value: Expr) -> Expr:
     """Whether a value is true: a bool itself, a number that is not zero."""
     return value if value.dtype.is_bool else compare("ne", value, 0)
@@ -144,7 +134,7 @@ class NonZero(Op):
         return Phases(found.temporaries, found.count(), ((kept, "kept", 0),), (fill,))
 
     def _keep(self, b: Any, inputs: Tensors, position: DimLike) -> Expr:
-        return truth(inputs[0].load(unflattened(position, self.x.shape)))
+        return truth(inputs[0].load(unflatten(position, self.x.shape)))
 
     def _write(self, b: Any, inputs: Tensors, outputs: Tensors, position: DimLike, number: DimLike) -> None:
         extents = {f"c{axis}": extent for axis, extent in enumerate(self.x.shape)}
@@ -347,7 +337,7 @@ class Unique(Op):
         width = product(others)
 
         def element(row: DimLike, position: DimLike) -> Expr:
-            at = unflattened(position, tuple(others))
+            at = unflatten(position, tuple(others))
             value = x.load((*at[:axis], row, *at[axis:]))
             return cast(value, "i32") if value.dtype.is_bool else value
 

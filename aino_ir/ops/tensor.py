@@ -67,7 +67,9 @@ def flatten(at: tuple[DimLike, ...], shape: tuple[DimLike, ...]) -> DimLike:
 
 
 def unflatten(position: DimLike, shape: tuple[DimLike, ...]) -> tuple[DimLike, ...]:
-    """The coordinate at a row-major position; unit axes get 0."""
+    """The coordinate at a row-major position; unit axes get 0, and all axes of a shape without elements."""
+    if any(is_static(extent) and extent == 0 for extent in shape):
+        return (0,) * len(shape)
     out: list[DimLike] = []
     rest = position
     for axis in range(len(shape) - 1, -1, -1):

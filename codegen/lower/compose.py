@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from aino_ir.codegen.kernels.access import dim_expr
 from aino_ir.compute import Axis, Check, Compute, Nest, RowProgram, axes, axis_name, coordinates, reads
-from aino_ir.dims import Dim, DimLike, symbol
+from aino_ir.dims import Dim, DimLike, free_symbols, symbol
 from aino_ir.errors.codegen import NotComposable
 from aino_ir.graph import Value
 from aino_ir.kernels import Attention, KernelSpec, Operand, Program, Result
@@ -551,8 +551,9 @@ def symbol_bounds(
     names: set[str] = set()
     for o in (*operands, *results):
         for d in (*o.shape, *(o.allocated or ())):
-            if isinstance(d, Dim):
-                names |= d.free_symbols()
+            names |= free_symbols(d)
+    for d in program_extents(program):
+        names |= free_symbols(d)
     for e in (*program_expressions(program), *(r.expr for r in results if r.expr is not None)):
         names |= {n for n in dim_symbols(e) if n in symbols}
     out = []
@@ -560,6 +561,19 @@ def symbol_bounds(
         lo, hi = symbols.interval(symbol(name))
         out.append((name, LEAST if lo is None else lo, hi))
     return tuple(out)
+
+
+def program_extents(program: Program) -> list[DimLike]:
+    """The extents that a program itself names: of its loops, of its checks, of its scratch."""
+    if isinstance(program, Nest):
+        return [program.units, *(size for _, _, size in program.scratch)]
+    checked = [axis.extent for check in program.checks for axis in check.axes]
+    if isinstance(program, Compute):
+        return [*(axis.extent for axis in (*program.axes, *program.reduce)), *checked]
+    if isinstance(program, RowProgram):
+        return [*(axis.extent for axis in (*program.axes, *program.row)), *checked]
+    inner = (program.batch, program.heads, program.kv_heads, program.queries, program.keys)
+    return [*inner, program.width, program.value_width, program.offset, *checked]
 
 
 def dim_symbols(expr: Expr) -> set[str]:
