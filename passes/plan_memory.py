@@ -85,7 +85,7 @@ class Placed:
 def unit_of(size: DimLike) -> tuple[DimLike, int]:
     """(unit, count) with ``size == unit * count``: 1 for numbers, the product of atoms for one term.
 
-    The count is never negative: ``-64 * (-n // 8)``, which is n/8 rounded up, counts 64 units of ``-(-n // 8)``.
+    The count is never negative: ``-64 * (-n // 8)``, n/8 rounded up, counts 64 units of ``-(-n // 8)``.
     """
     if not isinstance(size, Dim):
         return 1, int(size)
@@ -322,7 +322,10 @@ def sample_bindings(plan: Plan) -> list[dict[str, int]]:
     ]
     alike = [[sample] * len(plan.symbols) for sample in SAMPLES]
     return [
-        {name: _within(plan.symbol_bounds[name], value) for name, value in zip(plan.symbols, values, strict=True)}
+        {
+            name: _within(plan.symbol_bounds[name], value)
+            for name, value in zip(plan.symbols, values, strict=True)
+        }
         for values in (*different, *alike)
     ]
 

@@ -6,6 +6,7 @@ import gc
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,33 @@ def test_numbers_of_an_input_decide_extents() -> None:
         with pytest.raises(NativeShapeError):
             exe.run(x, np.array(bad, np.int64))
     assert exe.run(x, np.array((2, 1), np.int64))[0].shape == (2, 12)
+
+
+def test_sums_over_axes_that_numbers_decide() -> None:
+    """Each axis of x is split into what is kept and what is summed, one of which is 1."""
+
+    def build(b: Builder) -> None:
+        x = b.input("x", tensor("f32", 3, 4))
+        kept0, summed0, kept1, summed1 = bound_shape(b, ((1, 3), (1, 3), (1, 4), (1, 4)))
+        split = op(b, "tensor.reshape", x, shape=(kept0, summed0, kept1, summed1))
+        b.output("y", op(b, "reduce.sum", split, axes=(1, 3)))
+        empty = op(b, "tensor.reshape", b.input("none", tensor("f32", 2, 0, 4)), shape=(kept1, 0, 3))
+        b.output("z", b.relu(op(b, "reduce.sum", empty, axes=(1,))))
+
+    x, none = np.arange(12, dtype=np.float32).reshape(3, 4), np.zeros((2, 0, 4), np.float32)
+    splits = [(3, 1, 4, 1), (1, 3, 4, 1), (3, 1, 1, 4), (1, 3, 1, 4)]
+    agree(module_of(build), [(x, np.array(s, np.int64), none) for s in splits])
+
+
+def test_callers_at_the_same_time_get_their_own() -> None:
+    exe = aino.compile(small(3000), cache=False, threads=2)
+    inputs = [np.float32(np.arange(3000) % n == 0) for n in (1, 2, 3, 5, 7, 11, 500, 2999)]
+
+    def run(x: Array) -> bool:
+        return all(np.array_equal(exe.run(x)[0][0], np.flatnonzero(x)) for _ in range(50))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(run, inputs))
 
 
 def test_demands_on_decided_extents_are_tested_and_named() -> None:

@@ -36,7 +36,13 @@ def place_all(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> Plan:
 
 @pytest.mark.parametrize(
     ("size", "unit", "count"),
-    [(640, 1, 640), (-(-B // 8) * 64, -(-B // 8), 64), (B * 128, B, 128), (B * S * 64, B * S, 64), (B * 64 + S * 64, B * 64 + S * 64, 1)],
+    [
+        (640, 1, 640),
+        (-(-B // 8) * 64, -(-B // 8), 64),
+        (B * 128, B, 128),
+        (B * S * 64, B * S, 64),
+        (B * 64 + S * 64, B * 64 + S * 64, 1),
+    ],
 )
 def test_sizes_are_multiples_of_a_unit(size: DimLike, unit: DimLike, count: int) -> None:
     assert unit_of(size) == (unit, count)
