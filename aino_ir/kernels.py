@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aino_ir.compute import Check, Compute, Nest, RowProgram
 from aino_ir.dims import DimLike, product
@@ -22,6 +22,9 @@ from aino_ir.loops.stmt import LoopFn
 from aino_ir.op import Op
 from aino_ir.target import Target
 from aino_ir.types import ROW_MAJOR, Layout
+
+if TYPE_CHECKING:
+    from aino_ir.graph import Value
 
 
 @dataclass(frozen=True)
@@ -176,13 +179,25 @@ class Reject:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What a kernel stands for: an op (a single one or a `core.fused`) and the values of its operands.
+
+    Its results are those of the op.  The first op that the kernel was built for; others share it.
+    """
+
+    op: Op
+    operands: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
 class Kernel:
-    """A built kernel: the loops, the candidate behind them and what it wants of constants."""
+    """A built kernel: the loops, the candidate behind them, and whose meaning it must have."""
 
     spec: KernelSpec
     candidate: Candidate
     function: LoopFn
     flops: DimLike = 0
+    origin: Origin | None = field(default=None, compare=False, repr=False)
 
 
 class Generator(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from aino_ir.codegen.kernels import registry
 from aino_ir.kernels import Candidate, Generator, KernelSpec, Reject
@@ -10,24 +11,69 @@ from aino_ir.loops.stmt import LoopFn
 from aino_ir.target import Target
 
 
-class KernelCatalogue:
-    """Answers for one target; candidates are remembered by the spec's key."""
+@dataclass
+class Experience:
+    """What is known about candidates beyond their modelled cost, by the spec's key.
 
-    def __init__(self, target: Target, generators: Sequence[Generator] | None = None) -> None:
+    Attributes:
+        wrong: (generator, name) -> why the candidate must not be used again.
+        best: (generator, name) of the candidate that was fastest when measured.
+    """
+
+    wrong: dict[str, dict[tuple[str, str], str]] = field(default_factory=dict)
+    best: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    def note_wrong(self, spec: KernelSpec, candidate: Candidate, reason: str) -> None:
+        """Never offer a candidate for a spec again."""
+        self.wrong.setdefault(spec.key, {})[identity(candidate)] = reason
+
+
+def identity(candidate: Candidate) -> tuple[str, str]:
+    """What tells the candidates for one spec apart."""
+    return candidate.generator, candidate.name
+
+
+class KernelCatalogue:
+    """Answers for one target; candidates are remembered by the spec's key.
+
+    Args:
+        target: what the kernels are for.
+        generators: whom to ask; all that are registered by default.
+        experience: candidates found wrong are rejected, the fastest measured comes first.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        generators: Sequence[Generator] | None = None,
+        experience: Experience | None = None,
+    ) -> None:
         self.target = target
         self.generators = list(generators if generators is not None else registry.generators())
+        self.experience = experience if experience is not None else Experience()
         self._by_name = {g.name: g for g in self.generators}
         self._answers: dict[str, list[Candidate | Reject]] = {}
 
     def candidates(self, spec: KernelSpec) -> list[Candidate | Reject]:
-        """All answers of all generators: candidates by modelled cost, then rejects."""
+        """All answers of all generators: the candidates, best first, then rejects."""
         known = self._answers.get(spec.key)
         if known is None:
-            answers = [a for g in self.generators for a in g.candidates(spec, self.target)]
-            found = sorted((a for a in answers if isinstance(a, Candidate)), key=lambda c: c.cost)
+            answers = [
+                self._judged(spec, a) for g in self.generators for a in g.candidates(spec, self.target)
+            ]
+            best = self.experience.best.get(spec.key)
+            found = [a for a in answers if isinstance(a, Candidate)]
+            found.sort(key=lambda c: (identity(c) != best, c.cost))
             known = [*found, *(a for a in answers if isinstance(a, Reject))]
             self._answers[spec.key] = known
         return known
+
+    def _judged(self, spec: KernelSpec, answer: Candidate | Reject) -> Candidate | Reject:
+        """The answer, or a rejection where the candidate was found wrong."""
+        if isinstance(answer, Reject):
+            return answer
+        reason = self.experience.wrong.get(spec.key, {}).get(identity(answer))
+        return answer if reason is None else Reject(answer.generator, f"{answer.name} is wrong: {reason}")
 
     def build(self, spec: KernelSpec, candidate: Candidate) -> LoopFn:
         """The loops of a candidate."""

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import time
+import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from aino_ir.codegen.c.backend import Emission, emit_all
 from aino_ir.codegen.c.compile import compile_units
 from aino_ir.codegen.c.toolchain import CompilerCalls, Toolchain
-from aino_ir.codegen.catalogue import KernelCatalogue
+from aino_ir.codegen.catalogue import Experience, KernelCatalogue
+from aino_ir.codegen.kernels.contract import BEST
+from aino_ir.codegen.kernels.registry import generators
 from aino_ir.codegen.lower.legality import (
     host_ops,
     interface_obstacles,
@@ -24,7 +29,9 @@ from aino_ir.codegen.lower.outline import Outlined, outline
 from aino_ir.codegen.lower.pricing import CataloguePricer
 from aino_ir.driver.bundle import Bundle, model_identifier
 from aino_ir.driver.extend import with_extensions
+from aino_ir.driver.kernel_check import KernelChecker, KernelChecks, KernelWrong
 from aino_ir.driver.program import Program
+from aino_ir.driver.tuning import DEFAULT_SECONDS, MOST_CANDIDATES, Tuner, Tuning
 from aino_ir.graph import Function, Module
 from aino_ir.kernels import Kernel
 from aino_ir.passes.base import PassContext
@@ -36,8 +43,9 @@ from aino_ir.passes.plan_memory import PlaceConstants, PlanMemory, check_memory
 from aino_ir.passes.reserve_segments import ReserveSegments, check_segments
 from aino_ir.plan import Plan
 from aino_ir.runtime.artifact import ArtifactWriter
+from aino_ir.runtime.executable import default_threads
 from aino_ir.runtime.store import Store
-from aino_ir.target import Target
+from aino_ir.target import ISAS, Target, detect_host
 from aino_ir.verify import verify
 
 PLAN_PASSES = (PlaceConstants(), ReserveSegments(), PlanMemory(), InsertBarriers())
@@ -73,6 +81,9 @@ class Compilation:
         progress: is told what happens, or None.
         passes: what the passes did.
         checks: what was compared with what, and the outcome, for the report.
+        experience: by ISA, what is known about candidates beyond their modelled cost.
+        wrong_kernels: kernels that are not used because they do not compute what their ops mean.
+        tuning: what was measured, for the report.
     """
 
     options: CompileOptions
@@ -80,6 +91,9 @@ class Compilation:
     progress: Progress | None = None
     passes: PipelineReport = field(default_factory=PipelineReport)
     checks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    experience: dict[str, Experience] = field(default_factory=lambda: defaultdict(Experience))
+    wrong_kernels: list[dict[str, str]] = field(default_factory=list)
+    tuning: dict[str, Any] = field(default_factory=dict)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -100,12 +114,28 @@ class Compilation:
         self, module: Module, toolchain: Toolchain, store: Store, calls: CompilerCalls | None = None
     ) -> ArtifactWriter:
         """Compile a module; what is returned writes the artifact."""
-        program = self.program(module)
-        emissions = self.emissions(program.plans, profile=True)
+        optimized, host = self.prepared(module)
+        self.tune(optimized, host, toolchain, store)
+        while True:
+            program = self.lowered(optimized, host)
+            emissions = self.emissions(program.plans, profile=True)
+            libraries = self._libraries(emissions, toolchain, store, calls)
+            if self.options.verify == "off" or self._kernels_are_right(program, libraries, toolchain, store):
+                break
+        return Bundle(program, self.options.target, emissions, libraries, toolchain, self.facts()).writer()
+
+    def _libraries(
+        self,
+        emissions: Mapping[str, Emission],
+        toolchain: Toolchain,
+        store: Store,
+        calls: CompilerCalls | None,
+    ) -> dict[str, bytes]:
+        """The compiled library of every variant."""
         with self.stage("cc"):
             units = [u for e in emissions.values() for u in e.units]
             headers = {k: v for e in emissions.values() for k, v in e.headers.items()}
-            libraries = compile_units(
+            return compile_units(
                 units,
                 headers,
                 toolchain,
@@ -114,12 +144,52 @@ class Compilation:
                 self.options.jobs,
                 progress=lambda done, total: self.tell("cc", done, total),
             )
-        return Bundle(program, self.options.target, emissions, libraries, toolchain, self.facts()).writer()
+
+    def tune(self, module: Module, host: Outlined | None, toolchain: Toolchain, store: Store) -> None:
+        """Measure candidates of the module's kernels where that was asked for: level 3, or seconds for it."""
+        options, machine = self.options, detect_host()
+        seconds = options.tune or (DEFAULT_SECONDS if options.level >= 3 else 0.0)
+        if not seconds:
+            return
+        tuning = Tuning(seconds)
+        deadline = time.monotonic() + seconds
+        program = self.lowered(module, host)
+        with self.stage("tune"):
+            for isa, plans in program.plans.items():
+                if machine.missing(ISAS[isa].features) or ISAS[isa].arch not in ("", machine.arch):
+                    tuning.skipped[isa] = "this machine does not run it"
+                    continue
+                target, experience = options.target.variant(isa), self.experience[isa]
+                known = Experience(wrong=experience.wrong)
+                catalogue = KernelCatalogue(target, generators(MOST_CANDIDATES), known)
+                tuner = Tuner(target, catalogue, toolchain, store, default_threads(), tuning)
+                tuner.tune(list(plans.values()), experience, deadline)
+        self.tuning = tuning.facts()
+
+    def _kernels_are_right(
+        self, program: Program, libraries: Mapping[str, bytes], toolchain: Toolchain, store: Store
+    ) -> bool:
+        """Whether every kernel does what its ops mean; candidates that do not are not taken again."""
+        checks = KernelChecks(wrong=list(self.wrong_kernels))
+        with self.stage("check kernels"):
+            checker = KernelChecker(toolchain, store, checks, partial(self.tell, "check kernels"))
+            found = {
+                isa: checker.check(list(plans.values()), isa, libraries[isa])
+                for isa, plans in program.plans.items()
+            }
+        for isa, several in found.items():
+            for wrong in several:
+                self.experience[isa].note_wrong(wrong.kernel.spec, wrong.kernel.candidate, wrong.reason)
+                self.wrong_kernels.append(wrong.facts(isa))
+                warnings.warn(f"{wrong.sentence()}; another candidate is taken", KernelWrong, stacklevel=4)
+        self.checks["kernels"] = checks.facts()
+        return not any(found.values())
 
     def facts(self) -> dict[str, Any]:
         """What the report tells about the compilation itself."""
         seconds = {stage: round(spent, 4) for stage, spent in self.seconds.items()}
-        return {"seconds": seconds, "checks": self.checks, **self.passes.facts()}
+        told = {"seconds": seconds, "checks": self.checks, "tuning": self.tuning}
+        return {**told, **self.passes.facts()}
 
     def program(self, module: Module) -> Program:
         """A module lowered: what has no native code is left to a host program.
@@ -127,8 +197,15 @@ class Compilation:
         Raises:
             OperatorsUnsupported: there is such a thing, and `strict` was asked for.
         """
+        return self.lowered(*self.prepared(module))
+
+    def prepared(self, module: Module) -> tuple[Module, Outlined | None]:
+        """A module after the passes, and the host program that it needs, if any."""
         module = self.optimize(module)
-        host = self.host_program(module)
+        return module, self.host_program(module)
+
+    def lowered(self, module: Module, host: Outlined | None) -> Program:
+        """The plans of a module that the passes are through with."""
         if host is None:
             functions = {module.main.name: module.main}
             names = [model_identifier(module.name)]
@@ -215,7 +292,11 @@ class Compilation:
         """
         options = LoweringOptions(self.options.numerics, name)
         shared = {} if kernels is None else kernels
-        lowering = Lowering(function, KernelCatalogue(target), target, options, shared)
+        experience = self.experience[target.isa]
+        most = MOST_CANDIDATES if experience.best else BEST
+        lowering = Lowering(
+            function, KernelCatalogue(target, generators(most), experience), target, options, shared
+        )
         plan = lowering.run()
         for plan_pass in PLAN_PASSES:
             plan_pass.run(plan)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -32,6 +32,9 @@ WORK_LIMIT = 2e10
 
 CHEAP = 1e6
 """Regions with fewer operations are run as they are."""
+
+SMALL_EXTENTS = (3, 4, 5, 8, 2, 16, 1, 64, 128)
+"""About which values symbols get in trials, in the order of preference."""
 
 TELLING = np.array([np.nan, np.inf, -0.0, -np.inf, 0.0, 1.0, -1.0])
 """Edge values that every trial of edges has, as far as its arrays have room."""
@@ -226,28 +229,51 @@ class Inputs:
 
     def _random(self, type: TensorType, domain: tuple[Any, Any] | None) -> Array:
         ev = Evaluation(self.trial.precision, dict(self.trial.bindings))
-        shape, dtype = ev.dims(type.shape), type.dtype
-        if dtype.is_bool:
-            return np.asarray(self.rng.random(shape) < 0.5)
-        if dtype.is_integer:
-            low, high = (0, 9) if domain is None else (ev.size(domain[0]), ev.size(domain[1]))
-            least, most = integer_range(dtype)
-            drawn = self.rng.integers(max(low, least), min(high, most), shape, endpoint=True)
-            return np.asarray(drawn).astype(dtype.numpy)
-        if self.kind == "edges":
-            made = self._edges(dtype, shape)
-        else:
-            made = self.rng.standard_normal(shape)
-            made = np.abs(made) + 0.1 if self.kind == "positive" else made
-        with np.errstate(all="ignore"):
-            rounded = np.asarray(made).astype(dtype.numpy)
-        return rounded.astype(np.float64) if self.trial.precision == "wide" else rounded
+        return random_array(type, ev, self.rng, self.kind, domain)
 
-    def _edges(self, dtype: DType, shape: tuple[int, ...]) -> Array:
-        """Values where implementations go wrong, those that are most telling in any case."""
-        size = int(np.prod(shape, dtype=np.int64))
-        rest = self.rng.choice(edge_values(dtype).astype(np.float64), max(0, size - len(TELLING)))
-        return self.rng.permutation(np.concatenate([TELLING, rest])[:size]).reshape(shape)
+
+def random_array(
+    type: TensorType,
+    ev: Evaluation,
+    rng: np.random.Generator,
+    kind: str,
+    domain: tuple[Any, Any] | None = None,
+) -> Array:
+    """An array of a type, as `ev` keeps arrays (f64 for floats when wide).
+
+    Args:
+        type: dtype and shape.
+        ev: values of symbols, and the precision.
+        rng: where the values come from.
+        kind: of floats: ``plain`` (normal), ``positive``, ``edges``, or ``dyadic`` (multiples of 1/4 within
+            +-2, whose sums and products are exact); integers are always small.
+        domain: bounds of integers that are used as indices, both inclusive.
+    """
+    shape, dtype = ev.dims(type.shape), type.dtype
+    if dtype.is_bool:
+        return np.asarray(rng.random(shape) < 0.5)
+    if dtype.is_integer:
+        low, high = (0, 9) if domain is None else (ev.size(domain[0]), ev.size(domain[1]))
+        least, most = integer_range(dtype)
+        drawn = rng.integers(max(low, least), min(high, most), shape, endpoint=True)
+        return np.asarray(drawn).astype(dtype.numpy)
+    if kind == "edges":
+        made = _edges(dtype, shape, rng)
+    elif kind == "dyadic":
+        made = rng.integers(-8, 8, shape, endpoint=True) / 4.0
+    else:
+        made = rng.standard_normal(shape)
+        made = np.abs(made) + 0.1 if kind == "positive" else made
+    with np.errstate(all="ignore"):
+        rounded = np.asarray(made).astype(dtype.numpy)
+    return rounded.astype(np.float64) if ev.wide else rounded
+
+
+def _edges(dtype: DType, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """Values where implementations go wrong, those that are most telling in any case."""
+    size = int(np.prod(shape, dtype=np.int64))
+    rest = rng.choice(edge_values(dtype).astype(np.float64), max(0, size - len(TELLING)))
+    return rng.permutation(np.concatenate([TELLING, rest])[:size]).reshape(shape)
 
 
 def longest_sum(ops: Iterable[Op], ev: Evaluation) -> int:
@@ -328,9 +354,21 @@ def index_domains(ops: Iterable[Op]) -> dict[Value, tuple[Any, Any]]:
     return out
 
 
-def sample_bindings(symbols: Symbols, values: Iterable[Value]) -> dict[str, int]:
-    """Small values for the symbols in the values' types that fit everything that is known about them."""
-    names: set[str] = set()
+def sample_bindings(
+    symbols: Symbols, values: Iterable[Value], names: Iterable[str] = (), bases: Sequence[int] = SMALL_EXTENTS
+) -> dict[str, int]:
+    """Values for symbols that fit everything that is known about them: small ones unless told otherwise.
+
+    Args:
+        symbols: the table.
+        values: the symbols in their types are bound.
+        names: more symbols to bind.
+        bases: about which values to try, in order.
+
+    Raises:
+        Unrunnable: none of them fits.
+    """
+    names = set(names)
     for value in values:
         if isinstance(value.type, TensorType):
             for d in value.type.shape:
@@ -340,7 +378,7 @@ def sample_bindings(symbols: Symbols, values: Iterable[Value]) -> dict[str, int]
         names |= solved.free_symbols() if isinstance(solved, Dim) else set()
     if not names:
         return {}
-    for base in (3, 4, 5, 8, 2, 16, 1, 64, 128):
+    for base in bases:
         found = _bound(symbols, sorted(names), base)
         if found is not None:
             return found

@@ -28,6 +28,8 @@ class Report:
         flops: floating-point operations of a run (text when they depend on symbols).
         checks: what the compiled program was compared with, and the outcome: ``whole module`` (before and
             after the passes, on the interpreter) and ``kernels`` (each beside the meaning of its ops).
+        tuning: what was measured where that was asked for: kernels whose candidate changed, and those that
+            kept the analytic pick, with modelled and measured microseconds.
     """
 
     kernels: list[dict[str, Any]] = field(default_factory=list)
@@ -41,6 +43,7 @@ class Report:
     passes: list[dict[str, Any]] = field(default_factory=list)
     flops: int | str = 0
     checks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    tuning: dict[str, Any] = field(default_factory=dict)
 
     @staticmethod
     def of(facts: Mapping[str, Any]) -> Report:
@@ -76,6 +79,7 @@ class Report:
             f"bytes: arena {self.arena_bytes}, weights {self.weight_bytes}, code {self.library_bytes}",
             f"undone passes: {', '.join(str(u) for u in self.undone) or 'none'}",
             *(f"{what}: {_sentence(facts)}" for what, facts in self.checks.items()),
+            *_tuning_lines(self.tuning),
             "seconds: " + ", ".join(f"{k} {v:.2f}" for k, v in self.seconds.items()),
         ]
         return "\n".join(lines)
@@ -84,3 +88,17 @@ class Report:
 def _sentence(facts: Mapping[str, Any]) -> str:
     """The facts of a check that say something, in a row."""
     return ", ".join(f"{k} {v}" for k, v in facts.items() if v not in ("", 0, [], {}))
+
+
+def _tuning_lines(tuning: Mapping[str, Any]) -> list[str]:
+    """What was measured, and each kernel for which another candidate than the model's was taken."""
+    if not tuning:
+        return []
+    counts = ", ".join(f"{tuning[k]} {k}" for k in ("measured", "remembered"))
+    lines = [f"tuning: {counts}, {len(tuning['changed'])} changed, {len(tuning['skipped'])} skipped"]
+    for row in tuning["changed"]:
+        lines.append(
+            f"  {row['kernel']}: {row['candidate']} in {row['measured_us']:.1f} us instead of "
+            f"{row['analytic']} in {row['analytic_us']:.1f} us"
+        )
+    return lines

@@ -1,6 +1,6 @@
 """Errors of lowering and code generation (E04xx)."""
 
-from aino_ir.errors.base import InternalError, UserError
+from aino_ir.errors.base import EnvironmentFault, InternalError, UserError
 
 
 class NotComposable(InternalError):
@@ -28,3 +28,12 @@ class ScheduleInvalid(InternalError):
     template = "cannot schedule: {step}: {reason}"
     hint = "print the schedule and its `axes` to see the loops as they are at this step"
     example = {"step": "vectorize(n)", "reason": "its extent batch must be a number: split it"}
+
+
+class KernelTrialsFailed(EnvironmentFault):
+    """The process that tries new kernels could not do its work."""
+
+    code = "AINO-E0486"
+    template = "the process that tries compiled kernels ended with status {status}: {lines}"
+    hint = "verify='off' compiles without trying kernels; please report it if Python itself works here"
+    example = {"status": 1, "lines": "OSError: library.so: cannot open shared object file"}

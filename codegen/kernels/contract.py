@@ -46,9 +46,16 @@ GUARDED_COST = 3
 
 
 class ContractGenerator:
-    """Sums of products, tiled for registers and caches."""
+    """Sums of products, tiled for registers and caches.
+
+    Args:
+        most: candidates that are offered.
+    """
 
     name = "contract"
+
+    def __init__(self, most: int = BEST) -> None:
+        self.most = most
 
     def candidates(self, spec: KernelSpec, target: Target) -> Iterable[Candidate | Reject]:
         """The best register tiles by the model, each with the packings it wants."""
@@ -62,7 +69,7 @@ class ContractGenerator:
         tiles = sorted(_tiles(roles, lanes, target), key=lambda t: code_size(roles, t))
         small = [t for t in tiles if code_size(roles, t) <= CODE_BUDGET] or tiles[:1]
         found = [_candidate(roles, t, lanes, target) for t in small]
-        yield from sorted(found, key=lambda c: c.cost)[:BEST]
+        yield from sorted(found, key=lambda c: c.cost)[: self.most]
 
     def build(self, spec: KernelSpec, candidate: Candidate, target: Target) -> LoopFn:
         """The loops of a candidate."""

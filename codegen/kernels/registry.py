@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aino_ir.codegen.kernels.attention import AttentionGenerator
-from aino_ir.codegen.kernels.contract import ContractGenerator
+from aino_ir.codegen.kernels.contract import BEST, ContractGenerator
 from aino_ir.codegen.kernels.map import MapGenerator
 from aino_ir.codegen.kernels.nest import NestGenerator
 from aino_ir.codegen.kernels.reduction import ReductionGenerator
@@ -12,10 +12,10 @@ from aino_ir.codegen.kernels.scheduled import ScheduledGenerator
 from aino_ir.kernels import Generator
 
 
-def generators() -> list[Generator]:
-    """Fresh instances of all generators, special ones first."""
+def generators(most: int = BEST) -> list[Generator]:
+    """Fresh instances of all generators, special ones first; each offers at most so many candidates."""
     return [
-        ContractGenerator(),
+        ContractGenerator(most),
         ReductionGenerator(),
         RowGenerator(),
         AttentionGenerator(),

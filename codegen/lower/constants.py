@@ -23,12 +23,17 @@ def packed_shape(handle: Const, packing: Packing) -> tuple[int, ...]:
     return TRANSFORMS[packing.transform][1](handle.shape)
 
 
+def packed(array: np.ndarray, packing: Packing) -> np.ndarray:
+    """An array in a packing, as a flat array of stored elements."""
+    if packing.transform:
+        array = TRANSFORMS[packing.transform][0](array)
+    return packing.layout.pack(array)
+
+
 def constant_bytes(buffer: Buffer) -> bytes:
     """The contents of a constant buffer, as it stands in the weights section."""
     assert buffer.const is not None
     array = buffer.const.array()
     if buffer.packing is not None:
-        if buffer.packing.transform:
-            array = TRANSFORMS[buffer.packing.transform][0](array)
-        array = buffer.packing.layout.pack(array)
+        array = packed(array, buffer.packing)
     return np.ascontiguousarray(array).tobytes()

@@ -24,7 +24,17 @@ from aino_ir.constants import Const
 from aino_ir.dims import DimLike, free_symbols, is_static, symbol
 from aino_ir.errors.codegen import NoLowering
 from aino_ir.graph import Block, Function, Value
-from aino_ir.kernels import Candidate, Catalogue, Kernel, KernelSpec, Operand, Packing, Reject, Result
+from aino_ir.kernels import (
+    Candidate,
+    Catalogue,
+    Kernel,
+    KernelSpec,
+    Operand,
+    Origin,
+    Packing,
+    Reject,
+    Result,
+)
 from aino_ir.location import Loc
 from aino_ir.loops.expr import Read, VecType
 from aino_ir.op import Op, Trait
@@ -170,7 +180,8 @@ class Lowering:
             spec = composed.spec
             if dying in positions:
                 spec = written_in_place(spec, positions.index(dying))
-            known = self._groups[signature] = (self.kernel(spec, op), positions)
+            kernel = self.kernel(spec, op, composed.operands)
+            known = self._groups[signature] = (kernel, positions)
         return known
 
     def _overwritable(self, group: Group) -> int:
@@ -228,13 +239,20 @@ class Lowering:
         kernel = self.kernel(spec, None)
         self.steps.append(Run(kernel.function.name, (source, target), loc=loc, nodes=loc.entries))
 
-    def kernel(self, spec: KernelSpec, op: Op | None) -> Kernel:
-        """The kernel of a spec, built when it is the first of its kind; `op` is what errors name."""
+    def kernel(self, spec: KernelSpec, op: Op | None, operands: tuple[Value, ...] | None = None) -> Kernel:
+        """The kernel of a spec, built when it is the first of its kind.
+
+        Args:
+            spec: what it computes.
+            op: what errors name.
+            operands: the op's values that the spec's operands stand for, where it computes that op.
+        """
         known = self.kernels.get(spec.key)
         if known is None:
             candidate = self._choose(spec, op)
             function = self.catalogue.build(spec, candidate)
-            known = self.kernels[spec.key] = Kernel(spec, candidate, function)
+            origin = None if op is None or operands is None else Origin(op, operands)
+            known = self.kernels[spec.key] = Kernel(spec, candidate, function, origin=origin)
         self.plan.kernels[known.function.name] = known
         return known
 

@@ -1,0 +1,283 @@
+"""Every newly compiled kernel beside the meaning of its ops, once.
+
+The kernels of the model's own library run in a child process, which may crash without taking the
+compiler along.  What was found right is remembered in the store under the kernel's source; what is
+wrong makes lowering take the next candidate.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aino_ir.codegen.c.process import Command, run_commands
+from aino_ir.codegen.c.program import kernel_names
+from aino_ir.codegen.c.toolchain import Toolchain
+from aino_ir.driver.cache import source_hash
+from aino_ir.driver.kernel_trials import PATTERN, Trial, trials
+from aino_ir.errors.codegen import KernelTrialsFailed
+from aino_ir.kernels import Kernel
+from aino_ir.passes.trials import Unrunnable
+from aino_ir.plan import Plan
+from aino_ir.runtime.fileio import disk_errors
+from aino_ir.runtime.store import Store, digest
+from aino_ir.target import ISAS, detect_host
+
+CHILD = Path(__file__).with_name("kernel_child.py")
+
+CHILD_SECONDS = 120.0
+"""Time that one child may take; a kernel that it was at then counts as hanging."""
+
+BATCH_BYTES = 256 << 20
+"""Operands and results of about so many bytes go to one child."""
+
+KIND = "kernel-check"
+
+
+class KernelWrong(UserWarning):
+    """A compiled kernel does not compute what its ops mean; another candidate was taken."""
+
+
+@dataclass
+class KernelChecks:
+    """What became of the kernels of a compilation.
+
+    Attributes:
+        right: found right in this compilation.
+        remembered: found right before.
+        not_run: kernel -> why it could not be tried.
+        wrong: kernels that are not used: name, ops, candidate, reason.
+    """
+
+    right: int = 0
+    remembered: int = 0
+    not_run: dict[str, str] = field(default_factory=dict)
+    wrong: list[dict[str, str]] = field(default_factory=list)
+
+    def facts(self) -> dict[str, Any]:
+        """For reports."""
+        return {
+            "right": self.right,
+            "remembered": self.remembered,
+            "not run": dict(self.not_run),
+            "wrong": list(self.wrong),
+        }
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """A kernel that is not what it should be."""
+
+    kernel: Kernel
+    reason: str
+
+    def sentence(self) -> str:
+        """For warnings."""
+        spec, candidate = self.kernel.spec, self.kernel.candidate
+        return (
+            f"kernel {self.kernel.function.name} ({candidate.generator}: {candidate.name}) does not compute "
+            f"{spec.label or spec.anchor}: {self.reason}"
+        )
+
+    def facts(self, isa: str) -> dict[str, str]:
+        """For reports."""
+        spec, candidate = self.kernel.spec, self.kernel.candidate
+        return {
+            "kernel": self.kernel.function.name,
+            "isa": isa,
+            "ops": spec.label or spec.anchor,
+            "candidate": f"{candidate.generator}: {candidate.name}",
+            "reason": self.reason,
+        }
+
+
+class KernelChecker:
+    """Checks the kernels of plans against the interpreter.
+
+    Args:
+        toolchain: the compiler of the libraries.
+        store: what was found right is remembered there.
+        checks: where the outcome is counted.
+        progress: called with (done, total).
+    """
+
+    def __init__(
+        self,
+        toolchain: Toolchain,
+        store: Store,
+        checks: KernelChecks,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self.toolchain = toolchain
+        self.store = store
+        self.checks = checks
+        self.progress = progress
+
+    def check(self, plans: Sequence[Plan], isa: str, library: bytes) -> list[Wrong]:
+        """The wrong kernels of plans that share a library, each kernel once.
+
+        Those of an instruction set that this machine lacks are not run.
+        """
+        host = detect_host()
+        if ISAS[isa].arch not in ("", host.arch) or host.missing(ISAS[isa].features):
+            names = dict.fromkeys(n for plan in plans for n in kernel_names(plan))
+            self.checks.not_run |= {f"{isa}/{n}": f"this machine does not run {isa}" for n in names}
+            return []
+        wrong: list[Wrong] = []
+        seen: set[str] = set()
+        for plan in plans:
+            names = kernel_names(plan)
+            fresh = [i for i, n in enumerate(names) if n not in seen and not self._known(plan.kernels[n], isa)]
+            seen.update(names)
+            if fresh:
+                wrong += self._tried(plan, names, fresh, isa, library)
+        return wrong
+
+    def _tried(
+        self, plan: Plan, names: Sequence[str], fresh: Sequence[int], isa: str, library: bytes
+    ) -> list[Wrong]:
+        """Try kernels of a plan, given by their places in its table."""
+        wrong: dict[str, str] = {}
+        with self.store.work_folder() as folder, disk_errors(folder):
+            path = folder / "library.so"
+            path.write_bytes(library)
+            job = {"library": str(path), "table": f"{plan.name}_kernels", "kernels": len(names)}
+            for batch in _batches(self._trials([(plan.kernels[names[i]], i) for i in fresh])):
+                for trial, reason in zip(batch, run_trials(batch, job, folder), strict=True):
+                    if reason:
+                        wrong.setdefault(trial.kernel.function.name, f"{trial.kind} operands: {reason}")
+        for number in fresh:
+            name = names[number]
+            if name not in wrong and name not in self.checks.not_run:
+                self.checks.right += 1
+                self.store.put(KIND, self._key(plan.kernels[name], isa), b"right")
+        return [Wrong(plan.kernels[name], reason) for name, reason in wrong.items()]
+
+    def _known(self, kernel: Kernel, isa: str) -> bool:
+        known = self.store.get(KIND, self._key(kernel, isa)) is not None
+        self.checks.remembered += known
+        return known
+
+    def _key(self, kernel: Kernel, isa: str) -> str:
+        """All that the answer depends on: meaning, loops, printer, compiler."""
+        tool = self.toolchain
+        return digest(
+            KIND, kernel.spec.key, kernel.function.name, isa, tool.identity, *tool.flags(isa), source_hash()
+        )
+
+    def _trials(self, kernels: Sequence[tuple[Kernel, int]]) -> Iterator[Trial]:
+        for done, (kernel, number) in enumerate(kernels):
+            if self.progress is not None:
+                self.progress(done, len(kernels))
+            try:
+                yield from trials(kernel, number)
+            except Unrunnable as problem:
+                self.checks.not_run[kernel.function.name] = str(problem)
+
+
+def _batches(items: Iterable[Trial]) -> Iterator[list[Trial]]:
+    """Trials in lists of bounded size."""
+    batch: list[Trial] = []
+    size = 0
+    for trial in items:
+        batch.append(trial)
+        size += sum(b.data.nbytes for b in trial.buffers)
+        if size > BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def run_trials(batch: Sequence[Trial], job: dict[str, Any], folder: Path) -> list[str]:
+    """What is wrong with each trial ("": nothing); a crash is blamed on the kernel that was running."""
+    end = 64
+    for trial in batch:
+        end = trial.place(end)
+    data = folder / "data"
+    memory = np.memmap(data, np.uint8, "w+", shape=(end,))
+    memory[:] = PATTERN
+    for trial in batch:
+        trial.fill(memory)
+    verdicts: list[str] = []
+    while len(verdicts) < len(batch):
+        rest = batch[len(verdicts) :]
+        memory[:8] = 0
+        crash = _run_child({**job, "data": str(data), "calls": [t.call() for t in rest]}, folder)
+        done = int(memory[:8].view(np.int64)[0])
+        verdicts += [trial.judge(memory) for trial in rest[:done]]
+        if done < len(rest):
+            verdicts.append(crash or "it did not come to an end")
+    del memory
+    with suppress(OSError):
+        data.unlink()
+    return verdicts
+
+
+def time_trials(
+    batch: Sequence[Trial],
+    job: dict[str, Any],
+    folder: Path,
+    threads: int,
+    rounds: int,
+    repeats: int,
+    flush_bytes: int,
+) -> list[int | None]:
+    """The least nanoseconds of each trial; None for one that crashed or came to no result.
+
+    All trials take turns, so that what else the machine does hits them alike.
+    """
+    end = 64
+    for trial in batch:
+        trial.place(end)
+        stride = _stride(trial)
+        end = trial.scratch + threads * stride + 64 * rounds
+    data = folder / "times"
+    memory = np.memmap(data, np.uint8, "w+", shape=(end,))
+    for trial in batch:
+        trial.fill(memory)
+    calls = []
+    for turn in range(rounds):
+        for trial in batch:
+            timed = [_stride(trial), trial.units, threads, repeats, flush_bytes]
+            place = trial.scratch + threads * _stride(trial) + 64 * turn
+            calls.append({**trial.call(), "spans": [], "time": timed, "result": place})
+    _run_child({**job, "data": str(data), "calls": calls}, folder)
+    done = int(memory[:8].view(np.int64)[0])
+    times: list[int | None] = []
+    for number, trial in enumerate(batch):
+        turns = range(rounds) if done == len(calls) else range(max(0, (done - number - 1) // len(batch) + 1))
+        places = [trial.scratch + threads * _stride(trial) + 64 * turn for turn in turns]
+        found = [int(memory[at : at + 8].view(np.int64)[0]) for at in places]
+        times.append(min((ns for ns in found if ns > 0), default=None))
+    del memory
+    with suppress(OSError):
+        data.unlink()
+    return times
+
+
+def _stride(trial: Trial) -> int:
+    """Bytes from one thread's scratch to the next one's."""
+    return -(-trial.scratch_bytes // 64) * 64 + 64
+
+
+def _run_child(job: dict[str, Any], folder: Path) -> str:
+    """Run one child; how it crashed, or ""."""
+    path = folder / "job.json"
+    path.write_text(json.dumps(job), encoding="ascii")
+    command = Command((sys.executable, "-I", "-S", str(CHILD), str(path)), folder, {})
+    (outcome,) = run_commands([command], 1, CHILD_SECONDS)
+    if outcome.ok:
+        return ""
+    if outcome.status is None:
+        return f"it was still running after {CHILD_SECONDS:.0f} s"
+    if outcome.status < 0:
+        return f"it crashes (signal {-outcome.status})"
+    raise KernelTrialsFailed(status=outcome.status, lines=outcome.output.strip()[-500:])

@@ -1,0 +1,381 @@
+"""One kernel on made-up operands: what it gets, what its ops mean there, and whether it gives that.
+
+The meaning is the interpreter's, of the op or fused group that the kernel was built for, so that
+composition, generator, printer and C compiler are judged together.  Operands lie in the layouts and
+packings that the kernel reads, between zones that it must not touch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from aino_ir.codegen.lower.constants import packed
+from aino_ir.compute import Compute
+from aino_ir.definition_interp import evaluate_definition
+from aino_ir.dims import DimLike, free_symbols
+from aino_ir.dtypes import DType
+from aino_ir.errors.base import AinoError
+from aino_ir.graph import Value
+from aino_ir.interp import Evaluation, Precision, run_op, store_array
+from aino_ir.kernels import Kernel, KernelSpec, Operand
+from aino_ir.op import Op, Trait
+from aino_ir.passes.trials import (
+    SMALL_EXTENTS,
+    Unrunnable,
+    index_domains,
+    inner_ops,
+    longest_sum,
+    random_array,
+    sample_bindings,
+)
+from aino_ir.passes.whole_module import work_of
+from aino_ir.pattern import constant_of
+from aino_ir.sampling import seeded
+from aino_ir.symbols import Symbols
+from aino_ir.tolerance import disagreement, epsilon, tiny
+from aino_ir.types import TensorType
+
+Array = np.ndarray[Any, Any]
+
+WORK_LIMIT = 2e10
+"""Kernels whose meaning takes more operations are not run."""
+
+LARGER_EXTENTS = (37, 41, 64, 33)
+"""A kernel with symbolic extents is tried at small ones and at about these, past its register tiles."""
+
+GUARD = 256
+"""Bytes before and behind each buffer that a kernel must leave as they are."""
+
+PATTERN = 0xA5
+
+
+@dataclass
+class Buffer:
+    """Memory of one parameter.
+
+    Attributes:
+        data: its bytes at first.
+        written: whether the kernel may change it.
+        offset: where it lies in the child's data.
+    """
+
+    data: Array
+    written: bool
+    offset: int = 0
+
+
+@dataclass
+class Trial:
+    """One kernel on one set of operands.
+
+    Attributes:
+        kernel: what is tried.
+        number: its place in the library's table.
+        kind: of the made-up values.
+        buffers: of its parameters, in order.
+        symbols: values of its symbols, in order.
+        native, wide: what its results should be, in both precisions.
+        status, scratch: offsets in the child's data.
+    """
+
+    kernel: Kernel
+    number: int
+    kind: str
+    bindings: dict[str, int]
+    buffers: list[Buffer]
+    native: list[Array]
+    wide: list[Array]
+    terms: int
+    status: int = 0
+    scratch: int = 0
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Working memory of one thread."""
+        return _number(self.kernel.function.scratch_bytes, self.bindings)
+
+    @property
+    def symbols(self) -> list[int]:
+        """Values of the kernel's symbols, in order."""
+        return [self.bindings[name] for name in self.kernel.function.symbols]
+
+    @property
+    def units(self) -> int:
+        """How many units the kernel has."""
+        return _number(self.kernel.function.units, self.bindings)
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """Units in two parts, the second first: no unit may rely on another."""
+        units = self.units
+        half = units - units // 2
+        return [(half, units), (0, half)] if units > half else [(0, units)]
+
+    def place(self, start: int) -> int:
+        """Give everything an offset from `start` on; returns the end."""
+        at = start
+        for buffer in self.buffers:
+            buffer.offset = _aligned(at + GUARD)
+            at = buffer.offset + buffer.data.nbytes + GUARD
+        self.status = _aligned(at)
+        self.scratch = _aligned(self.status + 64 + GUARD)
+        return self.scratch + self.scratch_bytes + GUARD
+
+    def fill(self, memory: Array) -> None:
+        """Write the operands."""
+        for buffer in self.buffers:
+            memory[buffer.offset : buffer.offset + buffer.data.nbytes] = buffer.data
+        memory[self.status : self.status + 16] = 0
+
+    def call(self) -> dict[str, Any]:
+        """The call as the child reads it."""
+        views = [b.offset for b in self.buffers] + ([self.status] if self.kernel.function.can_fail else [])
+        return {
+            "number": self.number,
+            "views": views,
+            "symbols": self.symbols,
+            "scratch": self.scratch,
+            "spans": self.spans,
+        }
+
+    def judge(self, memory: Array) -> str:
+        """What is wrong with what the kernel left behind, or ""."""
+        status = memory[self.status : self.status + 16].view(np.int64)
+        if status[0]:
+            return f"it fails with status {int(status[0])} (value {int(status[1])}) on legal operands"
+        return self._overrun(memory) or self._difference(memory)
+
+    def _overrun(self, memory: Array) -> str:
+        names = [p.name for p in self.kernel.function.params]
+        for name, buffer in zip(names, self.buffers, strict=True):
+            end = buffer.offset + buffer.data.nbytes
+            around = (memory[buffer.offset - GUARD : buffer.offset], memory[end : end + GUARD])
+            if any(np.any(zone != PATTERN) for zone in around):
+                return f"it writes outside {name}"
+            if not buffer.written and np.any(memory[buffer.offset : end] != buffer.data):
+                return f"it writes to its operand {name}"
+        end = self.scratch + self.scratch_bytes
+        return "it writes outside its scratch" if np.any(memory[end : end + GUARD] != PATTERN) else ""
+
+    def _difference(self, memory: Array) -> str:
+        spec, candidate = self.kernel.spec, self.kernel.candidate
+        following = len(spec.operands)
+        for result, native, wide in zip(spec.results, self.native, self.wide, strict=True):
+            number = result.aliases if result.aliases is not None else following
+            following += result.aliases is None
+            buffer = self.buffers[number]
+            raw = memory[buffer.offset : buffer.offset + buffer.data.nbytes].view(result.dtype.numpy)
+            actual = raw[_places(result, self.bindings)]
+            loose = "approximate" if candidate.error_class == "approximate" else "reordered"
+            reason = _disagreement(actual, native, wide, result.dtype, loose, self.terms)
+            if reason:
+                return f"{result.name}: {reason}"
+        return ""
+
+
+def trials(kernel: Kernel, number: int) -> Iterator[Trial]:
+    """The trials of a kernel.
+
+    Raises:
+        Unrunnable: none can be made, with the reason.
+    """
+    origin = kernel.origin
+    if origin is None and not _is_copy(kernel.spec):
+        raise Unrunnable("it does only a part of an op")
+    symbols = _table(kernel)
+    values = [] if origin is None else [*origin.op.present_operands(), *origin.op.results]
+    names = set(kernel.function.symbols)
+    for o in (*kernel.spec.operands, *kernel.spec.results):
+        for d in (*o.shape, *(o.allocated or ())):
+            names |= free_symbols(d)
+    for bases in (SMALL_EXTENTS, LARGER_EXTENTS):
+        try:
+            bindings = sample_bindings(symbols, values, names, bases)
+        except Unrunnable:
+            if bases is SMALL_EXTENTS:
+                raise
+            return
+        yield from _at(kernel, number, bindings)
+        if not bindings:
+            return
+
+
+def _is_copy(spec: KernelSpec) -> bool:
+    """Whether a kernel that stands for no op is the one kind that its definition says all about."""
+    program = spec.program
+    return isinstance(program, Compute) and [r.expr for r in spec.results] == [program.body]
+
+
+def _table(kernel: Kernel) -> Symbols:
+    block = None if kernel.origin is None else kernel.origin.op.block
+    if block is not None and block.function is not None:
+        return block.function.symbols
+    table = Symbols()
+    for name, low, high in kernel.spec.symbols:
+        table.new(name, lo=low, hi=high)
+    return table
+
+
+def _at(kernel: Kernel, number: int, bindings: dict[str, int]) -> Iterator[Trial]:
+    origin = kernel.origin
+    ops = [] if origin is None else [origin.op, *inner_ops(origin.op)]
+    ev = Evaluation("native", dict(bindings))
+    work = sum(work_of(op, ev) for op in ops)
+    if work > WORK_LIMIT:
+        raise Unrunnable(f"its meaning takes about {work:.1g} operations")
+    exact = all(r.dtype.is_float for r in kernel.spec.results)
+    kinds = ["plain" if exact else "dyadic"]
+    if ops and all(op.has(Trait.ELEMENTWISE) or op.name.startswith(("tensor.", "core.")) for op in ops):
+        kinds.append("edges")
+    for kind in kinds:
+        made = _trial(kernel, number, bindings, kind, longest_sum(ops, ev))
+        if made is None and kind == "plain":
+            made = _trial(kernel, number, bindings, "positive", longest_sum(ops, ev))
+        if made is not None:
+            yield made
+
+
+def _trial(kernel: Kernel, number: int, bindings: dict[str, int], kind: str, terms: int) -> Trial | None:
+    """A trial, or None when the interpreter refuses such operands or gives nothing but NaN."""
+    arrays = _operands(kernel, bindings, kind)
+    try:
+        native, wide = (_meaning(kernel, arrays, bindings, p) for p in ("native", "wide"))
+    except AinoError as error:
+        if kind in ("plain", "dyadic", "positive"):
+            raise Unrunnable(f"its meaning fails: {error.message}") from error
+        return None
+    floats = [a for a in native if a.dtype.kind == "f" and a.size]
+    if kind == "plain" and floats and all(float(np.mean(np.isnan(a))) > 0.5 for a in floats):
+        return None
+    buffers = _buffers(kernel, arrays, bindings)
+    return Trial(kernel, number, kind, bindings, buffers, native, wide, terms)
+
+
+def _operands(kernel: Kernel, bindings: dict[str, int], kind: str) -> list[Array]:
+    """One stored array an operand; constants of integers keep their values (they may be positions)."""
+    ev = Evaluation("native", dict(bindings))
+    origin = kernel.origin
+    ops = [] if origin is None else [origin.op, *inner_ops(origin.op)]
+    domains = _domains(origin.op, ops) if origin is not None else {}
+    out = []
+    for position, operand in enumerate(kernel.spec.operands):
+        value = origin.operands[position] if origin is not None else None
+        rng = seeded(f"{position} {kind} {operand.dtype} {operand.shape}")
+        fixed = None if value is None else _fixed(value, ev)
+        if fixed is None:
+            type = TensorType(operand.dtype, operand.shape)
+            domain = domains.get(value) if value is not None else None
+            fixed = random_array(type, ev, rng, kind, domain)
+        out.append(fixed)
+    return out
+
+
+def _fixed(value: Value, ev: Evaluation) -> Array | None:
+    """Contents that must not be made up: known sizes and positions."""
+    if value.known is not None:
+        flat = [ev.size(d) for d in value.known.reshape(-1).tolist()]
+        return np.array(flat, value.dtype.numpy).reshape(value.known.shape)
+    handle = constant_of(value)
+    if handle is not None and not handle.dtype.is_float:
+        return np.asarray(handle.array())
+    return None
+
+
+def _domains(op: Op, ops: Sequence[Op]) -> dict[Value, tuple[Any, Any]]:
+    """Legal values of index operands, those that are used inside a fused group included."""
+    found = index_domains(ops)
+    if op.name == "core.fused":
+        inside = zip(op.regions[0].args, op.operands, strict=True)
+        found |= {outer: found[arg] for arg, outer in inside if arg in found and outer is not None}
+    return found
+
+
+def _meaning(
+    kernel: Kernel, arrays: Sequence[Array], bindings: dict[str, int], precision: Precision
+) -> list[Array]:
+    """What the results should be."""
+    origin = kernel.origin
+    if origin is None:
+        types = [TensorType(o.dtype, o.shape) for o in kernel.spec.operands]
+        results = [TensorType(r.dtype, r.shape) for r in kernel.spec.results]
+        return list(evaluate_definition(kernel.spec.program, arrays, types, results, bindings))  # type: ignore[arg-type]
+    ev = Evaluation(precision, dict(bindings))
+    env: dict[Value, Any] = {}
+    for value in origin.op.present_operands():
+        handle = constant_of(value)
+        if handle is not None and value not in origin.operands:  # a literal in the kernel
+            env[value] = store_array(handle.array(), value.type, precision)
+        elif value not in origin.operands:
+            fixed = _fixed(value, ev)
+            if fixed is None:  # nothing reads it but its shape
+                fixed = random_array(value.type, ev, seeded(str(value.type)), "plain")  # type: ignore[arg-type]
+            env[value] = store_array(fixed, value.type, precision)
+    for value, array in zip(origin.operands, arrays, strict=True):
+        env[value] = store_array(array, value.type, precision)
+    run_op(origin.op, env, ev)
+    return [np.asarray(env[r]) for r in origin.op.results]
+
+
+def _buffers(kernel: Kernel, arrays: Sequence[Array], bindings: Mapping[str, int]) -> list[Buffer]:
+    """The memory of every parameter, operands in place."""
+    packings = dict(kernel.candidate.packings)
+    aliased = {r.aliases for r in kernel.spec.results}
+    buffers = []
+    for number, param in enumerate(kernel.function.params):
+        size = _number(param.size, bindings)
+        flat = np.full(size * param.dtype.bytes, PATTERN, np.uint8).view(param.dtype.numpy)
+        if number < len(arrays):
+            packing = packings.get(number)
+            if packing is None:
+                flat[_places(kernel.spec.operands[number], bindings)] = arrays[number]
+            else:
+                data = packed(arrays[number], packing)
+                flat[: data.size] = data
+        written = number >= len(arrays) or number in aliased
+        buffers.append(Buffer(flat.view(np.uint8), written))
+    return buffers
+
+
+def _places(operand: Operand, bindings: Mapping[str, int]) -> Array:
+    """Element offsets of a tensor's elements, an array of its shape."""
+    shape = tuple(_number(d, bindings) for d in operand.shape)
+    around = shape if operand.allocated is None else tuple(_number(d, bindings) for d in operand.allocated)
+    index = np.ix_(*(np.arange(d) for d in shape)) if shape else ()
+    offsets = operand.layout.addr(around, index)  # type: ignore[arg-type]  # arrays count like Dims
+    return np.broadcast_to(np.asarray(offsets, np.int64), shape)
+
+
+def _disagreement(
+    actual: Array, native: Array, wide: Array, dtype: DType, error_class: str, terms: int
+) -> str:
+    """Why a result is wrong, or "": as near as may be to either precision of the interpreter.
+
+    Elements on which those two part (an overflow, a difference of nearly equal numbers, a comparison that
+    goes by one rounding) say nothing about the kernel and are left out.
+    """
+    if disagreement(actual, native, error_class, dtype=dtype, terms=terms) is None:
+        return ""
+    reason = disagreement(actual, wide, error_class, dtype=dtype, terms=terms)
+    if reason is None:
+        return ""
+    telling = native == wide
+    if dtype.is_float:
+        n, w = native.astype(np.float64), wide.astype(np.float64)
+        with np.errstate(all="ignore"):
+            largest = float(np.max(np.abs(w), initial=0.0, where=np.isfinite(w)))
+            near = np.abs(n - w) <= 2.0 * epsilon(dtype) * np.sqrt(max(terms, 1)) * largest + tiny(dtype)
+            telling = telling | near | (np.isnan(n) & np.isnan(w))
+    kept = np.where(telling, actual, native)
+    return disagreement(kept, native, error_class, dtype=dtype, terms=terms) or ""
+
+
+def _number(d: DimLike, bindings: Mapping[str, int]) -> int:
+    return d if isinstance(d, int) else d.evaluate(bindings)
+
+
+def _aligned(offset: int) -> int:
+    return -(-offset // 64) * 64

@@ -1,0 +1,232 @@
+"""Measures candidates of kernels, within a budget of seconds, and remembers which was the fastest.
+
+Each kernel of the plan gets up to `MOST_CANDIDATES`; they are compiled into one library, first judged
+like every kernel, then timed in turns in a child process: with the model's threads, other data in the
+caches between runs, the least of several short runs.  Kernels with the most modelled work come first.
+The analytic pick stays unless another one is faster by more than the noise.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aino_ir.codegen.c.compile import SourceUnit, compile_units
+from aino_ir.codegen.c.measure import TABLE, measure_unit
+from aino_ir.codegen.c.toolchain import Toolchain
+from aino_ir.codegen.c.unit import print_unit
+from aino_ir.codegen.catalogue import Experience, KernelCatalogue, identity
+from aino_ir.driver.kernel_check import run_trials, time_trials
+from aino_ir.driver.kernel_trials import Trial, trials
+from aino_ir.driver.tuning_records import Record, TuningRecords
+from aino_ir.errors.base import AinoError
+from aino_ir.kernels import Candidate, Kernel
+from aino_ir.passes.trials import Unrunnable
+from aino_ir.plan import Plan, runs
+from aino_ir.runtime.fileio import disk_errors
+from aino_ir.runtime.store import Store
+from aino_ir.target import Target
+
+DEFAULT_SECONDS = 20.0
+"""Budget of level 3 when none is given."""
+
+MOST_CANDIDATES = 16
+
+TOO_SLOW = 4.0
+"""Candidates with this many times the least modelled cost are not worth measuring."""
+
+ROUNDS, REPEATS = 5, 3
+"""Turns that each candidate gets, and runs in each."""
+
+NOISE = 0.03
+"""How much faster, as a share, another candidate must be to take the place of the analytic pick."""
+
+
+@dataclass
+class Tuning:
+    """What was measured.
+
+    Attributes:
+        seconds: budget.
+        rows: one a kernel whose candidates are known: what was picked, modelled and measured times.
+        measured: kernels that were measured in this compilation.
+        remembered: kernels whose record was read back.
+        skipped: kernel -> why it was not measured.
+    """
+
+    seconds: float
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    measured: int = 0
+    remembered: int = 0
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def facts(self) -> dict[str, Any]:
+        """For reports."""
+        return {
+            "budget": self.seconds,
+            "measured": self.measured,
+            "remembered": self.remembered,
+            "changed": [r for r in self.rows if r["changed"]],
+            "kept": [r for r in self.rows if not r["changed"]],
+            "skipped": dict(self.skipped),
+        }
+
+
+class Tuner:
+    """Measures the kernels of plans for one ISA variant.
+
+    Args:
+        target: the variant.
+        generators: a catalogue of all candidates, not only the best by the model.
+        toolchain, store: what compiles, and where objects and records are kept.
+        threads: threads of a run.
+        tuning: where the outcome is counted.
+        clock: seconds that pass (for tests).
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        catalogue: KernelCatalogue,
+        toolchain: Toolchain,
+        store: Store,
+        threads: int,
+        tuning: Tuning,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.target = target
+        self.catalogue = catalogue
+        self.toolchain = toolchain
+        self.store = store
+        self.threads = threads
+        self.tuning = tuning
+        self.clock = clock
+        self.records = TuningRecords(store, target, threads, str(toolchain))
+
+    def tune(self, plans: Sequence[Plan], experience: Experience, deadline: float) -> None:
+        """Note the fastest candidate of each kernel, as long as there is time."""
+        calls = Counter(r.kernel for plan in plans for r in runs(plan))
+        kernels = list({r.kernel: plan.kernels[r.kernel] for plan in plans for r in runs(plan)}.values())
+        kernels.sort(key=lambda k: (-k.candidate.cost * calls[k.function.name], k.function.name))
+        for kernel in kernels:
+            known = self.records.find(kernel.spec.key)
+            offered = self._offered(kernel)
+            names = {identity(c) for c in offered}
+            if known is not None and known.candidate in names and known.analytic == identity(offered[0]):
+                self.tuning.remembered += 1
+            elif len(offered) < 2:
+                continue
+            elif self.clock() >= deadline:
+                self.tuning.skipped[kernel.function.name] = "the budget was spent"
+                continue
+            else:
+                known = self._measured(kernel, offered)
+            if known is not None:
+                self._note(kernel, known, experience)
+
+    def _offered(self, kernel: Kernel) -> list[Candidate]:
+        """Candidates that are worth a try, the analytic pick first."""
+        found = [a for a in self.catalogue.candidates(kernel.spec) if isinstance(a, Candidate)]
+        return [c for c in found if c.cost <= TOO_SLOW * found[0].cost][:MOST_CANDIDATES]
+
+    def _note(self, kernel: Kernel, record: Record, experience: Experience) -> None:
+        if record.candidate != record.analytic:
+            experience.best[kernel.spec.key] = record.candidate
+        self.tuning.rows.append(
+            {
+                "kernel": kernel.function.name,
+                "isa": self.target.isa,
+                "ops": kernel.spec.label or kernel.spec.anchor,
+                "changed": record.candidate != record.analytic,
+                "candidate": ": ".join(record.candidate),
+                "analytic": ": ".join(record.analytic),
+                "modelled_us": record.modelled_us,
+                "measured_us": record.measured_us,
+                "analytic_us": record.analytic_us,
+                "candidates": record.candidates,
+            }
+        )
+
+    def _measured(self, kernel: Kernel, offered: Sequence[Candidate]) -> Record | None:
+        """Compile, judge and time the candidates of one kernel."""
+        name = kernel.function.name
+        try:
+            built = [
+                Kernel(kernel.spec, c, self.catalogue.build(kernel.spec, c), origin=kernel.origin)
+                for c in offered
+            ]
+            made = [_one_trial(k, i) for i, k in enumerate(_distinct(built))]
+            times = self._times(made)
+        except Unrunnable as problem:
+            self.tuning.skipped[name] = str(problem)
+            return None
+        except AinoError as problem:
+            self.tuning.skipped[name] = problem.message
+            return None
+        first = times.get(identity(offered[0]))
+        if first is None:  # the analytic pick is wrong: the check of kernels will say so
+            self.tuning.skipped[name] = "the analytic pick does not compute what it should"
+            return None
+        best = min(times, key=lambda c: times[c])
+        if times[best] > (1 - NOISE) * first:
+            best = identity(offered[0])
+        modelled = next(c.cost for c in offered if identity(c) == best)
+        record = Record(
+            kernel.spec.key,
+            best,
+            identity(offered[0]),
+            round(modelled * 1e6, 3),
+            round(times[best], 3),
+            round(first, 3),
+            len(times),
+            kernel.spec.label or kernel.spec.anchor,
+        )
+        self.records.add(record)
+        self.tuning.measured += 1
+        return record
+
+    def _times(self, made: Sequence[Trial]) -> dict[tuple[str, str], float]:
+        """Candidate -> microseconds, without those that are wrong."""
+        functions = [t.kernel.function for t in made]
+        isa = self.target.isa
+        unit, headers = measure_unit([f.name for f in functions], isa)
+        sources = [SourceUnit(f"k{i}", print_unit([f], self.target), isa) for i, f in enumerate(functions)]
+        library = compile_units([*sources, unit], headers, self.toolchain, self.store)[isa]
+        with self.store.work_folder() as folder, disk_errors(folder):
+            path = folder / "library.so"
+            path.write_bytes(library)
+            job = {"library": str(path), "table": TABLE, "kernels": len(functions)}
+            verdicts = run_trials(made, job, folder)
+            right = [t for t, wrong in zip(made, verdicts, strict=True) if not wrong]
+            return self._timed(right, job, folder) if right else {}
+
+    def _timed(
+        self, right: Sequence[Trial], job: dict[str, Any], folder: Path
+    ) -> dict[tuple[str, str], float]:
+        flush = 2 * self.target.l2_bytes
+        nanoseconds = time_trials(right, job, folder, self.threads, ROUNDS, REPEATS, flush)
+        return {
+            identity(t.kernel.candidate): ns / 1e3
+            for t, ns in zip(right, nanoseconds, strict=True)
+            if ns is not None
+        }
+
+
+def _distinct(built: Sequence[Kernel]) -> list[Kernel]:
+    """Kernels without those whose loops are the same as an earlier one's."""
+    seen: dict[str, Kernel] = {}
+    for kernel in built:
+        seen.setdefault(kernel.function.name, kernel)
+    return list(seen.values())
+
+
+def _one_trial(kernel: Kernel, number: int) -> Trial:
+    """The trial with the largest extents."""
+    found = [t for t in trials(kernel, number) if t.kind != "edges"]
+    if not found:
+        raise Unrunnable("no operands can be made up for it")
+    return found[-1]
