@@ -12,6 +12,7 @@ import numpy as np
 from aino_ir.driver.api import Dims, load
 from aino_ir.errors.bench import EngineFailed
 from aino_ir.errors.usage import UnknownModelKind
+from aino_ir.frontends.torch import require_torch
 from aino_ir.runtime.reference import ReferenceExecutable
 from aino_ir.tolerance import disagreement
 
@@ -59,7 +60,7 @@ def reference_outputs(against: str, x: str, inputs: Mapping[str, Array], dims: D
     """What `against` gives for a model.
 
     Raises:
-        UnknownModelKind: ONNX Runtime was asked for and the model is no ONNX file.
+        UnknownModelKind: the engine does not read such files.
         EngineFailed: the engine cannot run it.
     """
     return REFERENCES[against](x, inputs, dims)
@@ -85,8 +86,29 @@ def _onnxruntime(x: str, inputs: Mapping[str, Array], dims: Dims | None) -> list
         raise EngineFailed(name="onnxruntime", reason=str(problem).partition("\n")[0]) from problem
 
 
+def _torch(x: str, inputs: Mapping[str, Array], dims: Dims | None) -> list[Array]:
+    """PyTorch's own answer for an exported program, whose archive is read without unpickling anything."""
+    if Path(x).suffix.lower() != ".pt2":
+        raise UnknownModelKind(what=f"{Path(x).suffix} for PyTorch")
+    require_torch(x)
+    import torch
+
+    from aino_ir.frontends.torch.archive import read_archive
+    from aino_ir.runtime.values import to_torch
+
+    program = read_archive(x)
+    try:
+        with torch.no_grad():
+            made = program.module()(*(to_torch(a) for a in inputs.values()))
+    except Exception as problem:  # whatever the engine raises is its answer
+        raise EngineFailed(name="torch", reason=str(problem).partition("\n")[0]) from problem
+    flat = made if isinstance(made, (tuple, list)) else [made]
+    return [t.detach().numpy() for t in flat if isinstance(t, torch.Tensor)]
+
+
 REFERENCES: dict[str, Callable[[str, Mapping[str, Array], Dims | None], list[Array]]] = {
     "reference": _interpreter,
     "onnxruntime": _onnxruntime,
+    "torch": _torch,
 }
 """What outputs can be compared with -> how to get its outputs."""

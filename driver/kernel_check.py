@@ -127,14 +127,16 @@ class KernelChecker:
         """
         host = detect_host()
         if ISAS[isa].arch not in ("", host.arch) or host.missing(ISAS[isa].features):
-            names = dict.fromkeys(n for plan in plans for n in kernel_names(plan))
-            self.checks.not_run |= {f"{isa}/{n}": f"this machine does not run {isa}" for n in names}
+            every = {n for plan in plans for n in kernel_names(plan)}
+            self.checks.not_run |= {f"{isa}/{n}": f"this machine does not run {isa}" for n in sorted(every)}
             return []
         wrong: list[Wrong] = []
         seen: set[str] = set()
         for plan in plans:
             names = kernel_names(plan)
-            fresh = [i for i, n in enumerate(names) if n not in seen and not self._known(plan.kernels[n], isa)]
+            fresh = [
+                i for i, n in enumerate(names) if n not in seen and not self._known(plan.kernels[n], isa)
+            ]
             seen.update(names)
             if fresh:
                 wrong += self._tried(plan, names, fresh, isa, library)

@@ -174,8 +174,8 @@ class Compilation:
         with self.stage("check kernels"):
             checker = KernelChecker(toolchain, store, checks, partial(self.tell, "check kernels"))
             found = {
-                isa: checker.check(list(plans.values()), isa, libraries[isa])
-                for isa, plans in program.plans.items()
+                isa: checker.check(list(program.plans[isa].values()), isa, library)
+                for isa, library in libraries.items()
             }
         for isa, several in found.items():
             for wrong in several:

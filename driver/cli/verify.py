@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from aino_ir.driver import api
 from aino_ir.driver.cli.options import (
     Bounds,
     cache_option,
@@ -14,16 +15,17 @@ from aino_ir.driver.cli.options import (
     target_option,
     threads_option,
 )
-from aino_ir.driver.cli.run import sizes_of
+from aino_ir.driver.cli.run import open_executable, sizes_of
 from aino_ir.driver.cli.shell import Shell, common_options
 from aino_ir.driver.compare import REFERENCES, compare_outputs, reference_outputs
 from aino_ir.driver.inputs import inputs_for
-from aino_ir.errors.usage import ResultsDisagree
+from aino_ir.errors.usage import ArtifactIsNoModel, ResultsDisagree
 from aino_ir.runtime.tables import format_table
 
 
 @click.command()
 @click.argument("x", type=click.Path())
+@click.argument("model", type=click.Path(), required=False)
 @click.option(
     "--against",
     type=click.Choice(tuple(REFERENCES)),
@@ -42,6 +44,7 @@ from aino_ir.runtime.tables import format_table
 def command(
     shell: Shell,
     x: str,
+    model: str | None,
     against: str,
     files: tuple[str, ...],
     seed: int | None,
@@ -52,9 +55,14 @@ def command(
     numerics: str,
     cache: bool,
 ) -> None:
-    """Compile the model X (.onnx or .air), run it, and compare every output."""
+    """Compile the model X (.onnx, .air or .pt2), run it, and compare every output.
+
+    X may also be an artifact (.aino): it is run as it is, and compared with MODEL, which it was made from.
+    """
+    if Path(x).suffix.lower() == ".aino" and model is None:
+        raise ArtifactIsNoModel(path=x)
     with shell.progress() as progress:
-        exe = api.compile(
+        exe = open_executable(
             x,
             target,
             dims=dims,
@@ -69,7 +77,7 @@ def command(
         )
         actual = exe.run(inputs)
         progress(against, 0, 0)
-        expected = reference_outputs(against, x, inputs, dims)
+        expected = reference_outputs(against, x if model is None else model, inputs, dims)
     rows = compare_outputs([name for name, _ in exe.outputs], actual, expected)
     lines = [(r.name, r.type, f"{r.error:.2e}", r.reason or "agrees") for r in rows]
     text = format_table(("output", "type", "max error / max|ref|", "verdict"), lines, right=(2,))

@@ -201,6 +201,22 @@ def test_verify_compares_every_output(folder: Path, against: str) -> None:
     )
 
 
+def test_verify_compares_an_artifact_with_its_model(folder: Path) -> None:
+    ain(folder, "compile", "mlp.onnx", "-o", "mlp.aino")
+    found = data(folder, "verify", "mlp.aino", "mlp.onnx")
+    assert found["agrees"] and found["outputs"][0]["error"] < 1e-5
+    assert "AINO-E0707" in ain(folder, "verify", "mlp.aino", status=2).stderr
+
+
+def test_verify_against_torch(folder: Path) -> None:
+    torch = pytest.importorskip("torch")
+    module = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh())
+    torch.export.save(torch.export.export(module, (torch.zeros(2, 4),)), folder / "net.pt2")
+    found = data(folder, "verify", "net.pt2", "--against", "torch")
+    assert found["agrees"] and found["outputs"][0]["type"] == "float32[2, 3]"
+    assert "AINO-E0701" in ain(folder, "verify", "mlp.onnx", "--against", "torch", status=2).stderr
+
+
 def test_verify_reports_disagreement(
     folder: Path, monkeypatch: pytest.MonkeyPatch, hermetic_cache: Path
 ) -> None:
