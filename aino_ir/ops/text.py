@@ -143,6 +143,45 @@ class StringNormalize(Op):
         return texts(kept, (*x.shape[:-1], len(kept)))
 
 
+class StringLookup(Op):
+    """out = the position of each text among `keys` (the first one), or -1."""
+
+    name = "text.lookup"
+    traits = HOST
+    x = operand()
+    keys = strs_attr()
+
+    def infer(self, ic: InferContext) -> list[Type]:
+        return [TensorType(i64, string_shape(ic, self.x))]
+
+    def evaluate(self, ev: Any, x: Array) -> Array:
+        places = {key: n for n, key in reversed(list(enumerate(self.keys)))}
+        found: Array = np.asarray([places.get(str(t), -1) for t in x.reshape(-1)], np.int64)
+        found.shape = x.shape
+        return found
+
+
+class StringChoose(Op):
+    """out = the text of `texts` at each index; `other` where the index is none of theirs."""
+
+    name = "text.choose"
+    traits = HOST
+    index = operand()
+    texts = strs_attr()
+    other = str_attr("")
+
+    def infer(self, ic: InferContext) -> list[Type]:
+        index = ic.tensor(self.index, "index")
+        if not index.dtype.is_integer:
+            ic.bad_dtype("dtype of index", "an integer", index.dtype)
+        return [StringType(index.shape)]
+
+    def evaluate(self, ev: Any, index: Array) -> Array:
+        count = len(self.texts)
+        chosen = [self.texts[i] if 0 <= i < count else self.other for i in index.reshape(-1).tolist()]
+        return texts(chosen, index.shape)
+
+
 def string_shape(ic: InferContext, value: Value) -> tuple[DimLike, ...]:
     """The shape of an operand that must hold strings."""
     if not isinstance(value.type, StringType):
