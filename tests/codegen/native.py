@@ -14,10 +14,12 @@ from aino_ir.codegen.c.toolchain import CompilerCalls, find_toolchain
 from aino_ir.codegen.catalogue import KernelCatalogue
 from aino_ir.codegen.lower.constants import constant_bytes
 from aino_ir.codegen.lower.lowering import Lowering, LoweringOptions
+from aino_ir.driver.pipeline import PLAN_PASSES
 from aino_ir.graph import Module
 from aino_ir.loops.interp import run_kernel
-from aino_ir.passes.insert_barriers import InsertBarriers, check_barriers
-from aino_ir.passes.plan_memory import PlaceConstants, PlanMemory, check_memory, used_constants
+from aino_ir.passes.insert_barriers import check_barriers
+from aino_ir.passes.plan_memory import check_memory, used_constants
+from aino_ir.passes.reserve_segments import check_segments
 from aino_ir.plan import Branch, Buffer, BufferKind, Plan, Repeat, Run, Step, View, walk
 from aino_ir.runtime.library import Library
 from aino_ir.runtime.native import NativeModel
@@ -52,9 +54,10 @@ def lowered(module: Module, text: str = "c:avx2", name: str = "model") -> Plan:
 def planned(module: Module, text: str = "c:avx2", name: str = "model") -> Plan:
     """The finished plan, checked."""
     plan = lowered(module, text, name)
-    for plan_pass in (PlaceConstants(), PlanMemory(), InsertBarriers()):
+    for plan_pass in PLAN_PASSES:
         plan_pass.run(plan)
     check_memory(plan)
+    check_segments(plan)
     check_barriers(plan)
     return plan
 
