@@ -74,6 +74,7 @@ class Loop(Op):
             ic.bad_operand("arguments of the body", str(2 + len(self.inputs)), len(body.args))
         if self.counted and self.trips is None:
             ic.bad_operand("trips", "given for a counted loop", None)
+        self._check_scalars(ic, found[0])
         results: list[Type] = []
         for i, type_ in enumerate(found[1:]):
             if i < self.carried:
@@ -84,6 +85,21 @@ class Loop(Op):
             else:
                 ic.bad_operand(f"element {i - self.carried}", "a tensor", type_)
         return results
+
+    def _check_scalars(self, ic: InferContext, again: Type) -> None:
+        """Demand that counts are integers and conditions bools, of one element each."""
+        (body,) = self.regions
+        scalars = [
+            ("the iteration", body.args[0].type, "i64"),
+            ("the body's condition", body.args[1].type, "bool"),
+            ("the next condition", again, "bool"),
+            *(("condition", v.type, "bool") for v in (self.condition,) if v is not None),
+        ]
+        if self.trips is not None and not ic.tensor(self.trips, "trips").dtype.is_integer:
+            ic.bad_dtype("dtype of trips", "an integer", self.trips.dtype)
+        for what, type_, dtype in scalars:
+            if not isinstance(type_, TensorType) or type_.dtype.name != dtype:
+                ic.bad_operand(f"type of {what}", dtype, type_)
 
     def _turns(self, ic: InferContext, result: int) -> DimLike:
         """How many elements a stacked result has."""

@@ -8,12 +8,15 @@ from aino_ir.codegen.c.limits import limit_checks
 from aino_ir.codegen.c.plan_text import PlanText, filled
 from aino_ir.codegen.cstyle.names import comment, string_lines
 from aino_ir.dims import Dim, DimLike, dmax, free_symbols, is_static
-from aino_ir.plan import Bind, BufferKind, Extend, Plan, Repeat, Run, Step, View, blocks_of, runs, walk
+from aino_ir.plan import Bind, BufferKind, Extend, Plan, Repeat, Run, Step, Sync, View, blocks_of, runs, walk
 
 ABI_VERSION = 2
 
 BYTE_WORK = 4
 """Operations that take as long as moving one byte to or from memory, roughly."""
+
+SYNC_WORK = 40_000
+"""Operations that take as long as threads need to wait for all, roughly: 1 us."""
 
 
 def header_text(plan: Plan) -> str:
@@ -228,7 +231,7 @@ typedef struct {{
 
 
 def work_of(plan: Plan) -> DimLike:
-    """Operations of a run, and bytes times BYTE_WORK, as far as can be told at entry.
+    """Operations of a run, and bytes times BYTE_WORK, less what it costs that threads wait for each other.
 
     Loops count as often as is known then, or once; what the run decides counts with its upper bound, where
     there is one.
@@ -239,6 +242,8 @@ def work_of(plan: Plan) -> DimLike:
         for step in steps:
             if isinstance(step, Run):
                 work = work + step.flops + BYTE_WORK * step.moved_bytes
+            if isinstance(step, Sync):
+                work = work - SYNC_WORK
             inner: DimLike = sum((total(block) for block in blocks_of(step)), start=0)
             if isinstance(step, Repeat) and not isinstance(step.count, View | None):
                 if free_symbols(step.count) <= set(plan.symbols):

@@ -39,8 +39,8 @@ def print_program(plan: Plan, description: str, *, alone_below: int = 0, profile
     Args:
         plan: the finished plan.
         description: what NAME_describe returns (JSON, ASCII).
-        alone_below: runs with less work than this (operations, and bytes times BYTE_WORK) use one
-            thread; 0 for none.
+        alone_below: runs with less work than this (operations, and bytes times BYTE_WORK, less SYNC_WORK
+            for each barrier) use one thread; 0 for none.
         profile: add ``int NAME_profile(context, in, out, int64_t *times)``, which is not in the header:
             a run whose thread 0 adds up the ns that it spends on each step, and how often it comes there;
             and ``NAME_kernels``, a table of the kernels by name, for whoever tests one alone.

@@ -269,7 +269,7 @@ class StepPrinter:
         if step.count is None:
             most = "INT64_MAX"
         elif isinstance(step.count, View):
-            most = f"COUNT({self.text.view(step.count)})"
+            most = f"COUNT({C_TYPES[step.count.dtype.name]}, {self.text.view(step.count)})"
         else:
             most = self.text.dim(step.count)
         return most if step.start is None else f"FLAG({self.text.view(step.start)}) ? {most} : 0"
@@ -292,7 +292,7 @@ _MACROS = """\
 #define ARENA(offset) (s->arena + (offset))
 #define TURN(variable, offset) ((char *)&(variable) + (offset))
 #define FLAG(address) (*(const unsigned char *)(address) != 0)
-#define COUNT(address) (*(const int64_t *)(address))
+#define COUNT(type, address) ((int64_t)*(const type *)(address))
 #define CALL(kernel, views, first, last) \\
     if ((first) < (last)) kernel(views, syms, scratch, first, last)
 #define RUN(kernel, units, ...) do { \\

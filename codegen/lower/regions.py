@@ -182,8 +182,11 @@ class RegionStorage:
             return
         parts = LoopParts.of(op)
         for first, result in zip(parts.initial, parts.results, strict=True):
-            if first.use_count == 1 and self.storage.is_free(first) and first.type == result.type:
-                self.views[first] = replace(self._own_place(result), shape=first.shape)
+            if first.use_count != 1 or not self.storage.is_free(first) or first.type != result.type:
+                continue
+            place = replace(self._own_place(result), shape=first.shape)
+            if self.storage.exists_for(first, place):
+                self.views[first] = place
 
     def assign(self, op: Op) -> None:
         """Views of an op's results and of all values in its regions; its operands have theirs."""
@@ -218,7 +221,7 @@ class RegionStorage:
                 place = replace(self.views[result], shape=value.shape)
                 if any(free_symbols(d) & own for d in extents(result)):
                     late.append((value, place))
-                elif self._can_be_made_in(value, place):
+                elif self._can_be_made_in(value, place) and self.storage.exists_for(value, place):
                     self.views[value] = place
                 else:
                     copies.append((value, place))

@@ -151,3 +151,41 @@ def test_illegal_loops_and_scans_are_refused() -> None:
     wider = b.region([F, F], lambda b, s, x: [b.concat(s, x, axis=0)])
     with pytest.raises(ShapeMismatch):
         b.op(op_class("control.scan"), x, xs, states=1, regions=[wider])
+
+
+def test_counts_and_conditions_have_their_dtypes() -> None:
+    def loop(types: list[Any], trips: Any, condition: Any, body: Any, **attributes: Any) -> None:
+        b = Builder()
+        x = b.input("x", F)
+        given = [None if t is None else b.input(n, t) for n, t in (("trips", trips), ("start", condition))]
+        regions = [b.region(types, body)]
+        b.op(op_class("control.loop"), *given, x, carried=1, regions=regions, **attributes)
+
+    fine = [COUNT, FLAG, F]
+    loop(fine, tensor("i32"), FLAG, lambda b, i, c, x: [c, x])
+    with pytest.raises(DTypeMismatch, match="trips"):
+        loop(fine, tensor("f32"), None, lambda b, i, c, x: [c, x])
+    for types, condition, what in (
+        ([tensor("i32"), FLAG, F], None, "iteration"),
+        ([COUNT, COUNT, F], None, "body's condition"),
+        (fine, COUNT, "condition"),
+    ):
+        with pytest.raises(BadOperand, match=what):
+            loop(types, None, condition, lambda b, i, c, x: [c, x])
+    with pytest.raises(BadOperand, match="next condition"):
+        loop(fine, None, None, lambda b, i, c, x: [i, x])
+    with pytest.raises(BadOperand, match="counted"):
+        loop(fine, None, None, lambda b, i, c, x: [c, x], counted=True)
+
+
+def test_a_counted_loop_has_all_its_turns() -> None:
+    b = Builder()
+    x = b.input("x", F)
+    region = b.region([COUNT, FLAG, F], lambda b, i, c, x: [b.constant(np.array(True)), b.add(x, x), x])
+    trips = b.constant(np.int64(3))
+    results = b.op(
+        op_class("control.loop"), trips, None, x, carried=1, counted=True, regions=[region]
+    ).results
+    assert results[1].shape == (3, 2)
+    last, stack = run_module(finish(b, results), [np.array([1, 2], np.float32)])
+    assert last.tolist() == [8, 16] and stack[:, 0].tolist() == [1, 2, 4]

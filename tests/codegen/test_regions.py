@@ -11,6 +11,7 @@ import pytest
 
 from aino_ir.builder import Builder, op_class
 from aino_ir.codegen.c import steps
+from aino_ir.codegen.c.interface import work_of
 from aino_ir.codegen.lower.legality import obstacles
 from aino_ir.errors.plan import PlanUnsafe
 from aino_ir.errors.run import NativeDivisionByZero
@@ -192,6 +193,14 @@ def a_loop_that_counts_at_run_time() -> Case:
     n, x = b.input("n", COUNT), b.input("x", tensor("f32", 8))
     out = loop(b, n, None, [x], [], lambda b, t, go, now: [go, b.add(now, b.cast(t, to="f32"))])
     return Case(finish(b, out), *([count(n), normal(8)] for n in (3, 0, 1, -2)))
+
+
+@case
+def a_loop_that_counts_in_another_dtype() -> Case:
+    b = Builder()
+    n, x = b.input("n", tensor("i16")), b.input("x", tensor("f32", 8))
+    out = loop(b, n, None, [x], [], lambda b, t, go, now: [go, b.exp(b.neg(now))])
+    return Case(finish(b, out), *([np.array(n, np.int16), normal(8)] for n in (3, 0, -2)))
 
 
 @case
@@ -564,6 +573,22 @@ def test_a_turn_in_a_branch_reuses_memory_but_captures_live_on() -> None:
 
 def runs_of(plan: Plan) -> list[Run]:
     return list(runs(plan))
+
+
+def test_threads_are_worth_their_waiting() -> None:
+    """A loop's work counts turn by turn, and so do its barriers."""
+
+    def cell(steps: int, width: int) -> Module:
+        b = Builder()
+        s, xs = b.input("s", tensor("f32", 1, width)), b.input("xs", tensor("f32", steps, 1, width))
+        w = b.constant(np.ones((width, width), np.float32))
+        body = [s.type, TensorType(s.dtype, (1, width))]
+        region = b.region(body, lambda b, s, x: [b.tanh(b.add(x, b.matmul(s, b.constant(w.op.value))))])
+        return finish(b, b.op(op_class("control.scan"), s, xs, states=1, regions=[region]).results)
+
+    once, often = (int(work_of(planned(cell(n, 512), TARGET))) for n in (1, 100))  # type: ignore[arg-type]
+    assert 50 * once < often < 150 * once
+    assert int(work_of(planned(cell(1000, 16), TARGET))) < 0  # type: ignore[arg-type]
 
 
 def test_a_failure_inside_a_loop_names_the_node(store: Store) -> None:

@@ -15,7 +15,7 @@ from aino_ir.errors.run import NativeShapeError
 from aino_ir.graph import Module, Value
 from aino_ir.interp import run_module
 from aino_ir.symbols import LOCAL
-from aino_ir.types import TensorType, tensor
+from aino_ir.types import StringType, TensorType, tensor
 
 Array = np.ndarray[Any, Any]
 FLAG, COUNT, F = tensor("bool"), tensor("i64"), tensor("f32", 4)
@@ -284,3 +284,25 @@ def test_elements_of_several_extents_cannot_be_stacked() -> None:
         assert exe.run(count(1), values)[0].shape == (1, 6)
         with pytest.raises(NativeShapeError):
             exe.run(count(2), values)
+
+
+def test_a_loop_beside_what_runs_in_python() -> None:
+    """A grown value leaves its native function, is read in Python's neighbourhood, and enters another."""
+    b = Builder()
+    n, x, word = b.input("n", COUNT), b.input("x", tensor("f32", 2)), b.input("word", StringType((1,)))
+
+    def body(b: Any, t: Any, go: Any, now: Any) -> Any:
+        return [go, b.concat(now, b.exp(b.neg(now)), axis=0)]
+
+    (grown,) = loop(b, n, None, [x], [changing(b, "c")], [], body)
+    loud = b.op(op_class("text.concat"), word, word).result
+    module = finish(b, [b.neg(grown), loud, b.reduce_sum(grown)])
+    exe = aino.compile(module, threads=2)
+    for turns in (0, 3):
+        given = [count(turns), ramp(2), np.array(["ab"], object)]
+        wanted = run_module(module, given)
+        got = exe.run(*given)
+        np.testing.assert_allclose(got[0], wanted[0], rtol=1e-5)
+        assert got[0].shape == (2 * 2**turns,) and got[1].tolist() == ["abab"]
+        np.testing.assert_allclose(got[2], wanted[2], rtol=1e-5)
+    assert exe.host_steps > 0
