@@ -244,9 +244,10 @@ def _trial(kernel: Kernel, number: int, bindings: dict[str, int], kind: str, ter
     arrays = _operands(kernel, bindings, kind)
     try:
         native, wide = (_meaning(kernel, arrays, bindings, p) for p in ("native", "wide"))
-    except AinoError as error:
+    except (AinoError, ValueError) as error:  # ValueError: extents that no fact relates, drawn apart
         if kind in ("plain", "dyadic", "positive"):
-            raise Unrunnable(f"its meaning fails: {error.message}") from error
+            why = error.message if isinstance(error, AinoError) else str(error)
+            raise Unrunnable(f"its meaning fails: {why}") from error
         return None
     floats = [a for a in native if a.dtype.kind == "f" and a.size]
     if kind == "plain" and floats and all(float(np.mean(np.isnan(a))) > 0.5 for a in floats):

@@ -75,7 +75,7 @@ def compare_modules(
         reason = _compare(before.main, after.main, error_class, bindings, "native")
         if reason and error_class != "exact":  # roundings that add up: double precision decides
             reason = _compare(before.main, after.main, error_class, bindings, "wide")
-    except (Unrunnable, AinoError) as error:
+    except (Unrunnable, AinoError, ValueError) as error:  # ValueError: extents that no fact relates
         text = error.message if isinstance(error, AinoError) else str(error)
         return Verdict("not run", error_class, text)
     return Verdict("differs" if reason else "agrees", error_class, reason)
@@ -96,8 +96,8 @@ def _compare(
         expected = _run(before, arrays, precision, bindings)
     try:
         actual = _run(after, arrays, precision, bindings)
-    except AinoError as error:
-        return f"it fails: {error.message}"
+    except (AinoError, ValueError) as error:
+        return f"it fails: {error.message if isinstance(error, AinoError) else error}"
     return _difference(before, after, expected, actual, error_class, bindings)
 
 
