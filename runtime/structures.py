@@ -33,7 +33,15 @@ def checked_value(value: Any, name: str, type_: Type) -> Any:
         return None if value is None else checked_value(value, name, type_.element)
     if not isinstance(value, (list, tuple)):
         raise UnsupportedInput(name=name, expected=f"a list for {type_}", got=type(value).__name__)
-    return [checked_value(v, f"{name}[{i}]", type_.element) for i, v in enumerate(value)]
+    return [_element(v, f"{name}[{i}]", type_.element) for i, v in enumerate(value)]
+
+
+def _element(value: Any, name: str, type_: Type) -> Any:
+    """An element of a list; in a list whose elements' rank is not known (0-d in its type) of any shape."""
+    if isinstance(type_, TensorType) and type_.rank == 0:
+        shape = np.shape(to_numpy(value, tensor_port(name, type_)))
+        type_ = TensorType(type_.dtype, shape)
+    return checked_value(value, name, type_)
 
 
 def tensor_port(name: str, type_: TensorType) -> Port:

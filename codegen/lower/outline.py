@@ -113,6 +113,15 @@ def decided_by(info: SymbolInfo) -> int | None:
     return info.origin.op if info.origin.kind in DECIDING else None
 
 
+def ids_in(*ops: Op) -> frozenset[int]:
+    """Ids of ops and of what stands in their regions."""
+    found = {op.id for op in ops}
+    for op in ops:
+        for region in op.regions:
+            found.update(inner.id for inner in region.walk())
+    return frozenset(found)
+
+
 def op_symbols(op: Op) -> frozenset[str]:
     """Symbols in the types and extents of an op and of what stands in its regions."""
     found: set[str] = set()
@@ -155,7 +164,7 @@ class _Outliner:
         self.main = self.module.add_function(function.name)
         self.values: dict[Value, Value] = {}
         self._calls: dict[int, int] = {}  # id of an outlined op -> id of its call
-        self._phase_of = {op.id: phase for op, phase in phases.items()}
+        self._phase_of = {id: phase for op, phase in phases.items() for id in ids_in(op)}
         self._read_in = self._symbol_phases()
         self._at_entry = entry_symbols(function)
 
@@ -286,7 +295,7 @@ class _Outliner:
 
     def _decided(self, ops: Sequence[Op], made: Sequence[Value], phase: int) -> list[str]:
         """Symbols decided here and read elsewhere that no result tells."""
-        ids = {op.id for op in ops}
+        ids = ids_in(*ops)
         table = self.function.symbols
         told = {d.as_symbol() for v in made for d in v.shape if isinstance(d, Dim)}
         return [
@@ -298,7 +307,7 @@ class _Outliner:
     def _table(self, ops: Sequence[Op], phase: int, given: Sequence[Value]) -> Symbols:
         """The symbols that a native function reads, and all that is known about them by then."""
         source = self.function.symbols
-        ids = {op.id for op in ops}
+        ids = ids_in(*ops)
         places = {
             d: Origin.input(f"in{n}", axis) for n, v in enumerate(given) for axis, d in enumerate(v.shape)
         }
@@ -352,7 +361,7 @@ class _Outliner:
         call.results = tuple(results)
         count_uses(call, call.operands)
         self.main.block.insert(call)
-        self._calls.update((op.id, call.id) for op in ops)
+        self._calls.update(dict.fromkeys(ids_in(*ops), call.id))
 
 
 def related_symbols(table: Symbols, wanted: Iterable[str], known: Callable[[str], bool]) -> frozenset[str]:

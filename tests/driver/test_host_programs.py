@@ -24,7 +24,8 @@ from aino_ir.graph import Module
 from aino_ir.location import loc
 from aino_ir.op import Op
 from aino_ir.ops.control import Loop
-from aino_ir.ops.sequence import At, Get, Has, Insert, Join, Length, Some, Split
+from aino_ir.ops.core import Bind
+from aino_ir.ops.sequence import At, Construct, Get, Has, Insert, Join, Length, Some, Split
 from aino_ir.ops.text import StringConcat
 from aino_ir.runtime.executable import Executable
 from aino_ir.target import detect_host, parse_target
@@ -233,6 +234,64 @@ def test_a_loop_with_a_host_op_runs_in_python_whole() -> None:
         assert (
             "in it" in exe.report.python_nodes[0]["reason"] or "seq<" in exe.report.python_nodes[0]["reason"]
         )
+
+
+def listed(b: Builder, value: Any) -> Any:
+    """A value that went through a list: an op in Python that decides its symbolic extents anew."""
+    xs = b.op(Construct, value, element=value.type).result
+    return b.op(At, xs, b.constant(np.int64(0))).result
+
+
+@pytest.mark.parametrize("positive", [0, 1, 5])
+def test_native_code_decides_extents_that_python_and_more_native_code_read(positive: int) -> None:
+    b = Builder(loc=loc("node 'find'"))
+    x = b.input("x", tensor("f32", 2, 4))
+    found = b.nonzero(b.relu(x))  # i64[2, d], native
+    doubled = b.mul(b.cast(found, to="f32"), b.constant(np.float32(2)))
+    again = listed(b, b.add(doubled, b.constant(np.float32(1))))
+    b.output("y", b.exp(b.neg(again)))
+    b.output("z", b.expand(b.constant(np.float32([[3]])), shape=[2, found.shape[1]]))
+    b.output("found", found)
+    x_value = -np.ones((2, 4), np.float32)
+    x_value.reshape(-1)[:positive] = 2
+    for threads in (1, 2):
+        exe = agree(b.module, x_value, threads=threads)
+        assert exe.host_steps == 2 and exe.run(x_value)[0].shape == (2, positive)
+        exe.profile(x_value, runs=1)
+
+
+def test_native_code_decides_numbers_that_others_read() -> None:
+    b = Builder(loc=loc("node 'count'"))
+    x, k = b.input("x", tensor("f32", 6)), b.input("k", tensor("i64", 1))
+    bound = b.op(Bind, b.add(k, b.constant(np.int64([1]))), lower=[1], upper=[6]).result
+    (size,) = b.known(bound)  # type: ignore[misc]
+    part = b.slice(listed(b, x), starts=[0], sizes=[size], steps=[1])
+    b.output("y", b.exp(listed(b, b.exp(part))))
+    b.output("z", b.neg(listed(b, b.expand(b.constant(np.float32([1])), shape=[size * 2]))))
+    for count in (0, 2, 5):
+        agree(b.module, floats(6), np.asarray([count]))
+    with pytest.raises(AinoError) as caught:
+        aino.compile(b.module).run(floats(6), np.asarray([6]))
+    assert str(caught.value.loc) == "node 'count'"
+
+
+@pytest.mark.parametrize("trips", [0, 3])
+def test_native_loops_stand_between_ops_in_python(trips: int) -> None:
+    b = Builder(loc=loc("node 'turns'"))
+    n = b.symbol("n", 1, 9)
+    x = listed(b, b.exp(b.neg(b.input("x", tensor("f32", n)))))
+    count = b.input("trips", tensor("i64"))
+
+    def body(inner: Builder, turn: Any, going: Any, total: Any) -> Any:
+        return [going, inner.add(total, total), inner.reduce_sum(total, axes=[0])]
+
+    types = [tensor("i64"), tensor("bool"), x.type]
+    loop = b.op(Loop, count, None, x, regions=[b.region(types, body)], carried=1)
+    b.output("last", b.neg(listed(b, loop.results[0])))
+    b.output("sums", b.abs(loop.results[1]))
+    exe = agree(b.module, floats(5), np.asarray(trips))
+    assert [row["op"] for row in exe.report.python_nodes] == ["sequence.construct", "sequence.at"] * 2
+    assert exe.host_steps == 4
 
 
 def test_complex_numbers_run_in_python() -> None:
