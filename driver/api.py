@@ -106,11 +106,12 @@ def compile(
         example_inputs: for PyTorch models.
         dims: bounds or values of symbols.
         threads: default for runs; None = the CPUs this process may use.
-        level: 0 lower only, 1 fold, 2 all passes, 3 and measurement.
+        level: 0 lower only, 1 fold, 2 all passes, 3 and measurement (20 seconds unless `tune` says more).
         numerics: strict (exact rewrites only), default, or fast.
-        verify: "auto" validates every rewrite site, "off" does not.
+        verify: "auto" validates every rewrite site, the whole module and every new kernel; "each-pass"
+            also verifies the module after each pass; "off" does none of this.
         strict: an op without native code is an error.
-        tune: seconds that may be spent on measuring candidates.
+        tune: seconds that may be spent on measuring candidates of kernels, at any level.
         cache: whether compiled models are kept and reused.
         calls: counts compiler processes (for tests and reports).
         progress: called as (stage, done, total) while things happen; total is 0 when it is not known.
@@ -120,7 +121,7 @@ def compile(
     """
     options = compile_options(target, level=level, numerics=numerics, verify=verify, strict=strict, tune=tune)
     if threads is not None and (not isinstance(threads, int) or threads < 1):
-        raise OptionTooSmall(option="threads", least=1, got=threads)
+        raise OptionTooSmall(option="threads", kind="whole number", least=1, got=threads)
     if options.target.name == "reference":
         return ReferenceExecutable(load(x, example_inputs, dims=dims))
     compilation = Compilation(options, progress=progress)
@@ -146,11 +147,15 @@ def compile_options(target: str | Target = "c", **chosen: Any) -> CompileOptions
 
     Raises:
         UnknownOption: an option has none of its values.
+        OptionTooSmall: `tune` is no number of seconds.
         UnknownTarget, TargetNotForThisMachine: there is no such target here.
     """
     for name, choices in CHOICES.items():
         if name in chosen and chosen[name] not in choices:
             raise UnknownOption(option=name, choices=choices, got=chosen[name])
+    tune = chosen.get("tune", 0)
+    if isinstance(tune, bool) or not isinstance(tune, (int, float)) or not tune >= 0:
+        raise OptionTooSmall(option="tune", kind="number", least=0, got=tune)
     load_entry_points()
     goal = target if isinstance(target, Target) else parse_target(target, detect_host())
     return CompileOptions(goal, **chosen)

@@ -320,7 +320,7 @@ def default_threads() -> int:
     if not wanted:
         return usable_cpus()
     if not wanted.isdecimal() or int(wanted) < 1:
-        raise OptionTooSmall(option="AINO_THREADS", least=1, got=wanted)
+        raise OptionTooSmall(option="AINO_THREADS", kind="whole number", least=1, got=wanted)
     return int(wanted)
 
 

@@ -35,7 +35,7 @@ def measure_host(
         OptionTooSmall: `runs` is below 1.
     """
     if runs < 1:
-        raise OptionTooSmall(option="runs", least=1, got=runs)
+        raise OptionTooSmall(option="runs", kind="whole number", least=1, got=runs)
     if not all(s.native.native.notes_times for s in program.steps if s.native is not None):
         raise NoProfile(reason="its library was made without the entry for it")
     laps = []

@@ -144,7 +144,7 @@ def measure(
         OptionTooSmall: `runs` is below 1.
     """
     if runs < 1:
-        raise OptionTooSmall(option="runs", least=1, got=runs)
+        raise OptionTooSmall(option="runs", kind="whole number", least=1, got=runs)
     if not native.notes_times:
         raise NoProfile(reason="its library was made without the entry for it")
     times = np.zeros((runs, len(native.steps), 2), np.int64)

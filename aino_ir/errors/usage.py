@@ -30,9 +30,9 @@ class OptionTooSmall(UsageError):
     """A number is below the least that makes sense."""
 
     code = "AINO-E0703"
-    template = "option '{option}' must be a whole number of at least {least}, got {got!r}"
+    template = "option '{option}' must be a {kind} of at least {least}, got {got!r}"
     hint = "leave the option out for its default"
-    example = {"option": "threads", "least": 1, "got": 0}
+    example = {"option": "threads", "kind": "whole number", "least": 1, "got": 0}
 
 
 class BadArgument(UsageError):

@@ -35,6 +35,13 @@ from aino_ir.runtime.executable import Executable
 @threads_option
 @level_option
 @click.option("--emit", "kind", type=click.Choice(KINDS), help="Write C, IR, loops or ONNX instead.")
+@click.option(
+    "--tune",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="SECONDS",
+    help="Measure candidates of kernels for so long (level 3: 20 seconds unless told otherwise).",
+)
 @click.option("--strict", is_flag=True, help="An op without native code, or an undone pass, is an error.")
 @cache_option
 @common_options
@@ -49,11 +56,12 @@ def command(
     level: int,
     numerics: str,
     kind: str | None,
+    tune: float,
     strict: bool,
     cache: bool,
 ) -> None:
     """Compile MODEL (.onnx or .air)."""
-    options: dict[str, Any] = {"level": level, "numerics": numerics, "strict": strict}
+    options: dict[str, Any] = {"level": level, "numerics": numerics, "strict": strict, "tune": tune}
     place = Path(output) if output else default_output(model, kind)
     with shell.progress() as progress:
         if kind is not None:

@@ -71,7 +71,7 @@ def level_option(function: F) -> F:
         type=click.IntRange(0, 3),
         default=2,
         show_default=True,
-        help="0 lowers only, 1 folds, 2 runs all passes.",
+        help="0 lowers only, 1 folds, 2 runs all passes, 3 measures kernels too.",
     )
     numerics = click.option(
         "--numerics",

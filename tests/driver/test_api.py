@@ -82,6 +82,9 @@ def test_what_cannot_be_loaded_is_said(tmp_path: Path) -> None:
         ({"level": 4}, UnknownOption),
         ({"threads": 0}, OptionTooSmall),
         ({"threads": "two"}, OptionTooSmall),
+        ({"tune": -1}, OptionTooSmall),
+        ({"tune": "long"}, OptionTooSmall),
+        ({"tune": float("nan")}, OptionTooSmall),
         ({"target": "abacus"}, UnknownTarget),
     ],
 )

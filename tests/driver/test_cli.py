@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,27 @@ def ain(folder: Path, *words: str, status: int = 0) -> Result:
 
 def data(folder: Path, *words: str, status: int = 0) -> Any:
     return json.loads(ain(folder, *words, "--json", status=status).stdout)
+
+
+def test_help_imports_next_to_nothing() -> None:
+    """What makes `ainoc --help` quick, counted: it brings none of the libraries that verbs work with."""
+    code = """
+import json, sys
+before = set(sys.modules)
+from aino_ir.driver.cli import ainoc
+try:
+    ainoc.main(["--help"])
+except SystemExit:
+    print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    modules = json.loads(done.stdout.splitlines()[-1])
+    packages = {m.partition(".")[0] for m in modules}
+    heavy = {"numpy", "onnx", "lark", "networkx", "rich", "torch", "safetensors", "ml_dtypes", "sympy"}
+    assert not packages & heavy
+    assert len(modules) < 100 and sum(m.startswith("aino_ir") for m in modules) < 15
 
 
 def test_help_lists_every_verb_with_its_summary() -> None:
@@ -199,6 +222,11 @@ def test_verify_compares_every_output(folder: Path, against: str) -> None:
         and found["outputs"][0]["type"] == "float32[3, 3]"
         and found["outputs"][0]["error"] < 1e-5
     )
+
+
+def test_compile_tunes_within_a_budget(folder: Path) -> None:
+    found = data(folder, "compile", "mlp.onnx", "--tune", "0.001", "-o", "tuned.aino")
+    assert found["report"]["tuning"]["budget"] == 0.001 and found["report"]["tuning"]["measured"] == 0
 
 
 def test_verify_compares_an_artifact_with_its_model(folder: Path) -> None:
