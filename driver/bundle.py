@@ -192,7 +192,7 @@ def program_report(program: Program) -> dict[str, Any]:
     plans = list(program.functions.values())
     found: dict[str, Any] = {
         "kernels": [row for plan in plans for row in kernel_rows(plan)],
-        "arena_bytes": _sum(plan.arena_bytes for plan in plans),
+        "arena_bytes": _sum(working_bytes(plan) for plan in plans),
         "weight_bytes": sum(whole(b.bytes) for plan in plans for b in used_constants(plan)),
         "flops": _sum(r.flops for plan in plans for r in runs(plan)),
     }
@@ -228,6 +228,12 @@ def kernel_row(plan: Plan, number: int, step: Run) -> dict[str, Any]:
         "flops": number_or_text(step.flops),
         "bytes": number_or_text(step.moved_bytes),
     }
+
+
+def working_bytes(plan: Plan) -> DimLike:
+    """What a session keeps for intermediate contents: the arena, and segments that are no outputs."""
+    kept = (s.bytes for s in plan.segments if s.output < 0 and not s.per_thread)
+    return plan.arena_bytes + sum(kept, start=0)
 
 
 def whole(value: DimLike) -> int:

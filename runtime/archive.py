@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from aino_ir.errors.artifact import ArtifactSchema, NotAnArtifact
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the file layout and of the manifest's keys."""
 
 PAGE = 4096

@@ -16,7 +16,8 @@ from onnx import TensorProto, helper
 
 import aino_ir as aino
 from aino_ir.builder import Builder
-from aino_ir.dims import DimLike
+from aino_ir.codegen.c import steps
+from aino_ir.dims import Dim, DimLike, parse_dim
 from aino_ir.driver.emit import emit_files
 from aino_ir.errors.run import NativeShapeError, OutputDecidedByRun
 from aino_ir.graph import Module, Value
@@ -210,6 +211,12 @@ def test_demands_on_decided_extents_are_tested_and_named() -> None:
     agree(module, [(x, keep, y)], level=0)
 
 
+@pytest.mark.parametrize("limit", [2, 7])
+def test_long_plans_in_parts_decide_too(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "STRAIGHT_LINE_STEPS", limit)
+    test_loops_decide_extents_anew_each_turn()
+
+
 def small(cells: int = 20) -> Module:
     return module_of(lambda b: b.output("y", op(b, "index.nonzero", b.input("x", tensor("f32", cells)))))
 
@@ -252,6 +259,18 @@ def test_profile_and_report_know_decided_extents() -> None:
     profile = exe.profile(np.float32(np.arange(20) % 3), runs=2)
     assert profile.symbols and 13 in profile.symbols.values()
     assert len(profile.rows) == len(exe.report.kernels) == 3
+
+
+def test_report_counts_the_memory_that_a_run_decides() -> None:
+    def build(b: Builder) -> None:
+        found = op(b, "index.nonzero", b.input("x", tensor("f32", 20)))
+        b.output("y", op(b, "reduce.max", found, axes=(1,)))
+
+    exe = agree(module_of(build), [(np.float32(np.arange(20) % 3),)])
+    size = parse_dim(str(exe.report.arena_bytes))
+    assert isinstance(size, Dim) and len(size.free_symbols()) == 1
+    (name,) = size.free_symbols()
+    assert size.evaluate({name: 20}) - size.evaluate({name: 0}) == 192
 
 
 OUT_OF_MEMORY = """

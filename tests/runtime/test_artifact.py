@@ -26,7 +26,7 @@ from aino_ir.errors.artifact import (
     SectionMissing,
 )
 from aino_ir.errors.cache import DiskFull, FileNotWritable
-from aino_ir.runtime.archive import comment_for, directory, lay_out, local_header
+from aino_ir.runtime.archive import SCHEMA, comment_for, directory, lay_out, local_header
 from aino_ir.runtime.artifact import Artifact, ArtifactWriter, Manifest, TensorSpec, save_artifact
 from aino_ir.target import ISAS, Host
 from tests.tools.hermetic import FaultyDisk
@@ -111,7 +111,7 @@ def test_an_artifact_is_a_real_zip(data: bytes, tmp_path: Path) -> None:
         assert archive.read("src/main.c") == b"int x;\n"
         for name, expected in manifest["sections"].items():
             assert hashlib.sha256(archive.read(name)).hexdigest() == expected
-    assert manifest["schema"] == 1
+    assert manifest["schema"] == SCHEMA
 
 
 def test_an_artifact_without_weights_or_libraries_is_fine() -> None:
@@ -165,8 +165,8 @@ def test_any_other_zip_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_schema_is_named(data: bytes) -> None:
-    changed = data.replace(b"AINO artifact schema 1 ", b"AINO artifact schema 9 ")
-    with pytest.raises(ArtifactSchema, match="has schema 9, this version of AINO reads schema 1"):
+    changed = data.replace(b"AINO artifact schema %d " % SCHEMA, b"AINO artifact schema 9 ")
+    with pytest.raises(ArtifactSchema, match=f"has schema 9, this version of AINO reads schema {SCHEMA}"):
         Artifact.from_bytes(changed)
 
 
@@ -202,7 +202,7 @@ def test_a_forged_file_with_good_content_is_read() -> None:
         b"\xff",
         good_manifest()[:-1] + b',"name":"twice"}',
         good_manifest().replace(b"12", b"NaN"),
-        good_manifest(schema=2),
+        good_manifest(schema=SCHEMA + 1),
         good_manifest(extra=1),
         good_manifest(name=3),
         good_manifest(report=[]),

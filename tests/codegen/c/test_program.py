@@ -14,12 +14,15 @@ from aino_ir.codegen.c import program, steps
 from aino_ir.codegen.c.backend import describe, emit
 from aino_ir.codegen.c.runtime import runtime_headers
 from aino_ir.dims import DimLike, dmin, symbol
-from aino_ir.dtypes import f32
+from aino_ir.dtypes import f32, i64
 from aino_ir.kernels import Candidate, Kernel
 from aino_ir.loops.builder import LoopBuilder
 from aino_ir.loops.expr import compare
 from aino_ir.loops.stmt import Access, LoopFn, Status
-from aino_ir.plan import BufferKind, Plan, Run, Step, Sync, View
+from aino_ir.passes.insert_barriers import InsertBarriers
+from aino_ir.passes.plan_memory import PlanMemory
+from aino_ir.passes.reserve_segments import ReserveSegments
+from aino_ir.plan import Bind, BufferKind, Plan, Run, Step, Sync, View
 from aino_ir.types import TensorType
 from tests.codegen.c.support import compilers, target
 
@@ -30,7 +33,7 @@ def increment(n: DimLike) -> LoopFn:
     """y = x + 1; fails at a value of 1000."""
     b = LoopBuilder("increment")
     if not isinstance(n, int):
-        b.symbol("n.0", 1, N)
+        b.symbol(str(n), 0, N)
     x, y = b.param("x", f32, n), b.param("y", f32, n, Access.WRITE)
     with b.units(n) as u:
         value = b.load(x, u)
@@ -161,6 +164,33 @@ def test_a_table_has_room_for_the_widest_step(monkeypatch) -> None:
     plan.steps.append(Run(wide.kernel, wide.views * 50))
     text = program.print_program(plan, "{}").source
     assert "void *views[101];" in text
+
+
+def deciding() -> Plan:
+    """x holds a number in its first element, which decides how much of the rest becomes y."""
+    d = symbol("d")
+    fn = increment(d)
+    plan = Plan("decide", inputs=[("x", TensorType(f32, (N,))), ("n", TensorType(i64, ()))])
+    plan.outputs = [("y", TensorType(f32, (d,)))]
+    plan.symbols, plan.decided, plan.symbol_bounds = ["d"], ["d"], {"d": (0, N)}
+    plan.kernels = {fn.name: Kernel(None, Candidate("test", "test"), fn)}  # type: ignore[arg-type]
+    x, n = plan.new_buffer(BufferKind.INPUT, N * 4, slot=0), plan.new_buffer(BufferKind.INPUT, 8, slot=1)
+    between = plan.new_buffer(BufferKind.ARENA, d * 4)
+    y = plan.new_buffer(BufferKind.OUTPUT, d * 4, slot=0)
+    plan.steps = [Bind("d", View(n.id, 0, i64, ()), 0, N)]
+    for ends in ((x, between), (between, y)):
+        views = tuple(View(b.id, 0, f32, (d,)) for b in ends)
+        plan.steps.append(Run(fn.name, views, nodes=("node",)))
+    for plan_pass in (ReserveSegments(), PlanMemory(), InsertBarriers()):
+        plan_pass.run(plan)
+    return plan
+
+
+def test_text_of_what_a_run_decides(golden) -> None:
+    plan = deciding()
+    text = program.print_program(plan, describe(plan))
+    golden.check("program_deciding.txt", text.source)
+    golden.check("program_deciding_header.txt", text.header)
 
 
 def test_text(golden) -> None:
