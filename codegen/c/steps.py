@@ -120,14 +120,17 @@ class StepPrinter:
                 lines.extend(f"    {self._name(n)} = syms[{self.plan.symbols.index(n)}];" for n in bound)
                 waiting.clear()
 
+        room = STRAIGHT_LINE_STEPS
         for step in steps:
-            if size([step]) > STRAIGHT_LINE_STEPS:
+            here = size([step])
+            if here > room:
                 flush()
+                room = STRAIGHT_LINE_STEPS
+            if here > room:
                 lines += self._step(step, turns, self._cut)
                 continue
             waiting.append(step)
-            if size(waiting) >= STRAIGHT_LINE_STEPS:
-                flush()
+            room -= here
         flush()
         return lines
 

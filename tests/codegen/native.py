@@ -20,7 +20,20 @@ from aino_ir.loops.interp import run_kernel
 from aino_ir.passes.insert_barriers import check_barriers
 from aino_ir.passes.plan_memory import check_memory, used_constants
 from aino_ir.passes.reserve_segments import check_segments
-from aino_ir.plan import Branch, Buffer, BufferKind, Plan, Repeat, Run, Step, View, walk
+from aino_ir.plan import (
+    Bind,
+    Branch,
+    Buffer,
+    BufferKind,
+    Extend,
+    Plan,
+    Repeat,
+    Reserve,
+    Run,
+    Step,
+    View,
+    walk,
+)
 from aino_ir.runtime.library import Library
 from aino_ir.runtime.native import NativeModel
 from aino_ir.runtime.store import Store
@@ -127,66 +140,106 @@ def weights(plan: Plan) -> Array:
 def interpret_plan(
     plan: Plan, inputs: Sequence[Array], symbols: Mapping[str, int] | None = None
 ) -> list[Array]:
-    """Outputs of a finished plan whose kernels run in the loop interpreter (static and symbolic shapes)."""
-    values = dict(symbols or {})
-    memory = {b.id: _memory(b, inputs, plan, values) for b in plan.buffers if _is_used(b)}
-    _interpret_steps(plan.steps, plan, memory, values)
-    out = {b.slot: memory[b.id] for b in plan.buffers if b.kind is BufferKind.OUTPUT}
-    return [
-        out[slot].view(t.dtype.numpy).reshape([extent(d, values) for d in t.shape])  # type: ignore[union-attr]
-        for slot, (_, t) in enumerate(plan.outputs)
-    ]
+    """Outputs of a finished plan whose kernels run in the loop interpreter, over memory as it was planned."""
+    machine = _Machine(plan, inputs, dict(symbols or {}))
+    machine.run(plan.steps)
+    found = {b.slot: machine.bytes_of(b) for b in plan.buffers if b.kind is BufferKind.OUTPUT}
+    results = []
+    for slot, (_, type_) in enumerate(plan.outputs):
+        shape = [extent(d, machine.values) for d in type_.shape]  # type: ignore[union-attr]
+        size = int(np.prod(shape, dtype=np.int64)) * type_.dtype.bytes  # type: ignore[union-attr]
+        results.append(found[slot][:size].view(type_.dtype.numpy).reshape(shape))  # type: ignore[union-attr]
+    return results
 
 
-def _interpret_steps(
-    steps: Sequence[Step], plan: Plan, memory: dict[int, Array], values: dict[str, int]
-) -> None:
-    def element(view: View) -> Any:
-        return _bytes_of(view, plan, memory, values)[: view.dtype.bytes].view(view.dtype.numpy)[0]
+class _Machine:
+    """One run of a plan.  Memory holds a pattern at first."""
 
-    for step in steps:
-        if isinstance(step, Run):
-            fn = plan.kernels[step.kernel].function
-            arrays = [_bytes_of(v, plan, memory, values) for v in step.views]
-            views = [
-                a[: a.size // p.dtype.bytes * p.dtype.bytes].view(p.dtype.numpy)
-                for a, p in zip(arrays, fn.params, strict=True)
-            ]
-            run_kernel(fn, views, {n: values[n] for n in fn.symbols})
-        elif isinstance(step, Branch):
-            chosen = step.then if element(step.condition) else step.otherwise
-            _interpret_steps(chosen, plan, memory, values)
-        elif isinstance(step, Repeat):
-            number = plan.turns.index(step.turn)
-            limit = element(step.count) if isinstance(step.count, View) else step.count
-            limit = float("inf") if limit is None else extent(limit, values)
-            going = step.start is None or element(step.start)
-            turn = 0
-            while going and turn < limit:
-                values[step.turn] = turn
-                for b in plan.buffers:
-                    if b.kind is BufferKind.TURN and b.slot == number:
-                        memory[b.id] = np.array([turn], np.int64).view(np.uint8)
-                _interpret_steps(step.body, plan, memory, values)
-                going = step.again is None or element(step.again)
-                turn += 1
+    def __init__(self, plan: Plan, inputs: Sequence[Array], values: dict[str, int]) -> None:
+        self.plan = plan
+        self.values = values
+        self.arena = self._fresh(plan.arena_bytes)
+        self.segments = [np.zeros(0, np.uint8) for _ in plan.segments]
+        self.own = {b.id: m for b in plan.buffers if (m := self._memory(b, inputs)) is not None}
 
+    def _fresh(self, size: Any) -> Array:
+        return np.full(extent(size, self.values), 0xA5, np.uint8)
 
-def _is_used(b: Buffer) -> bool:
-    return b.kind is not BufferKind.ARENA or b.offset is not None
+    def _memory(self, b: Buffer, inputs: Sequence[Array]) -> Array | None:
+        """Memory of what lies neither in the arena nor in a segment."""
+        if b.kind is BufferKind.INPUT:
+            return np.frombuffer(np.ascontiguousarray(inputs[b.slot]).tobytes(), np.uint8).copy()
+        if b.kind is BufferKind.CONST:
+            return np.frombuffer(constant_bytes(b), np.uint8).copy()
+        if b.kind is BufferKind.TURN:
+            return np.zeros(8, np.uint8)
+        return None if b.segment or b.kind is BufferKind.ARENA else self._fresh(b.bytes)
 
+    def bytes_of(self, b: Buffer, offset: Any = 0) -> Array:
+        """A buffer's memory from an offset on, and what lies behind it."""
+        if b.id in self.own:
+            return self.own[b.id][extent(offset, self.values) :]
+        start = extent(0 if b.offset is None else b.offset, self.values) + extent(offset, self.values)
+        return (self.segments[b.segment - 1] if b.segment else self.arena)[start:]
 
-def _memory(b: Buffer, inputs: Sequence[Array], plan: Plan, values: dict[str, int]) -> Array:
-    if b.kind is BufferKind.INPUT:
-        return np.frombuffer(np.ascontiguousarray(inputs[b.slot]).tobytes(), np.uint8).copy()
-    if b.kind is BufferKind.CONST:
-        return np.frombuffer(constant_bytes(b), np.uint8).copy()
-    return np.full(extent(b.bytes, values), 0xA5, np.uint8)
+    def element(self, view: View) -> Any:
+        """The first element of a view."""
+        found = self.bytes_of(self.plan.buffers[view.buffer], view.offset)
+        return found[: view.dtype.bytes].view(view.dtype.numpy)[0]
 
+    def run(self, steps: Sequence[Step]) -> None:
+        """Run steps in order."""
+        for step in steps:
+            if isinstance(step, Run):
+                self._call(step)
+            elif isinstance(step, Branch):
+                self.run(step.then if self.element(step.condition) else step.otherwise)
+            elif isinstance(step, Repeat):
+                self._repeat(step)
+            elif isinstance(step, Bind):
+                self.values[step.symbol] = int(self.element(step.source))
+            elif isinstance(step, Reserve):
+                self.segments[step.segment - 1] = self._fresh(self.plan.segments[step.segment - 1].bytes)
+            elif isinstance(step, Extend):
+                self._extend(step)
 
-def _bytes_of(v: View, plan: Plan, memory: dict[int, Array], values: dict[str, int]) -> Array:
-    start = extent(v.offset, values)
-    return memory[v.buffer][start:]
+    def _call(self, step: Run) -> None:
+        fn = self.plan.kernels[step.kernel].function
+        arrays = [self.bytes_of(self.plan.buffers[v.buffer], v.offset) for v in step.views]
+        views = [
+            a[: a.size // p.dtype.bytes * p.dtype.bytes].view(p.dtype.numpy)
+            for a, p in zip(arrays, fn.params, strict=True)
+        ]
+        run_kernel(fn, views, {n: self.values[n] for n in fn.symbols})
+
+    def _repeat(self, step: Repeat) -> None:
+        number = self.plan.turns.index(step.turn)
+        counters = [b.id for b in self.plan.buffers if b.kind is BufferKind.TURN and b.slot == number]
+        limit: Any = float("inf")
+        if step.count is not None:
+            limit = (
+                self.element(step.count) if isinstance(step.count, View) else extent(step.count, self.values)
+            )
+        going = step.start is None or self.element(step.start)
+        turn = 0
+        while going and turn < limit:
+            self.values[step.turn] = turn
+            for id in counters:
+                self.own[id][:] = np.array([turn], np.int64).view(np.uint8)
+            self.run(step.body)
+            going = step.again is None or self.element(step.again)
+            turn += 1
+        if step.turns is not None:
+            cell = self.bytes_of(self.plan.buffers[step.turns.buffer], step.turns.offset)
+            cell[:8] = np.array([turn], np.int64).view(np.uint8)
+
+    def _extend(self, step: Extend) -> None:
+        number = self.plan.buffers[step.buffer].segment - 1
+        old, size = self.segments[number], extent(step.bytes, self.values)
+        if size > old.size or not step.keep:
+            self.segments[number] = self._fresh(max(size, old.size))
+            if step.keep:
+                self.segments[number][: old.size] = old
 
 
 def extent(d: Any, values: Mapping[str, int]) -> int:
