@@ -23,6 +23,11 @@ IGNORED = frozenset(
 def bound_arguments(context: NodeContext, row: Row | None) -> Callable[[], Lowered]:
     """The call of a row with a node's arguments."""
     assert row is not None
+    if isinstance(context.node.target, torch._ops.HigherOrderOperator):
+        assert not isinstance(row, str)
+        node, argument = context.node, context.graph.argument
+        named = {name: argument(value) for name, value in node.kwargs.items()}
+        return partial(row, context, *(argument(a) for a in node.args), **named)
     given = arguments_of(context)
     if isinstance(row, str):
         operands = [v for v in given.values() if v is not None]
@@ -43,11 +48,7 @@ def _passes(context: NodeContext, taken: frozenset[str], name: str, value: Any) 
 def arguments_of(context: NodeContext) -> dict[str, Any]:
     """A call's arguments by name; those that are left out have their defaults."""
     node = context.node
-    target = node.target
-    if not isinstance(target, torch._ops.OpOverload):
-        return {f"a{i}": context.graph.argument(a) for i, a in enumerate(node.args)} | {
-            k: context.graph.argument(v) for k, v in node.kwargs.items()
-        }
+    target: Any = node.target
     out: dict[str, Any] = {}
     for position, argument in enumerate(target._schema.arguments):
         if argument.name in IGNORED:

@@ -65,6 +65,7 @@ def quiet() -> Iterator[None]:
     """Without the warnings that torch's own code causes in torch's own code."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\).*", FutureWarning)
+        warnings.filterwarnings("ignore", r".*_flat_weights\[.*were assigned during export.*", UserWarning)
         yield
 
 

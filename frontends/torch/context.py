@@ -25,7 +25,7 @@ Number: TypeAlias = "int | float | bool | Dim"
 """What ATen calls a Scalar, when it is no value: a number, or an integer over symbols."""
 
 Operand: TypeAlias = "Value | Number"
-Lowered: TypeAlias = "Value | Sequence[Value | None]"
+Lowered: TypeAlias = "Value | Sequence[Value | None] | DimLike"
 Lowering: TypeAlias = "Callable[..., Lowered]"
 """Makes the ops of a call: takes the context and the call's arguments by their ATen names (`self` and
 `input` are called `x`); returns its results."""
@@ -81,7 +81,7 @@ class NodeContext(Emitter):
 
     def wants(self, index: int) -> bool:
         """Whether somebody reads a result of a call that has several."""
-        return any(user.args[1] == index for user in self.node.users if len(user.args) > 1)
+        return any(user.users and user.args[1:] == (index,) for user in self.node.users)
 
     def computed_in(self) -> DType:
         """The element type in which torch computes an elementwise call (that of comparisons' operands)."""

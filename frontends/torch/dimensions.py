@@ -96,8 +96,8 @@ class TorchDimensions:
 
     def _bounds(self, symbol: str) -> tuple[int, int | None]:
         values = self._ranges.get(symbol)
-        low = 0 if values is None else _finite(values.lower)
-        high = None if values is None else _finite(values.upper)
+        low = 0 if values is None else finite(values.lower)
+        high = None if values is None else finite(values.upper)
         if low is None or low == UNCHECKED_LOWER:
             low = 0
         return max(low, 0), high
@@ -121,7 +121,7 @@ class TorchDimensions:
                 raise TorchDimUnknown(name=name, known=", ".join(self._known) or "none")
 
 
-def _finite(bound: Any) -> int | None:
+def finite(bound: Any) -> int | None:
     """A bound as a number, None for an infinity."""
     if not isinstance(bound, int) and not getattr(bound, "is_Integer", False):
         return None

@@ -50,7 +50,7 @@ def add_graph(
     prefix: str = "",
 ) -> None:
     """Lower a graph behind what a function holds already; names of inputs and outputs get a prefix."""
-    scope = Scope()
+    scope = Scope(ranges=ranges or {})
     lowering = GraphLowering(scope, b, module)
     tensors = [
         node

@@ -21,6 +21,7 @@ from aino_ir.errors.base import AinoError
 from aino_ir.errors.torch import AtenUnsupported, SymbolUnsupported, TorchLoweringFault, TorchTypeUnsupported
 from aino_ir.frontends.torch.binding import bound_arguments
 from aino_ir.frontends.torch.context import NodeContext, argument_types, type_text
+from aino_ir.frontends.torch.dimensions import FAR, finite
 from aino_ir.frontends.torch.dtypes import DTYPE_OF
 from aino_ir.frontends.torch.expressions import NoDim, dim_of, expression_of
 from aino_ir.frontends.torch.locations import location_of
@@ -46,10 +47,19 @@ class Scope:
     Attributes:
         table: what torch's symbols stand for, by name.
         handles: constant handles of tensors.
+        ranges: torch's bounds of its symbols.
     """
 
     table: dict[str, DimLike] = field(default_factory=dict)
     handles: Handles = field(default_factory=Handles)
+    ranges: Mapping[Any, Any] = field(default_factory=dict)
+
+    def bounds(self, number: Any) -> tuple[int, int]:
+        """Inclusive bounds of an integer that torch reads off data."""
+        wanted = str(expression_of(number))
+        values = next((v for symbol, v in self.ranges.items() if str(symbol) == wanted), None)
+        low, high = (None, None) if values is None else (finite(values.lower), finite(values.upper))
+        return (-FAR if low is None else low, FAR if high is None else high)
 
 
 def require_supported(graphs: Sequence[Graph]) -> None:
@@ -114,7 +124,9 @@ class GraphLowering:
             if node.op == "call_function":
                 self.lower(node)
             elif node.op == "output":
-                return [self.argument(a) for a in node.args[0]]
+                results = node.args[0]
+                listed = results if isinstance(results, (list, tuple)) else [results]
+                return [self.argument(a) for a in listed]
         return []
 
     def lower(self, node: Node) -> None:
@@ -137,6 +149,10 @@ class GraphLowering:
         except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
             reason = f"{type(error).__name__}: {error}"
             raise TorchLoweringFault(loc=self.b.loc, op=context.operator, reason=reason) from error
+        if not isinstance(lowered, (Value, Sequence)):  # a number that is read off data
+            self.scope.table[str(expression_of(node.meta["val"]))] = lowered
+            self.values[node] = lowered
+            return
         if isinstance(lowered, Value) and not isinstance(node.meta.get("val"), (tuple, list)):
             self._check(node, lowered, node.meta["val"])
             self.values[node] = lowered
@@ -147,12 +163,12 @@ class GraphLowering:
                 self._check(node, result, meta, index)
         self.values[node] = results
 
-    def _element(self, node: Node, sequence: Any, index: Any) -> Value:
+    def _element(self, node: Node, sequence: Any, index: Any) -> Value | None:
         results = self.values[sequence]
         found = results[index] if index < len(results) else None
-        if found is None:
+        if found is None and node.users:
             NodeContext(self, sequence).unsupported(f"its result {index}")
-        return found  # type: ignore[no-any-return]
+        return found
 
     def _check(self, node: Node, value: Value, meta: Any, index: int = 0) -> None:
         """Compare a lowered result with what torch says."""
@@ -239,7 +255,7 @@ class GraphLowering:
 
     # -- regions ------------------------------------------------------------------------------------
 
-    def nested(self, b: Builder, module: GraphModule, values: Mapping[int, Value]) -> list[Any]:
+    def nested(self, b: Builder, module: GraphModule, values: Mapping[int, Any]) -> list[Any]:
         """Lower a subgraph with another builder; `values` are its placeholders by position."""
         inner = GraphLowering(self.scope, b, module)
         placeholders = [n for n in module.graph.nodes if n.op == "placeholder"]

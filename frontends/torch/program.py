@@ -74,7 +74,7 @@ class ProgramLowering:
         self.dims = dims
         self.names = names
         self.builder = Builder(Module(_identifier(program)).add_function())
-        self.scope = Scope()
+        self.scope = Scope(ranges=program.range_constraints)
         self.graph = GraphLowering(self.scope, self.builder, program.graph_module)
         signature = program.graph_signature
         placeholders = [n for n in program.graph.nodes if n.op == "placeholder"]

@@ -12,6 +12,8 @@ import importlib
 import pkgutil
 from typing import Any
 
+import torch
+
 from aino_ir.errors.usage import BadExtension
 from aino_ir.frontends.torch.context import Row
 
@@ -30,9 +32,16 @@ def register_row(operator: str, row: Row) -> None:
     TABLE[operator] = row
 
 
+def operator_name(target: Any) -> str:
+    """An operator's name in the tables: ``aten.add.Tensor``, ``higher_order.cond``."""
+    if isinstance(target, torch._ops.HigherOrderOperator):
+        return f"higher_order.{target._name}"
+    return str(target)
+
+
 def row_of(target: Any) -> Row | None:
     """The row of an operator: its overload's, or that of all its overloads."""
-    name = str(target)
+    name = operator_name(target)
     found = TABLE.get(name)
     if found is None and name.count(".") == 2:
         found = TABLE.get(name.rpartition(".")[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aino_ir.dims import DimLike
+from aino_ir.dims import DimLike, is_static
 from aino_ir.dtypes import boolean, i64
 from aino_ir.frontends.torch.context import NodeContext, Operand, Row
 from aino_ir.frontends.torch.ops.movement import start_of
@@ -32,6 +32,8 @@ def index_select(c: NodeContext, x: Value, dim: int, index: Value) -> Value:
 
 def gather(c: NodeContext, x: Value, dim: int, index: Value) -> Value:
     """x[i with one coordinate replaced by index[i]]"""
+    if any(is_static(d) and d == 0 for d in index.shape):
+        return c.filled(index.shape, 0, x.dtype)
     line, places = c.line(x), c.line(index)
     y = c.emit("gather_elements", line, places, axis=c.axis(dim, line.rank))
     return c.reshape(y, index.shape)
@@ -352,20 +354,83 @@ def masked_select(c: NodeContext, x: Value, mask: Value) -> Value:
     return c.emit("compress", c.reshape(wide, size), c.reshape(kept, size), axis=0)
 
 
-def bucketize(
-    c: NodeContext, x: Value, boundaries: Value, out_int32: bool = False, right: bool = False
+def masked_scatter(c: NodeContext, x: Value, mask: Value, source: Value) -> Value:
+    """x with elements of source, in order, where a mask holds."""
+    shape = c.shape
+    wide, kept = (v if v.shape == shape else c.emit("expand", v, shape=shape) for v in (x, mask))
+    size = _size(shape)
+    flat = c.reshape(kept, (size,))
+    number = c.emit("scan.cumsum", c.cast(flat, i64), axis=0)
+    number = c.emit("max", c.emit("sub", number, c.scalar(1, i64)), c.scalar(0, i64))
+    last = c.operand(_size(source.shape) - 1, i64)
+    taken = c.emit("gather", c.reshape(source, (_size(source.shape),)), c.emit("min", number, last), axis=0)
+    y = c.emit("select", flat, taken, c.reshape(wide, (size,)))
+    return c.reshape(y, shape)
+
+
+def index_reduce(
+    c: NodeContext,
+    x: Value,
+    dim: int,
+    index: Value,
+    source: Value,
+    reduce: str,
+    include_self: bool = True,
 ) -> Value:
-    """How many boundaries lie below each element (with `right`, or are equal to it)."""
-    values = c.reshape(x, (*x.shape, 1))
-    below = c.emit("le" if right else "lt", c.cast(boundaries, values.dtype), values)
-    return c.cast(c.emit("reduce.sum", c.cast(below, i64), axes=(x.rank,)), c.dtype)
+    """x with slices of source combined at positions of an axis."""
+    how = REDUCTIONS[reduce]
+    start = x
+    if not include_self:
+        start = _slices(c, x, dim, index, _like(c, source, neutral(c, x, how)), "none")
+    y = _slices(c, start, dim, index, source, how)
+    if reduce != "mean":
+        return y
+    first = c.filled(x.shape, 1, x.dtype)
+    if not include_self:
+        first = _slices(c, first, dim, index, _like(c, source, 0), "none")
+    count = _slices(c, first, dim, index, _like(c, source, 1), "add")
+    count = c.emit("max", count, c.scalar(1, x.dtype))
+    return c.emit("div" if x.dtype.is_float else "floordiv", y, count)
+
+
+def _like(c: NodeContext, x: Value, number: float) -> Value:
+    return c.emit("expand", c.operand(number, x.dtype), shape=x.shape)
+
+
+def diagonal_scatter(
+    c: NodeContext, x: Value, src: Value, offset: int = 0, dim1: int = 0, dim2: int = 1
+) -> Value:
+    """x with src on a diagonal of two axes."""
+    first, second = c.axis(dim1, x.rank), c.axis(dim2, x.rank)
+    rest = [a for a in range(x.rank) if a not in (first, second)]
+    perm = [first, second, *rest]
+    front = c.transposed(x, perm)
+    size = src.shape[-1]
+    line = c.reshape(c.positions(size, 1, 0), (size, 1))
+    rows = c.emit("add", line, c.scalar(max(-offset, 0), i64))
+    columns = c.emit("add", line, c.scalar(max(offset, 0), i64))
+    places = c.emit("concat", rows, columns, axis=1)
+    updates = c.transposed(c.cast(src, x.dtype), [src.rank - 1, *range(src.rank - 1)])
+    return c.transposed(c.emit("scatter_nd", front, places, updates), c.inverse(perm))
+
+
+def item(c: NodeContext, x: Value) -> DimLike:
+    """The integer of a tensor with one element, as a symbol from here on."""
+    if not x.dtype.is_integer:
+        c.unsupported("a number that is no integer and comes out of data")
+    low, high = c.graph.scope.bounds(c.meta())
+    bound = c.emit("core.bind", c.reshape(c.cast(x, i64), ()), lower=(low,), upper=(high,), what="item()")
+    known = c.b.known(bound)
+    assert known is not None
+    return known[0]
 
 
 TABLE: dict[str, Row] = {
+    "aten._local_scalar_dense": item,
     "aten._unsafe_index.Tensor": index,
     "aten._unsafe_index_put": index_put,
     "aten.argsort": argsort,
-    "aten.bucketize.Tensor": bucketize,
+    "aten.diagonal_scatter": diagonal_scatter,
     "aten.embedding": embedding,
     "aten.gather": gather,
     "aten.index.Tensor": index,
@@ -373,8 +438,10 @@ TABLE: dict[str, Row] = {
     "aten.index_copy": index_copy,
     "aten.index_fill.int_Scalar": index_fill,
     "aten.index_put": index_put,
+    "aten.index_reduce": index_reduce,
     "aten.index_select": index_select,
     "aten.kthvalue": kth_value,
+    "aten.masked_scatter": masked_scatter,
     "aten.masked_select": masked_select,
     "aten.nonzero": nonzero,
     "aten.scatter.reduce": scatter,

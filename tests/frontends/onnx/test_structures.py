@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from aino_ir.errors.ir import BadOperand, OutOfRangeIndex
 from aino_ir.errors.onnx import NodeInvalid, VariantUnsupported
+from aino_ir.frontends import recurrence
 from aino_ir.frontends.onnx import load_onnx
-from aino_ir.frontends.onnx.ops import recurrent
 from aino_ir.graph import Module
 from aino_ir.interp import run_module
 from aino_ir.verify import verify
@@ -169,7 +169,7 @@ def onnx_order(parameter: torch.Tensor, gates: list[int]) -> np.ndarray:
 def test_cells_agree_with_torch(
     kind: str, gates: list[int], attributes: dict[str, int], unrolled: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recurrent, "UNROLLED", unrolled)
+    monkeypatch.setattr(recurrence, "UNROLLED", unrolled)
     torch.manual_seed(0)
     cell = getattr(torch.nn, kind)(3, 4, bidirectional=True)
 
