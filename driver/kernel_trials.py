@@ -192,6 +192,9 @@ def trials(kernel: Kernel, number: int) -> Iterator[Trial]:
     for o in (*kernel.spec.operands, *kernel.spec.results):
         for d in (*o.shape, *(o.allocated or ())):
             names |= free_symbols(d)
+    for value in values:  # numbers that a run decides are contents before they are extents
+        if value.known is not None:
+            names |= {name for d in value.known.reshape(-1).tolist() for name in free_symbols(d)}
     for bases in (SMALL_EXTENTS, LARGER_EXTENTS):
         try:
             bindings = sample_bindings(symbols, values, names, bases)

@@ -6,6 +6,7 @@ import string
 from collections.abc import Sequence
 
 from aino_ir.dims import DimLike, is_static
+from aino_ir.dtypes import i64
 from aino_ir.frontends.torch.context import NodeContext, Operand, Row
 from aino_ir.graph import Value
 
@@ -99,6 +100,23 @@ def einsum(c: NodeContext, equation: str, tensors: Sequence[Value], path: object
         counts = "".join(terms)
         right = ("..." if dots else "") + "".join(sorted(n for n in named if counts.count(n) == 1))
     return c.emit("einsum", *tensors, equation=f"{','.join(terms)}->{right.replace('...', letters)}")
+
+
+def grouped_product(c: NodeContext, x: Value, weight: Value, offs: Value, bias: Value | None = None) -> Value:
+    """Rows in groups that end at `offs`, each group times a matrix of its own.
+
+    All rows meet all matrices, and the product of its own group is taken: what a run decides is then a
+    position and no extent.
+    """
+    rows, groups = x.shape[0], weight.shape[0]
+    ends = c.reshape(c.cast(offs, i64), (1, groups))
+    passed = c.emit("le", ends, c.positions(rows, 2, 0))
+    group = c.emit("reduce.sum", c.cast(passed, i64), axes=(1,))
+    group = c.emit("min", group, c.operand(groups - 1, i64))
+    products = c.emit("matmul", c.reshape(x, (1, *x.shape)), weight)
+    width = products.shape[-1]
+    places = c.emit("expand", c.reshape(group, (1, rows, 1)), shape=(1, rows, width))
+    return c.reshape(c.emit("gather_elements", products, places, axis=0), (rows, width))
 
 
 def numbers(c: NodeContext, given: Sequence[DimLike] | int, rank: int, what: str) -> tuple[int, ...]:
@@ -208,4 +226,5 @@ TABLE: dict[str, Row] = {
     "aten.mm.default": matrix_product,
     "aten.mv": vector_product,
     "aten.vdot": dot,
+    "transformers.grouped_mm_fallback": grouped_product,
 }

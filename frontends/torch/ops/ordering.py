@@ -160,10 +160,31 @@ def bucketize(
     return search_sorted(c, boundaries, x, out_int32, right)
 
 
+def histogram(c: NodeContext, x: Value, bins: int = 100, min: Operand = 0, max: Operand = 0) -> Value:
+    """How many elements fall in each of a number of equal buckets; those outside count nowhere."""
+    dtype = x.dtype.compute
+    flat = c.cast(_flat(c, x), dtype)
+    low, high = (c.operand(bound, dtype) for bound in (min, max))
+    if min == max:
+        low, high = (c.emit(f"reduce.{op}", flat, axes=(0,)) for op in ("min", "max"))
+        same, half = c.emit("eq", low, high), c.scalar(1, dtype)
+        low = c.emit("select", same, c.emit("sub", low, half), low)
+        high = c.emit("select", same, c.emit("add", high, half), high)
+    inside = c.emit("logical_and", c.emit("ge", flat, low), c.emit("le", flat, high))
+    share = c.emit("div", c.emit("sub", flat, low), c.emit("sub", high, low))
+    place = c.cast(c.emit("mul", share, c.scalar(bins, dtype)), i64)
+    place = c.emit("max", c.emit("min", place, c.scalar(bins - 1, i64)), c.scalar(0, i64))
+    start = c.filled((bins,), 0, i64)
+    places = c.reshape(place, (*place.shape, 1))
+    counts = c.emit("scatter_nd", start, places, c.cast(inside, i64), reduction="add")
+    return c.cast(counts, c.dtype)
+
+
 TABLE: dict[str, Row] = {
     "aten.bucketize": bucketize,
     "aten.cummax": running_extreme("ge"),
     "aten.cummin": running_extreme("le"),
+    "aten.histc": histogram,
     "aten.logcumsumexp": log_cumulative_sum,
     "aten.median": median(ignores_nan=False),
     "aten.mode": mode,
