@@ -135,7 +135,10 @@ def _caller(exe: Executable, x: np.ndarray, y: np.ndarray, calls: int) -> Callab
     loop = caller.function("time_calls", ctypes.c_int64, *[pointer] * 4, ctypes.c_int64)
     given, made = (pointer * 1)(x.ctypes.data), (pointer * 1)(y.ctypes.data)
 
+    loaded = model, caller  # as long as their code may be called
+
     def seconds() -> float:
+        assert loaded
         elapsed = int(loop(run, context, given, made, calls))
         if elapsed < 0:
             raise RuntimeError(f"{name}_run failed")
