@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from aino_ir.driver.api import Dims, load
+from aino_ir.driver.inputs import flat_values
 from aino_ir.errors.bench import EngineFailed
 from aino_ir.errors.usage import UnknownModelKind
 from aino_ir.frontends.torch import require_torch
@@ -40,10 +41,23 @@ def compare_outputs(names: Sequence[str], actual: Sequence[Any], expected: Seque
     """Judge every output by the tolerance of whole models (`approximate`; integers must be equal)."""
     rows = []
     for name, got, want in zip(names, actual, expected, strict=True):
-        a, e = np.asarray(got), np.asarray(want)
-        reason = disagreement(a, e, "approximate") or ""
-        rows.append(Judgement(name, f"{a.dtype}{list(a.shape)}", relative_error(a, e), reason))
+        mine, theirs = dict(flat_values(name, got)), dict(flat_values(name, want))
+        if mine.keys() != theirs.keys():
+            reason = f"{len(mine)} values instead of {len(theirs)}"
+            rows.append(Judgement(name, type(got).__name__, float("inf"), reason))
+            continue
+        rows += [_judged(part, a, theirs[part]) for part, a in mine.items()]
     return rows
+
+
+def _judged(name: str, actual: Array, expected: Array) -> Judgement:
+    if object in (actual.dtype, expected.dtype):  # strings
+        same = actual.shape == expected.shape and bool(np.all(actual == expected))
+        reason = "" if same else "other strings"
+        return Judgement(name, f"string{list(actual.shape)}", 0.0 if same else float("inf"), reason)
+    reason = disagreement(actual, expected, "approximate") or ""
+    error = relative_error(actual, expected)
+    return Judgement(name, f"{actual.dtype}{list(actual.shape)}", error, reason)
 
 
 def relative_error(actual: Array, expected: Array) -> float:

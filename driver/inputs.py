@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -13,10 +13,16 @@ import numpy as np
 from aino_ir.dims import Dim, free_symbols
 from aino_ir.errors.usage import BadArgument, InputFileUnreadable, NoInputs
 from aino_ir.runtime.fileio import DISK, Disk, disk_errors, new_part
-from aino_ir.types import TensorType, Type
+from aino_ir.types import OptionalType, SequenceType, StringType, Type
 
 Array = np.ndarray[Any, Any]
 Interface = Sequence[tuple[str, Type]]
+
+MADE_UP_ELEMENTS = 2
+"""Elements of made-up lists."""
+
+WORDS = ("", "a", "word", "two words", "\u00fcber")
+"""What made-up strings are."""
 
 INTEGERS_BELOW = 2
 """Made-up integers are smaller than this: legal as indices, token numbers and masks alike."""
@@ -68,8 +74,10 @@ def _load(path: Path) -> Array | dict[str, Array]:
         raise InputFileUnreadable(path=str(path), reason=str(problem).partition("\n")[0]) from problem
 
 
-def make_inputs(interface: Interface, seed: int, sizes: Mapping[str, int] | None = None) -> dict[str, Array]:
-    """Made-up arrays for inputs: floats from the normal distribution, integers 0 and 1.
+def make_inputs(interface: Interface, seed: int, sizes: Mapping[str, int] | None = None) -> dict[str, Any]:
+    """Made-up values for inputs: floats from the normal distribution, integers 0 and 1, short words.
+
+    Lists have MADE_UP_ELEMENTS elements, and what may be absent is there.
 
     Args:
         interface: names and types.
@@ -78,7 +86,6 @@ def make_inputs(interface: Interface, seed: int, sizes: Mapping[str, int] | None
     """
     out = {}
     for number, (name, type_) in enumerate(interface):
-        assert isinstance(type_, TensorType), f"{name} is no tensor"
         out[name] = _made_up(type_, np.random.default_rng([seed, number]), _Sizes(sizes or {}))
     return out
 
@@ -90,8 +97,14 @@ class _Sizes(dict[str, int]):
         return 1
 
 
-def _made_up(type_: TensorType, rng: np.random.Generator, sizes: _Sizes) -> Array:
+def _made_up(type_: Type, rng: np.random.Generator, sizes: _Sizes) -> Any:
+    if isinstance(type_, SequenceType):
+        return [_made_up(type_.element, rng, sizes) for _ in range(MADE_UP_ELEMENTS)]
+    if isinstance(type_, OptionalType):
+        return _made_up(type_.element, rng, sizes)
     shape = tuple(d.evaluate(_known(d, sizes)) if isinstance(d, Dim) else int(d) for d in type_.shape)
+    if isinstance(type_, StringType):
+        return np.asarray(WORDS, object)[rng.integers(0, len(WORDS), shape)]
     dtype = type_.dtype
     if dtype.is_float:
         return rng.standard_normal(shape).astype(dtype.numpy)
@@ -110,7 +123,7 @@ def inputs_for(
     seed: int | None,
     sizes: Mapping[str, int],
     optional: Iterable[str] = (),
-) -> dict[str, Array]:
+) -> dict[str, Any]:
     """Inputs from files, the others made up when there is a seed.
 
     Raises:
@@ -133,15 +146,32 @@ def inputs_for(
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any], disk: Disk = DISK) -> None:
-    """Write arrays by name as .npz: afterwards the whole file is there, or what was before.
+    """Write values by name as .npz: afterwards the whole file is there, or what was before.
+
+    Elements of lists are called ``name[0]``; absent values are left out.
 
     Raises:
         DiskFull, FileNotWritable: the disk refuses.
     """
     with disk_errors(path), new_part(path.parent, disk, mode=0o666) as part:
         with os.fdopen(os.dup(part.fd), "wb") as file:
-            np.savez(file, **{_member(name): value for name, value in arrays.items()})
+            members = (row for name, value in arrays.items() for row in flat_values(name, value))
+            np.savez(file, **{_member(name): _storable(value) for name, value in members})
         part.publish(path, durable=False)
+
+
+def flat_values(name: str, value: Any) -> Iterator[tuple[str, Array]]:
+    """The arrays that a value consists of: elements of lists as ``name[0]``, nothing for an absent value."""
+    if isinstance(value, (list, tuple)):
+        for i, element in enumerate(value):
+            yield from flat_values(f"{name}[{i}]", element)
+    elif value is not None:
+        yield name, np.asarray(value)
+
+
+def _storable(array: Array) -> Array:
+    """Strings in numpy's own dtype for them: arrays of objects would be pickled."""
+    return array.astype(str) if array.dtype == object else array
 
 
 def _member(name: str) -> str:

@@ -20,7 +20,7 @@ from aino_ir.driver.cli.options import (
     threads_option,
 )
 from aino_ir.driver.cli.shell import Shell, common_options
-from aino_ir.driver.inputs import inputs_for, write_arrays
+from aino_ir.driver.inputs import flat_values, inputs_for, write_arrays
 from aino_ir.frontends.dim_specs import symbol_name
 from aino_ir.runtime.executable import load_executable
 from aino_ir.runtime.tables import format_table
@@ -79,7 +79,7 @@ def command(
     seconds = time.perf_counter() - start
     if output is not None:
         write_arrays(Path(output), results)
-    rows = [summary(name, value) for name, value in results.items()]
+    rows = [summary(*part) for name, value in results.items() for part in shown_parts(name, value)]
     headings = ("output", "type", "min", "mean", "max")
     lines = [tuple(row[h] for h in headings) for row in rows]
     text = format_table(headings, lines, right=(2, 3, 4))
@@ -104,11 +104,16 @@ def sizes_of(exe: api.AnyExecutable, dims: Bounds) -> dict[str, int]:
     return sizes
 
 
+def shown_parts(name: str, value: Any) -> list[tuple[str, Any]]:
+    """What is shown of an output: the elements of a list each, and that a value is absent."""
+    return list(flat_values(name, value)) or [(name, value)]
+
+
 def summary(name: str, value: Any) -> dict[str, Any]:
     """What is shown of an output."""
     row: dict[str, Any] = {"output": name, "type": type(value).__name__, "min": "", "mean": "", "max": ""}
     if isinstance(value, np.ndarray):
-        row["type"] = f"{value.dtype}{list(value.shape)}"
+        row["type"] = f"{'string' if value.dtype == object else value.dtype}{list(value.shape)}"
         if value.size and value.dtype.kind in REAL_KINDS:
             wide = value.astype(np.float64)
             row |= {"min": f"{wide.min():.6g}", "mean": f"{wide.mean():.6g}", "max": f"{wide.max():.6g}"}

@@ -11,13 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
 import aino_ir as aino
 from aino_ir.builder import Builder
 from aino_ir.constants import Const
+from aino_ir.driver.cli import ainoc
+from aino_ir.driver.compare import compare_outputs
 from aino_ir.driver.coverage import check_model
 from aino_ir.driver.emit import emit_files
+from aino_ir.driver.inputs import make_inputs, write_arrays
 from aino_ir.errors.base import AinoError
 from aino_ir.errors.usage import OperatorsUnsupported, SourcesNeedPython
 from aino_ir.graph import Module
@@ -533,3 +537,50 @@ def test_types_are_those_of_the_model() -> None:
             exe.run(floats(2, 4), text)
     kept, _ = exe.run(floats(2, 4), np.asarray([["yes"], ["no"]]))  # numpy's own strings are strings
     np.testing.assert_allclose(kept, labelled_results(floats(2, 4))[0], rtol=1e-5, atol=1e-6)
+
+
+# -- on the command line and in files --------------------------------------------------------------------
+
+
+def test_values_of_all_types_are_made_up_and_written(tmp_path: Path) -> None:
+    interface = [
+        ("x", tensor("f32", 2)),
+        ("t", StringType((2, 1))),
+        ("xs", SequenceType(tensor("i64", 3))),
+        ("m", OptionalType(StringType((1,)))),
+    ]
+    made = make_inputs(interface, seed=1)
+    assert made["t"].shape == (2, 1) and all(isinstance(t, str) for t in made["t"].reshape(-1))
+    assert [a.shape for a in made["xs"]] == [(3,), (3,)] and made["m"].shape == (1,)
+    assert make_inputs(interface, seed=1)["t"].tolist() == made["t"].tolist()
+    write_arrays(tmp_path / "a.npz", {**made, "absent": None})
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as read:
+        assert set(read.files) == {"x", "t", "xs[0]", "xs[1]", "m"}
+        assert read["t"].tolist() == made["t"].tolist() and np.array_equal(read["xs[1]"], made["xs"][1])
+
+
+def test_outputs_of_all_types_are_compared() -> None:
+    text = np.asarray(["a"], object)
+    mine = [floats(2), text, [floats(2), text], None]
+    rows = compare_outputs(["y", "t", "xs", "n"], mine, [floats(2), text.copy(), [floats(2), text], None])
+    assert [(r.name, r.type, r.reason) for r in rows] == [
+        ("y", "float32[2]", ""),
+        ("t", "string[1]", ""),
+        ("xs[0]", "float32[2]", ""),
+        ("xs[1]", "string[1]", ""),
+    ]
+    rows = compare_outputs(["y", "t", "xs", "n"], mine, [floats(2) + 1, text + "b", [floats(2)], text])
+    assert [bool(r.reason) for r in rows] == [True, True, True, True]
+
+
+def test_run_and_verify_take_strings(tmp_path: Path) -> None:
+    path = saved(tmp_path, labelled())
+    np.save(tmp_path / "text.npy", np.asarray([["yes"], ["no"]]))
+    runner = CliRunner()
+    arguments = ["run", str(path), "--input", f"text={tmp_path / 'text.npy'}", "--random", "3"]
+    told = runner.invoke(ainoc, [*arguments, "-o", str(tmp_path / "out.npz")])
+    assert told.exit_code == 0 and "string[2, 1]" in told.output
+    with np.load(tmp_path / "out.npz", allow_pickle=False) as out:
+        assert out["loud"].tolist() == [["yes!"], ["no!"]] and not out["kept"][1].any()
+    told = runner.invoke(ainoc, ["verify", str(path)])
+    assert told.exit_code == 0, told.output
