@@ -155,8 +155,9 @@ def write_arrays(path: Path, arrays: Mapping[str, Any], disk: Disk = DISK) -> No
     """
     with disk_errors(path), new_part(path.parent, disk, mode=0o666) as part:
         with os.fdopen(os.dup(part.fd), "wb") as file:
-            members = (row for name, value in arrays.items() for row in flat_values(name, value))
-            np.savez(file, **{_member(name): _storable(value) for name, value in members})
+            parts = (row for name, value in arrays.items() for row in flat_values(name, value))
+            members: dict[str, Any] = {_member(name): _storable(value) for name, value in parts}
+            np.savez(file, **members)
         part.publish(path, durable=False)
 
 
