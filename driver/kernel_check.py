@@ -231,8 +231,8 @@ def time_trials(
     rounds: int,
     repeats: int,
     flush_bytes: int,
-) -> list[int | None]:
-    """The least nanoseconds of each trial; None for one that crashed or came to no result.
+) -> list[list[int]]:
+    """Nanoseconds of each trial in each round, the least of its runs; shorter where the child crashed.
 
     All trials take turns, so that what else the machine does hits them alike.
     """
@@ -253,12 +253,11 @@ def time_trials(
             calls.append({**trial.call(), "spans": [], "time": timed, "result": place})
     _run_child({**job, "data": str(data), "calls": calls}, folder)
     done = int(memory[:8].view(np.int64)[0])
-    times: list[int | None] = []
+    times: list[list[int]] = []
     for number, trial in enumerate(batch):
-        turns = range(rounds) if done == len(calls) else range(max(0, (done - number - 1) // len(batch) + 1))
-        places = [trial.scratch + threads * _stride(trial) + 64 * turn for turn in turns]
-        found = [int(memory[at : at + 8].view(np.int64)[0]) for at in places]
-        times.append(min((ns for ns in found if ns > 0), default=None))
+        finished = max(0, -(-(done - number) // len(batch)))
+        places = [trial.scratch + threads * _stride(trial) + 64 * turn for turn in range(finished)]
+        times.append([int(memory[at : at + 8].view(np.int64)[0]) for at in places])
     del memory
     with suppress(OSError):
         data.unlink()

@@ -53,9 +53,9 @@ def test_second_time_nothing_is_measured(hermetic_cache: object) -> None:
 def test_what_is_measured_fastest_is_taken(hermetic_cache: object, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
-    def times(batch: list[Trial], *_: object) -> list[int | None]:
+    def times(batch: list[Trial], *rest: Any) -> list[list[int]]:
         asked.append(len(batch))
-        return [1_000_000 - 100_000 * i for i in range(len(batch))]  # the last is the fastest
+        return [[1_000_000 - 100_000 * i] * rest[3] for i in range(len(batch))]  # the last is the fastest
 
     monkeypatch.setattr(tuning, "time_trials", times)
     exe = compiled()
@@ -66,17 +66,32 @@ def test_what_is_measured_fastest_is_taken(hermetic_cache: object, monkeypatch: 
     assert f"instead of {row['analytic']}" in str(exe.report)
     (expected,) = aino.compile(model(), "reference").run(X)
     np.testing.assert_allclose(exe.run(X)[0], expected, rtol=1e-5, atol=1e-5)
-    assert len(asked) == 1
+    assert len(asked) == 2 and asked[0] > 2 and asked[1] == 2, "all, then the two"
 
 
 def test_noise_does_not_change_the_pick(hermetic_cache: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning, "time_trials", lambda batch, *_: [1000 - i for i in range(len(batch))])
+    monkeypatch.setattr(tuning, "time_trials", lambda batch, *_: [[1000 - i] for i in range(len(batch))])
     report = compiled().report.tuning
     assert report["changed"] == [] and len(report["kept"]) == 1
 
 
+def test_win_that_is_not_repeated_does_not_change_the_pick(
+    hermetic_cache: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine the analytic pick may be unlucky once; most turns of the second time decide."""
+
+    def times(batch: list[Trial], *rest: Any) -> list[list[int]]:
+        if len(batch) > 2:
+            return [[9000], *[[1000]] * (len(batch) - 1)]
+        return [[2000] * rest[3], [1900] + [2100] * (rest[3] - 1)]
+
+    monkeypatch.setattr(tuning, "time_trials", times)
+    report = compiled().report.tuning
+    assert report["changed"] == [] and report["kept"][0]["measured_us"] == 2.0
+
+
 def test_candidate_that_crashes_is_left_out(hermetic_cache: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning, "time_trials", lambda batch, *_: [1000, *[None] * (len(batch) - 1)])
+    monkeypatch.setattr(tuning, "time_trials", lambda batch, *_: [[1000], *[[]] * (len(batch) - 1)])
     (row,) = compiled().report.tuning["kept"]
     assert row["candidates"] == 1
 
