@@ -31,7 +31,11 @@ T = TypeVar("T")
 
 
 def measure(nodes: int, seed: int, cc: bool = False) -> dict[str, Any]:
-    """Compile one graph in this process; return its nodes, CPU seconds per stage and peak memory in bytes."""
+    """Compile one graph in this process.
+
+    Returns its nodes, CPU seconds per stage, and this process's peak memory in
+    bytes after each stage.
+    """
     import aino_ir as aino
     from aino_ir.codegen.c.compile import compile_units
     from aino_ir.codegen.c.toolchain import find_toolchain
@@ -43,11 +47,13 @@ def measure(nodes: int, seed: int, cc: bool = False) -> dict[str, Any]:
     compilation = Compilation(compile_options("c"))
     target = compilation.options.target.variant(compilation.options.target.isa)
     seconds: dict[str, float] = {}
+    peaks: dict[str, int] = {}
 
     def stage(name: str, work: Callable[[], T]) -> T:
         start = cpu_seconds()
         made = work()
         seconds[name] = cpu_seconds() - start
+        peaks[name] = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return made
 
     with collector_frozen():
@@ -55,7 +61,6 @@ def measure(nodes: int, seed: int, cc: bool = False) -> dict[str, Any]:
         module = stage("passes", lambda: compilation.optimize(module))
         plan = stage("lower", lambda: compilation.plan(module.main, target, "random_dag"))
         emission = stage("emit", lambda: compilation.emissions({target.isa: {"main": plan}}))[target.isa]
-    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if cc:
         with opened_or_temporary(True) as store:
             tool = find_toolchain(store)
@@ -69,7 +74,7 @@ def measure(nodes: int, seed: int, cc: bool = False) -> dict[str, Any]:
         "total": sum(seconds.values()),
         "kernels": len(plan.kernels),
         "undone": len(compilation.passes.undone),
-        "peak_bytes": peak,
+        "peak_bytes": peaks,
     }
 
 
@@ -116,7 +121,7 @@ def render(rows: list[dict[str, Any]]) -> Table:
         title="compile cost, CPU seconds",
         caption=f"growth exponent {growth(rows):.2f}" if len(rows) > 1 else "",
     )
-    for heading in ("nodes", *stages, "all but cc", "total", "kernels", "undone", "peak GB"):
+    for heading in ("nodes", *stages, "all but cc", "total", "kernels", "undone", "peak GB by stage"):
         table.add_column(heading, justify="right")
     for row in rows:
         table.add_row(
@@ -126,7 +131,7 @@ def render(rows: list[dict[str, Any]]) -> Table:
             f"{row['total']:.1f}",
             str(row["kernels"]),
             str(row["undone"]),
-            f"{row['peak_bytes'] / 1e9:.2f}",
+            " ".join(f"{b / 1e9:.2f}" for b in row["peak_bytes"].values()),
         )
     return table
 

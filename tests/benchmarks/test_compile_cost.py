@@ -14,7 +14,7 @@ def row(nodes: int, own: float, cc: float) -> dict[str, object]:
         "total": own + cc,
         "kernels": 3,
         "undone": 0,
-        "peak_bytes": 10**9,
+        "peak_bytes": {"load": 10**9, "cc": 10**9},
     }
 
 
@@ -35,11 +35,12 @@ def test_table_has_a_column_a_stage() -> None:
         "total",
         "kernels",
         "undone",
-        "peak GB",
+        "peak GB by stage",
     ]
 
 
 def test_stages_of_a_small_graph() -> None:
     row = compile_cost.measure(200, seed=0)
     assert list(row["seconds"]) == ["load", "passes", "lower", "emit"]
+    assert list(row["peak_bytes"]) == list(row["seconds"])
     assert row["kernels"] > 0 and row["undone"] == 0
