@@ -45,6 +45,7 @@ class Row:
         compile_seconds: from file to executable.
         python_nodes: nodes that run in Python.
         undone: passes that failed validation.
+        wrong_kernels: kernels that did not compute what their ops mean, and were replaced.
         standalone: max|y - y'| / max|y| of the written C, built alone and run; NaN when not asked for.
         error: why there is no result; empty when there is one.
     """
@@ -54,13 +55,14 @@ class Row:
     compile_seconds: float = float("nan")
     python_nodes: list[dict[str, str]] = field(default_factory=list)
     undone: list[dict[str, Any]] = field(default_factory=list)
+    wrong_kernels: list[dict[str, str]] = field(default_factory=list)
     standalone: float = float("nan")
     error: str = ""
 
     @property
     def good(self) -> bool:
         """Whether the model compiled to native code alone and gave the right numbers."""
-        clean = not self.error and not self.python_nodes and not self.undone
+        clean = not (self.error or self.python_nodes or self.undone or self.wrong_kernels)
         return clean and self.difference <= TOLERANCE and not self.standalone > SAME
 
 
@@ -137,6 +139,7 @@ def check(name: str, threads: int = 2, target: str = "c", standalone: bool = Fal
     got = executable.run(inputs)
     row.difference = max(difference(np.asarray(y), want) for y, want in zip(got, wanted, strict=True))
     row.python_nodes = list(executable.report.python_nodes)
+    row.wrong_kernels = executable.report.checks.get("kernels", {}).get("wrong", [])
     row.undone = list(executable.report.undone)
     if standalone:
         with tempfile.TemporaryDirectory(prefix="aino-zoo-") as folder:
@@ -174,19 +177,18 @@ def render(rows: list[Row]) -> Table:
         table.add_column(heading, justify=side, no_wrap=True)  # type: ignore[arg-type]
     table.add_column("remarks", no_wrap=True, overflow="ellipsis")
     for row in rows:
-        remarks = row.error or "; ".join(
-            filter(None, (_count(row.python_nodes, "python nodes"), _count(row.undone, "undone")))
-        )
+        counted = {
+            "python nodes": row.python_nodes,
+            "undone": row.undone,
+            "wrong kernels": row.wrong_kernels,
+        }
+        remarks = row.error or "; ".join(f"{len(v)} {k}" for k, v in counted.items() if v)
         alone = "" if np.isnan(row.standalone) else f"{row.standalone:.0e}"
         numbers = (
             ("", "", "") if row.error else (f"{row.difference:.1e}", f"{row.compile_seconds:.1f}", alone)
         )
         table.add_row(row.name, "good" if row.good else "BAD", *numbers, remarks[:200])
     return table
-
-
-def _count(things: list[Any], what: str) -> str:
-    return f"{len(things)} {what}" if things else ""
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -136,6 +136,7 @@ class GatherElements(Op):
     x = operand()
     indices = operand()
     axis = int_attr(0)
+    domain = {"indices": lambda op: (-op.x.shape[op.axis], op.x.shape[op.axis] - 1)}
 
     def infer(self, ic: InferContext) -> list[Type]:
         x, indices = ic.tensor(self.x, "x"), ic.tensor(self.indices, "indices")

@@ -47,6 +47,7 @@ def test_row_is_good_only_when_clean() -> None:
     assert not zoo.Row("x").good
     assert not zoo.Row("x", difference=0.0, python_nodes=[{"op": "n"}]).good
     assert not zoo.Row("x", difference=0.0, undone=[{"pass": "p"}]).good
+    assert not zoo.Row("x", difference=0.0, wrong_kernels=[{"kernel": "k"}]).good
     assert not zoo.Row("x", difference=0.0, error="no").good
 
 
