@@ -14,7 +14,7 @@ HAVE_CC := $(shell command -v cc || command -v gcc || command -v clang)
 HERMETIC := HOME=$(CURDIR)/$(BUILD)/home AINO_CACHE_DIR=$(CURDIR)/$(BUILD)/cache HF_HUB_OFFLINE=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types bench zoo conformance opinfo docs clean distclean
+.PHONY: help demo test check format lint types bench zoo fuzz roundtrip conformance opinfo docs clean distclean
 .DELETE_ON_ERROR:
 
 help: ## print this list
@@ -47,6 +47,16 @@ format: $(VENV)/.dev ## rewrite the code in the house style
 bench: $(VENV)/.bench ## measure the eight networks against the peers; writes benchmarks/RESULTS.md
 	@mkdir -p $(BUILD)/home
 	$(HERMETIC) $(PY) -m benchmarks.run
+
+fuzz: $(VENV)/.test ## random graphs against the interpreter and ONNX Runtime (GRAPHS=2000 SEED=0 SHARD=0/1)
+	@mkdir -p $(BUILD)/home $(BUILD)/fuzz
+	$(HERMETIC) $(PY) -m tests.fuzz.run --graphs $(or $(GRAPHS),2000) --seed $(or $(SEED),0) --shard $(or $(SHARD),0/1) \
+	  --jsonl $(BUILD)/fuzz/$(or $(SEED),0).jsonl
+
+roundtrip: $(VENV)/.test ## the ONNX suite and the reference networks through to_onnx and ONNX Runtime (SHARD=0/1)
+	@mkdir -p $(BUILD)/home $(BUILD)/roundtrip
+	$(HERMETIC) $(PY) -m tests.conformance.round_trip --shard $(or $(SHARD),0/1) --jsonl $(BUILD)/roundtrip/suite.jsonl
+	$(HERMETIC) $(PY) -m tests.conformance.round_trip --shard $(or $(SHARD),0/1) --jsonl $(BUILD)/roundtrip/networks.jsonl --workloads
 
 zoo: $(VENV)/.test ## compile and check every reference network and the light models
 	@mkdir -p $(BUILD)/home

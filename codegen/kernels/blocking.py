@@ -117,9 +117,12 @@ def _cut(roles: Roles, tile: Tile, lanes: int, target: Target) -> Blocking | Non
 
 
 def balanced(total: int, most: int, multiple: int = 1) -> int:
-    """The size of as few equal parts of `total` as are no longer than `most`, rounded up to a multiple."""
-    parts = -(-total // most)
-    size = -(-total // parts)
+    """The size of as few equal parts of `total` as are no longer than `most`, rounded up to a multiple.
+
+    Of nothing it is `multiple`: a size is at least 1.
+    """
+    parts = max(1, -(-total // most))
+    size = max(1, -(-total // parts))
     return -(-size // multiple) * multiple
 
 

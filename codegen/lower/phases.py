@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from aino_ir.codegen.lower.compose import symbol_bounds
 from aino_ir.compute import Compute, Phases, Stage, coordinates
 from aino_ir.dims import Dim, DimLike, free_symbols, symbol
-from aino_ir.graph import Value
 from aino_ir.kernels import KernelSpec, Operand, Result
 from aino_ir.op import Op
 from aino_ir.plan import Bind, BufferKind, Require, Run, View
@@ -32,8 +31,9 @@ def emit_phases(lowering: Lowering, op: Op, phases: Phases) -> None:
         view = View(buffer.id, 0, type_.dtype, type_.shape)
         temporaries[name] = _as_operand(name, view), view
     readable = {**temporaries}
-    for i, value in enumerate(op.present_operands()):
-        name = _operand_name(op, value)
+    present = [(place, value) for place, value in enumerate(op.operands) if value is not None]
+    for i, (place, value) in enumerate(present):
+        name = _operand_name(op, place)  # one value may be two operands
         view = lowering.storage.views[value]
         constant = value.op is not None and value.op.name == "core.constant"
         readable[i] = _as_operand(name, view, constant), view
@@ -56,8 +56,7 @@ def _as_operand(name: str, view: View, constant: bool = False) -> Operand:
     return Operand(name, view.dtype, view.shape, view.layout, view.allocated, constant)
 
 
-def _operand_name(op: Op, value: Value) -> str:
-    position = op.operands.index(value)
+def _operand_name(op: Op, position: int) -> str:
     return next(k for k, (a, b) in op.segments().items() if a <= position < b)
 
 

@@ -51,6 +51,7 @@ def model_of(module: Module) -> onnx.ModelProto:
     port_dtypes = (t.dtype for t in ports if isinstance(t, TensorType))
     shared.opset = max(shared.opset, opset_of(*port_dtypes))
     imports = [helper.make_opsetid("", shared.opset)]
+    imports += [helper.make_opsetid(*domain) for domain in sorted(shared.domains.items())]
     model = helper.make_model(
         made, opset_imports=imports, producer_name="aino", ir_version=ir_version(shared.opset)
     )

@@ -62,11 +62,13 @@ class ModelWriter:
         initializers: of the main graph; inner graphs see them too.
         renamed: names given on the way -> names for people, applied at the end.
         opset: the operator set that the nodes so far need.
+        domains: other operator sets that they need, with versions.
     """
 
     initializers: list[onnx.TensorProto] = field(default_factory=list)
     renamed: dict[str, str] = field(default_factory=dict)
     opset: int = OPSET
+    domains: dict[str, int] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     constants: dict[Any, Ref] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
@@ -208,6 +210,13 @@ class GraphWriter:
         if found is None:
             found = next((r.dtype for r in inputs if r is not None), None)
         return self.nodes_of(kind, *inputs, dtypes=[found], **attributes)[0]
+
+    def foreign(
+        self, kind: str, domain: str, version: int, *inputs: Ref, dtype: DType | None, **attributes: Any
+    ) -> Ref:
+        """The only result of a node of another operator set than ONNX's own."""
+        self.model.domains[domain] = version
+        return self._node(kind, inputs, [dtype], {**attributes, "domain": domain})[0]
 
     def cast(self, ref: Ref, to: DType) -> Ref:
         """A value in another dtype (itself when it has that one); too large for an 8-bit float is not cut."""

@@ -35,6 +35,10 @@ from tests.conformance.round_trip import check, defined_samples, optimised, trip
 Array = np.ndarray[Any, Any]
 
 
+UNWRITTEN = {"svm.pairwise_coupling", "trees.leaves"}
+"""Ops that ONNX has no operator for, and that nobody has composed yet (docs/status.md)."""
+
+
 def ran(module: Module, *inputs: Any) -> list[Array]:
     """The module's outputs from ONNX Runtime, in a process of its own; they agree with the interpreter's."""
 
@@ -53,7 +57,7 @@ def ran(module: Module, *inputs: Any) -> list[Array]:
 
 def test_every_op_has_an_exporter() -> None:
     own = {name for name, cls in OPS.items() if cls.__module__.startswith("aino_ir.ops")}
-    assert own - TABLE.keys() == {"core.return"}
+    assert own - TABLE.keys() == {"core.return", *UNWRITTEN}
 
 
 def test_samples_of_ops_run_in_onnx_runtime() -> None:
@@ -317,6 +321,11 @@ def _many_bits(b: Builder) -> Any:
     return b.random_bits(shape=(b.symbol("n"),), seed=1)
 
 
+def _double_boxes(b: Builder) -> Any:
+    boxes, scores = b.input("b", tensor("f64", 1, 6, 4)), b.input("s", tensor("f64", 1, 1, 6))
+    return b.non_max_suppression(boxes, scores, limit=2)
+
+
 def _no_wider_type(b: Builder) -> Any:
     return b.matmul(*[b.input(n, tensor("c64", 2, 2)) for n in "xy"])
 
@@ -325,6 +334,7 @@ REFUSED: Sequence[tuple[Callable[[Builder], Any], str]] = (
     (_unknown, "'test.unheard' cannot be written as ONNX: no exporter knows this op"),
     (_symmetric, "mirrors borders of symbolic extents"),
     (_many_bits, "a number of bits that is symbolic"),
+    (_double_boxes, "no boxes in double precision"),
     (_no_wider_type, "MatMul does not take c64"),
 )
 

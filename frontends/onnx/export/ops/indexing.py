@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from aino_ir.dtypes import i64
+from aino_ir.dtypes import f32, f64, i64
 from aino_ir.frontends.onnx.export.ops.movement import indices
 from aino_ir.frontends.onnx.export.writer import GraphWriter, Ref, Row
 
@@ -66,12 +66,13 @@ def reverse_sequence(g: GraphWriter, op: Any) -> Ref:
 
 
 def non_max_suppression(g: GraphWriter, op: Any) -> Ref:
-    """Boxes that are kept."""
-    threshold = None if op.threshold is None else g.constant(np.float32(op.threshold))
-    limits = g.constant(np.int64(op.limit)), g.constant(np.float32(op.overlap)), threshold
-    return g.node(
-        "NonMaxSuppression", g.of(op.boxes), g.of(op.scores), *limits, center_point_box=int(op.centred)
-    )
+    """Boxes that are kept; ONNX has the operator in single precision."""
+    if op.boxes.dtype is f64:
+        g.refuse("ONNX has no boxes in double precision")
+    overlap, threshold = (None if v is None else g.cast(g.of(v), f32) for v in (op.overlap, op.threshold))
+    boxes, scores = (g.cast(g.of(v), f32) for v in (op.boxes, op.scores))
+    limits = g.number(op.limit), overlap, threshold
+    return g.node("NonMaxSuppression", boxes, scores, *limits, center_point_box=int(op.centred))
 
 
 def resample(g: GraphWriter, op: Any) -> Ref:

@@ -104,6 +104,26 @@ def text_split(g: GraphWriter, op: Any) -> Sequence[Ref]:
     return g.nodes_of("StringSplit", g.of(op.x), dtypes=[None, i64], delimiter=op.delimiter, maxsplit=limit)
 
 
+LABELS = "ai.onnx.ml", 4
+"""The operator set of LabelEncoder."""
+
+
+def lookup(g: GraphWriter, op: Any) -> Ref:
+    """The position of each text among keys, the first one of equal keys."""
+    first: dict[str, int] = {}
+    for place, key in enumerate(op.keys):
+        first.setdefault(key, place)
+    names = {"keys_strings": list(first), "values_int64s": list(first.values()), "default_int64": -1}
+    return g.foreign("LabelEncoder", *LABELS, g.of(op.x), dtype=i64, **names)
+
+
+def choose(g: GraphWriter, op: Any) -> Ref:
+    """The text at each index, or another one."""
+    names = {"keys_int64s": list(range(len(op.texts))), "values_strings": list(op.texts)}
+    index = g.cast(g.of(op.index), i64)
+    return g.foreign("LabelEncoder", *LABELS, index, dtype=None, **names, default_string=op.other)
+
+
 TABLE: dict[str, Row] = {
     "optional.get": tensor_result("OptionalGetElement", "x"),
     "optional.has": "OptionalHasElement",
@@ -116,8 +136,10 @@ TABLE: dict[str, Row] = {
     "sequence.join": join,
     "sequence.length": "SequenceLength",
     "sequence.split": split,
+    "text.choose": choose,
     "text.concat": plain("StringConcat", "lhs", "rhs"),
     "text.eq": "Equal",
+    "text.lookup": lookup,
     "text.normalize": normalize,
     "text.regex_full_match": full_match,
     "text.split": text_split,
