@@ -164,11 +164,28 @@ class Composer:
             inner = self.value(operands[e.operand], index)
             if e.default is None:
                 return inner
-            if isinstance(inner, Read) and inner.default is None:
+            if isinstance(inner, Read) and self._bounded_alike(inner, operands[e.operand], index):
                 return replace(inner, default=map_expr(e.default, leaf))
             return self._guarded(e, operands[e.operand], index, inner, map_expr(e.default, leaf))
 
         return map_expr(expr, leaf)
+
+    def _bounded_alike(self, inner: Read, operand: Value, at: Coordinates) -> bool:
+        """Whether a point is outside of `operand` just where it is outside of the input that `inner` reads.
+
+        So it is for the input itself and for its axes in another order; behind a slice, a gather or a
+        broadcast the input has other elements there, or none that the coordinates could miss.
+        """
+        source = self.group.inputs[inner.operand]
+        if inner.default is not None or len(inner.index) != len(at):
+            return False
+        left = list(zip(inner.index, source.shape, strict=True))
+        for c, extent in zip(at, operand.shape, strict=True):
+            pair = next((p for p in left if type(p[0]) is type(c) and p[0] == c and p[1] == extent), None)
+            if pair is None:
+                return False
+            left.remove(pair)
+        return True
 
     def _guarded(self, e: Read, operand: Value, at: Coordinates, inner: Expr, default: Expr) -> Expr:
         """A padded read of a computed value: its loads are guarded, and the default chosen outside."""
