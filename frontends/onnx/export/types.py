@@ -23,14 +23,15 @@ def declared_dims(shape: Sequence[DimLike]) -> list[int | str]:
     return [str(d) if isinstance(d, Dim) else int(d) for d in shape]
 
 
-def type_proto(type_: Type, extents: bool = True) -> onnx.TypeProto:
-    """The type of a value; without `extents` only its rank is said, and of elements not even that."""
+def type_proto(type_: Type, symbols: bool = True) -> onnx.TypeProto:
+    """The type of a value; without `symbols` such extents are left open. Elements have not even a rank."""
     if isinstance(type_, SequenceType):
         return helper.make_sequence_type_proto(element_proto(type_.element))
     if isinstance(type_, OptionalType):
         return helper.make_optional_type_proto(element_proto(type_.element))
-    shape = declared_dims(type_.shape) if extents else [None] * len(type_.shape)
-    return helper.make_tensor_type_proto(tensor_code(type_), shape)
+    shape: list[int | str | None] = [*declared_dims(type_.shape)]
+    known = shape if symbols else [d if isinstance(d, int) else None for d in shape]
+    return helper.make_tensor_type_proto(tensor_code(type_), known)
 
 
 def element_proto(type_: Type) -> onnx.TypeProto:

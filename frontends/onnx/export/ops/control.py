@@ -30,12 +30,12 @@ def region(g: GraphWriter, name: str, block: Block, own: int, seen: Sequence[Val
         inputs = []
         for argument in block.args[:own]:
             found = g.model.unique(argument.name or "argument")
-            inputs.append(helper.make_value_info(found, type_proto(argument.type, extents=False)))
+            inputs.append(helper.make_value_info(found, type_proto(argument.type, symbols=False)))
             body.bind(argument, ref_of(found, argument))
         for argument, value in zip(block.args[own:], seen, strict=True):
             body.refs[argument] = g.refs[value]
         yielded = write_block(body, block)
-        types = [type_proto(v.type, extents=False) for v in block.terminator.present_operands()]
+        types = [type_proto(v.type, symbols=False) for v in block.terminator.present_operands()]
         return body.graph(name, inputs, list(zip(yielded, types, strict=True)))
 
 
