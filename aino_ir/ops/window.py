@@ -167,7 +167,8 @@ class ConvTranspose(Op):
 
     out[n, oc, o] = bias[oc] + sum over c, t of x[n, c, i] * w[c, oc, t] where i * stride + t * dilation
     - pad = o; out has (i - 1) * stride + (k - 1) * dilation + 1 - pads + output_padding positions an
-    axis.
+    axis.  Whether a weight that is not finite also reaches results whose i lies outside of x is not
+    defined.
     """
 
     name = "nn.conv_transpose"

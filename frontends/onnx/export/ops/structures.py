@@ -113,13 +113,17 @@ def lookup(g: GraphWriter, op: Any) -> Ref:
     first: dict[str, int] = {}
     for place, key in enumerate(op.keys):
         first.setdefault(key, place)
-    names = {"keys_strings": list(first), "values_int64s": list(first.values()), "default_int64": -1}
+    names: dict[str, Any] = {
+        "keys_strings": list(first),
+        "values_int64s": list(first.values()),
+        "default_int64": -1,
+    }
     return g.foreign("LabelEncoder", *LABELS, g.of(op.x), dtype=i64, **names)
 
 
 def choose(g: GraphWriter, op: Any) -> Ref:
     """The text at each index, or another one."""
-    names = {"keys_int64s": list(range(len(op.texts))), "values_strings": list(op.texts)}
+    names: dict[str, Any] = {"keys_int64s": list(range(len(op.texts))), "values_strings": list(op.texts)}
     index = g.cast(g.of(op.index), i64)
     return g.foreign("LabelEncoder", *LABELS, index, dtype=None, **names, default_string=op.other)
 
