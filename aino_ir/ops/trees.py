@@ -42,6 +42,13 @@ class TreeLeaves(Op):
     yes = operand()
     no = operand()
     depth = int_attr()
+    domain = {
+        "roots": lambda op: (0, op.modes.shape[0] - 1),
+        "features": lambda op: (0, op.x.shape[1] - 1),
+        "modes": lambda op: (0, LEAF),
+        "yes": lambda op: (0, op.modes.shape[0] - 1),
+        "no": lambda op: (0, op.modes.shape[0] - 1),
+    }
 
     def infer(self, ic: InferContext) -> list[Type]:
         x, roots = ic.tensor(self.x, "x"), ic.tensor(self.roots, "roots")
