@@ -18,7 +18,7 @@ from aino_ir.dims import DimLike, is_static
 from aino_ir.driver.program import Program
 from aino_ir.graph import Module
 from aino_ir.passes.plan_memory import used_constants
-from aino_ir.plan import Plan, Run, runs, walk
+from aino_ir.plan import Bind, Plan, Require, Run, runs, walk
 from aino_ir.runtime.artifact import WEIGHT_ALIGNMENT, ArtifactWriter
 from aino_ir.runtime.host import PROGRAM
 from aino_ir.runtime.manifest import Manifest, TensorSpec
@@ -152,6 +152,7 @@ class Bundle:
                 "symbol_prefix": p.name,
                 "weights_offset": offsets[id(p)],
                 "steps": [str(getattr(s, "loc", "")) for s in walk(p.steps)],
+                "demands": demands(p),
             }
             if self.host is None:
                 found["variants"][isa]["kernels"] = kernel_rows(p)
@@ -228,6 +229,19 @@ def kernel_row(plan: Plan, number: int, step: Run) -> dict[str, Any]:
         "flops": number_or_text(step.flops),
         "bytes": number_or_text(step.moved_bytes),
     }
+
+
+def demands(plan: Plan) -> dict[str, str]:
+    """What steps demand of the extents that a run decides, by step, in words for who broke it."""
+    out = {}
+    for number, step in enumerate(walk(plan.steps)):
+        if isinstance(step, Require):
+            out[str(number)] = f"{step.check.what}: {step.check}"
+        if isinstance(step, Bind):
+            lo, hi = ("" if bound is None else bound for bound in (step.lo, step.hi))
+            what = step.what or "an extent that it decides"
+            out[str(number)] = f"{what} must be in {lo}..{hi}, and no extent that follows from it negative"
+    return out
 
 
 def working_bytes(plan: Plan) -> DimLike:

@@ -177,7 +177,14 @@ class NativeFunction:
         code = self._code
         details = self._variants[code.variant.isa]
         weights = code.artifact.weights[details["weights_offset"] :]
-        return NativeModel(code.library, details["symbol_prefix"], weights, self.threads, details["steps"])
+        return NativeModel(
+            code.library,
+            details["symbol_prefix"],
+            weights,
+            self.threads,
+            details["steps"],
+            details["demands"],
+        )
 
 
 def _possible(port: Port, symbols: dict[str, int]) -> tuple[int, ...]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -40,12 +41,22 @@ class NativeModel:
         weights: the weights section; kept alive as long as the model.
         threads: threads of a run.
         steps: loc text of each plan step, for error messages.
+        demands: what some steps demand of extents, by their number as text.
     """
 
-    def __init__(self, library: Library, name: str, weights: Any, threads: int, steps: Sequence[str]) -> None:
+    def __init__(
+        self,
+        library: Library,
+        name: str,
+        weights: Any,
+        threads: int,
+        steps: Sequence[str],
+        demands: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.library = library
         self.threads = threads
         self.steps = steps
+        self.demands = demands
         self._weights = weights
         pointers = ctypes.c_void_p
         abi = library.function(f"{name}_abi", ctypes.c_int)()
@@ -100,6 +111,8 @@ class NativeModel:
         error = _STATUS_ERRORS.get(code)
         if error is None:
             raise KernelStatusUnknown(kernel=loc or str(step), status=code)
+        if error is NativeShapeError:
+            raise NativeShapeError(loc=loc or None, what=self.demands.get(str(step), "an extent is negative"))
         raise error(loc=loc or None)
 
     def close(self) -> None:

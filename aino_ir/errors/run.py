@@ -79,9 +79,9 @@ class NativeShapeError(UserError):
     """A kernel met a shape that cannot be."""
 
     code = "AINO-E0511"
-    template = "a run-time shape is not legal"
-    hint = "check the shape input of this node"
-    example = {}
+    template = "a run-time shape is not legal: {what}"
+    hint = "check the input of this node that decides its shape"
+    example = {"what": "v5_0 must be in 0..12"}
 
 
 class NativeAllocationFailed(EnvironmentFault):

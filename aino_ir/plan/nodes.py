@@ -123,7 +123,10 @@ class Sync:
 
 @dataclass(frozen=True)
 class Bind:
-    """Give a symbol the value of one integer that a kernel wrote; it must be within lo..hi (inclusive)."""
+    """Give a symbol the value of one integer that a kernel wrote; it must be within lo..hi (inclusive).
+
+    `what` says in errors what the integer is.
+    """
 
     symbol: str
     source: View
@@ -131,6 +134,7 @@ class Bind:
     hi: DimLike | None = None
     step: int = 1
     loc: Loc = UNKNOWN
+    what: str = ""
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,8 @@ def obstacle(op: Op) -> str:
             return reason
     if op.regions and op.name != "core.fused":
         return region_obstacle(op)
+    if op.name == "core.bind" and op.operands[0] is not None and op.operands[0].dtype.bits < 8:
+        return f"numbers of dtype {op.operands[0].dtype} decide nothing in native code"
     if op.has(Trait.VIEW) or op.name in NEED_NONE:
         return ""
     return "" if type(op).define is not Op.define else "it has no definition as loops"

@@ -92,7 +92,7 @@ def emit_bind(lowering: Lowering, op: Op) -> None:
         at = _coordinates_of(element, op.result.type.shape)
         offset = view.layout.addr(view.allocated if view.allocated is not None else view.shape, at)
         cell = View(view.buffer, view.offset + offset * view.dtype.bytes, view.dtype, ())
-        bind_extent(lowering, op, symbol(name), cell)
+        bind_extent(lowering, op, symbol(name), cell, f"element {element} of {op.what}")  # type: ignore[attr-defined]
     emit_requirements(lowering, op)
 
 
@@ -105,13 +105,13 @@ def _coordinates_of(element: int, shape: tuple[DimLike, ...]) -> tuple[int, ...]
     return tuple(reversed(out))
 
 
-def bind_extent(lowering: Lowering, op: Op, extent: DimLike, cell: View) -> None:
+def bind_extent(lowering: Lowering, op: Op, extent: DimLike, cell: View, what: str = "") -> None:
     """Bind the symbol that stands for an extent to a cell; any other extent must be what the cell holds."""
     table = lowering.function.symbols
     name = extent.as_symbol() if isinstance(extent, Dim) else None
     if name is not None and name in lowering.decided.names:
         info = table.declared(name)
-        lowering.steps.append(Bind(name, cell, info.lo, info.hi, info.divisible_by, op.loc))
+        lowering.steps.append(Bind(name, cell, info.lo, info.hi, info.divisible_by, op.loc, what))
         return
     name = bind_anew(lowering, op, cell)
     check = Check("eq", symbol(name), extent, f"{op.name}: an extent that was deduced", op.id)

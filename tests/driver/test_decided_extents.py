@@ -20,6 +20,7 @@ from aino_ir.codegen.c import steps
 from aino_ir.dims import Dim, DimLike, parse_dim
 from aino_ir.driver.emit import emit_files
 from aino_ir.errors.run import NativeShapeError, OutputDecidedByRun
+from aino_ir.errors.usage import OperatorsUnsupported
 from aino_ir.graph import Module, Value
 from aino_ir.infer import known_contents
 from aino_ir.interp import run_module
@@ -164,10 +165,34 @@ def test_numbers_of_an_input_decide_extents() -> None:
     x = np.arange(12, dtype=np.float32)
     sizes = [(3, -4), (0, 0), (12, 1 << 40), (1, 7)]
     exe = agree(module_of(build), [(x, np.array(s, np.int64)) for s in sizes])
-    for bad in ((13, 0), (-1, 0), (3, -5)):
-        with pytest.raises(NativeShapeError):
+    for bad, which in (((13, 0), 0), ((-1, 0), 0), ((3, -5), 1)):
+        with pytest.raises(NativeShapeError, match=f"element {which} of sizes must be in"):
             exe.run(x, np.array(bad, np.int64))
     assert exe.run(x, np.array((2, 1), np.int64))[0].shape == (2, 12)
+
+
+def test_numbers_of_every_width_decide() -> None:
+    def build(b: Builder) -> None:
+        for dtype in ("i8", "u8", "i16", "i32", "u32", "u64"):
+            size = b.input(dtype, tensor(dtype))
+            bound = op(b, "core.bind", size, lower=(0,), upper=(200,), what=dtype)
+            known = known_contents(bound, b.function.symbols)
+            assert known is not None
+            b.output(f"to_{dtype}", op(b, "index.range", start=0, size=known.item(), step=1))
+
+    dtypes = (np.int8, np.uint8, np.int16, np.int32, np.uint32, np.uint64)
+    exe = agree(module_of(build), [tuple(np.array(n, d) for d in dtypes) for n in (0, 3, 120)])
+    with pytest.raises(NativeShapeError, match="u64 must be in 0..200"):
+        exe.run(*(np.array(3, d) for d in dtypes[:-1]), np.array((1 << 64) - 1, np.uint64))
+
+
+def test_numbers_of_a_few_bits_decide_nothing_in_native_code() -> None:
+    def build(b: Builder) -> None:
+        op(b, "core.bind", b.input("x", tensor("i4", 1)), lower=(0,), upper=(7,))
+        b.output("y", b.relu(b.input("z", tensor("f32", 2))))
+
+    with pytest.raises(OperatorsUnsupported, match="core.bind: numbers of dtype i4 decide nothing"):
+        aino.compile(module_of(build), cache=False, strict=True)
 
 
 def test_sums_over_axes_that_numbers_decide() -> None:
@@ -206,7 +231,7 @@ def test_demands_on_decided_extents_are_tested_and_named() -> None:
     module = module_of(build)
     x, y, keep = np.arange(9, dtype=np.float32), np.ones(4, np.float32), np.arange(9) % 2 == 1
     exe = agree(module, [(x, keep, y)])
-    with pytest.raises(NativeShapeError):
+    with pytest.raises(NativeShapeError, match=r"math.add: broadcast extents of axis 0: d\d+_0 == 4"):
         exe.run(x, np.ones(9, bool), y)
     agree(module, [(x, keep, y)], level=0)
 
