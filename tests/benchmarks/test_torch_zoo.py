@@ -1,0 +1,63 @@
+"""Some architectures of transformers through torch.export; `python -m benchmarks.torch_zoo` does all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import torch_zoo
+
+
+def test_the_zoo_is_large_and_well_formed() -> None:
+    import transformers
+
+    assert len(torch_zoo.ZOO) >= 40
+    for entry in torch_zoo.ZOO.values():
+        assert hasattr(transformers, entry.model) and hasattr(transformers, entry.config)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["llama", "resnet"])
+def test_architectures_agree_with_eager(name: str) -> None:
+    outcome = torch_zoo.run_model(name, "c")
+    assert outcome.status == "passed", outcome.detail
+    assert outcome.python_nodes == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mixtral", "t5", "whisper"])
+def test_architectures_agree_on_the_interpreter(name: str) -> None:
+    outcome = torch_zoo.run_model(name, "reference")
+    assert outcome.status == "passed", outcome.detail
+
+
+def test_rows_are_kept_and_failures_are_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def failing(name: str):
+        calls.append(name)
+        raise ValueError("no such model")
+
+    monkeypatch.setattr(torch_zoo, "build", failing)
+    path = tmp_path / "zoo.jsonl"
+    for _ in range(2):
+        assert torch_zoo.main(["--match", "^bert$", "--jsonl", str(path)]) == 1
+    assert calls == ["bert"]
+    assert '"failed"' in path.read_text()
+
+
+def test_errors_are_shares_of_the_largest_result() -> None:
+    import torch
+
+    want = torch.tensor([1.0, -10.0])
+    assert torch_zoo.largest_error([want], [want]) == 0
+    assert torch_zoo.largest_error([want + 1], [want]) == pytest.approx(0.1)
+    assert torch_zoo.largest_error([], [want]) == float("inf")
+    assert torch_zoo.largest_error([want.double()], [want]) == float("inf")
+
+
+def test_the_page_has_a_row_a_model() -> None:
+    row = {"model": "bert", "target": "c", "status": "passed", "ops": 9, "error": 1e-7}
+    text = torch_zoo.page([{**row, "python_nodes": 0, "seconds": 1.5}])
+    assert "| bert | c | passed | 9 | 1.0e-07 | 0 | 1.5 |" in text
