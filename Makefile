@@ -61,6 +61,7 @@ roundtrip: $(VENV)/.test ## the ONNX suite and the reference networks through to
 zoo: $(VENV)/.test ## compile and check every reference network and the light models
 	@mkdir -p $(BUILD)/home
 	$(HERMETIC) $(PY) -m benchmarks.zoo $(if $(shell command -v cmake),--standalone)
+	$(HERMETIC) $(PY) -m benchmarks.torch_zoo --write-docs
 
 conformance: $(VENV)/.test ## run the ONNX backend suite (TARGET=reference|c, SHARD=i/n); writes docs/conformance.md
 	@mkdir -p $(BUILD)/home

@@ -1,4 +1,4 @@
-"""Architectures of transformers from small configurations: exported in one graph, compiled, compared with eager.
+"""Architectures of transformers from small configurations, exported in one graph and compared with eager.
 
     python -m benchmarks.torch_zoo [--target reference|c] [--shard i/n] [--match REGEX] [--jsonl FILE]
         [--fresh] [--write-docs]
@@ -428,13 +428,14 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
     lines = [
         "# Architectures of transformers",
         "",
-        "Written by `python -m benchmarks.torch_zoo --write-docs`; do not edit. Each model is built from a small",
-        "configuration with random weights, exported by `torch.export` in one graph, compiled, run, and compared with",
-        "eager PyTorch: the error is the largest difference of any output, as a share of its largest absolute value.",
+        "Written by `python -m benchmarks.torch_zoo --write-docs`; do not edit. Each model is built from a",
+        "small configuration with random weights, exported by `torch.export` in one graph, compiled, run, and",
+        "compared with eager PyTorch: the error is the largest difference of any output, as a share of its",
+        "largest absolute value.",
         "",
         f"PyTorch {torch.__version__}, transformers {transformers.__version__}.",
         "",
-        "| model | target | result | ops | largest error | ops in Python | seconds to export, compile and run |",
+        "| model | target | result | ops | largest error | ops in Python | seconds |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:

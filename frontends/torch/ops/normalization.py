@@ -219,7 +219,8 @@ def batch_norm_functional(
     if not training:
         empty = [c.filled((0,), 0, c.dtype_of(i)) for i in (1, 2)]
         y = with_statistics(c, x, weight, bias, running_mean, running_var, eps)
-        return [y, *empty, running_mean, running_var]
+        kept = (running_mean, running_var)
+        return [y, *empty, *(c.cast(v, c.dtype_of(i)) for i, v in enumerate(kept, 3))]
     mean, variance, root = batch_statistics(c, x, eps)
     y = with_statistics(c, x, weight, bias, mean, variance, eps)
     dtype = variance.dtype
@@ -231,7 +232,8 @@ def batch_norm_functional(
         return c.cast(c.emit("add", c.emit("mul", new, c.scalar(momentum, dtype)), kept), old.dtype)
 
     saved: list[Value | None] = [y, c.cast(mean, c.dtype_of(1)), c.cast(root, c.dtype_of(2))]
-    return [*saved, moved(running_mean, mean), moved(running_var, unbiased)]
+    new = (moved(running_mean, mean), moved(running_var, unbiased))
+    return [*saved, *(c.cast(v, c.dtype_of(i)) for i, v in enumerate(new, 3))]
 
 
 TABLE: dict[str, Row] = {
