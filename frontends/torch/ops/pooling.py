@@ -203,8 +203,32 @@ def _adaptive_positions(c: NodeContext, x: Value, sizes: Sequence[int]) -> Value
     return c.reshape(found, (*x.shape[:lead], *sizes))
 
 
+def averaging(extent: int, size: int) -> Array:
+    """The matrix [size, extent] that gives means of the parts of an axis."""
+    matrix = np.zeros((size, extent))
+    for i, (start, end) in enumerate(parts(extent, size)):
+        matrix[i, start:end] = 1.0 / (end - start)
+    return matrix
+
+
+def adaptive_mean_backward(c: NodeContext, grad_output: Value, x: Value) -> Value:
+    """Each gradient shared out over its part of both axes: a product with the averaging matrices."""
+    if not all(is_static(d) for v in (grad_output, x) for d in v.shape[-2:]):
+        c.unsupported("an adaptive pool over a symbolic extent")
+    dtype = grad_output.dtype.compute
+    rows, columns = (
+        c.b.constant(averaging(int(x.shape[a]), int(grad_output.shape[a])).astype(dtype.numpy))  # type: ignore[arg-type]
+        for a in (-2, -1)
+    )
+    lead = grad_output.shape[:-2]
+    wide = c.emit("matmul", c.cast(grad_output, dtype), columns)
+    flat = c.reshape(rows, (*[1] * len(lead), *rows.shape))
+    return c.cast(c.emit("matmul", flat, wide, transpose_lhs=True), grad_output.dtype)
+
+
 TABLE: dict[str, Row] = {
     "aten._adaptive_avg_pool2d": adaptive(2, mean_of_parts),
+    "aten._adaptive_avg_pool2d_backward": adaptive_mean_backward,
     "aten._adaptive_avg_pool3d": adaptive(3, mean_of_parts),
     "aten.adaptive_avg_pool1d": adaptive(1, mean_of_parts),
     "aten.adaptive_avg_pool2d": adaptive(2, mean_of_parts),

@@ -1,0 +1,75 @@
+"""Rows that PyTorch's own operator samples do not reach, against eager PyTorch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from aino_ir.errors.torch import AtenVariant
+from aino_ir.frontends.torch.graph import lower_graph
+from aino_ir.frontends.torch.ops import row_of
+from aino_ir.frontends.torch.tensors import array_of
+from aino_ir.interp import run_module
+
+
+def lowered(function, *inputs: torch.Tensor, mode: str = "fake"):
+    """The module of a function of tensors."""
+    graph = make_fx(lambda *tensors: [function(*tensors)], tracing_mode=mode)(*inputs)
+    return lower_graph(graph)
+
+
+def agrees(function, *inputs: torch.Tensor) -> None:
+    (got,) = run_module(lowered(function, *inputs), [array_of(t) for t in inputs])
+    assert torch.allclose(torch.from_numpy(got), function(*inputs), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(7, 5), (6, 8), (3, 4), (1, 9)])
+def test_gradient_of_adaptive_means(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    gradient, x = torch.randn(2, 3, min(3, size[0]), 4), torch.randn(2, 3, *size)
+    agrees(torch.ops.aten._adaptive_avg_pool2d_backward.default, gradient, x)
+
+
+def test_products_in_groups() -> None:
+    pytest.importorskip("transformers.integrations.moe")
+    torch.manual_seed(0)
+    ends = torch.tensor([2, 2, 7], dtype=torch.int32)
+    call = torch.ops.transformers.grouped_mm_fallback.default
+    agrees(call, torch.randn(7, 4), torch.randn(3, 4, 5), ends)
+
+
+@pytest.mark.parametrize("value", [-2.5, -1.0, -0.25, 0.0, 0.3, 1.0, 4.5, 30.0])
+def test_special_functions_at_poles_and_between(value: float) -> None:
+    x = torch.tensor([value, value + 1e-3], dtype=torch.float64)
+    agrees(torch.lgamma, x)
+    agrees(lambda x: torch.erfinv(x / 40), x)
+    if value != -1.0:  # eager gives NaN there, and so do we
+        agrees(torch.digamma, x)
+
+
+def test_symbolic_parts_are_refused() -> None:
+    call = torch.ops.aten._adaptive_avg_pool2d_backward.default
+    with pytest.raises(AtenVariant, match="symbolic"):
+        lowered(call, torch.randn(2, 3, 2, 2), torch.randn(2, 3, 7, 5), mode="symbolic")
+
+
+def test_core_aten_is_covered() -> None:
+    """All of core ATen but complex numbers, random numbers and memory offsets has a row or is taken apart."""
+    from aino_ir.frontends.torch.capture import export_decompositions
+
+    taken_apart = export_decompositions()
+    missing = {
+        str(overload)
+        for name in dir(torch.ops.aten)
+        if isinstance(packet := getattr(torch.ops.aten, name), torch._ops.OpOverloadPacket)
+        for overload in (getattr(packet, o) for o in packet.overloads())
+        if torch.Tag.core in overload.tags and row_of(overload) is None and overload not in taken_apart
+    }
+    assert missing <= {
+        "aten._fft_c2r.default",
+        "aten._fft_r2c.default",
+        "aten.rand.default",
+        "aten.randperm.default",
+        "aten.sym_storage_offset.default",
+    }
