@@ -37,6 +37,7 @@ from tests.codegen.native import compile_module
 from tests.conformance.cases import share
 from tests.conformance.guard import Death, guarded
 from tests.conformance.opinfo_cases import (
+    BY_RULE,
     DTYPES,
     Captured,
     arrays,
@@ -66,7 +67,7 @@ class Outcome:
 
     Attributes:
         status: native (right, by AINO), fallback (an operator or form has no lowering, eager PyTorch would
-            run it), wrong, refused (another error of the catalogue), crashed, or skipped (torch itself
+            run it), by rule (other than eager's, as docs/ir.md says), wrong, refused (another error of the catalogue), crashed, or skipped (torch itself
             cannot capture the sample, or it gives no tensor).
         detail: what differs, or the error.
     """
@@ -117,7 +118,10 @@ def run_operator(operator: str, dtype: str, target: str, limit: int | None = Non
             else:
                 out.append(Outcome(operator, dtype, number, target, "skipped", "no tensor comes out"))
     run = run_interpreted if target == "reference" else run_native
+    rule = BY_RULE.get((operator, dtype))
     for number, status, detail in run(ready, target):
+        if status == "wrong" and rule is not None:
+            status, detail = "by rule", rule
         out.append(Outcome(operator, dtype, number, target, status, detail))
     return sorted(out, key=lambda o: o.sample)
 

@@ -38,6 +38,15 @@ UNDEFINED = frozenset(
 """Operators that give memory as it is."""
 
 
+TIES = "of equal elements the first comes first (docs/ir.md); eager leaves their order open"
+BY_RULE: dict[tuple[str, str], str] = {
+    **{(name, dtype): TIES for name in ("argsort", "msort", "sort", "topk") for dtype in DTYPES},
+    ("grid_sampler_2d", "bfloat16"): "positions are computed in f32; eager rounds them to bf16",
+    ("nn.functional.grid_sample", "bfloat16"): "positions are computed in f32; eager rounds them to bf16",
+}
+"""(operator, dtype) -> the rule by which results may differ from eager's."""
+
+
 @dataclass(frozen=True)
 class Captured:
     """A sample as a graph.

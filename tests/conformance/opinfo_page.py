@@ -13,16 +13,16 @@ from tests.source import ROOT
 
 PAGE = ROOT / "docs" / "opinfo.md"
 TARGETS = ("reference", "c")
-COUNTED = ("native", "fallback", "wrong", "refused", "crashed")
+COUNTED = ("native", "fallback", "by rule", "wrong", "refused", "crashed")
 
 HEAD = """# PyTorch's operator samples
 
 Written by `make opinfo`; do not edit. Every sample of PyTorch's own operator database (OpInfo) is captured as a graph,
 lowered by the PyTorch frontend, run, and compared with what eager PyTorch gives. *native*: AINO runs it and the result
 is right. *fallback*: an operator or a form of it has no lowering, so that `torch.compile` leaves it to PyTorch and
-`aino.load` refuses it. *wrong*, *refused* (by another error) and *crashed* are faults. Samples that PyTorch itself
-cannot capture, or that give no tensor, are not counted. Operators whose results depend on what memory held (`empty`)
-are compared by shape.
+`aino.load` refuses it. *by rule*: other than eager's, as [ir.md](ir.md) says. *wrong*, *refused* (by another error) and
+*crashed* are faults. Samples that PyTorch itself cannot capture, or that give no tensor, are not counted. Operators
+whose results depend on what memory held (`empty`) are compared by shape.
 """
 
 

@@ -12,7 +12,7 @@ from tests.conformance.cases import share
 from tests.conformance.opinfo_cases import capturing, core_operators, operators, samples
 from tests.conformance.opinfo_page import page
 
-STATUSES = {"native", "fallback", "skipped"}
+STATUSES = {"native", "fallback", "by rule", "skipped"}
 
 
 def chosen(one_in: int) -> list[str]:
@@ -69,5 +69,12 @@ def test_page_counts_native_and_fallback_apart() -> None:
         for s in ("native", "fallback", "fallback", "skipped")
     ]
     text = page(rows, "abc")
-    assert "| c | float32 | 1 | 2 | 0 | 0 | 0 | 33.3 % |" in text
-    assert "| svd | c | float32 | 1 | 2 | 0 | 0 | 0 | no / row |" in text
+    assert "| c | float32 | 1 | 2 | 0 | 0 | 0 | 0 | 33.3 % |" in text
+    assert "| svd | c | float32 | 1 | 2 | 0 | 0 | 0 | 0 | no / row |" in text
+
+
+def test_differences_by_rule_are_counted_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(opinfo.BY_RULE, ("neg", "int64"), "a rule")
+    monkeypatch.setattr(opinfo, "judge", lambda results, captured: "differs")
+    outcomes = opinfo.run_operator("neg", "int64", "reference", limit=1)
+    assert [(o.status, o.detail) for o in outcomes] == [("by rule", "a rule")]
