@@ -5,6 +5,9 @@ is at first is made there or copied there, and each turn's new value is made rig
 reads the old one any more, else copied at the turn's end.  Elements of sequences and of stacked results
 are windows at offsets that the number of the turn decides.
 
+A state whose values are stacked, as recurrent nets have it, is its own history: it lies in one element of
+the stack, and each turn makes the next.
+
 Extents that only a run decides go through cells, i64 elements of the arena that `Bind` steps read.  Each
 region of a choice writes the extents of its own results; behind the choice the results get their memory,
 and a second choice copies.  A stacked result that grows as long as the loop goes on, and a carried value
@@ -22,7 +25,7 @@ import numpy as np
 from aino_ir.codegen.lower.decided import extents
 from aino_ir.compute import axis_name
 from aino_ir.constants import Const
-from aino_ir.dims import Dim, DimLike, free_symbols, product, symbol
+from aino_ir.dims import DimLike, free_symbols, product, symbol
 from aino_ir.dtypes import i64
 from aino_ir.graph import Value, comes_before
 from aino_ir.infer import known_contents
@@ -164,6 +167,19 @@ class LoopStorage:
     cells: list[Cell] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class History:
+    """Where a carried value lies whose values are stacked.
+
+    Attributes:
+        first, present, following: before the loop, in a turn, and after it.
+    """
+
+    first: View
+    present: View
+    following: View
+
+
 class RegionStorage:
     """Assigns views around and inside the regions of one function's control flow."""
 
@@ -181,8 +197,14 @@ class RegionStorage:
         if isinstance(op, If):
             return
         parts = LoopParts.of(op)
-        for first, result in zip(parts.initial, parts.results, strict=True):
-            if first.use_count != 1 or not self.storage.is_free(first) or first.type != result.type:
+        kept = stacked_states(op, parts)
+        for number, (first, result) in enumerate(zip(parts.initial, parts.results, strict=True)):
+            if (
+                number in kept
+                or first.use_count != 1
+                or not self.storage.is_free(first)
+                or first.type != result.type
+            ):
                 continue
             place = replace(self._own_place(result), shape=first.shape)
             if self.storage.exists_for(first, place):
@@ -190,12 +212,13 @@ class RegionStorage:
 
     def assign(self, op: Op) -> None:
         """Views of an op's results and of all values in its regions; its operands have theirs."""
+        placed = {r: self.views[r] for r in op.results if r in self.views}
         for result in op.results:
             self._own_place(result)
         if isinstance(op, If):
             self._choice(op)
         else:
-            self._loop(op)
+            self._loop(op, placed)
 
     def _own_place(self, result: Value) -> View:
         """Where a result lies: row-major, so that turns have windows in it."""
@@ -241,17 +264,21 @@ class RegionStorage:
 
     # -- loops ----------------------------------------------------------------------------------------
 
-    def _loop(self, op: Op) -> None:
+    def _loop(self, op: Op, placed: dict[Value, View]) -> None:
         parts, (body,) = LoopParts.of(op), op.regions
         turn = axis_name(f"turn{len(self.plan.turns)}")
         loop = self.loops[op] = LoopStorage(turn)
         resized = self._resize(op, parts, loop)
-        self._arguments(parts, loop)
+        history = self._keep_history(op, parts, loop, resized, placed)
+        self._arguments(parts, loop, history)
         self.plan.turns.append(turn)
         places = [self.views[a] for a in parts.arguments]
-        made = self._make_in_place(parts, places, resized)
+        made = history.keys() | self._make_in_place(parts, places, resized | history.keys())
         copies: Copies = []
-        for element, stack in zip(parts.elements, parts.stacks, strict=True):
+        kept = {stacked_states(op, parts)[number] for number in history}
+        for position, (element, stack) in enumerate(zip(parts.elements, parts.stacks, strict=True)):
+            if position in kept:
+                continue
             if self._let_grow(op, loop, stack, element):
                 continue
             window = element_of(self.views[stack], symbol(turn))
@@ -266,6 +293,39 @@ class RegionStorage:
         aside, loop.final = self._carry(parts, places, made)
         copies += aside
         self.storage.copies.setdefault(body.terminator, []).extend(copies)
+
+    def _keep_history(
+        self, op: Op, parts: LoopParts, loop: LoopStorage, resized: set[int], placed: dict[Value, View]
+    ) -> dict[int, History]:
+        """Let states that are stacked lie in their stacks, where each turn can make the next element."""
+        found: dict[int, History] = {}
+        for number, position in stacked_states(op, parts).items():
+            value, stack, result = parts.following[number], parts.stacks[position], parts.results[number]
+            argument = parts.arguments[number]
+            plain = isinstance(argument.type, TensorType) and argument.type.layout.is_row_major
+            if number in resized or not plain or not self.storage.is_free(value):
+                continue
+            length, turn = stack.shape[0], symbol(loop.turn)
+            whole = self.storage.new_arena(
+                TensorType(argument.dtype, (length + 1, *argument.shape)), "history"
+            )
+            present, following = element_of(whole, turn), element_of(whole, turn + 1)
+            first, last = element_of(whole, 0), element_of(whole, length)
+            assert first and present and following and last, "a history is row-major"
+            self.views[value] = replace(following, shape=value.shape)
+            behind = View(whole.buffer, byte_count(argument), stack.dtype, stack.shape)
+            for made, view in ((stack, behind), (result, replace(last, shape=result.shape))):
+                before = placed.get(made)
+                if before is not None and not self._placed_by_a_view(made, before):
+                    self.storage.copies.setdefault(op, []).append((view, before))
+                self.views[made] = view
+            found[number] = History(first, present, following)
+        return found
+
+    def _placed_by_a_view(self, value: Value, place: View) -> bool:
+        """Whether a view op has put a value where it is: that op copies when the value lies elsewhere."""
+        seen = (self.views.get(u.results[0]) for u in value.users if self.storage.is_view(u))
+        return any(v is not None and v.buffer == place.buffer for v in seen)
 
     def _resize(self, op: Op, parts: LoopParts, loop: LoopStorage) -> set[int]:
         """Give carried values whose extents change cells and memory that grows; returns their numbers."""
@@ -308,14 +368,18 @@ class RegionStorage:
             loop.stacks.append((view.buffer, byte_count(element)))
         return bool(decided)
 
-    def _arguments(self, parts: LoopParts, loop: LoopStorage) -> None:
+    def _arguments(self, parts: LoopParts, loop: LoopStorage, history: dict[int, History]) -> None:
         """Views of the body's arguments, and what must be copied before the first turn."""
         if parts.turn is not None and parts.going is not None:
             buffer = self.plan.new_buffer(BufferKind.TURN, 8, slot=len(self.plan.turns), name=parts.turn.name)
             self.views[parts.turn] = View(buffer.id, 0, i64, parts.turn.shape)
             self.views[parts.going] = replace(self._true(), shape=parts.going.shape)
         carried = zip(parts.initial, parts.arguments, parts.results, strict=True)
-        for first, argument, result in carried:
+        for number, (first, argument, result) in enumerate(carried):
+            if number in history:
+                self.views[argument] = replace(history[number].present, shape=argument.shape)
+                loop.entry.append((first, replace(history[number].first, shape=first.shape)))
+                continue
             place = replace(self.views[result], shape=argument.shape)
             self.views[argument] = place
             if not same_place(self.views[first], place):
@@ -424,6 +488,28 @@ class RegionStorage:
         return aside, final
 
 
+def stacked_states(op: Op, parts: LoopParts) -> dict[int, int]:
+    """Carried values whose every value is an element, in loops of a known length: number -> which element."""
+    if not isinstance(op, Scan) and not (isinstance(op, Loop) and op.counted):
+        return {}
+    place = {e: i for i, e in reversed(list(enumerate(parts.elements)))}
+    found: dict[int, int] = {}
+    for number, value in enumerate(parts.following):
+        position = place.get(value)
+        if position is None or position in found.values():
+            continue
+        if not decides(op, parts.stacks[position]) and parts.arguments[number].type == value.type:
+            found[number] = position
+    return found
+
+
+def decides(op: Op, result: Value) -> bool:
+    """Whether an op decides an extent of its result."""
+    assert op.block is not None and op.block.function is not None
+    table = op.block.function.symbols
+    return any(table.declared(n).origin.op == op.id for d in extents(result) for n in free_symbols(d))
+
+
 def byte_count(value: Value) -> DimLike:
     """Bytes of a dense tensor."""
     assert isinstance(value.type, TensorType)
@@ -442,7 +528,7 @@ def constant_flag(value: Value) -> bool | None:
     return bool(value.op.value.array().reshape(-1)[0])  # type: ignore[attr-defined]
 
 
-def element_of(view: View, turn: Dim) -> View | None:
+def element_of(view: View, turn: DimLike) -> View | None:
     """The part of a view at one place of its first axis; None where strides cannot say it."""
     layout, allocated = view.layout, view.allocated
     if layout.tiles or layout.pad:

@@ -204,6 +204,25 @@ def grown_stacks_in_a_loop() -> Any:
 
 
 @case
+def a_scan_of_what_was_found() -> Any:
+    """As many turns as elements are positive; the state is stacked and so kept as a history."""
+    b = Builder()
+    s, xs = b.input("s", tensor("f32")), b.input("xs", tensor("f32", 9))
+    found = b.compress(xs, b.gt(xs, b.constant(np.float32(0))), axis=0)
+
+    def body(b: Any, s: Any, x: Any) -> Any:
+        new = b.add(s, x)
+        return [new, new]
+
+    region = b.region([s.type, tensor("f32")], body)
+    last, sums = b.op(op_class("control.scan"), s, found, states=1, regions=[region]).results
+    inputs = [
+        [np.float32(1).reshape(()), x.astype(np.float32)] for x in (np.arange(-4, 5), np.zeros(9), np.ones(9))
+    ]
+    return finish(b, [last, sums, b.neg(sums)]), inputs
+
+
+@case
 def a_choice_that_decides() -> Any:
     """A region counts; what it returns is as long as it says."""
     b = Builder()
