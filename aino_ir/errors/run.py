@@ -136,3 +136,20 @@ class HostStepFailed(UserError):
     template = "{op} failed with {kind}: {reason}"
     hint = "check the inputs of this node"
     example = {"op": "sequence.join", "kind": "ValueError", "reason": "need at least one array"}
+
+
+class PillowMissing(EnvironmentFault):
+    """A model decodes pictures, for which Pillow is needed."""
+
+    code = "AINO-E0950"
+    template = "decoding pictures needs the package Pillow, which is not installed"
+    hint = "install it (`pip install pillow`), or decode the pictures before the model"
+
+
+class PictureUnreadable(UserError):
+    """Data that should be a picture cannot be decoded."""
+
+    code = "AINO-E0517"
+    template = "the picture cannot be decoded: {reason}"
+    hint = "pass the bytes of a picture file (PNG, JPEG, BMP ...)"
+    example = {"reason": "Pillow says: UnidentifiedImageError"}

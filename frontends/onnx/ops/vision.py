@@ -361,10 +361,16 @@ def non_max_suppression(c: NodeContext, node: OnnxNode) -> Value:
     return c.emit("non_max_suppression", c.x, c.tensor(1), *bounds, limit=limit, centred=centred)
 
 
+def image_decoder(c: NodeContext, node: OnnxNode) -> Value:
+    """The pixels of a picture file."""
+    return c.emit("image.decode", c.x, colours=node.str("pixel_format", "RGB"))
+
+
 TABLE: dict[str, Row] = {
     "Col2Im": col2im,
     "DeformConv": deform_conv,
     "GridSample": grid_sample,
+    "ImageDecoder": image_decoder,
     "NonMaxSuppression": non_max_suppression,
     "RoiAlign": roi_align,
 }
