@@ -12,7 +12,9 @@ import torch
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
+import aino_ir as aino
 from aino_ir.errors.onnx import NodeInvalid
+from aino_ir.errors.run import InputMismatch
 from aino_ir.frontends.onnx import load_onnx
 from aino_ir.interp import run_module
 from tests.frontends.onnx.models import make_model, tensor_value
@@ -134,7 +136,12 @@ def test_sequences_of_unknown_rank_take_what_is_put_in() -> None:
         helper.make_node("SequenceAt", ["more", "zero"], ["y"]),
     ]
     zero = helper.make_tensor("zero", TensorProto.INT64, [], [0])
-    module = load_onnx(make_model(nodes, inputs=[sequence, tensor_value("x", [3])], initializers=[zero]))
+    model = make_model(nodes, inputs=[sequence, tensor_value("x", [3])], initializers=[zero])
+    module = load_onnx(model)
     first, second = np.ones(3, np.float32), np.zeros(3, np.float32)
+    exe = aino.compile(model, "reference")
+    assert exe.run([first], second)[0].tolist() == [1, 1, 1]
+    with pytest.raises(InputMismatch, match="dtype"):
+        exe.run([first.astype(np.float64)], second)
     assert run_module(module, [[first], second])[0].tolist() == [1, 1, 1]
     assert run_module(module, [[], second])[0].tolist() == [0, 0, 0]
