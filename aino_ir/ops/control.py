@@ -14,7 +14,7 @@ from aino_ir.dims import DimLike, dmax
 from aino_ir.graph import Block, Value
 from aino_ir.infer import InferContext
 from aino_ir.op import Op, bool_attr, int_attr, operand, optional_operand, variadic_operand
-from aino_ir.types import SequenceType, StringType, TensorType, Type
+from aino_ir.types import OptionalType, SequenceType, StringType, TensorType, Type
 
 
 class If(Op):
@@ -218,6 +218,8 @@ def common_type(ic: InferContext, a: Type, b: Type, result: int) -> Type:
         return a
     if isinstance(a, SequenceType) and isinstance(b, SequenceType):
         return _common_sequence(ic, a, b, result)
+    if isinstance(a, OptionalType) and isinstance(b, OptionalType):
+        return OptionalType(common_type(ic, a.element, b.element, result))
     tensors = isinstance(a, TensorType) and isinstance(b, TensorType) and a.dtype is b.dtype
     strings = isinstance(a, StringType) and isinstance(b, StringType)
     if not (tensors or strings) or len(a.shape) != len(b.shape):  # type: ignore[union-attr]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from aino_ir.builder import Builder
+from aino_ir.builder import Builder, op_class
 from aino_ir.dims import DimLike
 from aino_ir.dtypes import boolean, i64
 from aino_ir.frontends.onnx.context import NodeContext, Row, constant_array
@@ -16,7 +16,7 @@ from aino_ir.infer import known_contents
 from aino_ir.ops.call import type_symbols
 from aino_ir.ops.core import Constant
 from aino_ir.symbols import LOCAL, Symbols
-from aino_ir.types import SequenceType, TensorType, Type
+from aino_ir.types import OptionalType, SequenceType, TensorType, Type
 
 ROUNDS = 8
 """How often a loop's body is lowered until the types of its carried values are settled."""
@@ -48,7 +48,12 @@ def recreate(c: NodeContext, b: Builder, value: Value) -> Value:
 
 
 def region(
-    c: NodeContext, graph: OnnxGraph, leading: Sequence[Type], names: Sequence[str], values: Sequence[Value]
+    c: NodeContext,
+    graph: OnnxGraph,
+    leading: Sequence[Type],
+    names: Sequence[str],
+    values: Sequence[Value],
+    close: Callable[[Builder, list[Value]], list[Value]] | None = None,
 ) -> Block:
     """A subgraph as a block whose arguments are its inputs, then captured values.
 
@@ -58,6 +63,7 @@ def region(
         leading: types of its inputs.
         names: captured names that are arguments.
         values: what they are outside.
+        close: what becomes of its outputs before the block yields them.
     """
     block = Block(c.b.function)
     module = c.b.function.module
@@ -70,8 +76,8 @@ def region(
     for name in graph.captures:
         if name not in inner:
             inner[name] = recreate(c, b, c.graph.value(name))
-    outputs = c.graph.nested(b, graph, inner)
-    c.graph.close(b, outputs)
+    outputs = list(c.graph.nested(b, graph, inner))
+    c.graph.close(b, outputs if close is None else close(b, outputs))
     return block
 
 
@@ -97,10 +103,20 @@ def loop(c: NodeContext, node: OnnxNode) -> Sequence[Value | None]:
         c.invalid("inputs of the body", 2 + len(carried), len(graph.inputs))
     names, values = outer_values(c, graph.captures)
     types: list[Type] = [v.type for v in carried]
+    plain: set[int] = set()
+
+    def close(b: Builder, outputs: list[Value]) -> list[Value]:
+        """Values that may be absent at first are wrapped when the body says that they never are."""
+        for i, type_ in enumerate(types):
+            if isinstance(type_, OptionalType) and not isinstance(outputs[1 + i].type, OptionalType):
+                plain.add(i)
+                outputs[1 + i] = b.op(op_class("optional.some"), outputs[1 + i]).result
+        return outputs
+
     for _ in range(ROUNDS):
         before = c.symbols.clone()
         leading = [TensorType(i64, ()), TensorType(boolean, ()), *types]
-        body = region(c, graph, leading, names, values)
+        body = region(c, graph, leading, names, values, close)
         yielded = [v.type for v in body.terminator.present_operands()][1 : 1 + len(carried)]
         wider = [widened(c, a, b) for a, b in zip(types, yielded, strict=True)]
         if wider == types:
@@ -110,7 +126,7 @@ def loop(c: NodeContext, node: OnnxNode) -> Sequence[Value | None]:
     else:
         c.unsupported("carried values whose types do not settle")
     counted = trips is not None and stays_true(condition, body)
-    return c.emit_all(
+    results = c.emit_all(
         "control.loop",
         trips,
         condition,
@@ -120,6 +136,7 @@ def loop(c: NodeContext, node: OnnxNode) -> Sequence[Value | None]:
         counted=counted,
         regions=[body],
     )
+    return [c.emit("optional.get", v) if i in plain else v for i, v in enumerate(results)]
 
 
 def forget(c: NodeContext, before: Symbols, types: Sequence[Type]) -> None:
@@ -148,6 +165,8 @@ def is_true(value: Value) -> bool:
 
 def widened(c: NodeContext, before: Type, after: Type) -> Type:
     """A type that holds a carried value before and after a turn: extents that change become symbols."""
+    if isinstance(before, OptionalType) and isinstance(after, OptionalType):
+        return OptionalType(widened(c, before.element, after.element))
     if isinstance(before, SequenceType) and isinstance(after, SequenceType):
         empty = isinstance(before.element, TensorType) and before.element.rank == 0
         return after if empty else before

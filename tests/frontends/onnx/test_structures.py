@@ -118,6 +118,33 @@ def test_a_list_that_grows_from_nothing_has_declared_extents() -> None:
     assert [x.tolist() for x in run_module(module, [xs, np.int64(2)])[0]] == [[1, 2], [3]]
 
 
+def test_a_carried_value_may_be_absent_at_first() -> None:
+    """The body takes an optional list and yields one that is always there."""
+    values = [helper.make_tensor_value_info("i", TensorProto.INT64, [])]
+    values.append(helper.make_tensor_value_info("go", TensorProto.BOOL, []))
+    kind = helper.make_tensor_type_proto(TensorProto.FLOAT, [2])
+    maybe = helper.make_optional_type_proto(helper.make_sequence_type_proto(kind))
+    given = helper.make_graph([node("OptionalGetElement", ["s"], ("old",))], "given", [], anything("old"))
+    empty = helper.make_graph([node("SequenceEmpty", [], ("new",))], "empty", [], anything("new"))
+    nodes = [
+        node("OptionalHasElement", ["s"], ("has",)),
+        node("If", ["has"], ("list",), then_branch=given, else_branch=empty),
+        node("SequenceInsert", ["list", "x"], ("t",)),
+        node("Identity", ["go"], ("on",)),
+    ]
+    on = helper.make_tensor_value_info("on", TensorProto.BOOL, [])
+    body = helper.make_graph(
+        nodes, "body", [*values, helper.make_value_info("s", maybe)], [on, *anything("t")]
+    )
+    ports = [tensor_value("x", (2,)), tensor_value("n", (), TensorProto.INT64), helper.make_value_info("o", maybe)]
+    module = load_onnx(make_model([node("Loop", ["n", "", "o"], body=body)], ports, anything("y")))
+    verify(module)
+    x, ones = np.float32([3, 4]), np.ones(2, np.float32)
+    for start, turns, length in ((None, 2, 2), ([ones], 1, 2), ([], 1, 1)):
+        (made,) = run_module(module, [x, np.int64(turns), start])
+        assert len(made) == length and made[-1].tolist() == [3, 4]
+
+
 def test_a_carried_value_may_not_change_its_rank() -> None:
     body = loop_body([node("Unsqueeze", ["a", "axis"], ("b",))], ["n"])
     loop = node("Loop", ["", "go0", "x"], body=body)
