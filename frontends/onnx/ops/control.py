@@ -91,7 +91,15 @@ def if_(c: NodeContext, node: OnnxNode) -> Sequence[Value | None]:
         return c.graph.nested(c.b, chosen, {name: c.graph.value(name) for name in chosen.captures})
     names, values = outer_values(c, list(dict.fromkeys((*branches[0].captures, *branches[1].captures))))
     regions = [region(c, branch, (), names, values) for branch in branches]
+    both = zip(*(r.terminator.present_operands() for r in regions), strict=False)
+    if any(_ranks_differ(a.type, b.type) for a, b in both):
+        c.refuse_unknown(0)
     return c.emit_all("control.if", condition, *values, regions=regions)
+
+
+def _ranks_differ(a: Type, b: Type) -> bool:
+    """Whether two types are tensors of different rank: only one of them can be a value's."""
+    return isinstance(a, TensorType) and isinstance(b, TensorType) and a.rank != b.rank
 
 
 def loop(c: NodeContext, node: OnnxNode) -> Sequence[Value | None]:

@@ -11,7 +11,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from aino_ir.errors.ir import BadOperand, OutOfRangeIndex
-from aino_ir.errors.onnx import NodeInvalid, VariantUnsupported
+from aino_ir.errors.onnx import InputNotConstant, NodeInvalid, VariantUnsupported
 from aino_ir.frontends import recurrence
 from aino_ir.frontends.onnx import load_onnx
 from aino_ir.graph import Module
@@ -53,6 +53,22 @@ def test_a_branch_sees_outer_values_and_makes_constants_anew() -> None:
     x = np.array([1, 2], np.float32)
     assert run_module(module, [x, np.True_])[0].tolist() == [4, 6]
     assert run_module(module, [x, np.False_])[0].tolist() == [3, 8]
+
+
+def test_branches_of_different_rank_need_a_known_condition() -> None:
+    """No value has one of two ranks: which branch is taken must be known, and the refusal names the input."""
+    flat = branch([node("Reshape", ["x", "all"], ("f",))], "f")
+    tall = branch([node("Reshape", ["x", "two"], ("t",))], "t")
+    ports = [tensor_value("x", (6,)), CONDITION]
+    constants = [array("all", [6], np.int64), array("two", [2, 3], np.int64)]
+    model = make_model([conditional(flat, tall)], ports, anything("y"), constants)
+    with pytest.raises(InputNotConstant, match="input 'c'") as caught:
+        load_onnx(model)
+    assert caught.value.inputs == ("c",)
+    x = np.arange(6, dtype=np.float32)
+    for c, shape in ((True, (6,)), (False, (2, 3))):
+        (y,) = run_module(load_onnx(model, values={"c": np.asarray(c)}), [x])
+        assert y.shape == shape
 
 
 def test_a_known_condition_leaves_one_branch() -> None:
