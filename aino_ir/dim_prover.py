@@ -37,6 +37,9 @@ Interval = tuple["int | None", "int | None"]
 UNBOUNDED: Interval = (None, None)
 SEARCH_DEPTH = 5
 """Replacements in a row that a proof of an inequality may use."""
+SEARCH_VISITS = 400
+"""Expressions that a search looks at: their number grows fast with that of their terms and facts."""
+
 SEARCH_NODES = 48
 """Expressions that one proof of an inequality may look at."""
 SIMPLIFY_ROUNDS = 4
@@ -538,12 +541,21 @@ class Facts:
         found = memo.get(dim)
         if found is None:
             memo[dim] = False  # a proof that asks for itself is no proof
-            found = memo[dim] = self._search(dim, SEARCH_DEPTH, {})
+            found = memo[dim] = self._search(dim, SEARCH_DEPTH, {}, iter(range(SEARCH_VISITS)))
             self.memo.trim()
         return found
 
-    def _search(self, dim: DimLike, depth: int, seen: dict[DimLike, int]) -> bool:
-        """Depth-first search over replacements that only make the expression smaller."""
+    def _search(self, dim: DimLike, depth: int, seen: dict[DimLike, int], visits: Iterator[int]) -> bool:
+        """Depth-first search over replacements that only make the expression smaller.
+
+        Args:
+            dim: what should not be negative.
+            depth: replacements that may follow.
+            seen: expressions that were expanded, and how deep the search behind them went.
+            visits: one is taken for each expression that is looked at; without one the search gives up.
+        """
+        if next(visits, None) is None:
+            return False
         lo, hi = self.interval(dim)
         if lo is not None and lo >= 0:
             return True
@@ -552,7 +564,12 @@ class Facts:
         if seen.get(dim, 0) >= depth or len(seen) >= SEARCH_NODES:
             return False
         seen[dim] = depth
-        return any(all(self._search(part, depth - 1, seen) for part in parts) for parts in self._smaller(dim))
+        for parts in self._smaller(dim):
+            if all(self._search(part, depth - 1, seen, visits) for part in parts):
+                return True
+            if next(visits, None) is None:
+                return False
+        return False
 
     def _smaller(self, dim: Dim) -> Iterator[list[DimLike]]:
         """Alternatives; each is a list of expressions such that ``dim >= 0`` if all of them are."""

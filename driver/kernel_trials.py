@@ -331,6 +331,8 @@ def _buffers(kernel: Kernel, arrays: Sequence[Array], bindings: Mapping[str, int
     buffers = []
     for number, param in enumerate(kernel.function.params):
         size = _number(param.size, bindings)
+        if size < 0:
+            raise Unrunnable("the extents that were drawn for it do not fit together")
         flat = np.full(size * param.dtype.bytes, PATTERN, np.uint8).view(param.dtype.numpy)
         if number < len(arrays):
             packing = packings.get(number)

@@ -38,20 +38,14 @@ COLUMNS: dict[str, Callable[[Row], bool]] = {
 
 
 def write_page() -> None:
-    """Write the page from the newest whole runs."""
+    """Write the page from the newest row of every case; it says which commits they were run at."""
     PAGE.write_text(page({target: newest(target) for target in TARGETS}), encoding="utf-8")
     print(PAGE.relative_to(ROOT))
 
 
 def newest(target: str) -> list[Row]:
-    """The rows of the last run over one state of the source that is as large as any."""
-    runs: dict[str, dict[str, Row]] = {}
-    for row in read_rows(FOLDER / f"{target}.jsonl"):
-        run = runs.pop(row["source"], {})
-        run[row["case"]] = row
-        runs[row["source"]] = run
-    largest = max(map(len, runs.values()), default=0)
-    return next((list(run.values()) for run in reversed(runs.values()) if len(run) == largest), [])
+    """The last row of every case on a target."""
+    return list({row["case"]: row for row in read_rows(FOLDER / f"{target}.jsonl")}.values())
 
 
 def page(runs: dict[str, list[Row]]) -> str:
@@ -84,10 +78,12 @@ def _summary(runs: dict[str, list[Row]]) -> Iterator[str]:
         yield _line(cells)
     yield ""
     for target, rows in runs.items():
-        last = rows[-1]
+        last = max(rows, key=lambda r: str(r["date"]))
+        commits = collections.Counter(str(r["commit"]) for r in rows)
+        runs_of = ", ".join(f"{commit} ({count} cases)" for commit, count in commits.most_common())
         fixed = sum(_passed(r) and bool(r["fixed"]) for r in rows)
         yield (
-            f"`{target}`: {last['date']}, commit {last['commit']}, {last['versions']}; {fixed} cases pass because the "
+            f"`{target}`: {last['date']}, {last['versions']}; commit {runs_of}; {fixed} cases pass because the "
             "model was compiled again for the values of some inputs.\n"
         )
 

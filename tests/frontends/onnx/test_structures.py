@@ -152,7 +152,11 @@ def test_a_carried_value_may_be_absent_at_first() -> None:
     body = helper.make_graph(
         nodes, "body", [*values, helper.make_value_info("s", maybe)], [on, *anything("t")]
     )
-    ports = [tensor_value("x", (2,)), tensor_value("n", (), TensorProto.INT64), helper.make_value_info("o", maybe)]
+    ports = [
+        tensor_value("x", (2,)),
+        tensor_value("n", (), TensorProto.INT64),
+        helper.make_value_info("o", maybe),
+    ]
     module = load_onnx(make_model([node("Loop", ["n", "", "o"], body=body)], ports, anything("y")))
     verify(module)
     x, ones = np.float32([3, 4]), np.ones(2, np.float32)
