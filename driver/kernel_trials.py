@@ -234,10 +234,11 @@ def _at(kernel: Kernel, number: int, bindings: dict[str, int]) -> Iterator[Trial
     kinds = ["plain" if exact else "dyadic"]
     if ops and all(op.has(Trait.ELEMENTWISE) or op.name.startswith(("tensor.", "core.")) for op in ops):
         kinds.append("edges")
+    terms = longest_sum(ops, ev)
     for kind in kinds:
-        made = _trial(kernel, number, bindings, kind, longest_sum(ops, ev))
-        if made is None and kind == "plain":
-            made = _trial(kernel, number, bindings, "positive", longest_sum(ops, ev))
+        made = _trial(kernel, number, bindings, kind, terms)
+        if made is None and kind != "edges":  # undefined there, or an error such as a division by zero
+            made = _trial(kernel, number, bindings, "positive", terms)
         if made is not None:
             yield made
 
@@ -248,7 +249,7 @@ def _trial(kernel: Kernel, number: int, bindings: dict[str, int], kind: str, ter
     try:
         native, wide = (_meaning(kernel, arrays, bindings, p) for p in ("native", "wide"))
     except Exception as error:  # what an op does with operands that no model would give it is its own affair
-        if kind in ("plain", "dyadic", "positive"):
+        if kind == "positive":
             why = error.message if isinstance(error, AinoError) else f"{type(error).__name__}: {error}"
             raise Unrunnable(f"its meaning fails: {why}") from error
         return None

@@ -4,7 +4,7 @@ Each kernel of the plan gets up to `MOST_CANDIDATES`; they are compiled into one
 like every kernel, then timed in turns in a child process: with the model's threads, other data in the
 caches between runs, the least of several short runs.  Kernels with the most modelled work come first.
 The analytic pick stays unless another one is faster by more than the noise, and again in a second round
-of just the two, in which it must win most turns: a busy machine slows one of them down as likely as the other.
+of just the two, in which it must win most turns: a busy machine slows down now one of them, now the other.
 """
 
 from __future__ import annotations

@@ -246,14 +246,15 @@ def random_array(
         ev: values of symbols, and the precision.
         rng: where the values come from.
         kind: of floats: ``plain`` (normal), ``positive``, ``edges``, or ``dyadic`` (multiples of 1/4 within
-            +-2, whose sums and products are exact); integers are always small.
+            +-2, whose sums and products are exact); integers are always small, and not 0 when ``positive``.
         domain: bounds of integers that are used as indices, both inclusive.
     """
     shape, dtype = ev.dims(type.shape), type.dtype
     if dtype.is_bool:
         return np.asarray(rng.random(shape) < 0.5)
     if dtype.is_integer:
-        low, high = (0, 9) if domain is None else (ev.size(domain[0]), ev.size(domain[1]))
+        least_made = 1 if kind == "positive" else 0
+        low, high = (least_made, 9) if domain is None else (ev.size(domain[0]), ev.size(domain[1]))
         least, most = integer_range(dtype)
         drawn = rng.integers(max(low, least), min(high, most), shape, endpoint=True)
         return np.asarray(drawn).astype(dtype.numpy)

@@ -103,6 +103,14 @@ def test_symbolic_kernels_are_tried_at_small_and_larger_extents(monkeypatch: pyt
     assert (exe.run(np.ones((3, 8), np.float32))[0] == 2).all()
 
 
+def test_integers_that_divide_are_not_zero() -> None:
+    b = aino.Builder()
+    x, y = (b.input(n, tensor("i32", 4, 5)) for n in ("x", "y"))
+    b.output("z", b.div(x, y))
+    checks = aino.compile(b.module, cache=False).report.checks["kernels"]
+    assert checks["not run"] == {} and checks["right"] == 1
+
+
 def test_nothing_is_tried_without_verification(monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch, Planted())
     exe = aino.compile(model(), cache=False, verify="off")
