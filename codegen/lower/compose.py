@@ -194,13 +194,16 @@ class Composer:
             value = c if isinstance(c, Expr) else index(c)
             term = binary("and", compare("ge", value, 0), compare("lt", value, index(extent)))
             inside = term if inside is None else binary("and", inside, term)
-        safe = map_expr(
-            inner,
-            lambda n: (
-                replace(n, default=const(0, n.dtype)) if isinstance(n, Read) and n.default is None else None
-            ),
-        )
-        return select(inside, safe, default) if inside is not None else inner
+        return select(inside, map_expr(inner, self._safe), default) if inside is not None else inner
+
+    def _safe(self, e: Expr) -> Expr | None:
+        """A leaf that may be computed outside of the padded value, looked-up coordinates included."""
+        if isinstance(e, Var) and e.name in self._data:
+            return self._opaque(map_expr(self._data[e.name], self._safe))  # type: ignore[return-value]
+        if isinstance(e, Read):
+            index = tuple(map_expr(c, self._safe) if isinstance(c, Expr) else c for c in e.index)
+            return replace(e, index=index, default=const(0, e.dtype) if e.default is None else e.default)
+        return None
 
     def _note_checks(self, op: Op, definition: Compute) -> None:
         for check in definition.checks:
