@@ -261,14 +261,20 @@ def _trial(kernel: Kernel, number: int, bindings: dict[str, int], kind: str, ter
 
 
 def _operands(kernel: Kernel, bindings: dict[str, int], kind: str) -> list[Array]:
-    """One stored array an operand; constants of integers keep their values (they may be positions)."""
+    """One stored array an operand; constants of integers keep their values (they may be positions).
+
+    A value that is two operands has one array.
+    """
     ev = Evaluation("native", dict(bindings))
     origin = kernel.origin
     ops = [] if origin is None else [origin.op, *inner_ops(origin.op)]
     domains = _domains(origin.op, ops) if origin is not None else {}
-    out = []
+    out: list[Array] = []
     for position, operand in enumerate(kernel.spec.operands):
         value = origin.operands[position] if origin is not None else None
+        if origin is not None and value in origin.operands[:position]:
+            out.append(out[origin.operands.index(value)])
+            continue
         rng = seeded(f"{position} {kind} {operand.dtype} {operand.shape}")
         fixed = None if value is None else _fixed(value, ev)
         if fixed is None:

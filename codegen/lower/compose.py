@@ -437,9 +437,9 @@ def forward_coordinates(
 
 
 def _used_operands(program: Program, exprs: list[Expr | None], composer: Composer) -> list[int]:
-    """Group inputs that become the kernel's operands, in order; an attention's first three are q, k and v."""
+    """Group inputs that are the kernel's operands: all of a nest's op; q, k and v of an attention first."""
     if isinstance(program, Nest):
-        return list(range(len(composer.group.inputs)))
+        return [composer.group.number[v] for v in composer.anchor.present_operands()]
     used: set[int] = set()
     fixed: list[int] = []
     if isinstance(program, Attention):
