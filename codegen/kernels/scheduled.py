@@ -22,8 +22,12 @@ CLOCK = 3.5e9
 
 SYMBOLIC_EXTENT = 128
 
-UNPACKED = 1.5
+UNPACKED = 3.0
 """How much longer a step takes than the model says, since operands lie as they are, not in panels."""
+
+UNBLOCKED = 10.0
+"""The same where no operand is read again from registers: moving data is all there is to it, and the
+special generators know how."""
 
 
 class ScheduledGenerator:
@@ -45,8 +49,9 @@ class ScheduledGenerator:
         steps = prod(extent_or(a.extent, SYMBOLIC_EXTENT) for a in (*program.axes, *program.reduce))
         loads = float(tiling.vectors + tiling.rows)
         cycles = steps / (width * tiling.positions) * step_cycles(tiling.rows, tiling.vectors, loads, 0.0)
+        longer = UNPACKED if tiling.rows > 1 else UNBLOCKED
         name = f"default schedule, {tiling.rows}x{tiling.vectors * width}"
-        yield Candidate(self.name, name, (("lanes", lanes),), cost=cycles * UNPACKED / CLOCK + 1e-6)
+        yield Candidate(self.name, name, (("lanes", lanes),), cost=cycles * longer / CLOCK + 1e-6)
 
     def build(self, spec: KernelSpec, candidate: Candidate, target: Target) -> LoopFn:
         """The loops."""
