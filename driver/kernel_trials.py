@@ -177,6 +177,21 @@ class Trial:
         return ""
 
 
+ZERO_SIGN_OPEN = frozenset(
+    {
+        "math.relu",
+        "math.prelu",
+        "math.max",
+        "math.min",
+        "math.clip",
+        "reduce.max",
+        "reduce.min",
+        "math.hard_swish",
+    }
+)
+"""Ops that may give either zero where both are among their operands: 1 / x behind them tells which."""
+
+
 def trials(kernel: Kernel, number: int) -> Iterator[Trial]:
     """The trials of a kernel.
 
@@ -195,16 +210,23 @@ def trials(kernel: Kernel, number: int) -> Iterator[Trial]:
     for value in values:  # numbers that a run decides are contents before they are extents
         if value.known is not None:
             names |= {name for d in value.known.reshape(-1).tolist() for name in free_symbols(d)}
+    made, refusal = 0, Unrunnable("no extents fit it")
     for bases in (SMALL_EXTENTS, LARGER_EXTENTS):
         try:
             bindings = sample_bindings(symbols, values, names, bases)
-        except Unrunnable:
-            if bases is SMALL_EXTENTS:
-                raise
-            return
-        yield from _at(kernel, number, bindings)
+            found = list(_at(kernel, number, bindings))
+        except Unrunnable as problem:
+            refusal = problem
+            continue
+        except AinoError as error:  # extents that the model's own inputs never have: negative ones
+            refusal = Unrunnable(error.message)
+            continue
+        made += len(found)
+        yield from found
         if not bindings:
             return
+    if not made:
+        raise refusal
 
 
 def _is_copy(spec: KernelSpec) -> bool:
@@ -281,6 +303,8 @@ def _operands(kernel: Kernel, bindings: dict[str, int], kind: str) -> list[Array
             type = TensorType(operand.dtype, operand.shape)
             domain = domains.get(value) if value is not None else None
             fixed = random_array(type, ev, rng, kind, domain)
+            if fixed.dtype.kind == "f" and any(op.name in ZERO_SIGN_OPEN for op in ops):
+                fixed = fixed + 0.0  # a negative zero becomes the other one
         out.append(fixed)
     return out
 

@@ -58,4 +58,4 @@ def _compile(
     meta = context.fw_metadata if context is not None else None
     fixed = list(meta.static_input_indices) if static and meta is not None else []
     tensors = [i for i in fixed if isinstance(example_inputs[i], torch.Tensor)]
-    return make_boxed_func(native_parts(graph, tensors, options))  # type: ignore[no-any-return]
+    return make_boxed_func(native_parts(graph, tensors, options, aliases=static))  # type: ignore[no-any-return]

@@ -26,13 +26,15 @@ _reported: set[str] = set()
 """Operators that were reported already: each is, once a process."""
 
 
-def native_parts(graph: GraphModule, static: Sequence[int], options: DynamoOptions) -> Any:
+def native_parts(graph: GraphModule, static: Sequence[int], options: DynamoOptions, aliases: bool) -> Any:
     """The graph as a callable: all of it native, or torch's own with native parts.
 
     Args:
         graph: calls of ATen operators, with fake tensors.
         static: positions of placeholders whose tensors rarely change.
         options: of the backend.
+        aliases: whether results that are views of one another must share memory (in training autograd
+            sees to that for the user's results, and nobody changes what is saved for the gradient).
 
     Raises:
         AtenUnsupported: `options.strict` is set and something would stay with torch.
@@ -45,7 +47,7 @@ def native_parts(graph: GraphModule, static: Sequence[int], options: DynamoOptio
     except AinoError as error:  # an input of a kind that AINO does not have
         refused = dict.fromkeys(calls, error.message)
     report(refused, options.strict)
-    kept = {*refused, *shared_views(graph)}
+    kept = {*refused, *(shared_views(graph) if aliases else ())}
     if not kept:
         return NativeGraph(graph, static, options)
     return _split(graph, kept, static, options)

@@ -217,7 +217,7 @@ def adaptive_mean_backward(c: NodeContext, grad_output: Value, x: Value) -> Valu
         c.unsupported("an adaptive pool over a symbolic extent")
     dtype = grad_output.dtype.compute
     rows, columns = (
-        c.b.constant(averaging(int(x.shape[a]), int(grad_output.shape[a])).astype(dtype.numpy))  # type: ignore[arg-type]
+        c.b.constant(averaging(int(x.shape[a]), int(grad_output.shape[a])).astype(dtype.numpy))
         for a in (-2, -1)
     )
     lead = grad_output.shape[:-2]

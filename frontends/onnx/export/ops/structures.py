@@ -128,7 +128,13 @@ def choose(g: GraphWriter, op: Any) -> Ref:
     return g.foreign("LabelEncoder", *LABELS, index, dtype=None, **names, default_string=op.other)
 
 
+def decode(g: GraphWriter, op: Any) -> Ref:
+    """A picture out of a file's bytes."""
+    return g.node("ImageDecoder", g.of(op.file), pixel_format=op.colours)
+
+
 TABLE: dict[str, Row] = {
+    "image.decode": decode,
     "optional.get": tensor_result("OptionalGetElement", "x"),
     "optional.has": "OptionalHasElement",
     "optional.none": none,
