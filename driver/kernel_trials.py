@@ -16,7 +16,7 @@ import numpy as np
 from aino_ir.codegen.lower.constants import packed
 from aino_ir.compute import Compute
 from aino_ir.definition_interp import evaluate_definition
-from aino_ir.dims import DimLike, free_symbols
+from aino_ir.dims import DimLike, free_symbols, product
 from aino_ir.dtypes import DType
 from aino_ir.errors.base import AinoError
 from aino_ir.graph import Value
@@ -43,6 +43,9 @@ Array = np.ndarray[Any, Any]
 
 WORK_LIMIT = 2e10
 """Kernels whose meaning takes more operations are not run."""
+
+ELEMENT_LIMIT = 1 << 27
+"""Nor are those whose operands and results have more elements."""
 
 LARGER_EXTENTS = (37, 41, 64, 33)
 """A kernel with symbolic extents is tried at small ones and at about these, past its register tiles."""
@@ -252,6 +255,9 @@ def _at(kernel: Kernel, number: int, bindings: dict[str, int]) -> Iterator[Trial
     work = sum(work_of(op, ev) for op in ops)
     if work > WORK_LIMIT:
         raise Unrunnable(f"its meaning takes about {work:.1g} operations")
+    elements = sum(ev.size(product(o.shape)) for o in (*kernel.spec.operands, *kernel.spec.results))
+    if elements > ELEMENT_LIMIT:
+        raise Unrunnable(f"its operands and results have {elements:.1g} elements")
     exact = all(r.dtype.is_float for r in kernel.spec.results)
     kinds = ["plain" if exact else "dyadic"]
     if ops and all(op.has(Trait.ELEMENTWISE) or op.name.startswith(("tensor.", "core.")) for op in ops):
