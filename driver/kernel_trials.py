@@ -17,7 +17,7 @@ from aino_ir.codegen.lower.constants import packed
 from aino_ir.compute import Compute
 from aino_ir.definition_interp import evaluate_definition
 from aino_ir.dims import DimLike, free_symbols, product
-from aino_ir.dtypes import DType
+from aino_ir.dtypes import DType, float_info
 from aino_ir.errors.base import AinoError
 from aino_ir.graph import Value
 from aino_ir.interp import Evaluation, Precision, run_op, store_array
@@ -398,7 +398,8 @@ def _disagreement(
     """Why a result is wrong, or "": as near as may be to either precision of the interpreter.
 
     Elements on which those two part (an overflow, a difference of nearly equal numbers, a comparison that
-    goes by one rounding) say nothing about the kernel and are left out.
+    goes by one rounding) say nothing about the kernel and are left out, and so do those below the normal
+    numbers, which a factor in the middle of an expression may already have rounded to zero.
     """
     if disagreement(actual, native, error_class, dtype=dtype, terms=terms) is None:
         return ""
@@ -412,6 +413,8 @@ def _disagreement(
             largest = float(np.max(np.abs(w), initial=0.0, where=np.isfinite(w)))
             near = np.abs(n - w) <= 2.0 * epsilon(dtype) * np.sqrt(max(terms, 1)) * largest + tiny(dtype)
             telling = telling | near | (np.isnan(n) & np.isnan(w))
+            least = float(float_info(dtype).smallest_normal)
+            telling = telling & ~((np.abs(w) < least) & (np.abs(actual.astype(np.float64)) < least))
     kept = np.where(telling, actual, native)
     return disagreement(kept, native, error_class, dtype=dtype, terms=terms) or ""
 
