@@ -199,7 +199,7 @@ class ReduceMax(CombinedReduction):
         return np.asarray(np.max(x, axis=axes, keepdims=True, initial=_identity("max", x)))
 
     def reference_of_dims(self, ev: Any, x: Array, axes: tuple[int, ...]) -> Array:
-        return _fold_dims(dmax, x, axes)
+        return _fold_dims(dmax, x, axes, int(identity("max", self.x.dtype.compute)))
 
 
 class ReduceMin(CombinedReduction):
@@ -213,7 +213,7 @@ class ReduceMin(CombinedReduction):
         return np.asarray(np.min(x, axis=axes, keepdims=True, initial=_identity("min", x)))
 
     def reference_of_dims(self, ev: Any, x: Array, axes: tuple[int, ...]) -> Array:
-        return _fold_dims(dmin, x, axes)
+        return _fold_dims(dmin, x, axes, int(identity("min", self.x.dtype.compute)))
 
 
 class ReduceL1(CombinedReduction):
@@ -482,7 +482,10 @@ def _identity(combiner: str, x: Array) -> Any:
     return x.dtype.type(identity(combiner, dtype))
 
 
-def _fold_dims(function: Callable[..., DimLike], x: Array, axes: tuple[int, ...]) -> Array:
+def _fold_dims(function: Callable[..., DimLike], x: Array, axes: tuple[int, ...], empty: int) -> Array:
+    if x.size == 0:
+        shape = [1 if a in axes else d for a, d in enumerate(x.shape)]
+        return np.full(shape, empty, dtype=object)
     folded = np.frompyfunc(function, 2, 1)
     for axis in axes:
         x = np.asarray(folded.reduce(x, axis=axis, keepdims=True), dtype=object)

@@ -359,3 +359,12 @@ def test_ulps_count_units_in_the_last_place() -> None:
     assert ulps(fl(INF, NAN, 0.0), np.array([1e39, NAN, -0.0])).tolist() == [0, 0, 0]
     assert ulps(fl(INF, NAN), np.array([1.0, 1.0])).tolist() == [INF, INF]
     assert ulps(fl(2.0**-149), np.array([0.0])).tolist() == [1.0]
+
+
+@pytest.mark.parametrize(("kind", "least"), [("reduce_max", True), ("reduce_min", False)])
+def test_extremes_of_no_known_integers_are_the_identity(kind: str, least: bool) -> None:
+    """Contents known at compile time follow the same rule as arrays."""
+    b = Builder()
+    y = getattr(b, kind)(b.constant(np.zeros((0,), np.int64)), axes=(0,), keepdims=True)
+    info = np.iinfo(np.int64)
+    assert b.known(y) == ((info.min if least else info.max),)
