@@ -84,8 +84,7 @@ class _Program:
     def run(self, args: Sequence[Any]) -> list[Any]:
         """The graph's results."""
         inputs = [_input(args[i]) for i in self.inputs]
-        with np.errstate():
-            outputs = self.executable.run(*inputs)
+        outputs = self.executable.run(*inputs)
         return [result(args, outputs) for result in self.results]
 
 
