@@ -463,6 +463,15 @@ class InputUnknown(OnnxError):
     example = {"name": "'mask'", "known": "'x', 'axes'"}
 
 
+class GradientMissing(OnnxError):
+    """A Gradient node asks for the derivative of an op that has no rule."""
+
+    code = "AINO-E0149"
+    template = "no rule differentiates {op}"
+    hint = "compute this gradient where the model is exported, or leave the op out of what is differentiated"
+    example = {"op": "control.loop"}
+
+
 class LoweringFault(InternalError):
     """A lowering failed in a way that it should not."""
 

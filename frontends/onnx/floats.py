@@ -6,7 +6,8 @@ from typing import TypeAlias
 
 from aino_ir.dims import DimLike
 from aino_ir.dtypes import DType
-from aino_ir.frontends.onnx.context import NodeContext, constant_array
+from aino_ir.frontends.emitter import Emitter
+from aino_ir.frontends.folding import constant_array
 from aino_ir.graph import Value
 
 Operand: TypeAlias = "Number | float"
@@ -16,13 +17,13 @@ class Number:
     """A float value with operators; plain numbers take its dtype.
 
     Attributes:
-        c: the node that is being lowered.
+        c: makes the ops.
         value: the value (of comparisons: of truth values).
     """
 
     __slots__ = ("c", "dtype", "value")
 
-    def __init__(self, c: NodeContext, value: Value, dtype: DType | None = None) -> None:
+    def __init__(self, c: Emitter, value: Value, dtype: DType | None = None) -> None:
         self.c = c
         self.value = value
         self.dtype: DType = value.dtype if dtype is None else dtype
@@ -96,13 +97,13 @@ class Number:
         return self.value if array is None else self.c.b.constant(array)
 
 
-def extent_number(c: NodeContext, extent: DimLike, dtype: DType) -> Number:
+def extent_number(c: Emitter, extent: DimLike, dtype: DType) -> Number:
     """An extent as a float scalar."""
     if isinstance(extent, int):
         return Number(c, c.scalar(extent, dtype))
     return Number(c, c.cast(c.reshape(c.b.dims_vector([extent]), ()), dtype))
 
 
-def positions_number(c: NodeContext, size: DimLike, dtype: DType) -> Number:
+def positions_number(c: Emitter, size: DimLike, dtype: DType) -> Number:
     """0, 1, 2, ... [size]."""
     return Number(c, c.emit("index.range", start=0, size=size, step=1, dtype=dtype))

@@ -183,6 +183,41 @@ class GraphLowering:
         inner.run()
         return [inner.value(output.name) for output in graph.outputs]
 
+    def recomputed(self, name: str, given: Mapping[str, Value]) -> Value:
+        """What a value of the graph is when others have given values: their nodes are lowered once more.
+
+        Nodes that do not depend on given values keep their results.
+
+        Raises:
+            KeyError: the graph has no such value.
+        """
+        inner = GraphLowering(self.model, self.b, self.graph, {**self.values, **given})
+        for node in self._behind(name, given):
+            inner.lower(node)
+            inner.values.update(given)
+        return inner.value(name)
+
+    def _behind(self, name: str, given: Mapping[str, Value]) -> list[OnnxNode]:
+        """The nodes that make a value of given ones, or that make what is not there yet, in order."""
+        makers = {output: node for node in self.graph.nodes for output in node.outputs if output}
+        needed: set[str] = set()
+        ahead = [name]
+        while ahead:
+            wanted = ahead.pop()
+            if wanted in needed or wanted in given or wanted not in makers:
+                continue
+            needed.update(o for o in makers[wanted].outputs if o)
+            ahead.extend((*makers[wanted].inputs, *makers[wanted].captures))
+        changed, found = set(given), []
+        for node in self.graph.nodes:
+            outputs = {o for o in node.outputs if o}
+            if outputs & needed and (
+                changed.intersection((*node.inputs, *node.captures)) or not outputs & self.values.keys()
+            ):
+                changed |= outputs
+                found.append(node)
+        return found
+
     def close(self, b: Builder, outputs: Sequence[Value]) -> None:
         """End a region that yields `outputs`."""
         b.op(op_class("core.return"), *outputs)

@@ -1,4 +1,4 @@
-"""Steps of optimisers: Adagrad, Adam and Momentum, each for any number of tensors at once."""
+"""Training: gradients, and steps of optimisers (Adagrad, Adam, Momentum), each for any number of tensors."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from collections.abc import Callable
 
 from aino_ir.frontends.onnx.context import NodeContext, Row
 from aino_ir.frontends.onnx.floats import Number
+from aino_ir.frontends.onnx.gradients import TABLE as RULES
+from aino_ir.frontends.onnx.gradients import pullback
+from aino_ir.frontends.onnx.names import quote
 from aino_ir.frontends.onnx.nodes import OnnxNode
 from aino_ir.graph import Value
+from aino_ir.location import loc
 
 DOMAIN = "ai.onnx.preview.training"
 
@@ -96,4 +100,37 @@ def momentum(c: NodeContext, node: OnnxNode) -> list[Value | None]:
     return by_kind(results)
 
 
-TABLE: dict[str, Row] = {"Adagrad": adagrad, "Adam": adam, "Momentum": momentum}
+# -- gradients ----------------------------------------------------------------------------------------
+
+
+def gradient(c: NodeContext, node: OnnxNode) -> list[Value | None]:
+    """Derivatives of y, a value of the graph (all its elements added up), by the values called xs.
+
+    The inputs are the values that xs and zs have meanwhile; what lies between them and y is computed for
+    these, as a graph of its own (where they are the graph's own values, it becomes one with it again).
+    """
+    xs, zs, y = node.strs("xs"), node.strs("zs", ()), node.str("y")
+    names = (*xs, *zs)
+    if len(names) != len(c.inputs) or len(set(names)) != len(names):
+        c.invalid("xs and zs", f"{len(c.inputs)} different names, one an input", names)
+    given = {name: c.require(i) for i, name in enumerate(names)}
+    for i, name in enumerate(xs):
+        x = c.tensor(i)
+        if not x.dtype.is_float:
+            c.invalid(f"dtype of {quote(name)}", "a float", x.dtype)
+        given[name] = c.emit("cast", x, to=x.dtype)  # a value of its own, whatever it is computed from
+    try:
+        target = c.graph.recomputed(y, given)
+    except KeyError:
+        c.invalid("y", "a value of the graph that the node stands in", quote(y))
+    c.b.loc = loc(node.location)
+    inputs = [given[name] for name in xs]
+    ones = c.filled(target.shape, 1.0, target.dtype)
+    found = pullback(c.b, RULES, [(target, ones)], inputs) if target.dtype.is_float else [None] * len(xs)
+    return [
+        c.filled(x.shape, 0.0, x.dtype) if made is None else made
+        for x, made in zip(inputs, found, strict=True)
+    ]
+
+
+TABLE: dict[str, Row] = {"Adagrad": adagrad, "Adam": adam, "Gradient": gradient, "Momentum": momentum}
