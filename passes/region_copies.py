@@ -16,7 +16,7 @@ from aino_ir.constants import Const
 from aino_ir.dims import is_static
 from aino_ir.graph import Block, Function, Module, Value
 from aino_ir.op import Op, Trait
-from aino_ir.pattern import constant_of, held_constant
+from aino_ir.pattern import constant_of
 from aino_ir.types import TensorType
 
 SMALL = 8
@@ -51,14 +51,21 @@ class Copier:
     Args:
         source: the function that it is cut from (for its symbols).
         identity: what tells values that are the same on both sides.
+        held: the handle behind a value that is a constant.
         real: identities of handles whose bytes matter: they stay constants.
         shrink: extent -> smaller extent.
     """
 
     def __init__(
-        self, source: Function, identity: Callable[[Value], Hashable], real: set[Hashable], shrink: Shrink
+        self,
+        source: Function,
+        identity: Callable[[Value], Hashable],
+        held: Callable[[Value], Const | None],
+        real: set[Hashable],
+        shrink: Shrink,
     ) -> None:
         self.identity = identity
+        self.held = held
         self.real = real
         self.shrink = shrink
         self.copy = Copy(Module("region").add_function())
@@ -85,7 +92,7 @@ class Copier:
         if known is None:  # another site may have found it equal to one that was made here
             known = self._made.get(self.identity(value))
         if known is None:
-            handle = held_constant(value)
+            handle = self.held(value)
             known = (
                 self._leaf(self.identity(value), value.type, value)
                 if handle is None

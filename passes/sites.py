@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from aino_ir.constants import Const
 from aino_ir.graph import Function, Value
 from aino_ir.op import Op, Trait
+from aino_ir.pattern import constant_of, held_constant
 from aino_ir.rewriter import Rewrite
 
 GROWTH_LIMIT = 256
@@ -52,6 +54,8 @@ class Site:
         read: ids of constant ops whose content a rule read.
         problem: why the regions could not be cut out, or "".
         replaced: ids of values that this site replaced.
+        constants: values that the old region reads, and that other sites replaced by a constant -> it; rules
+            may have read its content.
     """
 
     entries: list[Rewrite]
@@ -61,6 +65,11 @@ class Site:
     read: frozenset[int] = frozenset()
     problem: str = ""
     replaced: frozenset[int] = frozenset()
+    constants: dict[Value, Value] = field(default_factory=dict)
+
+    def held(self, value: Value) -> Const | None:
+        """The handle behind a value that is a constant, or has become one."""
+        return held_constant(self.constants.get(value, value))
 
     def identity(self, value: Value, substitution: Substitution) -> Hashable:
         """What tells values that are taken to be the same before and after.
@@ -224,6 +233,10 @@ def _cut(site: Site, before: Index, substitution: Substitution) -> None:
 
     site.old = _region(outputs, allowed, maker)
     values = [v for op in site.old for v in (*op.present_operands(), *op.results)]
+    for value in values:
+        final = before.values.get(substitution.final(value.id))
+        if value.id not in site.replaced and final is not None and final is not value and constant_of(final):
+            site.constants[value] = final
     known = {substitution.final(v.id) for v in values if v.id not in site.replaced}
     site.new = _grown(site, known)
     blocks = {op.block for op in site.old}, {op.block for op in site.new}

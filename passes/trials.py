@@ -18,7 +18,6 @@ from aino_ir.interp import Evaluation, Precision, run_op
 from aino_ir.op import Op, Trait
 from aino_ir.passes.region_copies import Copier, Copy, Shrink, shrinking
 from aino_ir.passes.sites import Site, Substitution
-from aino_ir.pattern import held_constant
 from aino_ir.sampling import edge_values
 from aino_ir.structural import block_hash
 from aino_ir.symbols import Symbols
@@ -111,7 +110,7 @@ class Trial:
         raise Unrunnable(f"the region cannot be copied: {error.message if error else 'types differ'}")
 
     def _copy(self, ops: list[Op], outputs: list[Value], shrink: Shrink) -> Copy:
-        return Copier(self.function, self._identity, self.real, shrink).region(ops, outputs)
+        return Copier(self.function, self._identity, self.site.held, self.real, shrink).region(ops, outputs)
 
     def _identity(self, value: Value) -> Hashable:
         return self.site.identity(value, self.substitution)
@@ -132,7 +131,8 @@ class Trial:
 
     def _handles(self) -> list[Const]:
         outputs = [v for pair in self.site.pairs for v in pair]
-        return leaf_handles((*self.site.old, *self.site.new), outputs)
+        read = operands_of((*self.site.old, *self.site.new))
+        return leaf_handles(map(self.site.held, (*read, *outputs)))
 
     def _work(self, ops: Iterable[Op]) -> float:
         ev = Evaluation(self.precision, dict(self.bindings))
@@ -316,22 +316,28 @@ def site_values(site: Site) -> Iterator[Value]:
 def frontier(site: Site) -> list[Value]:
     """Values that the regions read and do not make, constants left out."""
     made = {r for op in (*site.old, *site.new) for r in op.results}
-    return [v for v in dict.fromkeys(site_values(site)) if v not in made and held_constant(v) is None]
+    return [v for v in dict.fromkeys(site_values(site)) if v not in made and site.held(v) is None]
 
 
 def real_constants(site: Site) -> set[Hashable]:
     """Identities of handles whose bytes matter: what a rule read, and what only the new side has."""
-    old = {h.identity for h in leaf_handles(site.old, [o for o, _ in site.pairs])}
-    new = {h.identity for h in leaf_handles(site.new, [n for _, n in site.pairs])}
-    read = [v for op in site.old for v in op.present_operands() if v.op and v.op.id in site.read]
-    return {h.identity for h in leaf_handles((), read)} | (new - old)
+    before, after = operands_of(site.old), operands_of(site.new)
+    old = {h.identity for h in leaf_handles(map(site.held, (*before, *(o for o, _ in site.pairs))))}
+    new = {h.identity for h in leaf_handles(map(site.held, (*after, *(n for _, n in site.pairs))))}
+    constants = [site.constants.get(v, v) for v in before]
+    read = [v for v in constants if v.op is not None and v.op.id in site.read]
+    return {h.identity for h in leaf_handles(map(site.held, read))} | (new - old)
 
 
-def leaf_handles(ops: Iterable[Op], values: Iterable[Value]) -> list[Const]:
-    """Constants that ops and values read, lazy ones replaced by what they are computed from."""
+def operands_of(ops: Iterable[Op]) -> list[Value]:
+    """What ops read."""
+    return [v for op in ops for v in op.present_operands()]
+
+
+def leaf_handles(handles: Iterable[Const | None]) -> list[Const]:
+    """Constants, lazy ones replaced by what they are computed from."""
     out: list[Const] = []
-    work = [held_constant(v) for op in ops for v in op.present_operands()]
-    work += [held_constant(v) for v in values]
+    work = list(handles)
     while work:
         handle = work.pop()
         if handle is None:

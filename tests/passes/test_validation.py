@@ -297,6 +297,17 @@ def test_site_that_relies_on_its_own_result_is_judged_with_the_other() -> None:
     assert [op.name for op in b.module.main.block if op.results] == ["math.relu"]
 
 
+def test_what_another_site_made_a_constant_may_be_read() -> None:
+    """One site finds that 1 * 1 is the 1 that is there; another that x times this is x."""
+    from aino_ir.passes.canonicalize import Canonicalize
+
+    b = Builder()
+    x = b.input("x", tensor("f32", 4))
+    b.output("y", b.mul(x, b.mul(c(b, 1), c(b, 1))))
+    assert sites(b.module, Canonicalize()).unvalidated == 0
+    assert not [op for op in b.module.main.block if op.name == "math.mul"]
+
+
 def test_substitution_ends_where_values_replaced_each_other() -> None:
     entry = Rewrite(0, "Rule", (), (), (), ((1, 2),), (), UNKNOWN)
     back = Rewrite(1, "Rule", (), (), (), ((2, 1),), (), UNKNOWN)
