@@ -1,4 +1,4 @@
-"""Turns compositions of small ops into the named op that they are: norms, activations."""
+"""Turns compositions of small ops into the named op that they are: norms, softmax, activations."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from aino_ir.graph import Value
 from aino_ir.ops.activation import HardSigmoid, Sigmoid
 from aino_ir.ops.math import Add, Clip, Div, Mul, Pow, Reciprocal, Rsqrt, Sqrt, Sub
 from aino_ir.ops.normalize import LayerNorm, RmsNorm
-from aino_ir.ops.reduce import ReduceMean
-from aino_ir.ops.transcendental import Erf, Tanh
+from aino_ir.ops.reduce import ReduceMax, ReduceMean, ReduceSum
+from aino_ir.ops.transcendental import Erf, Exp, Log, Tanh
 from aino_ir.passes.rules import Rule, RulePass
 from aino_ir.pattern import Match, P, number, scalar, scalar_of
 
@@ -191,9 +191,46 @@ def _vector_problem(m: Match, name: str) -> str | None:
     return None
 
 
+# -------------------------------------------------------------------------------------- softmax
+
+_OFF = P(Sub, "x", P(ReduceMax, "x", op="maximum"))
+_POWER = P(Exp, _OFF)
+_TOTAL = P(ReduceSum, _POWER, op="total")
+
+
+def _softmax_axis(m: Match) -> int | None:
+    """The one axis that the maximum and the sum are over, both with that axis kept, or None."""
+    maximum, total = m.op("maximum"), m.op("total")
+    axes = maximum.reduced_axes()
+    fits = len(axes) == 1 and total.reduced_axes() == axes and maximum.keepdims and total.keepdims
+    return int(axes[0]) if fits else None
+
+
+class StepsAreSoftmax(Rule):
+    """e / sum(e) with e = exp(x - max(x)) ==> softmax(x)   along one axis, kept"""
+
+    pattern = P(Div, _POWER, _TOTAL)
+    error_class = "reordered"
+
+    def check(self, m: Match) -> str | None:
+        return "maximum and sum are not over the same one axis, kept" if _softmax_axis(m) is None else None
+
+    def rewrite(self, m: Match, b: Builder) -> Value:
+        return b.softmax(m["x"], axis=_softmax_axis(m))  # type: ignore[no-any-return]
+
+
+class StepsAreLogSoftmax(StepsAreSoftmax):
+    """x - max(x) - log(sum(exp(x - max(x)))) ==> log_softmax(x)   along one axis, kept"""
+
+    pattern = P(Sub, _OFF, P(Log, _TOTAL))
+
+    def rewrite(self, m: Match, b: Builder) -> Value:
+        return b.log_softmax(m["x"], axis=_softmax_axis(m))  # type: ignore[no-any-return]
+
+
 @dataclass(frozen=True)
 class FusePatterns(RulePass):
-    """Named patterns: gelu (both forms), silu, hard swish, layer norm, RMS norm."""
+    """Named patterns: gelu (both forms), silu, hard swish, layer norm, RMS norm, both softmaxes."""
 
     name = "fuse-patterns"
     error_class = "reordered"
@@ -206,4 +243,6 @@ class FusePatterns(RulePass):
         MeanSquareIsRmsNorm(),
         ScaleIntoNorm(),
         BiasIntoNorm(),
+        StepsAreSoftmax(),
+        StepsAreLogSoftmax(),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,6 +104,30 @@ FUSED: dict[str, tuple[Body, list[str]]] = {
 }
 
 
+def softmax_steps(
+    b: Builder, x: Value, axis: int = -1, summed: int | None = None, keep: bool = True
+) -> tuple[Value, Value, Value]:
+    """x - max, its exponential, and the sum of that."""
+    off = b.sub(x, b.reduce_max(x, axes=(axis,), keepdims=True))
+    power = b.exp(off)
+    return off, power, b.reduce_sum(power, axes=(axis if summed is None else summed,), keepdims=keep)
+
+
+def softmax(b: Builder, x: Value, **options: Any) -> Value:
+    _, power, total = softmax_steps(b, x, **options)
+    return b.div(power, total)
+
+
+def log_softmax(b: Builder, x: Value, **options: Any) -> Value:
+    off, _, total = softmax_steps(b, x, **options)
+    return b.sub(off, b.log(total))
+
+
+FUSED["softmax"] = (softmax, ["normalize.softmax"])
+FUSED["softmax along the first axis"] = (lambda b, x: softmax(b, x, axis=0), ["normalize.softmax"])
+FUSED["log softmax"] = (log_softmax, ["normalize.log_softmax"])
+
+
 @pytest.mark.parametrize("case", FUSED)
 def test_fused(case: str) -> None:
     body, left = FUSED[case]
@@ -131,6 +156,12 @@ KEPT: dict[str, tuple[Body, str]] = {
         "the parameter has shape (3, 1)",
     ),
 }
+
+
+KEPT["softmax over two axes"] = (
+    lambda b, x: softmax(b, x, summed=0),
+    "maximum and sum are not over the same one axis, kept",
+)
 
 
 @pytest.mark.parametrize("case", KEPT)

@@ -14,14 +14,29 @@ def over_axis(op: str) -> Lowering:
     def lower(c: NodeContext, node: OnnxNode) -> Value:
         x = c.x
         if c.opset >= 13:
-            return c.emit(op, x, axis=c.axis(node.int("axis", -1), x.rank))
+            return along(c, op, x, c.axis(node.int("axis", -1), x.rank))
         axis = c.axis(node.int("axis", 1), max(x.rank, 2))
         if axis == x.rank - 1:
-            return c.emit(op, x, axis=axis)
+            return along(c, op, x, axis)
         flat = c.reshape(x, (product(x.shape[:axis]), product(x.shape[axis:])))
-        return c.reshape(c.emit(op, flat, axis=1), x.shape)
+        return c.reshape(along(c, op, flat, 1), x.shape)
 
     return lower
+
+
+def along(c: NodeContext, op: str, x: Value, axis: int) -> Value:
+    """Softmax, its logarithm or what else works along an axis, in the precision that ONNX gives it.
+
+    ONNX defines softmax by a function of operators, each of which rounds to its type: on half precision that
+    is not the softmax that is rounded once, and a model may have been judged by it.  The pass fuse-patterns
+    makes one op of the steps again where results may be more exact.
+    """
+    if op not in ("softmax", "log_softmax") or x.dtype is x.dtype.compute or not x.dtype.is_float:
+        return c.emit(op, x, axis=axis)
+    off = c.emit("sub", x, c.emit("reduce.max", x, axes=(axis,), keepdims=True))
+    power = c.emit("exp", off)
+    total = c.emit("reduce.sum", power, axes=(axis,), keepdims=True)
+    return c.emit("div", power, total) if op == "softmax" else c.emit("sub", off, c.emit("log", total))
 
 
 def batch_normalization(c: NodeContext, node: OnnxNode) -> list[Value | None]:
