@@ -27,9 +27,10 @@ class Const:
     Attributes:
         type: dtype and shape, row-major.
         name: where it came from (an initializer's name), for people only.
+        facts: what was found out about the contents, by name (see `aino_ir.sparsity`).
     """
 
-    __slots__ = ("_array", "_digest", "_load", "_lock", "block", "inputs", "name", "type")
+    __slots__ = ("_array", "_digest", "_load", "_lock", "block", "facts", "inputs", "name", "type")
 
     def __init__(
         self,
@@ -47,6 +48,7 @@ class Const:
         self._array = array
         self._load = load
         self._digest: str | None = None
+        self.facts: dict[str, object] = {}
         self._lock = threading.Lock()
 
     @staticmethod

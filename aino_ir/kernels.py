@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from aino_ir.compute import Check, Compute, Nest, RowProgram
 from aino_ir.dims import DimLike, product
 from aino_ir.dtypes import DType
@@ -20,6 +22,7 @@ from aino_ir.loops.canonical import canonical_text
 from aino_ir.loops.expr import Expr
 from aino_ir.loops.stmt import LoopFn
 from aino_ir.op import Op
+from aino_ir.sparsity import ZeroPattern
 from aino_ir.target import Target
 from aino_ir.types import ROW_MAJOR, Layout
 
@@ -38,6 +41,7 @@ class Operand:
         name: C-friendly name (the op's operand name).
         shape: logical shape.
         constant: whether its contents are known at compile time (weights: a packing costs nothing).
+        zeros: where a constant is zero, when it is in many places.
     """
 
     name: str
@@ -46,6 +50,7 @@ class Operand:
     layout: Layout = ROW_MAJOR
     allocated: tuple[DimLike, ...] | None = None
     constant: bool = False
+    zeros: ZeroPattern | None = None
 
     def addr(self, index: tuple[DimLike, ...]) -> DimLike:
         """Element offset of a coordinate from the view's start."""
@@ -147,8 +152,9 @@ class Candidate:
         generator: who can build it.
         name: for reports: algorithm and tile, such as ``gemm 6x32 kc=384``.
         params: what `build` needs, hashable (tile sizes, algorithm).
-        packings: operand index -> the layout that the candidate wants it in (constants only), after
-            the optional named transform (``winograd4`` ...).
+        packings: operand index -> how the candidate wants it stored (constants only).
+        companions: further things made from constant operands that the kernel reads, such as the
+            positions of nonzeros: (operand index, how).  They are its last parameters.
         cost: modelled seconds on one core of the target.
         error_class: exact, reordered or approximate.
     """
@@ -157,17 +163,43 @@ class Candidate:
     name: str
     params: tuple[tuple[str, Any], ...] = ()
     packings: tuple[tuple[int, Packing], ...] = ()
+    companions: tuple[tuple[int, Packing], ...] = ()
     scratch_bytes: int = 0
     cost: float = 0.0
     error_class: str = "reordered"
 
 
+class Transform(Protocol):
+    """What is stored instead of a constant's array; frozen and hashable."""
+
+    def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of what is stored for a constant of some shape."""
+
+    def dtype(self, dtype: DType) -> DType:
+        """Its element type, for a constant of some type."""
+
+    def apply(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """The array that is stored."""
+
+
 @dataclass(frozen=True)
 class Packing:
-    """How a constant operand is stored for one kernel: a transform by name, then a layout."""
+    """How a constant operand is stored for one kernel: an optional transform, then a layout."""
 
     layout: Layout
-    transform: str = ""
+    transform: Transform | None = None
+
+    def stored_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of what is stored, before the layout."""
+        return shape if self.transform is None else self.transform.shape(shape)
+
+    def stored_dtype(self, dtype: DType) -> DType:
+        """Element type of what is stored."""
+        return dtype if self.transform is None else self.transform.dtype(dtype)
+
+    def pack(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """An array of the constant's shape, as a flat array of stored elements."""
+        return self.layout.pack(array if self.transform is None else self.transform.apply(array))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from aino_ir.codegen.lower.constants import packed
 from aino_ir.compute import Compute
 from aino_ir.definition_interp import evaluate_definition
 from aino_ir.dims import DimLike, free_symbols, product
@@ -311,6 +310,8 @@ def _operands(kernel: Kernel, bindings: dict[str, int], kind: str) -> list[Array
             fixed = random_array(type, ev, rng, kind, domain)
             if fixed.dtype.kind == "f" and any(op.name in ZERO_SIGN_OPEN for op in ops):
                 fixed = fixed + 0.0  # a negative zero becomes the other one
+            if operand.zeros is not None:  # what a kernel was built on
+                fixed = np.where(operand.zeros.mask, fixed, np.zeros((), fixed.dtype))
         out.append(fixed)
     return out
 
@@ -365,6 +366,7 @@ def _buffers(kernel: Kernel, arrays: Sequence[Array], bindings: Mapping[str, int
     """The memory of every parameter, operands in place."""
     packings = dict(kernel.candidate.packings)
     aliased = {r.aliases for r in kernel.spec.results}
+    companions = len(kernel.function.params) - len(kernel.candidate.companions)
     buffers = []
     for number, param in enumerate(kernel.function.params):
         size = _number(param.size, bindings)
@@ -376,9 +378,13 @@ def _buffers(kernel: Kernel, arrays: Sequence[Array], bindings: Mapping[str, int
             if packing is None:
                 flat[_places(kernel.spec.operands[number], bindings)] = arrays[number]
             else:
-                data = packed(arrays[number], packing)
+                data = packing.pack(arrays[number])
                 flat[: data.size] = data
-        written = number >= len(arrays) or number in aliased
+        elif number >= companions:
+            source, packing = kernel.candidate.companions[number - companions]
+            data = packing.pack(arrays[source])
+            flat[: data.size] = data
+        written = len(arrays) <= number < companions or number in aliased
         buffers.append(Buffer(flat.view(np.uint8), written))
     return buffers
 

@@ -94,18 +94,20 @@ class Placement:
             b.symbol(name, lo, hi)
         shared = {r.aliases for r in spec.results if r.aliases is not None}
         self.buffers = [
-            b.param(self._free(o.name), o.dtype, o.bound, Access.READ_WRITE if i in shared else Access.READ)
+            b.param(
+                self.free_name(o.name), o.dtype, o.bound, Access.READ_WRITE if i in shared else Access.READ
+            )
             for i, o in enumerate(self.operands)
         ]
         written = Access.READ_WRITE if isinstance(program, Nest) else Access.WRITE  # a nest reads its results
         self.result_buffers = [
             self.buffers[r.aliases]
             if r.aliases is not None
-            else b.param(self._free(r.name), r.dtype, r.bound, written)
+            else b.param(self.free_name(r.name), r.dtype, r.bound, written)
             for r in spec.results
         ]
 
-    def _free(self, name: str) -> str:
+    def free_name(self, name: str) -> str:
         """The name of a buffer, changed when a symbol of the model is called like it."""
         taken = {symbol_name for symbol_name, _, _ in self.spec.symbols}
         while name in taken:

@@ -9,6 +9,7 @@ from aino_ir.codegen.kernels.nest import NestGenerator
 from aino_ir.codegen.kernels.reduction import ReductionGenerator
 from aino_ir.codegen.kernels.rows import RowGenerator
 from aino_ir.codegen.kernels.scheduled import ScheduledGenerator
+from aino_ir.codegen.kernels.sparse import SparseGenerator
 from aino_ir.kernels import Generator
 
 
@@ -16,6 +17,7 @@ def generators(most: int = BEST) -> list[Generator]:
     """Fresh instances of all generators, special ones first; each offers at most so many candidates."""
     return [
         ContractGenerator(most),
+        SparseGenerator(most),
         ReductionGenerator(),
         RowGenerator(),
         AttentionGenerator(),

@@ -38,6 +38,7 @@ from aino_ir.loops.expr import (
     walk,
 )
 from aino_ir.op import Op, Trait
+from aino_ir.sparsity import ZeroPattern
 from aino_ir.symbols import Symbols
 from aino_ir.types import Layout, TensorType
 
@@ -54,6 +55,7 @@ class Storage:
     layout: Layout
     allocated: tuple[DimLike, ...] | None
     constant: bool
+    zeros: ZeroPattern | None = None
 
 
 StorageOf = Callable[[Value], Storage]
@@ -523,7 +525,15 @@ def _operands(
         where = storage(v)
         assert isinstance(v.type, TensorType)
         out.append(
-            Operand(names[n], v.type.dtype, v.type.shape, where.layout, where.allocated, where.constant)
+            Operand(
+                names[n],
+                v.type.dtype,
+                v.type.shape,
+                where.layout,
+                where.allocated,
+                where.constant,
+                where.zeros,
+            )
         )
     return tuple(out)
 

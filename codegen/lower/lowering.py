@@ -16,7 +16,7 @@ from aino_ir.codegen.lower.compose import (
 from aino_ir.codegen.lower.control import emit_control
 from aino_ir.codegen.lower.decided import DecidedSymbols, entry_symbols
 from aino_ir.codegen.lower.phases import emit_bind, emit_phases, entry_checks
-from aino_ir.codegen.lower.pricing import own_buffer
+from aino_ir.codegen.lower.pricing import own_buffer, stored
 from aino_ir.codegen.lower.regions import same_place
 from aino_ir.codegen.lower.storage import StorageAssignment
 from aino_ir.compute import Compute, Phases, axes, coordinates, reads
@@ -132,8 +132,7 @@ class Lowering:
 
     def _where(self, value: Value) -> Storage:
         view = self.storage.views[value]
-        constant = value.op is not None and value.op.name == "core.constant"
-        return Storage(view.layout, view.allocated, constant)
+        return stored(value, view.layout, view.allocated)
 
     def _emit(self, op: Op) -> None:
         if op.has(Trait.DATA_DEPENDENT):
@@ -150,6 +149,8 @@ class Lowering:
                 self.storage.views[r] = views[result.aliases]
             else:
                 views.append(self.storage.views[r])
+        for number, packing in kernel.candidate.companions:
+            views.append(self._packed_view(_handle(operands[number]), packing))
         flops = sum((o.cost() for o in group.ops), start=0)
         nodes = tuple(dict.fromkeys(e for o in group.ops for e in o.loc.entries))
         self.steps.append(Run(kernel.function.name, tuple(views), loc=op.loc, nodes=nodes, flops=flops))
@@ -274,17 +275,17 @@ class Lowering:
         packing = dict(kernel.candidate.packings).get(number)
         if packing is None:
             return view
-        assert value.op is not None
-        return self._packed_view(value.op.value, packing)  # type: ignore[attr-defined]
+        return self._packed_view(_handle(value), packing)
 
     def _packed_view(self, handle: Const, packing: Packing) -> View:
         key = (handle.key, packing)
         if key not in self._packed:
-            size: DimLike = packed_bytes(handle, packing)
+            shape, dtype = packing.stored_shape(handle.shape), packing.stored_dtype(handle.dtype)
+            size: DimLike = packing.layout.bound(shape) * dtype.bytes
             buffer = self.plan.new_buffer(
                 BufferKind.CONST, size, const=handle, packing=packing, name=handle.name
             )
-            self._packed[key] = View(buffer.id, 0, handle.dtype, handle.type.shape, packing.layout)
+            self._packed[key] = View(buffer.id, 0, dtype, shape, packing.layout)
         return self._packed[key]
 
 
@@ -300,11 +301,10 @@ def written_in_place(spec: KernelSpec, operand: int) -> KernelSpec:
     return replace(spec, results=(replace(result, aliases=operand),))
 
 
-def packed_bytes(handle: Const, packing: Packing) -> DimLike:
-    """Bytes of a constant in a packing (transforms say their own shape)."""
-    from aino_ir.codegen.lower.constants import packed_shape
-
-    return packing.layout.bound(packed_shape(handle, packing)) * handle.dtype.bytes
+def _handle(value: Value) -> Const:
+    """The handle of a constant."""
+    assert value.op is not None
+    return value.op.value  # type: ignore[attr-defined, no-any-return]
 
 
 def _is_empty(shape: tuple[DimLike, ...]) -> bool:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from aino_ir.codegen.lower.compose import Group, Storage, compose
+from aino_ir.dims import DimLike
 from aino_ir.errors.codegen import NotComposable
 from aino_ir.graph import Value
 from aino_ir.kernels import Candidate, Catalogue, Reject
 from aino_ir.op import Op
+from aino_ir.pattern import constant_of
+from aino_ir.sparsity import zero_pattern
 from aino_ir.symbols import Symbols
-from aino_ir.types import TensorType
+from aino_ir.types import Layout, TensorType
 
 
 class CataloguePricer:
@@ -37,5 +40,10 @@ class CataloguePricer:
 def own_buffer(value: Value) -> Storage:
     """A value's storage when it lies in a buffer of its own."""
     assert isinstance(value.type, TensorType)
-    constant = value.op is not None and value.op.name == "core.constant"
-    return Storage(value.type.layout, None, constant)
+    return stored(value, value.type.layout, None)
+
+
+def stored(value: Value, layout: Layout, allocated: tuple[DimLike, ...] | None) -> Storage:
+    """What is known of a value that lies somewhere: of a constant also where it is zero."""
+    handle = constant_of(value)
+    return Storage(layout, allocated, handle is not None, None if handle is None else zero_pattern(handle))

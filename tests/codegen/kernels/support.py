@@ -14,6 +14,7 @@ from aino_ir.builder import Builder
 from aino_ir.codegen.c.unit import print_unit
 from aino_ir.codegen.kernels.registry import generators
 from aino_ir.codegen.lower.compose import Group, Storage, compose
+from aino_ir.constants import Const
 from aino_ir.dims import DimLike
 from aino_ir.dtypes import dtype_of
 from aino_ir.graph import Value
@@ -23,6 +24,7 @@ from aino_ir.loops.interp import run_kernel
 from aino_ir.loops.stmt import LoopFn, Status
 from aino_ir.loops.verify import verify_loops
 from aino_ir.ops.core import Fused
+from aino_ir.sparsity import zero_pattern
 from aino_ir.tolerance import disagreement
 from aino_ir.types import ROW_MAJOR, Layout, TensorType
 from tests.codegen.c.support import build as build_c
@@ -70,11 +72,11 @@ class Problem:
         packings = dict(candidate.packings)
         views = []
         for i, (operand, array) in enumerate(zip(self.spec.operands, self.arrays, strict=True)):
-            layout = packings[i].layout if i in packings else operand.layout
-            views.append(layout.pack(array))
+            views.append(packings[i].pack(array) if i in packings else operand.layout.pack(array))
         for result in self.spec.results:
             if result.aliases is None:
                 views.append(self._pattern(result))
+        views += [packing.pack(self.arrays[i]) for i, packing in candidate.companions]
         return views
 
     def _pattern(self, result: Operand) -> Array:
@@ -136,7 +138,9 @@ def problem(
         layout_of[inner] = result.type.layout  # type: ignore[union-attr]
 
     def storage(v: Value) -> Storage:
-        return Storage(layout_of[v], None, constant.get(v, False))
+        array = operands[inputs.index(v)].array if constant.get(v, False) else None
+        zeros = None if array is None else zero_pattern(Const.of(array))
+        return Storage(layout_of[v], None, array is not None, zeros)
 
     composed = compose(group, storage, b.function.symbols)
     arrays = [operands[inputs.index(v)].array for v in composed.operands]
