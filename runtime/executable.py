@@ -104,7 +104,7 @@ class Executable:
         if len(given) != len(self._ports) or (len(given) == 1 and isinstance(given[0], Mapping)):
             given = self._arguments(inputs)
         arrays = self._arrays(given)
-        extents = self._extents.get(tuple([a.shape for a in arrays])) or self._bind(arrays)
+        extents = self.extents_of(tuple([a.shape for a in arrays]))
         results = self._function.empty(extents)
         targets = self._targets(out, results, arrays) if out is not None else results
         made = self._function.run(arrays, extents, targets)
@@ -130,7 +130,7 @@ class Executable:
         """
         given = self._arguments(inputs)
         arrays = self._arrays(given)
-        extents, function = self._bind(arrays), self._function
+        extents, function = self.extents_of(tuple([a.shape for a in arrays])), self._function
         results, symbols = function.empty(extents), dict(extents.symbols)
 
         def run(times: np.ndarray[Any, Any]) -> None:
@@ -154,12 +154,19 @@ class Executable:
                 arrays.append(checked(value, port))
         return arrays
 
-    def _bind(self, arrays: Sequence[np.ndarray[Any, Any]]) -> Extents:
-        """Symbol values and output shapes for these inputs; remembered by their shapes."""
-        extents = self._function.extents(self._binding.bind(arrays))
+    def extents_of(self, shapes: tuple[tuple[int, ...], ...]) -> Extents:
+        """Symbol values and output shapes for inputs of these shapes; remembered.
+
+        Raises:
+            RankMismatch, ExtentMismatch, SymbolOutOfRange ...: they do not fit together.
+        """
+        known = self._extents.get(shapes)
+        if known is not None:
+            return known
+        extents = self._function.extents(self._binding.bind(shapes))
         if len(self._extents) >= REMEMBERED_SHAPES:
             self._extents = {}
-        self._extents[tuple(a.shape for a in arrays)] = extents
+        self._extents[shapes] = extents
         return extents
 
     def _arguments(self, inputs: tuple[Any, ...]) -> Sequence[Any]:
@@ -246,6 +253,16 @@ class Executable:
         return 0
 
     # -- the library --------------------------------------------------------------------------------
+
+    @property
+    def ports(self) -> tuple[Port, ...]:
+        """The inputs as `run` checks them."""
+        return self._ports
+
+    @property
+    def function(self) -> NativeFunction:
+        """What is called."""
+        return self._function
 
     @property
     def native(self) -> NativeModel:

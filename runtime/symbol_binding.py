@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from aino_ir.dims import parse_dim
 from aino_ir.runtime.values import Port
 from aino_ir.symbols import Check, Symbols
@@ -38,17 +36,15 @@ class SymbolBinding:
             table.restore_check(Check(kind, parse_dim(lhs), parse_dim(rhs), what))
         return SymbolBinding(names, table, ports)
 
-    def bind(self, arrays: Sequence[np.ndarray]) -> dict[str, int]:
-        """Symbol values for a run.
+    def bind(self, shapes: Sequence[Sequence[int]]) -> dict[str, int]:
+        """Symbol values for inputs of these shapes.
 
         Raises:
             The errors of `Symbols.bind`: an extent, a bound or an entry check does not fit.
         """
         if not self.names:
             return {}
-        values = self._table.bind(
-            [p.type for p in self._ports], [a.shape for a in arrays], [p.name for p in self._ports]
-        )
+        values = self._table.bind([p.type for p in self._ports], list(shapes), [p.name for p in self._ports])
         for name in self.names:
             if name not in values:
                 values[name] = self._table.evaluate(_symbol(name), values)

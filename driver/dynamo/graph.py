@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,20 +12,29 @@ import torch
 from torch.fx import GraphModule, Node
 
 from aino_ir.driver.api import AnyExecutable, collector_frozen, compile
+from aino_ir.driver.dynamo.numbers import argument_sources, number_function
 from aino_ir.driver.dynamo.options import DynamoOptions
-from aino_ir.frontends.torch.expressions import expression_of
+from aino_ir.driver.dynamo.tensors import TensorCall
 from aino_ir.frontends.torch.subgraph import Subgraph, lower_subgraph
+from aino_ir.runtime.raw import RawCall
 from aino_ir.runtime.values import to_torch
+
+LOG = logging.getLogger("aino")
 
 Versions = tuple[tuple[int, int], ...]
 """Address and version of each tensor that was taken for a constant."""
+
+PACKINGS = 2
+"""How often parameters are packed: when they change again after that, they are inputs from then on."""
 
 
 class NativeGraph:
     """Calls of operators as one native program.
 
     Tensors at `static` positions (parameters, buffers) are taken for constants: packed when the graph is
-    first called, and again when one of them was changed in place or exchanged.
+    first called, and again when one of them was changed in place or exchanged.  Where they keep changing
+    (a network that is evaluated while it is trained) the graph is compiled once more, with these tensors
+    as inputs, and never again for their sake.
 
     Attributes:
         graph: what is computed.
@@ -35,7 +45,7 @@ class NativeGraph:
         self, graph: GraphModule, static: Sequence[int], options: DynamoOptions, name: str = "graph"
     ) -> None:
         self.graph = graph
-        self.static = tuple(static)
+        self.static = tuple(static) if options.pack_parameters else ()
         self.options = options
         self.name = name
         self.compilations = 0
@@ -44,7 +54,7 @@ class NativeGraph:
 
     def __call__(self, *args: Any) -> list[Any]:
         """Run on real tensors and numbers, in the order of the graph's placeholders."""
-        versions = tuple([_version(args[i]) for i in self.static])
+        versions = tuple([_version(args[i]) for i in self.static]) if self.static else ()
         ready = self._ready
         if ready is None or ready[0] != versions:
             ready = self._compiled(versions, args)
@@ -52,13 +62,17 @@ class NativeGraph:
 
     def _compiled(self, versions: Versions, args: Sequence[Any]) -> tuple[Versions, _Program]:
         with self._lock:
-            if self._ready is None or self._ready[0] != versions:
-                constants = {i: args[i].detach() for i in self.static}
-                with collector_frozen():
-                    lowered = lower_subgraph(self.graph, constants, self.name)
-                executable = compile(lowered.module, **self.options.compile_arguments())
-                self._ready = (versions, _Program(self.graph, lowered, executable))
-                self.compilations += 1
+            if self._ready is not None and self._ready[0] == versions:
+                return self._ready
+            if self.static and self.compilations >= PACKINGS:
+                LOG.info("%s: parameters change again and again, and are no constants any more", self.name)
+                self.static, versions = (), ()
+            constants = {i: args[i].detach() for i in self.static}
+            with collector_frozen():
+                lowered = lower_subgraph(self.graph, constants, self.name)
+            executable = compile(lowered.module, **self.options.compile_arguments())
+            self._ready = (versions, _Program(self.graph, lowered, executable))
+            self.compilations += 1
             return self._ready
 
 
@@ -72,52 +86,65 @@ class _Program:
     def __init__(self, graph: GraphModule, lowered: Subgraph, executable: AnyExecutable) -> None:
         self.executable = executable
         self.inputs = lowered.inputs
+        raw = RawCall.of(executable)
+        self.call = TensorCall(raw, lowered.inputs) if raw is not None else None
         placeholders = [n for n in graph.graph.nodes if n.op == "placeholder"]
         (output,) = [n for n in graph.graph.nodes if n.op == "output"]
         position = {n: i for i, n in enumerate(placeholders)}
-        symbols = _symbol_sources(placeholders)
+        sources = argument_sources(placeholders)
         self.results = [
-            _result(node, number, position, symbols)
+            _result(node, number, position, sources)
             for node, number in zip(output.args[0], lowered.outputs, strict=True)
         ]
+        self.plain = all(r is None for r in self.results)
 
     def run(self, args: Sequence[Any]) -> list[Any]:
         """The graph's results."""
-        inputs = [_input(args[i]) for i in self.inputs]
-        outputs = self.executable.run(*inputs)
-        return [result(args, outputs) for result in self.results]
+        outputs = self.call(args) if self.call is not None else self._by_arrays(args)
+        if self.plain:
+            return outputs
+        made = iter(outputs)
+        return [next(made) if result is None else result(args, made) for result in self.results]
+
+    def _by_arrays(self, args: Sequence[Any]) -> list[Any]:
+        """The same through the executable's own interface, where Python takes part in a run."""
+        outputs = self.executable.run(*[as_array(args[i]) for i in self.inputs])
+        return [o if isinstance(o, torch.Tensor) else to_torch(np.asarray(o)) for o in outputs]
 
 
-def _input(value: Any) -> Any:
-    return value if isinstance(value, torch.Tensor) else np.asarray(value, np.int64)
+def as_array(value: Any) -> Any:
+    """An argument of a graph as executables take it: tensors as they are, numbers as 0-d arrays."""
+    if isinstance(value, torch.Tensor):
+        return value
+    return np.asarray(value, np.float64 if isinstance(value, float) else np.int64)
 
 
-Result = Callable[[Sequence[Any], Sequence[Any]], Any]
-"""Makes one result of the graph from its arguments and the executable's outputs."""
+Result = Callable[[Sequence[Any], Any], Any]
+"""Makes one result of the graph from its arguments and the outputs that are left."""
 
 
 def _result(
-    node: Any, number: int | None, position: dict[Node, int], symbols: dict[str, Callable[..., int]]
-) -> Result:
+    node: Any,
+    number: int | None,
+    position: dict[Node, int],
+    sources: dict[str, Callable[[Sequence[Any]], Any]],
+) -> Result | None:
+    """How a result is made; None = it is the next output as it is.  Outputs are taken in order."""
     if number is not None:
-        order = _memory_order(node.meta["val"])
-        if order is None:
-            return lambda args, outputs: _tensor(outputs[number])
-        return lambda args, outputs: _strided(_tensor(outputs[number]), order)
+        value = node.meta["val"]
+        if isinstance(value, torch.SymFloat):
+            return lambda args, made: next(made).item()
+        order = _memory_order(value)
+        return None if order is None else lambda args, made: _strided(next(made), order)
     if not isinstance(node, Node):
-        return lambda args, outputs: node
+        return lambda args, made: node
     if node in position:
-        return lambda args, outputs: args[position[node]]
+        return lambda args, made: args[position[node]]
     value = node.meta["val"]
-    if not isinstance(value, torch.SymInt):
-        return lambda args, outputs: value
-    expression = expression_of(value)
-    sources = {s: symbols[s.name] for s in expression.free_symbols}
-    return lambda args, outputs: int(expression.subs({s: f(args) for s, f in sources.items()}))
-
-
-def _tensor(output: Any) -> torch.Tensor:
-    return output if isinstance(output, torch.Tensor) else to_torch(np.asarray(output))
+    if not isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool)):
+        return lambda args, made: value
+    function = number_function(value, sources)
+    return lambda args, made: function(args)
 
 
 def _memory_order(fake: torch.Tensor) -> tuple[int, ...] | None:
@@ -136,19 +163,3 @@ def _strided(tensor: torch.Tensor, order: tuple[int, ...]) -> torch.Tensor:
     """The same values in another memory order: what torch's view operations behind it count on."""
     inverse = [order.index(a) for a in range(len(order))]
     return tensor.permute(order).contiguous().permute(inverse)
-
-
-def _symbol_sources(placeholders: Sequence[Node]) -> dict[str, Callable[..., int]]:
-    """Which argument tells each symbol's value."""
-    found: dict[str, Callable[..., int]] = {}
-    for i, node in enumerate(placeholders):
-        value = node.meta.get("val")
-        if isinstance(value, torch.SymInt) and expression_of(value).is_Symbol:
-            found.setdefault(expression_of(value).name, lambda args, i=i: int(args[i]))
-        elif isinstance(value, torch.Tensor):
-            extents: Sequence[Any] = value.shape
-            for axis, extent in enumerate(extents):
-                if isinstance(extent, torch.SymInt) and expression_of(extent).is_Symbol:
-                    name = expression_of(extent).name
-                    found.setdefault(name, lambda args, i=i, axis=axis: int(args[i].shape[axis]))
-    return found

@@ -20,7 +20,10 @@ class DynamoOptions:
         numerics: strict, default or fast.
         verify: "auto" validates every rewrite, "off" does not.
         cache: whether compiled graphs are kept for other processes.
-        strict: an operator that would stay with torch is an error.
+        strict: an operator that would stay with torch is an error; random numbers may be torch's.
+        pack_parameters: whether graphs for inference hold parameters as packed constants.  Changes in
+            place and exchanged tensors are seen, but not what is written through ``parameter.data`` or
+            from outside of torch: with False parameters are inputs, and every change is seen.
     """
 
     target: str = "c"
@@ -30,6 +33,7 @@ class DynamoOptions:
     verify: str = "auto"
     cache: bool = True
     strict: bool = False
+    pack_parameters: bool = True
 
     @staticmethod
     def of(given: Mapping[str, Any] | None) -> DynamoOptions:
@@ -49,8 +53,11 @@ class DynamoOptions:
 
     def compile_arguments(self) -> dict[str, Any]:
         """The same for `aino.compile`."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "strict"}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in OWN}
 
+
+OWN = ("strict", "pack_parameters")
+"""Options that `aino.compile` knows nothing of."""
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "target": (str,),
@@ -60,4 +67,5 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "verify": (str,),
     "cache": (bool,),
     "strict": (bool,),
+    "pack_parameters": (bool,),
 }

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import logging
 import operator
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.fx import GraphModule, Node
-from torch.fx.passes.infra.partitioner import CapabilityBasedPartitioner
-from torch.fx.passes.operator_support import OperatorSupportBase
+from torch.fx import Graph, GraphModule, Node
 
+from aino_ir.driver.dynamo.draws import is_drawing, separate_draws
 from aino_ir.driver.dynamo.graph import NativeGraph
+from aino_ir.driver.dynamo.numbers import symbol_sources, symbols_of, values_of
 from aino_ir.driver.dynamo.options import DynamoOptions
+from aino_ir.driver.dynamo.phases import phases_of
 from aino_ir.errors.base import AinoError
 from aino_ir.errors.torch import AtenUnsupported
 from aino_ir.frontends.torch.locations import location_of
 from aino_ir.frontends.torch.lower import is_number
-from aino_ir.frontends.torch.subgraph import NodeRefused, lower_subgraph, refused_calls, shared_views
+from aino_ir.frontends.torch.subgraph import (
+    NodeRefused,
+    lower_subgraph,
+    refused_calls,
+    shared_views,
+)
 
 LOG = logging.getLogger("aino")
 
@@ -30,7 +36,7 @@ def native_parts(graph: GraphModule, static: Sequence[int], options: DynamoOptio
     """The graph as a callable: all of it native, or torch's own with native parts.
 
     Args:
-        graph: calls of ATen operators, with fake tensors.
+        graph: calls of ATen operators, with fake tensors; draws are taken apart in it.
         static: positions of placeholders whose tensors rarely change.
         options: of the backend.
         aliases: whether results that are views of one another must share memory (in training autograd
@@ -42,15 +48,22 @@ def native_parts(graph: GraphModule, static: Sequence[int], options: DynamoOptio
     calls = [n for n in graph.graph.nodes if n.op == "call_function" and not is_number(n)]
     if not calls:
         return graph
+    drawn = separate_draws(graph)
     try:
         refused = refused_calls(graph)
     except AinoError as error:  # an input of a kind that AINO does not have
-        refused = dict.fromkeys(calls, error.message)
-    report(refused, options.strict)
-    kept = {*refused, *(shared_views(graph) if aliases else ())}
+        refused = dict.fromkeys((n for n in graph.graph.nodes if n.op == "call_function"), error.message)
+    report({n: reason for n, reason in refused.items() if not _belongs_to_draw(n)}, options.strict)
+    kept = {*refused, *drawn, *(shared_views(graph) if aliases else ())}
     if not kept:
         return NativeGraph(graph, static, options)
-    return _split(graph, kept, static, options)
+    return _Split(graph, kept, static, options).module()
+
+
+def _belongs_to_draw(node: Node) -> bool:
+    """Whether a call draws random numbers, which torch does by design, or takes them out of a tuple."""
+    source = node.args[0] if node.target is operator.getitem else node
+    return isinstance(source, Node) and is_drawing(source)
 
 
 def report(refused: Mapping[Node, str], strict: bool) -> None:
@@ -69,41 +82,112 @@ def report(refused: Mapping[Node, str], strict: bool) -> None:
             )
 
 
-class _Native(OperatorSupportBase):
-    """Calls that AINO runs: all but those that stay with torch."""
+class _Split:
+    """A graph on its way into one of torch's calls and native parts, phase after phase."""
 
-    def __init__(self, kept: Collection[Node]) -> None:
-        self.kept = kept
+    def __init__(
+        self, graph: GraphModule, kept: set[Node], static: Sequence[int], options: DynamoOptions
+    ) -> None:
+        self.source = graph
+        self.options = options
+        self.sources = symbol_sources(graph.graph.nodes)
+        self.phases = phases_of(graph.graph, kept)
+        placeholders = [n for n in graph.graph.nodes if n.op == "placeholder"]
+        self.fixed = {placeholders[i] for i in static}
+        self.outer = Graph()
+        self.copies: dict[Node, Node] = {}
+        self.parts: dict[str, torch.nn.Module] = {}
 
-    def is_node_supported(self, submodules: Mapping[str, torch.nn.Module], node: Node) -> bool:
-        return node.op == "call_function" and node not in self.kept and not is_number(node)
+    def module(self) -> GraphModule:
+        """The split graph."""
+        nodes = list(self.source.graph.nodes)
+        for node in nodes:
+            if node.op in ("placeholder", "get_attr"):
+                self._copy(node)
+        calls: dict[int, list[Node]] = {}
+        for node in nodes:
+            if node.op == "call_function":
+                calls.setdefault(self.phases[node], []).append(node)
+        for phase in sorted(calls):
+            if phase % 2 == 0 or not self._native(phase, calls[phase]):
+                for node in calls[phase]:
+                    self._copy(node)
+        for node in nodes:
+            if node.op == "output":
+                self._copy(node)
+        for name, part in self.parts.items():
+            self.source.add_submodule(name, part)
+        made = GraphModule(self.source, self.outer)
+        made.graph.eliminate_dead_code()
+        made.recompile()
+        return made
 
+    def _copy(self, node: Node) -> None:
+        self.copies[node] = self.outer.node_copy(node, lambda n: self.copies[n])
 
-def _split(
-    graph: GraphModule, kept: Collection[Node], static: Sequence[int], options: DynamoOptions
-) -> GraphModule:
-    placeholders = [n.name for n in graph.graph.nodes if n.op == "placeholder"]
-    fixed = {placeholders[i] for i in static}
-    partitioner = CapabilityBasedPartitioner(graph, _Native(kept), allows_single_node_partition=True)
-    fused = partitioner.fuse_partitions(partitioner.propose_partitions())
-    for node in list(fused.graph.nodes):
-        if node.op != "call_module":
-            continue
-        part = fused.get_submodule(node.target)
-        assert isinstance(part, GraphModule)
-        own = [i for i, a in enumerate(node.args) if isinstance(a, Node) and a.name in fixed]
-        (output,) = [n for n in part.graph.nodes if n.op == "output"]
-        given = output.args
-        single = not isinstance(given[0], (tuple, list))
-        if single:  # a part with one result gives it by itself, a whole graph gives a list
-            output.args = ((given[0],),)
-        native = _native_or_none(part, own, options, str(node.target))
-        if native is not None:
-            setattr(fused, node.target, _Module(native, single))
-        else:
-            output.args = given
-    fused.recompile()
-    return fused
+    def _native(self, phase: int, calls: Sequence[Node]) -> bool:
+        """Put a part that runs natively into the outer graph; False where its boundary cannot be said."""
+        members = set(calls)
+        outside = list(dict.fromkeys(n for c in calls for n in c.all_input_nodes if n not in members))
+        held = [n for n in outside if n.op == "get_attr"]
+        given = [n for n in outside if n.op != "get_attr"]
+        results = [n for n in calls if any(user not in members for user in n.users)]
+        if not results:
+            return True
+        symbols = self._symbols(phase, calls, given)
+        part = self._part(given, symbols, held, calls, results)
+        static = [i for i, n in enumerate(given) if n in self.fixed]
+        name = f"native_{len(self.parts)}"
+        native = _native_or_none(part, static, self.options, name)
+        if native is None:
+            return False
+        self.parts[name] = _Module(native)
+        arguments = [self.copies[n] for n in given] + [self._symbol(node, axis) for _, node, axis in symbols]
+        made = self.outer.call_module(name, tuple(arguments))
+        for number, node in enumerate(results):
+            self.copies[node] = self.outer.call_function(operator.getitem, (made, number))
+            self.copies[node].meta = dict(node.meta)
+        return True
+
+    def _symbols(
+        self, phase: int, calls: Sequence[Node], given: Sequence[Node]
+    ) -> list[tuple[str, Node, int | None]]:
+        """Symbols that a part reads and none of its inputs tells: (name, node that does, axis)."""
+        read = symbols_of(v for n in (*calls, *given) for v in values_of(n))
+        found = []
+        for name in sorted(read - set(symbol_sources(given))):
+            source = self.sources.get(name)
+            if source is not None and self.phases.get(source[0], 0) < phase:
+                found.append((name, *source))
+        return found
+
+    def _symbol(self, node: Node, axis: int | None) -> Node:
+        """The node of the outer graph that is a symbol's value."""
+        if axis is None:
+            return self.copies[node]
+        return self.outer.call_function(torch.ops.aten.sym_size.int, (self.copies[node], axis))
+
+    def _part(
+        self,
+        given: Sequence[Node],
+        symbols: Sequence[tuple[str, Node, int | None]],
+        held: Sequence[Node],
+        calls: Sequence[Node],
+        results: Sequence[Node],
+    ) -> GraphModule:
+        """Calls as a graph of their own, whose inputs are `given`, then `symbols`."""
+        graph = Graph()
+        inside: dict[Node, Node] = {}
+        for node in given:
+            inside[node] = graph.placeholder(node.name)
+            inside[node].meta = dict(node.meta)
+        for name, node, axis in symbols:
+            value = node.meta["val"]
+            graph.placeholder(f"symbol_{name}").meta["val"] = value if axis is None else value.shape[axis]
+        for node in (*held, *calls):
+            inside[node] = graph.node_copy(node, lambda n: inside[n])
+        graph.output([inside[n] for n in results])
+        return GraphModule(self.source, graph)
 
 
 def _native_or_none(
@@ -121,11 +205,9 @@ def _native_or_none(
 class _Module(torch.nn.Module):
     """A native part as the submodule that torch's graph calls."""
 
-    def __init__(self, native: NativeGraph, single: bool) -> None:
+    def __init__(self, native: NativeGraph) -> None:
         super().__init__()
         self.native = native
-        self.single = single
 
     def forward(self, *args: Any) -> Any:
-        results = self.native(*args)
-        return results[0] if self.single else tuple(results)
+        return self.native(*args)

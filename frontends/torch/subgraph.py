@@ -281,14 +281,15 @@ def is_lowered(node: Node) -> bool:
     """Whether a call has a lowering whose meaning does not depend on torch's state."""
     target = node.target
     if isinstance(target, torch._ops.OpOverload):
-        if target._schema.is_mutable or _draws(node, target):
+        if target._schema.is_mutable or is_draw(node):
             return False
     return supported(node) and all(_is_plain(v) for v in (node, *node.all_input_nodes))
 
 
-def _draws(node: Node, target: torch._ops.OpOverload) -> bool:
+def is_draw(node: Node) -> bool:
     """Whether a call takes random numbers; one with dropout takes none where that is 0."""
-    if torch.Tag.nondeterministic_seeded not in target.tags:
+    target = node.target
+    if not isinstance(target, torch._ops.OpOverload) or torch.Tag.nondeterministic_seeded not in target.tags:
         return False
     for position, argument in enumerate(target._schema.arguments):
         if argument.name == "dropout_p":

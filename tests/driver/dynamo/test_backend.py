@@ -4,54 +4,23 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
-from aino_ir.driver.dynamo import DynamoOptions, backend, partition
-from aino_ir.driver.dynamo import graph as native
+from aino_ir.driver.dynamo import DynamoOptions, backend
+from aino_ir.driver.dynamo.graph import NativeGraph
+from aino_ir.errors.run import InputMismatch
 from aino_ir.errors.torch import AtenUnsupported, UnknownDynamoOption, WrongDynamoOption
+from aino_ir.runtime.raw import RawCall
+from tests.driver.dynamo.tools import OPTIONS, by_aino, close
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
-
-OPTIONS = {"threads": 1}
-
-
-@pytest.fixture(autouse=True)
-def fresh() -> Iterator[None]:
-    """Dynamo forgets what it traced; seeds are fixed."""
-    torch.manual_seed(0)
-    torch._dynamo.reset()
-    partition._reported.clear()
-    yield
-    torch._dynamo.reset()
-
-
-@pytest.fixture
-def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The modules that were compiled meanwhile."""
-    found: list[Any] = []
-    original = native.compile
-
-    def counted(module: Any, **options: Any) -> Any:
-        found.append(module)
-        return original(module, **options)
-
-    monkeypatch.setattr(native, "compile", counted)
-    return found
-
-
-def by_aino(f: Any, **arguments: Any) -> Any:
-    options = {**OPTIONS, **arguments.pop("options", {})}
-    return torch.compile(f, backend=backend, options=options, **arguments)
-
-
-def close(a: torch.Tensor, b: torch.Tensor) -> None:
-    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
 def mlp() -> nn.Sequential:
@@ -83,6 +52,84 @@ def test_parameters_changed_in_place_are_seen(compiled: list[Any]) -> None:
         close(f(x), model(x))
         f(x)
     assert len(compiled) == 3
+
+
+def test_parameters_that_keep_changing_become_inputs(compiled: list[Any]) -> None:
+    """Evaluating while training: packed twice, then compiled once more, and never again."""
+    model, x = mlp(), torch.randn(3, 16)
+    f = by_aino(model)
+    with torch.no_grad():
+        for _ in range(6):
+            close(f(x), model(x))
+            for parameter in model.parameters():
+                parameter.add_(0.125)
+    assert len(compiled) == 3
+    assert not any(op.name == "core.constant" for op in compiled[-1].main.block)
+
+
+def test_parameters_need_not_be_packed(compiled: list[Any]) -> None:
+    """What is written through `.data` is seen where parameters are inputs; exchanged storage always is."""
+    model, x = mlp(), torch.randn(3, 16)
+    f = by_aino(model, options={"pack_parameters": False})
+    with torch.no_grad():
+        close(f(x), model(x))
+        model[0].weight.data.mul_(3)
+        close(f(x), model(x))
+    assert len(compiled) == 1
+    packed = by_aino(model)
+    with torch.no_grad():
+        close(packed(x), model(x))
+        model[0].weight.data = torch.randn(32, 16)
+        close(packed(x), model(x))
+
+
+def test_memory_is_shared_in_both_directions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Native code reads and writes torch's own memory."""
+    given: list[tuple[list[int], list[int]]] = []
+    run = RawCall.run
+
+    def watched(self: RawCall, inputs: list[int], extents: Any, outputs: list[int]) -> None:
+        given.append((list(inputs), list(outputs)))
+        run(self, inputs, extents, outputs)
+
+    monkeypatch.setattr(RawCall, "run", watched)
+    f = by_aino(lambda x, y: (x + y, x * y))
+    x, y = torch.randn(3, 4), torch.randn(3, 4)
+    results = f(x, y)
+    assert given == [([x.data_ptr(), y.data_ptr()], [r.data_ptr() for r in results])]
+    close(f(x.t(), y.t())[0], (x + y).t())
+    f(x.t(), y.t())
+    assert given[-1][0] != [x.data_ptr(), y.data_ptr()], "what lies in another order is copied"
+
+
+def test_calls_that_do_not_fit_are_refused() -> None:
+    """torch's guards keep such calls away; who gets past them gets an error, no wild read."""
+    x = torch.randn(3, 4)
+    graph = native_graph(lambda x: [x * 2], x)
+    close(graph(x)[0], x * 2)
+    for wrong in (torch.randn(3, 5), torch.zeros(3, 4, dtype=torch.float64)):
+        with pytest.raises(InputMismatch):
+            graph(wrong)
+    assert graph(torch.randn(4, 3).t())[0].shape == (3, 4)
+    assert graph(torch.randn(13)[1:].reshape(3, 4))[0].shape == (3, 4)
+
+
+def native_graph(f: Any, *inputs: torch.Tensor) -> NativeGraph:
+    """A function as a native graph, without Dynamo."""
+    return NativeGraph(make_fx(f, tracing_mode="fake")(*inputs), (), DynamoOptions.of(OPTIONS))
+
+
+def test_empty_and_scalar_tensors() -> None:
+    def f(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.cat([x, x]) + y, x.sum() * y
+
+    for rows in (0, 2):
+        got, want = (
+            by_aino(f)(torch.ones(rows, 3), torch.tensor(2.0)),
+            f(torch.ones(rows, 3), torch.tensor(2.0)),
+        )
+        for a, b in zip(got, want, strict=True):
+            close(a, b)
 
 
 def test_lengths_do_not_recompile(compiled: list[Any]) -> None:
