@@ -53,8 +53,8 @@ ISAS: dict[str, Isa] = {
 
 _VEC128_AARCH64 = replace(ISAS["vec128"], vector_registers=32, has_fma=True)
 _ARCHITECTURES = {"portable": "vec128", **{name: name for name in ISAS}}
-_TARGET_NAMES = ("c", "reference", "null")
-KNOWN_TARGETS = ("c", "c:portable", "c:avx2", "c:avx512", "c:avx2+avx512", "reference", "null")
+_TARGET_NAMES = ("c", "stablehlo", "reference", "null")
+KNOWN_TARGETS = ("c", "c:portable", "c:avx2", "c:avx512", "c:avx2+avx512", "stablehlo", "reference", "null")
 """What messages and ``ainoc targets`` list (every sum of architectures after ``c:`` is a target)."""
 
 
@@ -94,7 +94,7 @@ class Target:
     """What code is generated for: facts only.
 
     Attributes:
-        name: ``c``, ``reference`` or ``null``.
+        name: ``c``, ``stablehlo``, ``reference`` or ``null``.
         arch: processor family.
         isa: ISA variant that these facts describe; the most demanding one of `variants`.
         vector_bytes, vector_registers, has_fma, has_masks: as in `Isa`.
@@ -147,7 +147,7 @@ def parse_target(text: str, host: Host | None = None) -> Target:
 
     Args:
         text: ``c`` (this CPU), ``c:portable``, ``c:avx2``, ``c:avx512``, sums such as
-            ``c:avx2+avx512``, ``reference`` or ``null``.
+            ``c:avx2+avx512``, ``stablehlo``, ``reference`` or ``null``.
         host: facts of the machine; read from it when None.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,11 @@ from aino_ir.runtime.null import NullExecutable
 from aino_ir.runtime.reference import ReferenceExecutable
 from aino_ir.runtime.report import Report
 from aino_ir.runtime.store import opened_or_temporary
+from aino_ir.runtime.xla import XlaExecutable
 from aino_ir.target import Target, detect_host, parse_target
 
 Dims = Mapping[str, int | tuple[int, int]]
-AnyExecutable = Executable | ReferenceExecutable | NullExecutable
+AnyExecutable = Executable | ReferenceExecutable | NullExecutable | XlaExecutable
 
 CHOICES = {
     "numerics": ("strict", "default", "fast"),
@@ -102,7 +103,7 @@ def compile(
 
     Args:
         x: what `load` takes.
-        target: ``c`` (this CPU), ``c:avx2``, ``c:avx2+avx512``, ``reference`` ...
+        target: ``c`` (this CPU), ``c:avx2``, ``c:avx2+avx512``, ``stablehlo``, ``reference`` ...
         example_inputs: for PyTorch models.
         dims: bounds or values of symbols.
         threads: default for runs; None = the CPUs this process may use.
@@ -125,8 +126,9 @@ def compile(
     if options.target.name == "reference":
         return ReferenceExecutable(load(x, example_inputs, dims=dims))
     compilation = Compilation(options, progress=progress)
-    if options.target.name == "null":
-        return _compiled_to_nothing(compilation, load(x, example_inputs, dims=dims))
+    without_artifact = _WITHOUT_ARTIFACT.get(options.target.name)
+    if without_artifact is not None:
+        return without_artifact(compilation, load(x, example_inputs, dims=dims))
     with opened_or_temporary(cache) as store:
         toolchain = find_toolchain(store, calls=calls)
         kept = cache and not store.temporary
@@ -172,6 +174,20 @@ def _compiled_to_nothing(compilation: Compilation, module: Module) -> NullExecut
     inputs = [(n, v.type) for n, v in zip(main.input_names, main.inputs, strict=True)]
     outputs = [(n, v.type) for n, v in zip(main.output_names, main.outputs, strict=True)]
     return NullExecutable(inputs, outputs, Report.of({**program_report(program), **facts}))
+
+
+def _compiled_by_xla(compilation: Compilation, module: Module) -> XlaExecutable:
+    from aino_ir.driver.stablehlo import compile_for_xla
+
+    with collector_frozen():
+        return compile_for_xla(compilation, module)
+
+
+_WITHOUT_ARTIFACT: dict[str, Callable[[Compilation, Module], AnyExecutable]] = {
+    "null": _compiled_to_nothing,
+    "stablehlo": _compiled_by_xla,
+}
+"""Targets whose executables live in this process only."""
 
 
 @contextmanager

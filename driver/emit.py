@@ -20,7 +20,7 @@ from aino_ir.plan import Plan, runs
 from aino_ir.runtime.fileio import DISK, Disk, disk_errors, new_part
 from aino_ir.text import save
 
-KINDS = ("c", "air", "loops", "onnx")
+KINDS = ("c", "air", "loops", "onnx", "stablehlo")
 """What can be written."""
 
 INLINE_LIMIT = 1 << 30
@@ -42,7 +42,7 @@ def emit_files(
     Args:
         x: what `load` takes.
         kind: ``air`` or ``onnx`` (the module after the passes), ``loops`` (the kernels), ``c`` (a folder
-            that builds alone).
+            that builds alone), ``stablehlo`` (MLIR text, weights in a file beside it).
         place: the file; for ``c`` the folder.
         target: for which device; ``c`` writes one instruction set.
         dims: bounds or values of symbols.
@@ -58,8 +58,10 @@ def emit_files(
         TargetRunsNothing: the target is none for C.
         DiskFull, FileNotWritable: the disk refuses; nothing half-written is left.
     """
+    if kind == "stablehlo" and target == "c":
+        target = "stablehlo"
     chosen = compile_options(target, **options)
-    if chosen.target.name != "c":
+    if chosen.target.name != ("stablehlo" if kind == "stablehlo" else "c"):
         raise TargetRunsNothing(target=target, what=f"--emit {kind}")
     compilation = Compilation(chosen, progress=progress)
     with compilation.stage("load"):
@@ -101,6 +103,12 @@ def write_onnx(module: Module, place: Path, disk: Disk = DISK, limit: int = INLI
         disk.write(part.fd, model.SerializeToString(deterministic=True))
         part.publish(place, durable=False)
     return written
+
+
+def _write_stablehlo(compilation: Compilation, module: Module, place: Path) -> list[Path]:
+    from aino_ir.driver.stablehlo import write_stablehlo
+
+    return write_stablehlo(compilation.optimize(module), compilation.options.target, place)
 
 
 def _write_loops(compilation: Compilation, module: Module, place: Path) -> list[Path]:
@@ -149,5 +157,11 @@ def write_text(path: Path, text: str, disk: Disk = DISK) -> None:
         part.publish(path, durable=False)
 
 
-_WRITERS = {"air": _write_air, "onnx": _write_onnx, "loops": _write_loops, "c": _write_c}
+_WRITERS = {
+    "air": _write_air,
+    "onnx": _write_onnx,
+    "loops": _write_loops,
+    "c": _write_c,
+    "stablehlo": _write_stablehlo,
+}
 """Kind -> how it is written."""

@@ -71,7 +71,7 @@ STAGES: tuple[Stage, ...] = (
         2,
     ),
     Stage("place", (AssignLayouts(), Canonicalize()), 2, lambda target: target.name == "c"),
-    Stage("group", (FuseGroups(),), 2),
+    Stage("group", (FuseGroups(),), 2, lambda target: target.name != "stablehlo"),
 )
 """Every stage, in order."""
 

@@ -24,12 +24,13 @@ from aino_ir.runtime.library import Library
 
 ABI_VERSION = 2
 
-_STATUS_ERRORS: dict[int, Any] = {
+STATUS_ERRORS: dict[int, Any] = {
     1: IndexOutOfRange,
     2: NativeDivisionByZero,
     3: SizeLimitAtRun,
     4: NativeShapeError,
 }
+"""What a kernel's status (`aino_ir.loops.stmt.Status`) raises."""
 
 
 class NativeModel:
@@ -108,7 +109,7 @@ class NativeModel:
         loc = self.steps[step] if 0 <= step < len(self.steps) else ""
         if code == 16:
             raise NativeAllocationFailed(what="a run")
-        error = _STATUS_ERRORS.get(code)
+        error = STATUS_ERRORS.get(code)
         if error is None:
             raise KernelStatusUnknown(kernel=loc or str(step), status=code)
         if error is NativeShapeError:

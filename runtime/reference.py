@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from aino_ir.errors.run import NoProfile, WrongInputCount, WrongOutputCount
+from aino_ir.errors.run import NoProfile
 from aino_ir.graph import Module
 from aino_ir.op import Op
+from aino_ir.runtime.arguments import Outputs, filled, in_order
 from aino_ir.runtime.host import HostProgram
 from aino_ir.runtime.profile import Profile
 from aino_ir.runtime.report import Report
-from aino_ir.runtime.structures import all_torch, any_torch, checked_value, target_array
+from aino_ir.runtime.structures import all_torch, any_torch, checked_value
 from aino_ir.types import Type
-
-Outputs = Sequence[Any] | Mapping[str, Any]
 
 
 class ReferenceExecutable:
@@ -44,11 +40,11 @@ class ReferenceExecutable:
 
     def run(self, *inputs: Any, out: Outputs | None = None) -> tuple[Any, ...]:
         """Run the module; see `Executable.run`."""
-        given = self._arguments(inputs)
+        given = in_order(inputs, self.inputs, self.module.main.defaults)
         values = [checked_value(v, n, t) for v, (n, t) in zip(given, self.inputs, strict=False)]
         made = self._program.run(values)
         if out is not None:
-            return tuple(self._into(out, made))
+            return tuple(filled(out, made, self.outputs))
         return tuple(map(all_torch, made)) if any(map(any_torch, given)) else tuple(made)
 
     __call__ = run
@@ -70,33 +66,6 @@ class ReferenceExecutable:
             NoProfile: always.
         """
         raise NoProfile(reason="target 'reference' runs in Python")
-
-    def _arguments(self, inputs: tuple[Any, ...]) -> Sequence[Any]:
-        names = [n for n, _ in self.inputs]
-        defaults = self.module.main.defaults
-        if len(inputs) == 1 and isinstance(inputs[0], Mapping):
-            named = inputs[0]
-            missing = [n for n in names if n not in named and n not in defaults]
-            if missing or not set(named) <= set(names):
-                raise WrongInputCount(expected=tuple(names), got=tuple(named))
-            return [named[n] if n in named else defaults[n].array() for n in names]
-        if len(inputs) > len(names) or any(n not in defaults for n in names[len(inputs) :]):
-            raise WrongInputCount(expected=tuple(names), got=f"{len(inputs)} positional")
-        return [*inputs, *(defaults[n].array() for n in names[len(inputs) :])]
-
-    def _into(self, out: Outputs, made: list[Any]) -> list[Any]:
-        names = [n for n, _ in self.outputs]
-        fits = set(out) == set(names) if isinstance(out, Mapping) else len(out) == len(names)
-        if not fits:
-            raise WrongOutputCount(
-                expected=tuple(names), got=tuple(out) if isinstance(out, Mapping) else len(out)
-            )
-        given = [out[n] for n in names] if isinstance(out, Mapping) else list(out)
-        rows = zip(given, made, self.outputs, strict=True)
-        arrays = [target_array(target, value, name, type_) for target, value, (name, type_) in rows]
-        for array, value in zip(arrays, made, strict=True):
-            np.copyto(array, value)
-        return given
 
 
 def _python_node(op: Op) -> dict[str, str]:

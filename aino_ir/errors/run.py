@@ -146,6 +146,24 @@ class PillowMissing(EnvironmentFault):
     hint = "install it (`pip install pillow`), or decode the pictures before the model"
 
 
+class JaxMissing(EnvironmentFault):
+    """StableHLO is to run, for which jax is needed."""
+
+    code = "AINO-E0951"
+    template = "running StableHLO needs the package jax: {reason}"
+    hint = "run `pip install aino-ir[stablehlo]`; `ainoc compile --emit stablehlo` writes the module without it"
+    example = {"reason": "it is not installed (No module named 'jax')"}
+
+
+class XlaFailed(InternalError):
+    """XLA refuses a module that AINO wrote."""
+
+    code = "AINO-E0952"
+    template = "XLA refuses the StableHLO module: {reason}"
+    hint = "this is a fault of AINO; please report it with the text of `ainoc compile --emit stablehlo`"
+    example = {"reason": "error: op requires the same element type for all operands"}
+
+
 class PictureUnreadable(UserError):
     """Data that should be a picture cannot be decoded."""
 

@@ -111,6 +111,15 @@ class SourcesNeedPython(UserError):
     }
 
 
+class ExtentsNotGiven(UserError):
+    """A form that has no symbolic extents was asked for of a model that has them."""
+
+    code = "AINO-E0713"
+    template = "--emit {kind} writes static extents, but the model has symbols: {symbols}"
+    hint = "give each a value, as in `--dim {first}=1` or `dims={{'{first}': 1}}`"
+    example = {"kind": "stablehlo", "symbols": "batch, seq", "first": "batch"}
+
+
 class BadExtension(UsageError):
     """An op, pass or target of another package cannot be registered."""
 

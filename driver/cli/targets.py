@@ -15,6 +15,7 @@ from aino_ir.target import ISAS, KNOWN_TARGETS, Host, detect_host, parse_target
 
 WHAT = {
     "c": "C for this processor",
+    "stablehlo": "StableHLO as text, run by XLA",
     "reference": "the interpreter: every op in Python on numpy",
     "null": "compiles as far as C text and runs nothing",
 }

@@ -1,0 +1,1 @@
+"""StableHLO: a module as MLIR text that XLA compiles for CPU, GPU and TPU."""

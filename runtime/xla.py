@@ -1,0 +1,249 @@
+"""StableHLO modules run by XLA, through jaxlib's PJRT client, behind the interface of `Executable`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from aino_ir.constants import Const
+from aino_ir.errors.run import JaxMissing, KernelStatusUnknown, NoProfile, XlaFailed
+from aino_ir.graph import Function, Value
+from aino_ir.interp import Evaluation, initial_states, run_op
+from aino_ir.op import Op
+from aino_ir.runtime.arguments import Outputs, filled, in_order
+from aino_ir.runtime.native import STATUS_ERRORS
+from aino_ir.runtime.profile import Profile
+from aino_ir.runtime.report import Report
+from aino_ir.runtime.structures import all_torch, any_torch, checked_value
+from aino_ir.types import Type
+
+
+class Specialized(Protocol):
+    """A StableHLO module for one choice of extents; see `codegen.stablehlo.module.StableHloModule`."""
+
+    text: str
+    weights: tuple[tuple[str, Const], ...]
+    has_status: bool
+    places: tuple[str, ...]
+
+
+class DecidedExtents:
+    """Symbols whose values `core.bind` ops read off inputs: found on the host, by the interpreter.
+
+    Args:
+        function: whose binds are meant, those of its own block.
+    """
+
+    def __init__(self, function: Function) -> None:
+        self._function = function
+        wanted: set[Value] = set()
+        steps: list[Op] = []
+        for op in reversed(list(function.block)):
+            if op.name == "core.bind" or any(r in wanted for r in op.results):
+                wanted.update(op.present_operands())
+                steps.append(op)
+        self._steps = steps[::-1]
+        self._wanted = wanted
+
+    def added(self, bindings: dict[str, int], values: Sequence[Any]) -> dict[str, int]:
+        """The bindings, with those that the values of arguments decide.
+
+        Raises:
+            ValueOutOfBounds: an input holds an extent that is not possible.
+        """
+        if not self._steps:
+            return bindings
+        ev = Evaluation("native", bindings, self._function.symbols)
+        arguments = zip(self._function.block.args, values, strict=True)
+        env: dict[Value, Any] = {a: v for a, v in arguments if a in self._wanted}
+        for op in self._steps:
+            run_op(op, env, ev)
+        return dict(ev.bindings)
+
+
+class XlaExecutable:
+    """Runs a function on a PJRT device; compiled by XLA once per choice of extents, when that is first met.
+
+    State slots live as long as the executable, on the host.
+
+    Attributes:
+        inputs, outputs: names and types, in order.
+        symbols: symbolic dimensions -> their least and largest value (None: no bound).
+        report: sizes of the module's text and weights, and what the passes did.
+        host_steps: 0, nothing runs in Python.
+        compilations: how often XLA compiled so far.
+    """
+
+    def __init__(
+        self,
+        function: Function,
+        specialize: Callable[[Mapping[str, int]], Specialized],
+        report: Report,
+        platform: str = "cpu",
+    ) -> None:
+        """Prepare to run; with static extents the module is compiled at once.
+
+        Args:
+            function: what is run, for names, types and symbols.
+            specialize: writes the module for values of the symbols.
+            report: of the compilation.
+            platform: a PJRT platform of jax: cpu, cuda, tpu.
+
+        Raises:
+            JaxMissing: jax is not installed, or has no such platform.
+            XlaFailed: XLA refuses the module.
+        """
+        ins = zip(function.input_names, function.inputs, strict=True)
+        outs = zip(function.output_names, function.outputs, strict=True)
+        self.inputs: list[tuple[str, Type]] = [(n, v.type) for n, v in ins]
+        self.outputs: list[tuple[str, Type]] = [(n, v.type) for n, v in outs]
+        bounds = {name: function.symbols.info(name) for name in function.symbols}
+        self.symbols = {
+            name: (i.lo if isinstance(i.lo, int) else 0, i.hi if isinstance(i.hi, int) else None)
+            for name, i in bounds.items()
+        }
+        self.report = report
+        self.host_steps = 0
+        self.compilations = 0
+        self._function = function
+        self._specialize = specialize
+        self._device = _Device(platform)
+        self._programs: dict[tuple[tuple[str, int], ...], _Program] = {}
+        self._weights: dict[Any, Any] = {}
+        self._states: list[Any] | None = None
+        self._decided = DecidedExtents(function)
+        if not self.symbols:
+            self._program({})
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights on the device so far."""
+        return sum(int(w.nbytes) for w in self._weights.values())
+
+    @property
+    def defaults(self) -> tuple[str, ...]:
+        """Inputs that may be left out."""
+        return tuple(self._function.defaults)
+
+    def run(self, *inputs: Any, out: Outputs | None = None) -> tuple[Any, ...]:
+        """Run the module; see `Executable.run`.
+
+        Raises:
+            InputMismatch, RankMismatch, ExtentMismatch ...: an input does not fit.
+            IndexOutOfRange ...: a check of an op failed, with its node.
+        """
+        given = in_order(inputs, self.inputs, self._function.defaults)
+        values = [checked_value(v, n, t) for v, (n, t) in zip(given, self.inputs, strict=False)]
+        bindings = self._function.symbols.bind(
+            [t for _, t in self.inputs], [v.shape for v in values], [n for n, _ in self.inputs]
+        )
+        if self._function.states and self._states is None:
+            ev = Evaluation("native", bindings, self._function.symbols)
+            self._states = initial_states(self._function, ev)
+        arguments = [*values, *(self._states or ())]
+        made = self._program(self._decided.added(dict(bindings), arguments)).run(arguments)
+        results = made[: len(self.outputs)]
+        if self._function.states:
+            self._states = made[len(self.outputs) :]
+        if out is not None:
+            return tuple(filled(out, results, self.outputs))
+        return tuple(map(all_torch, results)) if any(map(any_torch, given)) else tuple(results)
+
+    __call__ = run
+
+    def profile(self, *inputs: Any, runs: int = 20) -> Profile:
+        """Refuse: XLA decides itself what its kernels are.
+
+        Raises:
+            NoProfile: always.
+        """
+        raise NoProfile(reason="target 'stablehlo' leaves the kernels to XLA")
+
+    def _program(self, bindings: Mapping[str, int]) -> _Program:
+        """The program for values of the symbols, compiled when they are new."""
+        key = tuple(sorted(bindings.items()))
+        known = self._programs.get(key)
+        if known is None:
+            module = self._specialize(dict(key))
+            weights = [self._weight(handle) for _, handle in module.weights]
+            self.compilations += 1
+            known = self._programs[key] = _Program(module, self._device, weights)
+        return known
+
+    def _weight(self, handle: Const) -> Any:
+        """A weight on the device; one copy serves every program."""
+        if handle.key not in self._weights:
+            self._weights[handle.key] = self._device.put(handle.array())
+        return self._weights[handle.key]
+
+
+class _Program:
+    """One compiled module and its weights."""
+
+    def __init__(self, module: Specialized, device: _Device, weights: Sequence[Any]) -> None:
+        self._places = module.places
+        self._has_status = module.has_status
+        self._device = device
+        self._weights = weights
+        self._loaded = device.compile(module.text)
+
+    def run(self, values: Sequence[Any]) -> list[Any]:
+        """The results as arrays that own their memory."""
+        results = self._device.execute(self._loaded, [*map(self._device.put, values), *self._weights])
+        if self._has_status:
+            code, _ = (int(v) for v in results.pop())
+            if code:
+                self._fail(code)
+        return results
+
+    def _fail(self, status: int) -> None:
+        code, place = status & 0xFF, status >> 8
+        error = STATUS_ERRORS.get(code)
+        loc = self._places[place]
+        if error is None:
+            raise KernelStatusUnknown(kernel=loc, status=code)
+        raise error(loc=loc or None)
+
+
+class _Device:
+    """The first device of a PJRT platform."""
+
+    def __init__(self, platform: str) -> None:
+        try:
+            import jax
+            from jax.extend import backend
+            from jaxlib import xla_client
+        except ImportError as missing:
+            raise JaxMissing(reason=f"it is not installed ({missing})") from missing
+        try:
+            self._client: Any = backend.get_backend(platform)
+        except RuntimeError as missing:
+            raise JaxMissing(reason=f"it has no platform {platform!r}: {missing}") from missing
+        self._jax: Any = jax
+        self._device: Any = self._client.local_devices()[0]
+        self._devices = xla_client.DeviceList((self._device,))
+        self._options = xla_client.CompileOptions()
+        # What a storage type rounds stays rounded: XLA may otherwise keep more bits between operations.
+        self._options.env_option_overrides = [("xla_allow_excess_precision", False)]
+
+    def compile(self, text: str) -> Any:
+        """A loaded executable.
+
+        Raises:
+            XlaFailed: XLA refuses the module.
+        """
+        try:
+            return self._client.compile_and_load(text.encode(), self._devices, self._options)
+        except Exception as refusal:
+            raise XlaFailed(reason=str(refusal).strip().splitlines()[0]) from refusal
+
+    def put(self, array: Any) -> Any:
+        """An array on the device, of its own dtype."""
+        with self._jax.enable_x64(True):
+            return self._jax.device_put(np.asarray(array), self._device)
+
+    def execute(self, loaded: Any, arguments: Sequence[Any]) -> list[Any]:
+        """Results on the host."""
+        return [np.array(value) for value in loaded.execute(list(arguments))]
