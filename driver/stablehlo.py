@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from aino_ir.codegen.lower.legality import refuse
+from aino_ir.codegen.lower.legality import obstacles, refuse
 from aino_ir.codegen.stablehlo.module import ModuleWriter, StableHloModule
 from aino_ir.driver.bundle import model_identifier
 from aino_ir.driver.pipeline import Compilation
 from aino_ir.errors.usage import ExtentsNotGiven
 from aino_ir.graph import Module
+from aino_ir.op import Trait
 from aino_ir.runtime.fileio import DISK, Disk, disk_errors, new_part
 from aino_ir.runtime.report import Report
 from aino_ir.runtime.xla import XlaExecutable
@@ -31,6 +32,9 @@ def compile_for_xla(compilation: Compilation, module: Module) -> XlaExecutable:
     """
     optimized = compilation.optimize(module)
     target = compilation.options.target
+    decided = [op for op in optimized.main.walk() if op.has(Trait.DATA_DEPENDENT) and op.name != "core.bind"]
+    by_data = [(str(op.loc), f"{op.name}: extents of its results are decided by data") for op in decided]
+    refuse([*obstacles(optimized.main), *by_data], target)
 
     def specialize(symbols: Mapping[str, int]) -> StableHloModule:
         return written(optimized, symbols, target)

@@ -23,10 +23,21 @@ from aino_ir.types import Type
 class Specialized(Protocol):
     """A StableHLO module for one choice of extents; see `codegen.stablehlo.module.StableHloModule`."""
 
-    text: str
-    weights: tuple[tuple[str, Const], ...]
-    has_status: bool
-    places: tuple[str, ...]
+    @property
+    def text(self) -> str:
+        """MLIR text."""
+
+    @property
+    def weights(self) -> Sequence[tuple[str, Const]]:
+        """Arguments behind the model's own."""
+
+    @property
+    def has_status(self) -> bool:
+        """Whether the last result tells of a failed check."""
+
+    @property
+    def places(self) -> Sequence[str]:
+        """Nodes that may fail."""
 
 
 class DecidedExtents:

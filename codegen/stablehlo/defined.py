@@ -162,7 +162,9 @@ class Definitions:
         if 0 in space.extents.values():
             return None
         expressions = Expressions(space, self.operands)
-        (legal, value), axes = space.aligned([expressions.value(check.condition), expressions.value(check.value)])
+        (legal, value), _ = space.aligned(
+            [expressions.value(check.condition), expressions.value(check.value)]
+        )
         everything = list(range(legal.rank))
         bad = w.same("not", legal)
         least = w.constant(-(1 << 63), i64, value.shape)
@@ -207,4 +209,3 @@ def placed(space: Space, value: Spread, at: Sequence[DimLike], shape: tuple[int,
 
 def _empty(space: Space, *values: Spread) -> bool:
     return any(0 in v.tensor.shape for v in values)
-

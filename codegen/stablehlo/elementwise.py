@@ -83,7 +83,11 @@ def apply(w: Writer, node: Expr, operands: Sequence[Tensor]) -> Tensor:
 
 
 def evaluate(
-    w: Writer, body: Expr, leaves: dict[int | str, Tensor], shape: tuple[int, ...], recorder: Recorder | None = None
+    w: Writer,
+    body: Expr,
+    leaves: dict[int | str, Tensor],
+    shape: tuple[int, ...],
+    recorder: Recorder | None = None,
 ) -> Tensor:
     """A tree over Arg(number) and Var(name) as tensors of one shape; shared nodes are written once."""
     done: dict[int, Tensor] = {}

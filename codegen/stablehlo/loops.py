@@ -158,7 +158,11 @@ class LoopWriter:
         del self._state.dims[s.var]
 
     def _loop(
-        self, again: Callable[[], Tensor], body: Callable[[], None], inside: Sequence[Stmt], dims: Sequence[str] = ()
+        self,
+        again: Callable[[], Tensor],
+        body: Callable[[], None],
+        inside: Sequence[Stmt],
+        dims: Sequence[str] = (),
     ) -> None:
         """A while loop that carries what the statements inside change, and `dims`."""
         before, w = self._state, self.w

@@ -1,7 +1,8 @@
-"""A function as a StableHLO module: text that needs nothing else, and the weights that it takes as arguments."""
+"""A function as a StableHLO module: its text, and the weights that it takes as arguments."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,8 +42,8 @@ class StableHloModule:
         inputs: names of the model's inputs and states, the first arguments of ``main``.
         weights: (name, constant) of the arguments behind them.
         outputs: names of the model's outputs and states, the first results.
-        has_status: whether a last result, tensor<2xi64>, tells of a failed check: (place * 256 + code, value),
-            the code being one of `aino_ir.loops.stmt.Status` and 0 when all is well.
+        has_status: whether a last result, tensor<2xi64>, tells of a failed check: (place * 256 + code,
+            value), the code being one of `aino_ir.loops.stmt.Status` and 0 when all is well.
         places: nodes that may fail, by the number of their place.
     """
 
@@ -110,7 +111,7 @@ class ModuleWriter:
             [
                 f"module @{name} {{",
                 f"  func.func public @main({takes}) -> ({gives}) {{",
-                *self.w.lines,
+                *self.w.used_lines(),
                 "  }",
                 "}",
                 "",
@@ -121,8 +122,7 @@ class ModuleWriter:
 
     def shape(self, value: Any) -> tuple[int, ...]:
         """A value's shape in numbers."""
-        space = Space(self.w, (), self.symbols)
-        return tuple(space.number(d) for d in value.shape)
+        return Space(self.w, (), self.symbols).numbers(value.shape)
 
     def block(self, block: Block, arguments: Sequence[Tensor]) -> list[Tensor]:
         """The values that a block yields."""
@@ -222,9 +222,7 @@ class ModuleWriter:
         kernel = catalogue.build(composed.spec, candidate)
         by_value = dict(zip(op.present_operands(), operands, strict=True))
         buffers = [w.reshape(by_value[v], (by_value[v].size,)) for v in composed.operands]
-        buffers += [
-            w.constant(0, r.dtype, (_size(s),)) for r, s in zip(op.results, shapes, strict=True)
-        ]
+        buffers += [w.constant(0, r.dtype, (math.prod(s),)) for r, s in zip(op.results, shapes, strict=True)]
         place = self._numbered(op, 0) if kernel.can_fail else 0
         after, self.status = LoopWriter(w, self.symbols, place).run(kernel, buffers, self.status)
         written = after[len(composed.operands) :]
@@ -233,17 +231,10 @@ class ModuleWriter:
     def _constant(self, handle: Const) -> Tensor:
         """A small constant in place, a large one as an argument."""
         if handle.size <= INLINE_ELEMENTS:
-            return self.w.constant(handle.array(), handle.dtype, handle.type.shape)
+            return self.w.constant(handle.array(), handle.dtype)
         known = self._weights.get(handle.key)
         if known is None:
-            tensor = self.w.fresh(handle.dtype, tuple(int(d) for d in handle.type.shape))
+            tensor = self.w.fresh(handle.dtype, Space(self.w, (), {}).numbers(handle.type.shape))
             label = handle.name or f"constant_{len(self._weights)}"
             known = self._weights[handle.key] = (tensor, label, handle)
         return known[0]
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    size = 1
-    for extent in shape:
-        size *= extent
-    return size

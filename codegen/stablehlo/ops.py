@@ -23,8 +23,7 @@ Row = Callable[[Writer, Any, Sequence[Tensor], Symbols], list[Tensor]]
 
 def shape_of(w: Writer, op: Op, symbols: Symbols, result: int = 0) -> tuple[int, ...]:
     """The shape of a result, in numbers."""
-    space = Space(w, (), symbols)
-    return tuple(space.number(d) for d in op.results[result].shape)
+    return Space(w, (), symbols).numbers(op.results[result].shape)
 
 
 def _reshape(w: Writer, op: Any, operands: Sequence[Tensor], symbols: Symbols) -> list[Tensor]:
@@ -47,11 +46,13 @@ def _conv(w: Writer, op: Any, operands: Sequence[Tensor], symbols: Symbols) -> l
     spatial = list(range(x.rank - 2))
     pads = [[b, a] for b, a in zip(op.pads_before, op.pads_after, strict=True)]
     places = ", ".join(map(str, spatial))
+    numbers = f"[b, f, {places}]x[o, i, {places}]->[b, f, {places}]"
+    window = f"{{stride = {list(op.strides)}, pad = {pads}, rhs_dilate = {list(op.dilations)}}}"
+    precision = "#stablehlo<precision HIGHEST>"
     text = (
-        f"stablehlo.convolution({x.name}, {weights.name}) dim_numbers = [b, f, {places}]x[o, i, {places}]"
-        f"->[b, f, {places}], window = {{stride = {list(op.strides)}, pad = {pads}, "
-        f"rhs_dilate = {list(op.dilations)}}} {{batch_group_count = 1 : i64, feature_group_count = "
-        f"{op.groups} : i64, precision_config = [#stablehlo<precision HIGHEST>, #stablehlo<precision HIGHEST>]}}"
+        f"stablehlo.convolution({x.name}, {weights.name}) dim_numbers = {numbers}, window = {window} "
+        f"{{batch_group_count = 1 : i64, feature_group_count = {op.groups} : i64, "
+        f"precision_config = [{precision}, {precision}]}}"
     )
     shape = shape_of(w, op, symbols)
     result = tensor_type(x.dtype, shape)

@@ -81,7 +81,7 @@ class Reader:
     # -- windows ------------------------------------------------------------------------------------
 
     def _window(self, x: Tensor, coordinates: Sequence[Coordinate], default: Expr | None) -> Spread:
-        """Pad, slice, reverse; then coordinates that are numbers go, and axes take the space's order."""
+        """Pad, slice, reverse; then coordinates that are numbers go."""
         w, space = self._space.w, self._space
         starts, stops, steps, low, high, names, backwards = [], [], [], [], [], [], []
         for number, (c, extent) in enumerate(zip(coordinates, x.shape, strict=True)):
@@ -102,10 +102,8 @@ class Reader:
             assert isinstance(default, Const)
             x = w.pad(x, w.constant(default.value, x.dtype), low, high)
         cut = w.reverse(w.slice(x, starts, stops, steps), backwards)
-        kept = [n for n in names if n is not None]
-        cut = w.reshape(cut, [d for d, n in zip(cut.shape, names, strict=True) if n is not None])
-        axes = space.ordered(kept)
-        return Spread(w.transpose(cut, [kept.index(a) for a in axes]), axes)
+        kept = [d for d, n in zip(cut.shape, names, strict=True) if n is not None]
+        return Spread(w.reshape(cut, kept), tuple(n for n in names if n is not None))
 
     # -- gathers ------------------------------------------------------------------------------------
 
@@ -126,16 +124,14 @@ class Reader:
             chosen = self._clamped(c.value(), x.shape[number] if clamped else None)
             x = w.take(x, chosen.tensor, number)
             labels.extend(reversed(chosen.axes))
-        labels.reverse()
-        axes = self._space.ordered(labels)
-        return Spread(w.transpose(x, [labels.index(a) for a in axes]), axes)
+        return Spread(x, tuple(reversed(labels)))
 
     def _is_whole(self, c: Coordinate, extent: int) -> bool:
         """Whether a coordinate just runs over its axis."""
         if c.linear is None or c.linear[0] is None:
             return False
         name, step, start = c.linear
-        return (step, start) == (1, 0) and self._space.extents[name] == extent
+        return (step, start) == (1, 0) and name is not None and self._space.extents[name] == extent
 
     def _by_position(self, x: Tensor, coordinates: Sequence[Coordinate], clamped: bool) -> Spread:
         """One gather of single elements."""

@@ -20,7 +20,7 @@ from aino_ir.errors.codegen import NoLowering
 
 @dataclass(frozen=True)
 class Spread:
-    """A value over a space: `axes` names the tensor's axes, in the space's order."""
+    """A value over a space: `axes` names the tensor's axes, in any order."""
 
     tensor: Tensor
     axes: tuple[str, ...] = ()
@@ -53,6 +53,10 @@ class Space:
             raise refuse(f"the extent {dim} is decided by data")
         return int(dim)  # type: ignore[arg-type]
 
+    def numbers(self, shape: Iterable[DimLike]) -> tuple[int, ...]:
+        """A shape in numbers."""
+        return tuple(self.number(d) for d in shape)
+
     def bound(self, dim: DimLike) -> DimLike:
         """A Dim with the function's symbols replaced by their values."""
         return dim.substitute(self.symbols) if isinstance(dim, Dim) else dim
@@ -66,7 +70,7 @@ class Space:
         return tuple(self.extents[a] for a in axes)
 
     def expand(self, value: Spread, axes: Sequence[str]) -> Tensor:
-        """The tensor repeated along axes that it lacks; `axes` in any order, all of the value's among them."""
+        """The tensor repeated along axes that it lacks; `axes`, in any order, hold all of the value's."""
         places = [axes.index(a) for a in value.axes]
         order = sorted(range(len(places)), key=places.__getitem__)
         moved = self.w.transpose(value.tensor, order)

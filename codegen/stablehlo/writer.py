@@ -5,6 +5,7 @@ Equal operations of one region are written once.  A value of an outer region may
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,8 @@ import numpy as np
 from aino_ir.codegen.stablehlo.types import Tensor, dense, tensor_type
 from aino_ir.dtypes import DType, boolean, i64
 
+_NAME = re.compile(r"%\w+")
+_DEFINITION = re.compile(r" *%\d+ = ")
 _COMPARISON_KINDS = (("is_float", "FLOAT"), ("is_signed", "SIGNED"))
 
 
@@ -67,6 +70,19 @@ class Writer:
         """End a region with its results."""
         names, types = ", ".join(v.name for v in values), ", ".join(v.type for v in values)
         self.line(f"stablehlo.return {names} : {types}" if values else "stablehlo.return")
+
+    def used_lines(self) -> list[str]:
+        """The lines without operations whose result nothing reads; those with regions all stay."""
+        kept: list[str] = []
+        read: set[str] = set()
+        for line in reversed(self.lines):
+            names = [] if line.lstrip().startswith("//") else _NAME.findall(line)
+            defines = _DEFINITION.match(line)
+            if defines is not None and not line.endswith("{") and names[0] not in read:
+                continue
+            read.update(names)
+            kept.append(line)
+        return kept[::-1]
 
     # -- leaves -------------------------------------------------------------------------------------
 
@@ -160,7 +176,12 @@ class Writer:
         return self.emit(f"stablehlo.reverse {x.name}, dims = {list(axes)}", x.type, x.dtype, x.shape)
 
     def pad(
-        self, x: Tensor, value: Tensor, low: Sequence[int], high: Sequence[int], interior: Sequence[int] | None = None
+        self,
+        x: Tensor,
+        value: Tensor,
+        low: Sequence[int],
+        high: Sequence[int],
+        interior: Sequence[int] | None = None,
     ) -> Tensor:
         """x with a value around it, and between its elements."""
         inside = list(interior) if interior is not None else [0] * x.rank
@@ -168,9 +189,8 @@ class Writer:
             return x
         rows = zip(x.shape, low, high, inside, strict=True)
         shape = [a + d + b + max(0, d - 1) * i for d, a, b, i in rows]
-        text = (
-            f"stablehlo.pad {x.name}, {value.name}, low = {list(low)}, high = {list(high)}, interior = {inside}"
-        )
+        amounts = f"low = {list(low)}, high = {list(high)}, interior = {inside}"
+        text = f"stablehlo.pad {x.name}, {value.name}, {amounts}"
         result = tensor_type(x.dtype, tuple(shape))
         return self.emit(text, f"({x.type}, {value.type}) -> {result}", x.dtype, shape)
 
@@ -255,9 +275,7 @@ class Writer:
             *(d for n, d in enumerate(b.shape) if n not in taken_b),
         )
         batching = f", batching_dims = {batch[0]} x {batch[1]}" if batch[0] else ""
-        text = (
-            f"stablehlo.dot_general {a.name}, {b.name}{batching}, contracting_dims = {inner[0]} x {inner[1]}, "
-            "precision = [HIGHEST, HIGHEST]"
-        )
+        contracting = f"contracting_dims = {inner[0]} x {inner[1]}, precision = [HIGHEST, HIGHEST]"
+        text = f"stablehlo.dot_general {a.name}, {b.name}{batching}, {contracting}"
         result = tensor_type(a.dtype, shape)
         return self.emit(text, f"({a.type}, {b.type}) -> {result}", a.dtype, shape)

@@ -1,0 +1,138 @@
+"""Target ``stablehlo`` end to end: XLA runs what AINO writes, with the interpreter's results."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+from safetensors.numpy import load_file
+
+import aino_ir as aino
+from aino_ir.driver.emit import emit_files
+from aino_ir.errors import AinoError
+from aino_ir.errors.run import IndexOutOfRange
+from aino_ir.errors.usage import ExtentsNotGiven, OperatorsUnsupported
+
+jax = pytest.importorskip("jax")
+
+from tests.conformance.cases import all_cases, judge, share  # noqa: E402
+from tests.source import ROOT  # noqa: E402
+
+ONE_IN = 40
+FLUSHES = frozenset({"edges"})
+"""XLA's CPU backend flushes subnormal numbers to zero: samples of edge values are not compared."""
+
+
+def model(nodes: list[Any], inputs: dict[str, Any], outputs: dict[str, Any]) -> bytes:
+    def port(name: str, kind: Any) -> Any:
+        return helper.make_tensor_value_info(name, *kind)
+
+    graph = helper.make_graph(
+        nodes, "g", [port(n, k) for n, k in inputs.items()], [port(n, k) for n, k in outputs.items()]
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)]).SerializeToString()
+
+
+FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
+
+
+def test_a_share_of_the_op_samples() -> None:
+    compared = 0
+    for case in all_cases():
+        if not share(case.name, ONE_IN, 5) or FLUSHES & set(case.name.split()):
+            continue
+        try:
+            executable = aino.compile(case.module(), "stablehlo", verify="off", level=0)
+        except OperatorsUnsupported as refusal:
+            assert "decided by data" in str(refusal) or "no native code" in str(refusal), case.name
+            continue
+        results = [np.asarray(v) for v in executable.run(*case.operands)]
+        assert judge(case, results, case.expected()) is None, case.name
+        compared += 1
+    assert compared > 60
+
+
+def test_extents_are_compiled_once_each() -> None:
+    node = helper.make_node("Softmax", ["x"], ["y"])
+    executable = aino.compile(
+        model([node], {"x": (FLOAT, ["n", 5])}, {"y": (FLOAT, ["n", 5])}), "stablehlo"
+    )
+    for rows in (3, 7, 3, 7):
+        x = np.random.default_rng(rows).standard_normal((rows, 5)).astype(np.float32)
+        (y,) = executable.run(x)
+        np.testing.assert_allclose(y.sum(-1), 1, rtol=1e-6)
+    assert executable.compilations == 2
+
+
+def test_extents_that_inputs_hold_are_read_on_the_host() -> None:
+    node = helper.make_node("Reshape", ["x", "shape"], ["y"])
+    executable = aino.compile(
+        model([node], {"x": (FLOAT, [6]), "shape": (INT64, [2])}, {"y": (FLOAT, ["a", "b"])}), "stablehlo"
+    )
+    x = np.arange(6, dtype=np.float32)
+    for shape in ((2, 3), (6, 1)):
+        assert executable.run(x, np.array(shape))[0].shape == shape
+
+
+def test_a_failed_check_names_the_node() -> None:
+    node = helper.make_node("Gather", ["x", "i"], ["y"], name="pick")
+    executable = aino.compile(
+        model([node], {"x": (FLOAT, [4]), "i": (INT64, [2])}, {"y": (FLOAT, [2])}), "stablehlo"
+    )
+    assert executable.run(np.arange(4, dtype=np.float32), np.array([1, -1]))[0].tolist() == [1, 3]
+    with pytest.raises(IndexOutOfRange, match="pick"):
+        executable.run(np.arange(4, dtype=np.float32), np.array([1, 4]))
+
+
+def test_operators_without_a_form_are_refused_when_compiling() -> None:
+    node = helper.make_node("NonZero", ["x"], ["y"], name="find")
+    with pytest.raises(OperatorsUnsupported, match="find"):
+        aino.compile(model([node], {"x": (FLOAT, [4])}, {"y": (INT64, [1, "n"])}), "stablehlo")
+
+
+def test_the_written_files_run_in_plain_jax(tmp_path: Path) -> None:
+    """What `--emit stablehlo` writes needs nothing of AINO."""
+    rng = np.random.default_rng(0)
+    weights = rng.standard_normal((8, 16)).astype(np.float32)
+    constant = helper.make_node(
+        "Constant", [], ["w"], value=helper.make_tensor("w", FLOAT, weights.shape, weights.tobytes(), raw=True)
+    )
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    place = tmp_path / "m.mlir"
+    files = emit_files(
+        model([constant, node], {"x": (FLOAT, [3, 8])}, {"y": (FLOAT, [3, 16])}), "stablehlo", place
+    )
+    assert [f.name for f in files] == ["m.mlir", "m.mlir.safetensors"]
+    assert [v.shape for _, v in sorted(load_file(files[1]).items())] == [(8, 16)]
+    x = rng.standard_normal((3, 8)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    program = (ROOT / "docs" / "stablehlo.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    (tmp_path / "run.py").write_text(program, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "run.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(np.array(json.loads(done.stdout)), x @ weights, rtol=1e-5, atol=1e-5)
+
+
+def test_symbolic_extents_cannot_be_written(tmp_path: Path) -> None:
+    node = helper.make_node("Relu", ["x"], ["y"])
+    data = model([node], {"x": (FLOAT, ["n"])}, {"y": (FLOAT, ["n"])})
+    with pytest.raises(ExtentsNotGiven, match="n"):
+        emit_files(data, "stablehlo", tmp_path / "m.mlir")
+    assert not list(tmp_path.iterdir())
+    assert emit_files(data, "stablehlo", tmp_path / "m.mlir", dims={"n": 4})
+
+
+def test_wrong_inputs_are_refused_as_everywhere() -> None:
+    node = helper.make_node("Relu", ["x"], ["y"])
+    executable = aino.compile(model([node], {"x": (FLOAT, [4])}, {"y": (FLOAT, [4])}), "stablehlo")
+    for bad in (np.zeros(5, np.float32), np.zeros(4, np.float64)):
+        with pytest.raises(AinoError):
+            executable.run(bad)
