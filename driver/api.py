@@ -15,6 +15,7 @@ from aino_ir.driver.bundle import program_report
 from aino_ir.driver.cache import compilation_key, keep_artifact, stored_artifact
 from aino_ir.driver.extend import load_entry_points
 from aino_ir.driver.pipeline import Compilation, CompileOptions, Progress
+from aino_ir.driver.xla import XlaExecutable
 from aino_ir.errors.usage import ArtifactIsNoModel, OptionTooSmall, UnknownModelKind, UnknownOption
 from aino_ir.graph import Module
 from aino_ir.runtime.executable import Executable, open_executable
@@ -22,7 +23,6 @@ from aino_ir.runtime.null import NullExecutable
 from aino_ir.runtime.reference import ReferenceExecutable
 from aino_ir.runtime.report import Report
 from aino_ir.runtime.store import opened_or_temporary
-from aino_ir.runtime.xla import XlaExecutable
 from aino_ir.target import Target, detect_host, parse_target
 
 Dims = Mapping[str, int | tuple[int, int]]

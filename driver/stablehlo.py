@@ -12,12 +12,12 @@ from aino_ir.codegen.lower.legality import obstacles, refuse
 from aino_ir.codegen.stablehlo.module import ModuleWriter, StableHloModule
 from aino_ir.driver.bundle import model_identifier
 from aino_ir.driver.pipeline import Compilation
+from aino_ir.driver.xla import XlaExecutable
 from aino_ir.errors.usage import ExtentsNotGiven
 from aino_ir.graph import Module
 from aino_ir.op import Trait
 from aino_ir.runtime.fileio import DISK, Disk, disk_errors, new_part
 from aino_ir.runtime.report import Report
-from aino_ir.runtime.xla import XlaExecutable
 from aino_ir.target import Target
 
 WEIGHTS_SUFFIX = ".safetensors"

@@ -151,7 +151,9 @@ class JaxMissing(EnvironmentFault):
 
     code = "AINO-E0951"
     template = "running StableHLO needs the package jax: {reason}"
-    hint = "run `pip install aino-ir[stablehlo]`; `ainoc compile --emit stablehlo` writes the module without it"
+    hint = (
+        "run `pip install aino-ir[stablehlo]`; `ainoc compile --emit stablehlo` writes the module without it"
+    )
     example = {"reason": "it is not installed (No module named 'jax')"}
 
 

@@ -15,8 +15,9 @@ from safetensors.numpy import load_file
 
 import aino_ir as aino
 from aino_ir.driver.emit import emit_files
+from aino_ir.driver.xla import PjrtDevice
 from aino_ir.errors import AinoError
-from aino_ir.errors.run import IndexOutOfRange
+from aino_ir.errors.run import IndexOutOfRange, JaxMissing, XlaFailed
 from aino_ir.errors.usage import ExtentsNotGiven, OperatorsUnsupported
 
 jax = pytest.importorskip("jax")
@@ -60,9 +61,7 @@ def test_a_share_of_the_op_samples() -> None:
 
 def test_extents_are_compiled_once_each() -> None:
     node = helper.make_node("Softmax", ["x"], ["y"])
-    executable = aino.compile(
-        model([node], {"x": (FLOAT, ["n", 5])}, {"y": (FLOAT, ["n", 5])}), "stablehlo"
-    )
+    executable = aino.compile(model([node], {"x": (FLOAT, ["n", 5])}, {"y": (FLOAT, ["n", 5])}), "stablehlo")
     for rows in (3, 7, 3, 7):
         x = np.random.default_rng(rows).standard_normal((rows, 5)).astype(np.float32)
         (y,) = executable.run(x)
@@ -101,7 +100,10 @@ def test_the_written_files_run_in_plain_jax(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     weights = rng.standard_normal((8, 16)).astype(np.float32)
     constant = helper.make_node(
-        "Constant", [], ["w"], value=helper.make_tensor("w", FLOAT, weights.shape, weights.tobytes(), raw=True)
+        "Constant",
+        [],
+        ["w"],
+        value=helper.make_tensor("w", FLOAT, weights.shape, weights.tobytes(), raw=True),
     )
     node = helper.make_node("MatMul", ["x", "w"], ["y"])
     place = tmp_path / "m.mlir"
@@ -112,7 +114,9 @@ def test_the_written_files_run_in_plain_jax(tmp_path: Path) -> None:
     assert [v.shape for _, v in sorted(load_file(files[1]).items())] == [(8, 16)]
     x = rng.standard_normal((3, 8)).astype(np.float32)
     np.save(tmp_path / "x.npy", x)
-    program = (ROOT / "docs" / "stablehlo.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    program = (
+        (ROOT / "docs" / "stablehlo.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    )
     (tmp_path / "run.py").write_text(program, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "run.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
@@ -136,3 +140,16 @@ def test_wrong_inputs_are_refused_as_everywhere() -> None:
     for bad in (np.zeros(5, np.float32), np.zeros(4, np.float64)):
         with pytest.raises(AinoError):
             executable.run(bad)
+
+
+def test_a_missing_jax_or_platform_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(JaxMissing, match="no platform 'nowhere'"):
+        PjrtDevice("nowhere")
+    monkeypatch.setitem(sys.modules, "jax", None)
+    with pytest.raises(JaxMissing, match="pip install"):
+        PjrtDevice("cpu")
+
+
+def test_a_module_that_xla_refuses_is_a_fault_of_ours() -> None:
+    with pytest.raises(XlaFailed, match="StableHLO"):
+        PjrtDevice("cpu").compile("module @m { nonsense }")

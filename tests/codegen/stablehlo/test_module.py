@@ -39,7 +39,9 @@ def written(build: Build, *types: str) -> StableHloModule:
 
 def operations(module: StableHloModule) -> list[str]:
     """The operations of a module in order, constants and iotas apart."""
-    rest = [line.split(" = ", 1)[1] for line in module.text.splitlines() if " = " in line and "//" not in line]
+    rest = [
+        line.split(" = ", 1)[1] for line in module.text.splitlines() if " = " in line and "//" not in line
+    ]
     names = [r.strip('"').removeprefix("stablehlo.").split(" ")[0].split("(")[0].strip('"') for r in rest]
     return [n for n in names if n not in ("constant", "iota")]
 

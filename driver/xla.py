@@ -120,7 +120,7 @@ class XlaExecutable:
         self.compilations = 0
         self._function = function
         self._specialize = specialize
-        self._device = _Device(platform)
+        self._device = PjrtDevice(platform)
         self._programs: dict[tuple[tuple[str, int], ...], _Program] = {}
         self._weights: dict[Any, Any] = {}
         self._states: list[Any] | None = None
@@ -193,7 +193,7 @@ class XlaExecutable:
 class _Program:
     """One compiled module and its weights."""
 
-    def __init__(self, module: Specialized, device: _Device, weights: Sequence[Any]) -> None:
+    def __init__(self, module: Specialized, device: PjrtDevice, weights: Sequence[Any]) -> None:
         self._places = module.places
         self._has_status = module.has_status
         self._device = device
@@ -218,7 +218,7 @@ class _Program:
         raise error(loc=loc or None)
 
 
-class _Device:
+class PjrtDevice:
     """The first device of a PJRT platform."""
 
     def __init__(self, platform: str) -> None:
