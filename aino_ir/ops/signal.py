@@ -128,6 +128,9 @@ class FourierTransform(Op):
             for inverse in (False, True):
                 x = random_values(f32, (2, n, 2), rng)
                 yield Sample((x, roots_of_unity(n, f32)), {"inverse": inverse}, f"{n}")
+        x = random_values(f32, (2, 17, 2), rng)
+        x[0, 3, 0], x[1, 5, 1] = np.inf, np.nan
+        yield Sample((x, roots_of_unity(17, f32)), {}, "17, not finite")
         for dtype in (f64, f16, bf16):
             x = random_values(dtype, (3, 15, 2), rng)
             yield Sample((x, roots_of_unity(15, dtype.compute)), {}, f"{dtype}")
@@ -147,7 +150,8 @@ def _pass(re: Array, im: Array, roots: Array, radix: int, done: int, sign: Any) 
     for k, (a, b) in enumerate(whole(places, roots[:: n // radix], sign)):
         turn = roots[k * done * np.arange(inner) % n]
         c, s = turn[:, 0], sign * turn[:, 1]
-        out.append((a * c - b * s, a * s + b * c) if k else (a, b))
+        turned = k or radix > UNROLLED  # loops over all pairs turn the first, too: by roots[0]
+        out.append((a * c - b * s, a * s + b * c) if turned else (a, b))
     re, im = (np.stack([pair[part] for pair in out], 1).reshape(count, n) for part in (0, 1))
     return re, im
 
