@@ -1,4 +1,4 @@
-"""Types of values: tensors with logical shapes and physical layouts, sequences, optionals, strings."""
+"""Types of values: tensors with logical shapes and physical layouts, sequences, optionals, maps, strings."""
 
 from __future__ import annotations
 
@@ -202,7 +202,22 @@ class OptionalType:
         return f"optional<{self.element}>"
 
 
-Type = TensorType | StringType | SequenceType | OptionalType
+@dataclass(frozen=True)
+class MapType:
+    """A map from keys (integers or texts) to values (numbers or texts), served by host steps.
+
+    Attributes:
+        key, value: scalar types.
+    """
+
+    key: TensorType | StringType
+    value: TensorType | StringType
+
+    def __str__(self) -> str:
+        return f"map<{self.key}, {self.value}>"
+
+
+Type = TensorType | StringType | SequenceType | OptionalType | MapType
 
 
 def tensor(dtype: DType | str, *shape: DimLike) -> TensorType:

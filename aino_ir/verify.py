@@ -35,7 +35,7 @@ from aino_ir.errors.ir import InvariantBroken, Undecided
 from aino_ir.graph import Block, Function, Module, Value
 from aino_ir.infer import InferContext
 from aino_ir.op import COERCE, Op, Trait, operand_count_ok
-from aino_ir.types import Layout, OptionalType, SequenceType, StringType, TensorType, Type
+from aino_ir.types import Layout, MapType, OptionalType, SequenceType, StringType, TensorType, Type
 
 INVARIANTS = {
     int(number): title.strip()
@@ -181,7 +181,7 @@ def _check_results(op: Op) -> None:
 KINDS: dict[str, type | tuple[type, ...]] = {
     "dtype": DType,
     "const": Const,
-    "type": (TensorType, StringType, SequenceType, OptionalType),
+    "type": (TensorType, StringType, SequenceType, OptionalType, MapType),
 }
 """Attribute kinds whose values are objects: their classes."""
 
@@ -254,6 +254,8 @@ def _check_type(value: Value, function: Function | None) -> None:
     of: Type = value.type
     while isinstance(of, (SequenceType, OptionalType)):
         of = of.element
+    if isinstance(of, MapType):
+        return
     loc = value.op.loc if value.op is not None else None
     for dim in of.shape:
         if function is not None:

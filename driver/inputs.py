@@ -13,7 +13,7 @@ import numpy as np
 from aino_ir.dims import Dim, free_symbols
 from aino_ir.errors.usage import BadArgument, InputFileUnreadable, NoInputs
 from aino_ir.runtime.fileio import DISK, Disk, disk_errors, new_part
-from aino_ir.types import OptionalType, SequenceType, StringType, Type
+from aino_ir.types import MapType, OptionalType, SequenceType, StringType, TensorType, Type
 
 Array = np.ndarray[Any, Any]
 Interface = Sequence[tuple[str, Type]]
@@ -102,6 +102,9 @@ def _made_up(type_: Type, rng: np.random.Generator, sizes: _Sizes) -> Any:
         return [_made_up(type_.element, rng, sizes) for _ in range(MADE_UP_ELEMENTS)]
     if isinstance(type_, OptionalType):
         return _made_up(type_.element, rng, sizes)
+    if isinstance(type_, MapType):
+        keys, values = (_made_up(_row(t), rng, sizes).tolist() for t in (type_.key, type_.value))
+        return dict(zip(keys, values, strict=True))
     shape = tuple(d.evaluate(_known(d, sizes)) if isinstance(d, Dim) else int(d) for d in type_.shape)
     if isinstance(type_, StringType):
         return np.asarray(WORDS, object)[rng.integers(0, len(WORDS), shape)]
@@ -111,6 +114,12 @@ def _made_up(type_: Type, rng: np.random.Generator, sizes: _Sizes) -> Any:
     if dtype.name.startswith("c"):
         return (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)).astype(dtype.numpy)
     return rng.integers(0, INTEGERS_BELOW, shape).astype(dtype.numpy)
+
+
+def _row(scalar: TensorType | StringType) -> Type:
+    """MADE_UP_ELEMENTS of a scalar type."""
+    shape = (MADE_UP_ELEMENTS,)
+    return StringType(shape) if isinstance(scalar, StringType) else TensorType(scalar.dtype, shape)
 
 
 def _known(dim: Dim, sizes: _Sizes) -> dict[str, int]:

@@ -63,7 +63,8 @@ class BackendRep(base.BackendRep):
 
         Args:
             inputs: values by name, or in the order of the graph's inputs: of all, or of those that have
-                no default. Tensors are numpy arrays, sequences lists, absent optionals None.
+                no default. Tensors are numpy arrays, sequences lists, absent optionals None,
+                maps dicts.
             kwargs: none is known.
 
         Returns:
@@ -183,15 +184,29 @@ def _model_of(node: onnx.NodeProto, inputs: Sequence[Any], version: int | None) 
     names = list(dict.fromkeys(name for name in node.input if name))
     ports = []
     for name, value in zip(names, inputs, strict=True):
-        array = np.asarray(value)
-        kind = helper.np_dtype_to_tensor_dtype(array.dtype)
-        ports.append(helper.make_tensor_value_info(name, kind, array.shape))
+        ports.append(onnx.ValueInfoProto(name=name))
+        ports[-1].type.CopyFrom(_type_of(value))
     results = [onnx.ValueInfoProto(name=name) for name in node.output if name]
     graph = helper.make_graph([node], "node", ports, results)
     newest = defs.onnx_opset_version() if node.domain in ("", "ai.onnx") else 1
     opset = helper.make_opsetid(node.domain, version or newest)
     return helper.make_model(graph, opset_imports=[opset])
 
+
+def _type_of(value: Any) -> onnx.TypeProto:
+    """The type that a value has: of an array, a list, or a dict of Python's scalars (float32 for floats)."""
+    if isinstance(value, Mapping):
+        key, item = next(iter(value.items()), (0, 0.0))
+        scalar = helper.make_tensor_type_proto(_SCALARS[type(item)], [])
+        return helper.make_map_type_proto(_SCALARS[type(key)], scalar)
+    if isinstance(value, (list, tuple)) and value and isinstance(value[0], (np.ndarray, Mapping)):
+        return helper.make_sequence_type_proto(_type_of(value[0]))
+    array = np.asarray(value)
+    return helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+
+
+_SCALARS = {int: onnx.TensorProto.INT64, float: onnx.TensorProto.FLOAT, str: onnx.TensorProto.STRING}
+"""What Python's scalars are in ONNX."""
 
 prepare = Backend.prepare
 run_model = Backend.run_model

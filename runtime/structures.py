@@ -1,19 +1,20 @@
-"""Values at the boundary that are no tensors: strings, sequences, optional values.
+"""Values at the boundary that are no tensors: strings, sequences, optional values, maps.
 
-Strings are object arrays of `str`, sequences lists, absent values None.
+Strings are object arrays of `str`, sequences lists, absent values None, maps dicts of Python's scalars.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from aino_ir.dims import is_static
+from aino_ir.dtypes import integer_range
 from aino_ir.errors.run import BadOutputBuffer, InputMismatch, UnsupportedInput
 from aino_ir.runtime.values import Port, checked, is_torch, to_numpy, to_torch
-from aino_ir.types import OptionalType, SequenceType, StringType, TensorType, Type
+from aino_ir.types import MapType, OptionalType, SequenceType, StringType, TensorType, Type
 
 Array = np.ndarray[Any, Any]
 
@@ -31,6 +32,8 @@ def checked_value(value: Any, name: str, type_: Type) -> Any:
         return _strings(value, name, type_)
     if isinstance(type_, OptionalType):
         return None if value is None else checked_value(value, name, type_.element)
+    if isinstance(type_, MapType):
+        return _map(value, name, type_)
     if not isinstance(value, (list, tuple)):
         raise UnsupportedInput(name=name, expected=f"a list for {type_}", got=type(value).__name__)
     return [_element(v, f"{name}[{i}]", type_.element) for i, v in enumerate(value)]
@@ -68,6 +71,39 @@ def _strings(value: Any, name: str, type_: StringType) -> Array:
     return array
 
 
+def _map(value: Any, name: str, type_: MapType) -> dict[Any, Any]:
+    if not isinstance(value, Mapping):
+        raise UnsupportedInput(name=name, expected=f"a dict for {type_}", got=type(value).__name__)
+    return {
+        _scalar(key, f"a key of {name}", type_.key): _scalar(item, f"{name}[{key!r}]", type_.value)
+        for key, item in value.items()
+    }
+
+
+def _scalar(value: Any, name: str, type_: TensorType | StringType) -> Any:
+    """A text, or a Python number that the dtype holds; numpy's numbers must be of the dtype.
+
+    Python's own floats are taken as what they are rounded to, since Python has no others.
+    """
+    if isinstance(type_, StringType):
+        kinds: tuple[Any, ...] = (str,)
+    elif type_.dtype.is_integer:
+        kinds = (int, type_.dtype.numpy.type)
+    else:
+        kinds = (float, int, type_.dtype.numpy.type)
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise InputMismatch(name=name, what="type", expected=kinds[0].__name__, got=type(value).__name__)
+    if isinstance(type_, StringType):
+        return str(value)
+    if type_.dtype.is_integer:
+        low, high = integer_range(type_.dtype)
+        if not low <= value <= high:
+            raise InputMismatch(name=name, what="value", expected=f"within {low}..{high}", got=value)
+        return int(value)
+    with np.errstate(over="ignore"):
+        return type_.dtype.numpy.type(value).item()
+
+
 def named_types(name: str, value: Any, type_: Type) -> Iterator[tuple[str, Any, Array]]:
     """(name, type, array) of a value if its type has extents; an absent one and lists have none."""
     while isinstance(type_, OptionalType) and value is not None:
@@ -80,6 +116,8 @@ def owned(value: Any) -> Any:
     """A copy that shares no memory with anything."""
     if isinstance(value, np.ndarray):
         return np.array(value, copy=True, order="C")
+    if isinstance(value, dict):
+        return dict(value)
     return [owned(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
@@ -121,7 +159,7 @@ def _described(value: Any) -> str:
 
 def shown_type(type_: Type) -> tuple[str, tuple[int | str, ...]]:
     """(dtype, shape) that a manifest shows of a type that may be no tensor."""
-    if isinstance(type_, (SequenceType, OptionalType)):
+    if isinstance(type_, (SequenceType, OptionalType, MapType)):
         return str(type_), ()
     shape = tuple(int(d) if is_static(d) else str(d) for d in type_.shape)  # type: ignore[arg-type]
     return ("string" if isinstance(type_, StringType) else type_.dtype.name), shape

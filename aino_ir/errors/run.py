@@ -129,6 +129,15 @@ class OutputDecidedByRun(UserError):
     example = {"name": "y", "type": "i64[2, d5_0]"}
 
 
+class TextUnreadable(UserError):
+    """A text that should be a number is none."""
+
+    code = "AINO-E0518"
+    template = "{op}: {text} is no {dtype}"
+    hint = "check the texts that reach this node"
+    example = {"op": "text.parse", "text": "'abc'", "dtype": "f32"}
+
+
 class HostStepFailed(UserError):
     """An op that runs in Python failed on its operands."""
 

@@ -12,7 +12,7 @@ from aino_ir.dtypes import i64
 from aino_ir.infer import InferContext
 from aino_ir.op import Op, dims_attr, str_attr, strs_attr, variadic_operand
 from aino_ir.ops.control import check_same_type
-from aino_ir.types import OptionalType, SequenceType, StringType, TensorType, Type
+from aino_ir.types import MapType, OptionalType, SequenceType, StringType, TensorType, Type
 
 if TYPE_CHECKING:
     from aino_ir.graph import Function
@@ -98,6 +98,8 @@ def renamed(type_: Type, names: Mapping[str, DimLike]) -> Type:
         return SequenceType(renamed(type_.element, names))
     if isinstance(type_, OptionalType):
         return OptionalType(renamed(type_.element, names))
+    if isinstance(type_, MapType):
+        return type_
     shape = tuple(substitute(d, names) for d in type_.shape)
     return StringType(shape) if isinstance(type_, StringType) else TensorType(type_.dtype, shape)
 
@@ -106,4 +108,4 @@ def type_symbols(type_: Type) -> frozenset[str]:
     """Names of the symbols in a type."""
     while isinstance(type_, (SequenceType, OptionalType)):
         type_ = type_.element
-    return frozenset().union(*map(free_symbols, type_.shape))
+    return frozenset() if isinstance(type_, MapType) else frozenset().union(*map(free_symbols, type_.shape))

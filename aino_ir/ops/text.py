@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import re
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from aino_ir.dims import DimLike
-from aino_ir.dtypes import boolean, i64
+from aino_ir.dtypes import Kind, boolean, i64, integer_range
+from aino_ir.errors.run import TextUnreadable
 from aino_ir.graph import Value
 from aino_ir.infer import InferContext
-from aino_ir.op import Op, Trait, bool_attr, dims_attr, int_attr, operand, str_attr, strs_attr
+from aino_ir.op import Op, Trait, bool_attr, dims_attr, dtype_attr, int_attr, operand, str_attr, strs_attr
 from aino_ir.ops.math import Array
 from aino_ir.types import StringType, TensorType, Type
 
@@ -180,6 +182,81 @@ class StringChoose(Op):
         count = len(self.texts)
         chosen = [self.texts[i] if 0 <= i < count else self.other for i in index.reshape(-1).tolist()]
         return texts(chosen, index.shape)
+
+
+class TextFormat(Op):
+    """out = each number as a decimal text: with 8 significant digits, or with `decimals` behind the point.
+
+    Infinities are INF and -INF, what is no number NaN (inf, -inf and nan with `decimals`); truth values are 0
+    and 1.
+    """
+
+    name = "text.format"
+    traits = HOST
+    x = operand()
+    decimals = int_attr(-1)
+
+    def infer(self, ic: InferContext) -> list[Type]:
+        return [StringType(ic.tensor(self.x, "x").shape)]
+
+    def evaluate(self, ev: Any, x: Array) -> Array:
+        return texts([self._text(v) for v in x.reshape(-1).tolist()], x.shape)
+
+    def _text(self, number: float | int | bool) -> str:
+        if isinstance(number, int):
+            return str(int(number))
+        if self.decimals >= 0:
+            return f"{number:.{self.decimals}f}"
+        if math.isnan(number):
+            return "NaN"
+        return f"{number:.8g}".replace("inf", "INF")
+
+
+class TextParse(Op):
+    """out = the number that each text says, as `to`; to an integer its fraction is dropped, and it wraps.
+
+    A text that is no number is an error.
+    """
+
+    name = "text.parse"
+    traits = HOST
+    x = operand()
+    to = dtype_attr("f32")
+
+    def infer(self, ic: InferContext) -> list[Type]:
+        if self.to.kind is Kind.COMPLEX:
+            ic.bad_attribute("to", "a real dtype", self.to)
+        return [TensorType(self.to, string_shape(ic, self.x))]
+
+    def evaluate(self, ev: Any, x: Array) -> Array:
+        numbers = [self._number(str(t)) for t in x.reshape(-1).tolist()]
+        if self.to.is_float:
+            with np.errstate(over="ignore"):
+                found: Array = np.asarray(numbers, np.float64).astype(ev.float_dtype(self.to))
+        elif self.to.is_bool:
+            found = np.asarray([n != 0 for n in numbers], bool)
+        else:
+            bits, low = self.to.bits, integer_range(self.to)[0]
+            wrapped = [(int(n) - low) % (1 << bits) + low for n in numbers]
+            found = np.asarray(wrapped, self.to.compute.numpy)
+        found.shape = x.shape
+        return found
+
+    def _number(self, text: str) -> float:
+        try:
+            if not self.to.is_float and text.strip().lstrip("+-").isdecimal():
+                return int(text)
+            number = float(text)
+        except ValueError:
+            number = math.nan
+            if text.strip().lower().lstrip("+-") != "nan":
+                self._refuse(text)
+        if not self.to.is_float and not math.isfinite(number):
+            self._refuse(text)
+        return number
+
+    def _refuse(self, text: str) -> NoReturn:
+        raise TextUnreadable(loc=self.loc, op=self.name, text=ascii(text[:40]), dtype=self.to)
 
 
 def string_shape(ic: InferContext, value: Value) -> tuple[DimLike, ...]:

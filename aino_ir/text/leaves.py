@@ -16,7 +16,7 @@ from lark import Token, Tree
 
 from aino_ir.dims import DimLike, dmax, dmin, floordiv, symbol
 from aino_ir.dtypes import DTYPES, DType, Kind, integer_range
-from aino_ir.types import Layout, OptionalType, SequenceType, StringType, TensorType, Type
+from aino_ir.types import Layout, MapType, OptionalType, SequenceType, StringType, TensorType, Type
 
 RESERVED = frozenset({"none", "true", "false", "const", "weight", "lazy", "type", "inf", "nan", "min", "max"})
 """Words that a value may begin with: symbols of these names are written with a ``$`` before them."""
@@ -107,6 +107,11 @@ def value_type(tree: Tree[Token]) -> Type:
         return SequenceType(value_type(children[0]))  # type: ignore[arg-type]
     if kind == "optional_type":
         return OptionalType(value_type(children[0]))  # type: ignore[arg-type]
+    if kind == "map_type":
+        key, value = (value_type(c) for c in children if isinstance(c, Tree))
+        if not all(isinstance(t, (TensorType, StringType)) and not t.shape for t in (key, value)):
+            raise Misfit(f"a map from {key} to {value}: both must be scalars")
+        return MapType(key, value)  # type: ignore[arg-type]
     name, *dims, order = children
     shape = tuple(dim(d) for d in dims if isinstance(d, Tree))
     return TensorType(element_type(str(name)), shape, layout(order) if isinstance(order, Tree) else Layout())

@@ -23,7 +23,7 @@ from aino_ir.op import REQUIRED, Attr, Op, coerce
 from aino_ir.symbols import Check, Origin, model_symbol_name
 from aino_ir.text import leaves
 from aino_ir.text.leaves import Misfit
-from aino_ir.types import OptionalType, SequenceType, StringType, TensorType, Type
+from aino_ir.types import MapType, OptionalType, SequenceType, StringType, TensorType, Type
 
 Weights = Callable[[str, TensorType], Const]
 """Finds a weight by digest."""
@@ -164,7 +164,7 @@ WRITTEN_AS: dict[str, Callable[[Any], bool]] = {
     "strs": _each(_of(str)),
     "dtype": _of(str),
     "const": _of(Const),
-    "type": _of((TensorType, StringType, SequenceType, OptionalType)),
+    "type": _of((TensorType, StringType, SequenceType, OptionalType, MapType)),
 }
 """Attribute kinds: whether a value read from text can be one."""
 

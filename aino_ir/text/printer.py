@@ -17,7 +17,7 @@ from aino_ir.location import Loc
 from aino_ir.op import Op
 from aino_ir.symbols import Origin
 from aino_ir.text.leaves import RESERVED
-from aino_ir.types import OptionalType, SequenceType, StringType, TensorType, Type
+from aino_ir.types import MapType, OptionalType, SequenceType, StringType, TensorType, Type
 
 INLINE_ELEMENTS = 64
 """Constants of at most this many elements stand in the text."""
@@ -254,6 +254,8 @@ def type_text(type: Type) -> str:
         return f"string{shape_text(type.shape)}"
     if isinstance(type, SequenceType):
         return f"seq<{type_text(type.element)}>"
+    if isinstance(type, MapType):
+        return f"map<{type_text(type.key)}, {type_text(type.value)}>"
     assert isinstance(type, OptionalType)
     return f"optional<{type_text(type.element)}>"
 

@@ -32,6 +32,7 @@ from aino_ir.frontends.onnx.dimensions import Dimensions, DimSpec
 from aino_ir.frontends.onnx.functions import NameSource, inline_functions
 from aino_ir.frontends.onnx.names import quote
 from aino_ir.frontends.onnx.nodes import (
+    MapInfo,
     OnnxGraph,
     OnnxModel,
     OnnxNode,
@@ -47,7 +48,7 @@ from aino_ir.graph import Module, Value
 from aino_ir.infer import KNOWN_LIMIT, known_contents
 from aino_ir.location import loc
 from aino_ir.ops.core import Constant
-from aino_ir.types import OptionalType, SequenceType, StringType, TensorType, Type, type_of
+from aino_ir.types import MapType, OptionalType, SequenceType, StringType, TensorType, Type, type_of
 
 OVERRIDABLE_SINCE = 4
 """From this IR version on a graph input with an initializer may be overridden by the caller."""
@@ -323,10 +324,23 @@ def value_type(declared: TypeInfo | None, what: str, name: str, dimensions: Dime
             return TensorType(DTYPES[declared.dtype], shape)
     if isinstance(declared, SequenceInfo) and _rank_unknown(declared.element):
         return SequenceType(TensorType(DTYPES[declared.element.dtype], ()))  # type: ignore[union-attr]
+    if isinstance(declared, MapInfo):
+        return MapType(_scalar(declared.key), _scalar(_element_of(declared, what)))
     if isinstance(declared, (SequenceInfo, OptionalInfo)):
         wrapped = SequenceType if isinstance(declared, SequenceInfo) else OptionalType
         return wrapped(value_type(declared.element, what, name, dimensions))
     raise TypeUnsupported(what=what, got=declared)
+
+
+def _element_of(declared: MapInfo, what: str) -> str:
+    """What a map's values are: tensors, in fact scalars, of numbers or texts."""
+    if isinstance(declared.value, TensorInfo) and declared.value.dtype in {"str", *DTYPES}:
+        return declared.value.dtype
+    raise TypeUnsupported(what=what, got=declared)
+
+
+def _scalar(dtype: str) -> TensorType | StringType:
+    return StringType(()) if dtype == "str" else TensorType(DTYPES[dtype], ())
 
 
 def _rank_unknown(element: TypeInfo | None) -> bool:
@@ -345,6 +359,9 @@ def type_info(type_: Type) -> TypeInfo | None:
         return TensorInfo("str", _declared_dims(type_.shape))
     if isinstance(type_, SequenceType):
         return SequenceInfo(type_info(type_.element))
+    if isinstance(type_, MapType):
+        key = "str" if isinstance(type_.key, StringType) else type_.key.dtype.name
+        return MapInfo(key, type_info(type_.value))
     return OptionalInfo(type_info(type_.element))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from aino_ir.builder import Builder, op_class
 from aino_ir.errors.ir import BadAttribute, BadOperand
-from aino_ir.errors.run import InputMismatch
+from aino_ir.errors.run import InputMismatch, TextUnreadable
 from aino_ir.interp import run_module
 from aino_ir.types import StringType, tensor
 
@@ -58,3 +58,23 @@ def test_extents_of_strings_are_bound() -> None:
     assert run_module(module, [np.asarray(["a", "b"], object)])[0].tolist() == [2]
     with pytest.raises(InputMismatch):
         run_module(module, [np.asarray([["a"]], object)])
+
+
+def test_numbers_as_texts_and_back() -> None:
+    b = Builder()
+    x = b.input("x", tensor("f32", 4))
+    b.output("general", b.op(op_class("text.format"), x).result)
+    b.output("fixed", b.op(op_class("text.format"), x, decimals=2).result)
+    values = np.array([-0.0, 123456.789, np.nan, -np.inf], np.float32)
+    general, fixed = run_module(b.module, [values])
+    assert general.tolist() == ["-0", "123456.79", "NaN", "-INF"]
+    assert fixed.tolist() == ["-0.00", "123456.79", "nan", "-inf"]
+    assert apply("text.parse", ["1.5", " -2", "1e39", "INF"], to="f32") == [[1.5, -2, np.inf, np.inf]]
+    assert apply("text.parse", ["300", "1.9", "-1"], to="i8") == [[44, 1, -1]]
+    assert apply("text.parse", ["9223372036854775807"], to="i64") == [[2**63 - 1]]
+    assert apply("text.parse", ["1", "0"], to="bool") == [[True, False]]
+    for text, to in (("abc", "f32"), ("nan", "i32"), ("", "i64")):
+        with pytest.raises(TextUnreadable, match="is no"):
+            apply("text.parse", [text], to=to)
+    with pytest.raises(BadAttribute, match="a real dtype"):
+        apply("text.parse", ["1"], to="c64")

@@ -23,7 +23,16 @@ from aino_ir.symbols import Origin
 from aino_ir.text import parse, print_module
 from aino_ir.text.leaves import RESERVED
 from aino_ir.text.printer import Printer, dim_text, float_text
-from aino_ir.types import Layout, OptionalType, SequenceType, StringType, TensorType, permuted, tensor
+from aino_ir.types import (
+    Layout,
+    MapType,
+    OptionalType,
+    SequenceType,
+    StringType,
+    TensorType,
+    permuted,
+    tensor,
+)
 from aino_ir.verify import verify
 
 NAMES = st.text(max_size=12) | st.sampled_from(
@@ -208,6 +217,7 @@ def test_types_of_host_values_come_back() -> None:
         SequenceType(tensor("f32", s)),
         tensor("i4"),
     ]
+    types += [MapType(StringType(()), tensor("f32")), SequenceType(MapType(tensor("i64"), StringType(())))]
     types += [OptionalType(SequenceType(StringType((1,)))), SequenceType(OptionalType(tensor("bool", 0, 2)))]
     for i, t in enumerate(types):
         b.output(f"y{i}", b.input(f"x{i}", t))

@@ -20,7 +20,7 @@ from aino_ir.runtime.structures import (
     shown_type,
     target_array,
 )
-from aino_ir.types import OptionalType, SequenceType, StringType, Type, tensor
+from aino_ir.types import MapType, OptionalType, SequenceType, StringType, Type, tensor
 
 PAIR = tensor("f32", 2)
 
@@ -87,6 +87,38 @@ def test_what_does_not_fit_is_named(value: Any, type_: Type, error: type[AinoErr
         checked_value(value, "x", type_)
 
 
+NAMES = MapType(StringType(()), tensor("f32"))
+NUMBERS = MapType(tensor("i64"), tensor("f64"))
+
+
+def test_maps_hold_python_numbers() -> None:
+    got = checked_value({"a": 0.1, "b": np.float32(2), "c": 3}, "x", NAMES)
+    assert got == {"a": float(np.float32(0.1)), "b": 2.0, "c": 3.0}
+    assert all(type(v) is float for v in got.values())
+    assert checked_value({np.int64(3): 0.1}, "x", NUMBERS) == {3: 0.1}
+    assert checked_value({1: "u"}, "x", MapType(tensor("i64"), StringType(()))) == {1: "u"}
+    assert checked_value([{1: 2.0}, {}], "x", SequenceType(NUMBERS)) == [{1: 2.0}, {}]
+    given = {"a": 1.0}
+    copy = owned(given)
+    assert copy == given and copy is not given
+
+
+@pytest.mark.parametrize(
+    ("value", "type_", "error", "what"),
+    [
+        ([1.0], NAMES, UnsupportedInput, "a dict for map<string.., f32..>, got list"),
+        ({1: 1.0}, NAMES, InputMismatch, "key of x.*must be str, got int"),
+        ({"a": "b"}, NAMES, InputMismatch, "type must be float, got str"),
+        ({"a": np.float64(1)}, MapType(StringType(()), tensor("i64")), InputMismatch, "must be int"),
+        ({True: 1.0}, NUMBERS, InputMismatch, "must be int, got bool"),
+        ({2**63: 1.0}, NUMBERS, InputMismatch, "value must be within"),
+    ],
+)
+def test_maps_that_do_not_fit(value: Any, type_: Type, error: type[AinoError], what: str) -> None:
+    with pytest.raises(error, match=what):
+        checked_value(value, "x", type_)
+
+
 def test_extents_are_those_of_arrays() -> None:
     assert [row[0] for row in named_types("x", ones(2), PAIR)] == ["x"]
     assert [row[1] for row in named_types("x", ones(2), OptionalType(PAIR))] == [PAIR]
@@ -135,3 +167,4 @@ def test_types_as_manifests_show_them() -> None:
     assert shown_type(StringType((2,))) == ("string", (2,))
     assert shown_type(SequenceType(PAIR)) == ("seq<f32[2]>", ())
     assert shown_type(OptionalType(PAIR)) == ("optional<f32[2]>", ())
+    assert shown_type(NAMES) == ("map<string[], f32[]>", ())

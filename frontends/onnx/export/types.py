@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 from aino_ir.dims import Dim, DimLike
 from aino_ir.dtypes import DType
 from aino_ir.frontends.onnx.tensors import CODES
-from aino_ir.types import OptionalType, SequenceType, StringType, TensorType, Type
+from aino_ir.types import MapType, OptionalType, SequenceType, StringType, TensorType, Type
 
 
 def element_code(dtype: DType) -> int:
@@ -29,6 +29,8 @@ def type_proto(type_: Type, symbols: bool = True) -> onnx.TypeProto:
         return helper.make_sequence_type_proto(element_proto(type_.element))
     if isinstance(type_, OptionalType):
         return helper.make_optional_type_proto(element_proto(type_.element))
+    if isinstance(type_, MapType):
+        return helper.make_map_type_proto(tensor_code(type_.key), element_proto(type_.value))
     shape: list[int | str | None] = [*declared_dims(type_.shape)]
     known = shape if symbols else [d if isinstance(d, int) else None for d in shape]
     return helper.make_tensor_type_proto(tensor_code(type_), known)
@@ -36,7 +38,7 @@ def type_proto(type_: Type, symbols: bool = True) -> onnx.TypeProto:
 
 def element_proto(type_: Type) -> onnx.TypeProto:
     """The type of a sequence's elements or of an optional value, which may differ in rank."""
-    if isinstance(type_, (SequenceType, OptionalType)):
+    if isinstance(type_, (SequenceType, OptionalType, MapType)):
         return type_proto(type_)
     return helper.make_tensor_type_proto(tensor_code(type_), None)
 

@@ -8,6 +8,7 @@ from aino_ir.dims import is_static
 from aino_ir.dtypes import DType, f32
 from aino_ir.frontends.onnx.context import Lowering, NodeContext, Row, constant_array, element_dtype
 from aino_ir.frontends.onnx.nodes import OnnxNode
+from aino_ir.frontends.onnx.tensors import CODES
 from aino_ir.graph import Value
 from aino_ir.infer import known_contents
 from aino_ir.types import StringType
@@ -108,17 +109,29 @@ def _bound(value: Value | None) -> float | None:
 
 
 def cast(c: NodeContext, node: OnnxNode) -> Value:
-    """Conversion to the dtype that the node names."""
+    """Conversion to the dtype that the node names, of texts and to texts too."""
+    if node.int("to") == CODES["str"]:
+        return to_text(c)
     return convert(c, element_dtype(node.int("to"), "attribute 'to'", node.location), node)
 
 
 def cast_like(c: NodeContext, node: OnnxNode) -> Value:
     """Conversion to the dtype of the second input."""
+    if isinstance(c.require(1).type, StringType):
+        return to_text(c)
     return convert(c, c.tensor(1).dtype, node)
+
+
+def to_text(c: NodeContext) -> Value:
+    """Numbers as texts (texts as they are)."""
+    x = c.require(0)
+    return x if isinstance(x.type, StringType) else c.emit("text.format", x)
 
 
 def convert(c: NodeContext, to: DType, node: OnnxNode) -> Value:
     """A conversion; 8-bit floats saturate unless the node says no, integers below 8 bits wrap."""
+    if isinstance(c.require(0).type, StringType):
+        return c.emit("text.parse", c.require(0), to=to)
     x = c.x
     if x.dtype is to:
         return x

@@ -1,4 +1,4 @@
-"""Sequences, optional values and texts."""
+"""Sequences, optional values, texts and maps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from onnx import TensorProto, helper
 
 from aino_ir.dims import is_static
-from aino_ir.dtypes import i64
+from aino_ir.dtypes import f32, i64
 from aino_ir.frontends.onnx.export.types import element_code, element_proto
 from aino_ir.frontends.onnx.export.writer import Exporter, GraphWriter, Ref, Row
 from aino_ir.types import TensorType
@@ -133,8 +133,59 @@ def decode(g: GraphWriter, op: Any) -> Ref:
     return g.node("ImageDecoder", g.of(op.file), pixel_format=op.colours)
 
 
+def text_format(g: GraphWriter, op: Any) -> Ref:
+    """Numbers as texts in the form that Cast gives them."""
+    if op.decimals >= 0:
+        g.refuse("ONNX has no such form of a number")
+    return g.nodes_of("Cast", g.of(op.x), dtypes=[None], to=TensorProto.STRING)[0]
+
+
+def text_parse(g: GraphWriter, op: Any) -> Ref:
+    """Texts as numbers."""
+    return g.nodes_of("Cast", g.of(op.x), dtypes=[op.to], to=element_code(op.to))[0]
+
+
+ML = "ai.onnx.ml", 1
+"""The operator set of the operators on maps."""
+
+
+def map_zip(g: GraphWriter, op: Any) -> Ref:
+    """Rows as maps, whose values are f32 in ONNX."""
+    if op.x.dtype is not f32:
+        g.refuse("maps of rows hold f32 in ONNX")
+    keys = {"classlabels_strings": op.texts} if op.texts else {"classlabels_int64s": op.numbers}
+    return g.foreign("ZipMap", *ML, g.of(op.x), dtype=None, **keys)
+
+
+def map_values(g: GraphWriter, op: Any) -> Ref:
+    """Values of keys."""
+    dtype = op.result.type.dtype if isinstance(op.result.type, TensorType) else None
+    if op.decimals >= 0:
+        if op.texts or op.numbers != tuple(range(len(op.numbers))) or op.other != "0.f" or op.decimals != 6:
+            g.refuse("ONNX has no such texts of a map's numbers")
+        names: dict[str, Any] = {"cast_to": "TO_STRING", "map_form": "SPARSE", "max_map": len(op.numbers)}
+        return g.foreign("CastMap", *ML, g.of(op.x), dtype=None, **names)
+    if dtype is None and op.other:
+        g.refuse("keys that a map lacks have an empty text in ONNX")
+    keys = {"string_vocabulary": op.texts} if op.texts else {"int64_vocabulary": op.numbers}
+    return g.foreign("DictVectorizer", *ML, g.of(op.x), dtype=dtype, **keys)
+
+
+def map_sorted(g: GraphWriter, op: Any) -> Ref:
+    """Values in the order of their keys."""
+    type_ = op.x.type
+    if isinstance(type_.value, TensorType) and type_.value.dtype is not f32:
+        g.refuse("ONNX sorts maps to f32 and to texts")
+    dtype = f32 if isinstance(type_.value, TensorType) else None
+    to = "TO_STRING" if dtype is None else "TO_FLOAT"
+    return g.foreign("CastMap", *ML, g.of(op.x), dtype=dtype, cast_to=to, map_form="DENSE")
+
+
 TABLE: dict[str, Row] = {
     "image.decode": decode,
+    "map.sorted": map_sorted,
+    "map.values": map_values,
+    "map.zip": map_zip,
     "optional.get": tensor_result("OptionalGetElement", "x"),
     "optional.has": "OptionalHasElement",
     "optional.none": none,
@@ -149,8 +200,10 @@ TABLE: dict[str, Row] = {
     "text.choose": choose,
     "text.concat": plain("StringConcat", "lhs", "rhs"),
     "text.eq": "Equal",
+    "text.format": text_format,
     "text.lookup": lookup,
     "text.normalize": normalize,
+    "text.parse": text_parse,
     "text.regex_full_match": full_match,
     "text.split": text_split,
     "text.string_constant": string_constant,
