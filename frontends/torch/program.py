@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,6 +33,9 @@ from aino_ir.graph import Module, Value
 
 CONSTANTS = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
 """Inputs of the graph that hold tensors of the program."""
+
+BUFFERS = "torch.buffers"
+"""Key of a module's metadata: names of constants that are buffers and not parameters, as a JSON list."""
 
 MUTATIONS = (OutputKind.BUFFER_MUTATION, OutputKind.USER_INPUT_MUTATION)
 """Outputs of the graph that are new values of something, before the user's own."""
@@ -91,6 +95,7 @@ class ProgramLowering:
         self._states()
         self._constants()
         self._finish(self.graph.run())
+        self._name_buffers()
         remove_dead(self.builder.function.block)
         return self.builder.function.module
 
@@ -140,6 +145,13 @@ class ProgramLowering:
             raise TorchTypeUnsupported(what=f"tensor '{name}'", got="absent from the program")
         require_dense(found, f"tensor '{name}'")
         return found
+
+    def _name_buffers(self) -> None:
+        """Remember which constants were no parameters, for those who train the module again."""
+        kinds = (InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
+        names = sorted(str(s.target) for n, s in self.inputs if s.kind in kinds and n.users)
+        if names:
+            self.builder.function.module.metadata[BUFFERS] = json.dumps(names)
 
     # -- outputs ------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import torch_zoo
 
@@ -48,8 +49,6 @@ def test_rows_are_kept_and_failures_are_rows(tmp_path: Path, monkeypatch: pytest
 
 
 def test_errors_are_shares_of_the_largest_result() -> None:
-    import torch
-
     want = torch.tensor([1.0, -10.0])
     assert torch_zoo.largest_error([want], [want]) == 0
     assert torch_zoo.largest_error([want + 1], [want]) == pytest.approx(0.1)
@@ -57,7 +56,20 @@ def test_errors_are_shares_of_the_largest_result() -> None:
     assert torch_zoo.largest_error([want.double()], [want]) == float("inf")
 
 
+def test_masks_are_compared_exactly_and_nan_is_an_error() -> None:
+    lowest = torch.finfo(torch.float32).min
+    want = torch.tensor([1.0, lowest, float("inf")])
+    assert torch_zoo.largest_error([want], [want]) == 0
+    assert torch_zoo.largest_error([torch.tensor([2.0, lowest, float("inf")])], [want]) == 1
+    assert torch_zoo.largest_error([torch.tensor([1.0, 0.0, float("inf")])], [want]) == float("inf")
+    assert torch_zoo.largest_error([torch.full((3,), float("nan"))], [want]) == float("inf")
+    nothing = torch.tensor([float("nan"), 1.0])
+    assert torch_zoo.largest_error([nothing], [nothing]) == 0
+
+
 def test_the_page_has_a_row_a_model() -> None:
-    row = {"model": "bert", "target": "c", "status": "passed", "ops": 9, "error": 1e-7}
-    text = torch_zoo.page([{**row, "python_nodes": 0, "seconds": 1.5}])
-    assert "| bert | c | passed | 9 | 1.0e-07 | 0 | 1.5 |" in text
+    row = {"model": "bert", "target": "c", "status": "passed", "ops": 9, "kernels": 4, "error": 1e-7}
+    rest = {"python_nodes": 0, "seconds": 1.5, "detail": "", "versions": "torch 2"}
+    text = torch_zoo.page([{**row, **rest}, {**row, **rest, "status": "failed", "detail": "no kernel"}])
+    assert "| bert | BertModel | c | passed | 9 | 4 | 0 | 1.0e-07 | 1.5 |" in text
+    assert "1 of 2 pass. torch 2." in text and "- bert: no kernel" in text

@@ -1,0 +1,297 @@
+"""Small configurations of transformers' architectures: what `benchmarks.torch_zoo` builds and compares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+WORDS = 99
+"""Tokens of every vocabulary."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One architecture.
+
+    Attributes:
+        model: class of transformers.
+        config: class of its configuration.
+        options: what the configuration is made with.
+        inputs: name -> (kind, shape): "tokens", "floats" or "ones".
+    """
+
+    model: str
+    config: str
+    options: dict[str, Any]
+    inputs: dict[str, tuple[str, tuple[int, ...]]]
+
+
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+TEXT = {"vocab_size": WORDS, "max_position_embeddings": 64, **SMALL}
+DECODER = {**TEXT, "use_cache": False}
+GROUPED = {**DECODER, "num_key_value_heads": 2}
+VISION = {"image_size": 32, "patch_size": 8, **SMALL}
+STAGES = {"hidden_sizes": [8, 16], "depths": [1, 2]}
+WINDOWS = {"image_size": 32, "patch_size": 2, "embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4]}
+ENCODER_DECODER = {
+    "vocab_size": WORDS,
+    "d_model": 32,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 64,
+    "decoder_ffn_dim": 64,
+}
+WAVES = {
+    "conv_dim": [16, 16],
+    "conv_stride": [4, 4],
+    "conv_kernel": [8, 4],
+    "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 4,
+}
+TOWERS = {
+    "text_config": {"vocab_size": WORDS, "max_position_embeddings": 32, **SMALL},
+    "vision_config": VISION,
+}
+
+TOKENS = {"input_ids": ("tokens", (2, 9))}
+MASKED = {**TOKENS, "attention_mask": ("ones", (2, 9))}
+PAIR = {**TOKENS, "decoder_input_ids": ("tokens", (2, 5))}
+IMAGE = {"pixel_values": ("floats", (2, 3, 32, 32))}
+LARGE_IMAGE = {"pixel_values": ("floats", (2, 3, 64, 64))}
+SOUND = {"input_values": ("floats", (2, 400))}
+
+
+def _entry(
+    stem: str, options: dict[str, Any], inputs: dict[str, Any], kind: str = "Model", config: str = ""
+) -> Entry:
+    return Entry(f"{stem}{kind}", f"{config or stem}Config", options, inputs)
+
+
+CAUSAL = "ForCausalLM"
+
+ZOO: dict[str, Entry] = {
+    "albert": _entry("Albert", {"vocab_size": WORDS, "embedding_size": 16, **SMALL}, TOKENS),
+    "ast": _entry(
+        "AST",
+        {
+            "max_length": 48,
+            "num_mel_bins": 24,
+            "patch_size": 8,
+            "frequency_stride": 8,
+            "time_stride": 8,
+            **SMALL,
+        },
+        {"input_values": ("floats", (2, 48, 24))},
+    ),
+    "bart": _entry("Bart", {**ENCODER_DECODER, "max_position_embeddings": 64, "use_cache": False}, PAIR),
+    "beit": _entry("Beit", {**VISION, "use_relative_position_bias": True, "out_indices": [1]}, IMAGE),
+    "bert": _entry("Bert", TEXT, MASKED),
+    "bloom": _entry(
+        "Bloom",
+        {"vocab_size": WORDS, "hidden_size": 32, "n_layer": 2, "n_head": 4, "use_cache": False},
+        TOKENS,
+        CAUSAL,
+    ),
+    "clip": _entry("CLIP", {**TOWERS, "projection_dim": 16}, {**TOKENS, **IMAGE}),
+    "convnext": _entry("ConvNext", {**STAGES, "num_stages": 2}, IMAGE),
+    "convnextv2": _entry("ConvNextV2", {**STAGES, "num_stages": 2}, IMAGE),
+    "deberta_v2": _entry(
+        "DebertaV2",
+        {"vocab_size": WORDS, "relative_attention": True, "pos_att_type": ["p2c", "c2p"], **SMALL},
+        MASKED,
+    ),
+    "deit": _entry("DeiT", VISION, IMAGE),
+    "dinov2": _entry("Dinov2", VISION, IMAGE),
+    "distilbert": _entry(
+        "DistilBert",
+        {"vocab_size": WORDS, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64},
+        TOKENS,
+    ),
+    "electra": _entry("Electra", {"vocab_size": WORDS, "embedding_size": 16, **SMALL}, TOKENS),
+    "falcon": _entry(
+        "Falcon",
+        {
+            "vocab_size": WORDS,
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "use_cache": False,
+        },
+        TOKENS,
+        CAUSAL,
+    ),
+    "gemma": _entry("Gemma", {**GROUPED, "head_dim": 8}, TOKENS, CAUSAL),
+    "gemma2": _entry("Gemma2", {**GROUPED, "head_dim": 8}, TOKENS, CAUSAL),
+    "gpt2": _entry(
+        "GPT2",
+        {
+            "vocab_size": WORDS,
+            "n_embd": 32,
+            "n_layer": 2,
+            "n_head": 4,
+            "n_positions": 64,
+            "bos_token_id": 1,
+            "eos_token_id": 1,
+            "use_cache": False,
+        },
+        TOKENS,
+        "LMHeadModel",
+    ),
+    "gpt_neox": _entry("GPTNeoX", DECODER, TOKENS, CAUSAL),
+    "hubert": _entry("Hubert", {**WAVES, "num_feat_extract_layers": 2, **SMALL}, SOUND),
+    "llama": _entry("Llama", GROUPED, TOKENS, CAUSAL),
+    "mamba": _entry(
+        "Mamba",
+        {
+            "vocab_size": WORDS,
+            "hidden_size": 32,
+            "state_size": 8,
+            "num_hidden_layers": 2,
+            "use_cache": False,
+        },
+        TOKENS,
+        CAUSAL,
+    ),
+    "mistral": _entry("Mistral", {**GROUPED, "sliding_window": 4}, TOKENS, CAUSAL),
+    "mixtral": _entry("Mixtral", {**GROUPED, "num_local_experts": 4}, TOKENS, CAUSAL),
+    "mobilenet_v2": _entry("MobileNetV2", {"image_size": 32, "depth_multiplier": 0.25}, IMAGE),
+    "mpnet": _entry("MPNet", TEXT, TOKENS),
+    "opt": _entry(
+        "OPT",
+        {
+            "vocab_size": WORDS,
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "ffn_dim": 64,
+            "num_attention_heads": 4,
+            "max_position_embeddings": 64,
+            "word_embed_proj_dim": 32,
+            "use_cache": False,
+        },
+        TOKENS,
+        CAUSAL,
+    ),
+    "patchtst": _entry(
+        "PatchTST",
+        {
+            "num_input_channels": 3,
+            "context_length": 32,
+            "patch_length": 8,
+            "patch_stride": 8,
+            "prediction_length": 4,
+            "d_model": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "ffn_dim": 64,
+        },
+        {"past_values": ("floats", (2, 32, 3))},
+        "ForPrediction",
+    ),
+    "phi": _entry("Phi", DECODER, TOKENS, CAUSAL),
+    "qwen2": _entry("Qwen2", GROUPED, TOKENS, CAUSAL),
+    "qwen3": _entry("Qwen3", {**GROUPED, "head_dim": 8}, TOKENS, CAUSAL),
+    "regnet": _entry("RegNet", {**STAGES, "embedding_size": 8, "groups_width": 4}, IMAGE),
+    "resnet": _entry("ResNet", {**STAGES, "embedding_size": 8}, IMAGE),
+    "roberta": _entry("Roberta", TEXT, TOKENS),
+    "rwkv": _entry(
+        "Rwkv",
+        {
+            "vocab_size": WORDS,
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "attention_hidden_size": 32,
+            "intermediate_size": 64,
+            "use_cache": False,
+        },
+        TOKENS,
+    ),
+    "segformer": _entry(
+        "Segformer",
+        {
+            "depths": [1, 1, 1, 1],
+            "hidden_sizes": [8, 8, 16, 16],
+            "num_attention_heads": [1, 1, 2, 2],
+            "decoder_hidden_size": 16,
+        },
+        LARGE_IMAGE,
+        "ForSemanticSegmentation",
+    ),
+    "siglip": _entry("Siglip", TOWERS, {**TOKENS, **IMAGE}),
+    "speecht5": _entry(
+        "SpeechT5",
+        {
+            **{k: v for k, v in ENCODER_DECODER.items() if k != "d_model"},
+            **WAVES,
+            "hidden_size": 32,
+            "use_cache": False,
+        },
+        {**SOUND, "decoder_input_ids": ("tokens", (2, 5))},
+        "ForSpeechToText",
+    ),
+    "swin": _entry("Swin", {**WINDOWS, "window_size": 4}, IMAGE),
+    "swinv2": _entry("Swinv2", {**WINDOWS, "window_size": 4}, IMAGE),
+    "t5": _entry(
+        "T5",
+        {
+            "vocab_size": WORDS,
+            "d_model": 32,
+            "d_kv": 8,
+            "d_ff": 64,
+            "num_layers": 2,
+            "num_heads": 4,
+            "use_cache": False,
+        },
+        PAIR,
+        "ForConditionalGeneration",
+    ),
+    "timesformer": _entry(
+        "Timesformer", {**VISION, "num_frames": 2}, {"pixel_values": ("floats", (1, 2, 3, 32, 32))}
+    ),
+    "vit": _entry("ViT", VISION, IMAGE),
+    "wav2vec2": _entry("Wav2Vec2", {**WAVES, "num_feat_extract_layers": 2, **SMALL}, SOUND),
+    "whisper": _entry(
+        "Whisper",
+        {
+            **ENCODER_DECODER,
+            "max_source_positions": 32,
+            "max_target_positions": 32,
+            "num_mel_bins": 16,
+            "pad_token_id": 0,
+            "bos_token_id": 1,
+            "eos_token_id": 1,
+            "decoder_start_token_id": 1,
+            "use_cache": False,
+        },
+        {"input_features": ("floats", (2, 16, 64)), "decoder_input_ids": ("tokens", (2, 5))},
+    ),
+    "xlnet": _entry(
+        "XLNet", {"vocab_size": WORDS, "d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 64}, TOKENS
+    ),
+    "yolos": _entry(
+        "Yolos",
+        {**VISION, "image_size": [32, 48], "num_detection_tokens": 5},
+        {"pixel_values": ("floats", (1, 3, 32, 48))},
+        "ForObjectDetection",
+    ),
+}
+"""Every architecture by name."""
+
+
+def build(name: str) -> tuple[Any, dict[str, Any]]:
+    """A model with random weights in evaluation mode, and inputs for it."""
+    import torch
+    import transformers
+
+    entry = ZOO[name]
+    torch.manual_seed(0)
+    config = getattr(transformers, entry.config)(**entry.options)
+    model = getattr(transformers, entry.model)(config).eval()
+    makers: dict[str, Callable[[tuple[int, ...]], torch.Tensor]] = {
+        "tokens": lambda shape: torch.randint(2, WORDS, shape),
+        "floats": lambda shape: torch.randn(shape),
+        "ones": lambda shape: torch.ones(shape, dtype=torch.int64),
+    }
+    return model, {key: makers[kind](shape) for key, (kind, shape) in entry.inputs.items()}

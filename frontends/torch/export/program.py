@@ -1,0 +1,214 @@
+"""From a module to a GraphModule: inputs, ops in order, states, outputs."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+import torch
+from torch import fx
+
+from aino_ir.constants import Const
+from aino_ir.dims import is_static
+from aino_ir.dtypes import integer_range
+from aino_ir.errors.export import ExtentNotExportable
+from aino_ir.frontends.torch.export.functions import OPERANDS, TABLE
+from aino_ir.frontends.torch.export.functions.storage import STORED
+from aino_ir.frontends.torch.export.structure import STRUCTURE, unpacked
+from aino_ir.frontends.torch.export.tensors import Tensors, Trainable, tensor_of
+from aino_ir.frontends.torch.export.writer import (
+    FORMAT,
+    MOVABLE,
+    SAME_BITS_IN_I64,
+    Extent,
+    GraphWriter,
+    identifier,
+)
+from aino_ir.frontends.torch.program import BUFFERS
+from aino_ir.graph import Block, Function, Module, State
+from aino_ir.op import Op, Trait
+from aino_ir.ops.core import Constant
+from aino_ir.ops.normalize import BatchNorm
+from aino_ir.types import TensorType
+
+
+def module_of(module: Module, trainable: Trainable | None) -> fx.GraphModule:
+    """The `main` of a module; see `to_torch`."""
+    main = module.main
+    tensors = Tensors(trainable, fixed_constants(module))
+    writer = GraphWriter(tensors, main.symbols)
+    write_inputs(writer, main)
+    buffers = write_states(writer, main)
+    results = write_block(writer, main.block)
+    count = len(main.output_names)
+    for buffer, value in zip(buffers, results[count:], strict=True):
+        writer.call(torch.ops.aten.copy_.default, buffer, writer.method("detach", value))
+    outputs = tuple(results[:count])
+    made = writer.finish(outputs[0] if count == 1 else outputs, identifier(module.name))
+    tensors.restore_passing(made)
+    return made
+
+
+def fixed_constants(module: Module) -> set[tuple[object, ...]]:
+    """Identities of constants that are not trained: what the author called buffers, statistics of norms."""
+    named = set(json.loads(module.metadata.get(BUFFERS, "[]")))
+    fixed = set()
+    for op in module.walk():
+        if isinstance(op, Constant) and op.value.name in named:
+            fixed.add(op.value.identity)
+        if isinstance(op, BatchNorm):
+            for value in (op.mean, op.variance):
+                if value.op is not None and isinstance(value.op, Constant):
+                    fixed.add(value.op.value.identity)
+    return fixed
+
+
+def write_inputs(writer: GraphWriter, main: Function) -> None:
+    """A parameter an input; one that may be left out has None in its place."""
+    required = [n for n in main.input_names if n not in main.defaults]
+    for name, value in sorted(
+        zip(main.input_names, main.inputs, strict=True), key=lambda pair: pair[0] not in required
+    ):
+        writer.dtype_of(value)
+        if name not in main.defaults:
+            writer.bind(value, writer.placeholder(name))
+            continue
+        given, default = writer.placeholder(name, None), writer.constant(main.defaults[name])
+        writer.bind(value, writer.call(given_or_default, given, default))
+
+
+def given_or_default(given: torch.Tensor | None, default: torch.Tensor) -> torch.Tensor:
+    """An input, or what it is when the caller leaves it out."""
+    return default if given is None else given
+
+
+def write_states(writer: GraphWriter, main: Function) -> list[fx.Node]:
+    """Buffers of the states; calls read copies, since autograd may need old values after the update."""
+    buffers = []
+    for state, value in zip(main.states, main.state_args, strict=True):
+        writer.dtype_of(value)
+        buffer = writer.attribute(writer.tensors.state(state.name, first_value(state)))
+        writer.bind(value, writer.method("clone", buffer))
+        buffers.append(buffer)
+    return buffers
+
+
+def first_value(state: State) -> torch.Tensor:
+    """What a state holds before the first call."""
+    assert isinstance(state.type, TensorType)
+    if isinstance(state.init, Const):
+        return tensor_of(state.init.array(), state.type.dtype)
+    unknown = next((d for d in state.type.shape if not is_static(d)), None)
+    if unknown is not None:
+        raise ExtentNotExportable(dim=unknown, format=FORMAT, symbol=f"state '{state.name}'")
+    return torch.zeros(
+        [int(d) for d in state.type.shape if isinstance(d, int)], dtype=STORED[state.type.dtype.name]
+    )
+
+
+def write_block(writer: GraphWriter, block: Block) -> list[fx.Node]:
+    """Write the ops of a block; returns what it yields."""
+    for op in block:
+        if op.has(Trait.TERMINATOR):
+            return [writer.nodes[v] for v in op.present_operands()]
+        outer, writer.op = writer.op, op
+        try:
+            write_op(writer, op)
+        finally:
+            writer.op = outer
+    raise AssertionError("a block ends with a terminator")
+
+
+def write_op(writer: GraphWriter, op: Op) -> None:
+    """Write one op and bind its results."""
+    for result in op.results:
+        writer.dtype_of(result)
+    special = STRUCTURE.get(op.name)
+    if special is not None:
+        for result, node in zip(op.results, special(writer, op), strict=True):
+            writer.bind(result, node)
+        return
+    function = TABLE.get(op.name)
+    if function is None:
+        writer.refuse("no function of PyTorch does this")
+    refuse_wide_unsigned(writer, op)
+    how = OPERANDS[op.name]
+    made = writer.call(function, *operands_of(writer, op, how), **facts_of(writer, op, function))
+    nodes = [made] if len(op.results) == 1 else unpacked(writer, op, made)
+    for result, node in zip(op.results, nodes, strict=True):
+        as_stored = how == "stored" or (how == "moved" and result.dtype.name in MOVABLE)
+        writer.bind(result, node if as_stored else writer.rounded(node, result.dtype))
+
+
+def operands_of(writer: GraphWriter, op: Op, how: str) -> Iterator[Any]:
+    """Operands in declared order: a list where there may be any number, None where one is absent."""
+    segments = op.segments()
+    for name, kind in op.declaration.operands:
+        start, stop = segments[name]
+        values = [writer.of(v, how) for v in op.operands[start:stop]]
+        yield values if kind == "variadic" else values[0] if values else None
+
+
+@cache
+def keywords(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Names of a function's parameters; none of a builtin, which takes operands alone."""
+    try:
+        return tuple(inspect.signature(function).parameters)
+    except ValueError:
+        return ()
+
+
+def facts_of(writer: GraphWriter, op: Op, function: Callable[..., Any]) -> dict[str, Any]:
+    """What a function wants to know of an op."""
+    wanted = keywords(function)
+    facts: dict[str, Any] = {}
+    for name, attribute in op.declaration.attrs:
+        if name in wanted:
+            facts[name] = argument(writer, attribute.kind, getattr(op, name))
+    for name, find in FACTS.items():
+        if name in wanted and name not in facts:
+            facts[name] = find(writer, op)
+    return facts
+
+
+def argument(writer: GraphWriter, kind: str, value: Any) -> Any:
+    """An attribute as an argument of a call."""
+    if value is None:
+        return None
+    if kind == "dim":
+        return writer.extent(value)
+    if kind == "dims":
+        return writer.extents(value)
+    return list(value) if isinstance(value, tuple) else value.name if kind == "dtype" else value
+
+
+def limits(writer: GraphWriter, op: Op) -> tuple[Any, Any]:
+    """The least and the greatest value of the first operand's dtype."""
+    dtype = next(op.present_operands()).dtype
+    return (-math.inf, math.inf) if dtype.is_float else integer_range(dtype)
+
+
+def result_shape(writer: GraphWriter, op: Op) -> list[Extent]:
+    """Extents of the first result."""
+    return writer.extents(op.results[0].shape)
+
+
+FACTS: dict[str, Callable[[GraphWriter, Any], Any]] = {
+    "anchor": lambda writer, op: writer.anchor(),
+    "bits": lambda writer, op: next(op.present_operands()).dtype.bits,
+    "limits": limits,
+    "shape": result_shape,
+}
+"""What functions may want to know of an op beside its attributes."""
+
+
+def refuse_wide_unsigned(writer: GraphWriter, op: Op) -> None:
+    """Refuse arithmetic on 64-bit integers without a sign where it is not that of those with one."""
+    if OPERANDS[op.name] != "computed" or op.name in SAME_BITS_IN_I64:
+        return
+    if any(v.dtype.name == "u64" for v in op.present_operands() if isinstance(v.type, TensorType)):
+        writer.refuse("PyTorch has no such arithmetic on u64")
