@@ -76,6 +76,7 @@ def test_files_named_in_the_walk_exist() -> None:
         "frontends",
         "frontends/onnx",
         "frontends/torch",
+        "frontends/torch/export",
         "frontends/onnx/export",
         "passes",
         "codegen",
