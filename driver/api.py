@@ -40,8 +40,8 @@ def load(x: Any, example_inputs: Any = None, dynamic_shapes: Any = None, dims: D
     """Read a model as a module.
 
     Args:
-        x: a path (.onnx, .air, .pt2), an `onnx.ModelProto`, serialized ONNX bytes, a
-            `torch.export.ExportedProgram`, an `nn.Module`, or a Module.
+        x: a path (.onnx, .air, .pt2, .mlir), an `onnx.ModelProto`, serialized ONNX bytes, a
+            `torch.export.ExportedProgram`, an `nn.Module`, a `jax.stages.Lowered`, or a Module.
         example_inputs: for an `nn.Module`, the tuple of inputs that it is traced with.
         dynamic_shapes: for an `nn.Module`, as `torch.export.export` takes them.
         dims: bounds or values of symbols, such as ``{"batch": (1, 64), "seq": 128}``.
@@ -64,11 +64,20 @@ def load(x: Any, example_inputs: Any = None, dynamic_shapes: Any = None, dims: D
         from aino_ir.frontends.onnx import load_onnx
 
         return load_onnx(x, dims=dims)
+    if suffix == ".mlir" or _is_lowered(x):
+        from aino_ir.frontends.stablehlo import load_stablehlo
+
+        return load_stablehlo(x)
     if suffix == ".pt2" or _is_torch(x):
         from aino_ir.frontends.torch import load_torch
 
         return load_torch(x, example_inputs, dynamic_shapes, dims)
     raise UnknownModelKind(what=suffix or type(x).__name__)
+
+
+def _is_lowered(x: Any) -> bool:
+    """Whether x is a function that JAX lowered (`jax.stages.Lowered`), without importing jax."""
+    return type(x).__name__ == "Lowered" and type(x).__module__.partition(".")[0] == "jax"
 
 
 def _is_torch(x: Any) -> bool:

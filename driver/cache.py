@@ -93,6 +93,8 @@ def model_digest(x: Any) -> str | None:
         return _file_digest("air", path)
     if path.suffix.lower() == ".pt2":
         return _file_digest(f"pt2 read by torch {version('torch')}", path)
+    if path.suffix.lower() == ".mlir":
+        return _file_digest("mlir", path)
     return model_fingerprint(path)
 
 

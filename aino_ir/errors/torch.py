@@ -125,7 +125,10 @@ class UnknownDynamoOption(UsageError):
     code = "AINO-E0171"
     template = "backend 'aino' has no option '{option}'"
     hint = "its options are {known}"
-    example = {"option": "max_autotune", "known": "cache, level, numerics, pack_parameters, strict, target, threads, verify"}
+    example = {
+        "option": "max_autotune",
+        "known": "cache, level, numerics, pack_parameters, strict, target, threads, verify",
+    }
 
 
 class WrongDynamoOption(UsageError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,22 @@ def model(nodes: list[Any], inputs: dict[str, Any], outputs: dict[str, Any]) -> 
 
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
+
+
+PAGE = (ROOT / "docs" / "stablehlo.md").read_text(encoding="utf-8")
+PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+
+
+def run_program(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    (folder / "run.py").write_text(text, encoding="utf-8")
+    return subprocess.run(
+        [sys.executable, "run.py"], cwd=folder, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def test_the_page_shows_how_jax_functions_are_read(tmp_path: Path) -> None:
+    done = run_program(PROGRAMS[0], tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_share_of_the_op_samples() -> None:
@@ -114,13 +131,7 @@ def test_the_written_files_run_in_plain_jax(tmp_path: Path) -> None:
     assert [v.shape for _, v in sorted(load_file(files[1]).items())] == [(8, 16)]
     x = rng.standard_normal((3, 8)).astype(np.float32)
     np.save(tmp_path / "x.npy", x)
-    program = (
-        (ROOT / "docs" / "stablehlo.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
-    )
-    (tmp_path / "run.py").write_text(program, encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "run.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
-    )
+    done = run_program(PROGRAMS[-1], tmp_path)
     assert done.returncode == 0, done.stderr
     np.testing.assert_allclose(np.array(json.loads(done.stdout)), x @ weights, rtol=1e-5, atol=1e-5)
 
