@@ -12,12 +12,13 @@ import pytest
 import aino_ir as aino
 from aino_ir.errors.stablehlo import (
     MlirMissing,
+    StableHloLoweringFault,
     StableHloTypeUnsupported,
     StableHloUnreadable,
     StableHloUnsupported,
     StableHloVariant,
 )
-from aino_ir.frontends.stablehlo import load_stablehlo
+from aino_ir.frontends.stablehlo import load_stablehlo, ops
 
 jax = pytest.importorskip("jax")
 jnp = jax.numpy
@@ -225,3 +226,9 @@ def test_a_missing_jax_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jax.interpreters", None)
     with pytest.raises(MlirMissing, match="pip install"):
         load_stablehlo("module {\n}")
+
+
+def test_a_row_that_gives_something_else_is_a_fault_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ops._ROWS, "stablehlo.sine", "math.is_nan")
+    with pytest.raises(StableHloLoweringFault, match="it gives bool"):
+        load_stablehlo(jax.jit(jnp.sin).lower(normal(3)))
