@@ -22,6 +22,7 @@ if (_ROOT / "pyproject.toml").is_file() and (_ROOT / "driver").is_dir():
 _PUBLIC = {
     "load": "aino_ir.driver.api:load",
     "compile": "aino_ir.driver.api:compile",
+    "quantize": "aino_ir.driver.compression:quantize",
     "to_onnx": "aino_ir.frontends.onnx.export:to_onnx",
     "to_torch": "aino_ir.frontends.torch.export:to_torch",
     "load_executable": "aino_ir.runtime.executable:load_executable",

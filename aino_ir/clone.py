@@ -14,6 +14,7 @@ def clone_module(module: Module) -> Module:
     """A copy of a module whose functions can be changed independently."""
     copy = Module(module.name)
     copy.metadata = dict(module.metadata)
+    copy.compression = module.compression
     for function in module.functions.values():
         copy_function(function, copy)
     copy.reserve_ids(module.last_id)

@@ -243,12 +243,17 @@ def add_block_argument(block: Block, type: Type, module: Module, name: str = "")
 
 
 class Module:
-    """A program: functions by name (the entry is ``main``), ids, and free-form metadata."""
+    """A program: functions by name (the entry is ``main``), ids, and free-form metadata.
+
+    Attributes:
+        compression: the report of the compression that made it, or None.
+    """
 
     def __init__(self, name: str = "module") -> None:
         self.name = name
         self.functions: dict[str, Function] = {}
         self.metadata: dict[str, str] = {}
+        self.compression: Any = None
         self._next_id = 0
 
     def new_id(self) -> int:

@@ -42,6 +42,7 @@ class Operand:
         shape: logical shape.
         constant: whether its contents are known at compile time (weights: a packing costs nothing).
         zeros: where a constant is zero, when it is in many places.
+        narrow: whether it is an i8 constant within -64..64: two products with u8 then fit 16 bits.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Operand:
     allocated: tuple[DimLike, ...] | None = None
     constant: bool = False
     zeros: ZeroPattern | None = None
+    narrow: bool = False
 
     def addr(self, index: tuple[DimLike, ...]) -> DimLike:
         """Element offset of a coordinate from the view's start."""

@@ -51,6 +51,7 @@ class Trait(Enum):
     HOST = auto()  # served by the runtime in Python: strings, sequences, optionals
     DATA_DEPENDENT = auto()  # a result extent depends on operand values
     RANDOM = auto()  # takes a seed and an offset
+    DECODES = auto()  # expands few stored bits: with constants it stays, for the kernel that reads it
 
 
 class Operand:

@@ -15,7 +15,8 @@ from aino_ir.graph import Block, Function, Value
 from aino_ir.op import Op, Trait
 from aino_ir.ops.attention import Attention
 from aino_ir.ops.core import Relayout
-from aino_ir.ops.nn import Conv, MatMul, Pool
+from aino_ir.ops.nn import Convolution, MatMul, Pool
+from aino_ir.ops.quant import QuantMatMul
 from aino_ir.ops.reduce import Reduction
 from aino_ir.ops.tensor import Concat, Pad, Slice, Transpose
 from aino_ir.passes.base import Pass, PassContext
@@ -205,13 +206,13 @@ def innermost(value: Value) -> int:
     return value.type.layout.parts(value.rank)[-1][0]
 
 
-ROW_READERS = (Attention, MatMul)
+ROW_READERS = (Attention, MatMul, QuantMatMul)
 """Ops that take their operands' rows in any order."""
 
 Chooser = Callable[[BlockLayouts, Op], "Choice | None"]
 
 CHOOSERS: Sequence[tuple[type[Op] | tuple[type[Op], ...], Chooser]] = (
-    (Conv, BlockLayouts.convolution),
+    (Convolution, BlockLayouts.convolution),
     (Pool, BlockLayouts.pool),
     (Elementwise, BlockLayouts.follow),
     ((Concat, Slice, Pad), BlockLayouts.follow),

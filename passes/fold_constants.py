@@ -16,6 +16,9 @@ from aino_ir.types import TensorType
 
 RULE = "FoldConstantOp"
 
+COMPRESSED_BITS = 8
+"""Constants of so few bits stay as they are where an op decodes them: kernels do it as they read."""
+
 
 @dataclass(frozen=True)
 class FoldConstants(Pass):
@@ -43,6 +46,8 @@ class FoldConstants(Pass):
 
     def _foldable(self, op: Op) -> bool:
         if any(op.has(t) for t in (Trait.TERMINATOR, Trait.HOST, Trait.RANDOM, Trait.DATA_DEPENDENT)):
+            return False
+        if op.has(Trait.DECODES) and next(op.present_operands()).dtype.bits <= COMPRESSED_BITS:
             return False
         handles = [constant_of(v) for v in op.present_operands()]
         if op.reads_symbols() or any(h is None for h in handles):

@@ -36,6 +36,7 @@ def lazy(
 def apply_op(function: Function, op: Op, inputs: Sequence[Const | None]) -> list[Const]:
     """One lazy constant per result of `op` on constant operands."""
     present = [c for c in inputs if c is not None]
+    largest = max(present, key=lambda c: c.size)  # weights that are scaled or turned are still those weights
     out = []
     for index, result in enumerate(op.results):
 
@@ -44,7 +45,7 @@ def apply_op(function: Function, op: Op, inputs: Sequence[Const | None]) -> list
             operands = [None if c is None else next(values) for c in inputs]
             return b.op(type(op), *operands, **op.attrs()).results[index]
 
-        out.append(lazy(function, present, body, result.name))
+        out.append(lazy(function, present, body, result.name or largest.name))
     return out
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from aino_ir.dtypes import DType, integer_range
+from aino_ir.errors.loops import LoopRunError
 from aino_ir.loops.expr import (
     Accumulator,
     Arg,
@@ -27,6 +28,7 @@ from aino_ir.loops.expr import (
     Cast,
     Compare,
     Const,
+    Dot,
     Expr,
     Fma,
     Index,
@@ -144,6 +146,8 @@ def implement(node: Expr) -> Callable[..., Array] | None:
             return _COMPARE[op]
         case Fma():
             return fma32 if node.dtype.bits == 32 else fma64
+        case Dot(narrow=narrow):
+            return partial(dot_products, narrow=narrow)
         case Select():
             return np.where
         case Cast(x=x):
@@ -161,6 +165,19 @@ def implement(node: Expr) -> Callable[..., Array] | None:
         case Call(function=function):
             return partial(_call, function=function, dtype=node.dtype)
     raise LookupError(f"no meaning for {node!r}")
+
+
+def dot_products(accumulator: Array, x: Array, w: Array, narrow: bool) -> Array:
+    """accumulator + sums of four products; see `aino_ir.loops.expr.Dot`.
+
+    Raises:
+        LoopRunError: `narrow` was promised, and two products need more than 16 bits.
+    """
+    products = x.astype(np.int32) * w.astype(np.int32)
+    pairs = products.reshape(*products.shape[:-1], -1, 2, 2).sum(axis=-1, dtype=np.int32)
+    if narrow and pairs.size and (pairs.max() >= 1 << 15 or pairs.min() < -(1 << 15)):
+        raise LoopRunError(kernel="", what="a sum of two products leaves 16 bits, against the promise")
+    return np.asarray(accumulator + pairs.sum(axis=-1, dtype=np.int32).reshape(np.shape(accumulator)))
 
 
 _F32_TAIL = (1 << 29) - 1

@@ -279,6 +279,26 @@ class Fma(Expr):
 
 
 @dataclass(frozen=True)
+class Dot(Expr):
+    """accumulator[l] + the sum over j of x[4 l + j] * w[4 l + j], in wrapping i32.
+
+    x is a vector of u8 or i8, w one of i8, both four times as long as the accumulator.  `narrow` promises
+    that no sum of neighbouring products (j = 0, 1 and j = 2, 3) leaves 16 bits: printers may then use
+    instructions that saturate there, and the loop interpreter raises where the promise is broken.
+    """
+
+    accumulator: Expr
+    x: Expr
+    w: Expr
+    narrow: bool
+    type: VecType
+
+
+DOT = 4
+"""Products that a `Dot` sums in each lane."""
+
+
+@dataclass(frozen=True)
 class Compare(Expr):
     """Lane-wise comparison, a bool result; any comparison but `ne` with NaN is false."""
 
@@ -439,6 +459,11 @@ def fma(a: Expr, b: Expr | Number, c: Expr | Number) -> Expr:
     return Fma(x, y, z, x.type) if x.dtype.is_float else x * y + z
 
 
+def dot(accumulator: Expr, x: Expr, w: Expr, narrow: bool = False) -> Expr:
+    """accumulator + sums of four products of 8-bit integers; see `Dot`."""
+    return Dot(accumulator, x, w, narrow, accumulator.type)
+
+
 def select(condition: Expr, a: Expr | Number, b: Expr | Number) -> Expr:
     """condition ? a : b with lanes unified."""
     x, y = unify(a, b)
@@ -513,6 +538,8 @@ def rebuild(node: Expr, children: tuple[Expr, ...]) -> Expr:
             return compare(op, *children)
         case Fma():
             return fma(*children)
+        case Dot(narrow=narrow):
+            return dot(children[0], children[1], children[2], narrow)
         case Select():
             return select(*children)
         case Cast():

@@ -25,6 +25,7 @@ from aino_ir.loops.expr import (
     Cast,
     Compare,
     Const,
+    Dot,
     Expr,
     Fma,
     Index,
@@ -215,6 +216,10 @@ _EXPR: dict[type, Callable[..., str]] = {
     Binary: lambda e: _infix(e),
     Compare: lambda e: _infix(e),
     Fma: lambda e: f"fma({print_expr(e.a)}, {print_expr(e.b)}, {print_expr(e.c)})",
+    Dot: lambda e: (
+        f"dot{'_narrow' if e.narrow else ''}"
+        f"({print_expr(e.accumulator)}, {print_expr(e.x)}, {print_expr(e.w)})"
+    ),
     Select: lambda e: f"select({print_expr(e.condition)}, {print_expr(e.a)}, {print_expr(e.b)})",
     Cast: lambda e: f"{e.dtype}({print_expr(e.x)})",
     Round: lambda e: f"round_to({e.storage}, {print_expr(e.x)})",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from aino_ir.dtypes import boolean, i64
+from aino_ir.dtypes import boolean, i8, i32, i64, u8
 from aino_ir.loops.expr import (
     BINARY_OPS,
     COMBINERS,
     COMPARE_OPS,
+    DOT,
     UNARY_OPS,
     Accumulator,
     Arg,
@@ -15,6 +16,7 @@ from aino_ir.loops.expr import (
     Call,
     Cast,
     Compare,
+    Dot,
     Expr,
     Fma,
     Index,
@@ -63,6 +65,10 @@ def _agrees(e: Expr) -> bool:
             return op in COMPARE_OPS and a.type == b.type and e.type == VecType(boolean, a.lanes)
         case Fma(a=a, b=b, c=c):
             return a.type == b.type == c.type == e.type and e.dtype.is_float
+        case Dot(accumulator=acc, x=x, w=w):
+            long = DOT * e.lanes
+            bytes_ = x.dtype in (u8, i8) and w.type == VecType(i8, long) and x.lanes == long
+            return bytes_ and acc.type == e.type == VecType(i32, e.lanes)
         case Select(condition=c, a=a, b=b):
             return a.type == b.type == e.type and c.type == VecType(boolean, e.lanes)
         case Cast(x=x):

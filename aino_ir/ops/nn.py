@@ -10,7 +10,7 @@ import numpy as np
 from aino_ir.compute import Axis, Compute, axes, broadcast_index, coordinates, read
 from aino_ir.dims import DimLike, dmax, dmin, is_static, product
 from aino_ir.infer import InferContext
-from aino_ir.loops.expr import Accumulator, VecType, cast, const, identity, index
+from aino_ir.loops.expr import Accumulator, Expr, VecType, cast, const, identity, index
 from aino_ir.op import Op, bool_attr, int_attr, ints_attr, operand, optional_operand
 from aino_ir.types import TensorType, Type
 
@@ -63,25 +63,19 @@ class MatMul(Op):
         return 2 * product(self.result.shape) * self._matrix(self.lhs.shape, self.transpose_lhs)[1]
 
 
-class Conv(Op):
-    """Convolution over any number of spatial axes (cross-correlation, as ONNX Conv).
+class Convolution(Op):
+    """The shared geometry of convolutions: x [n, c, *spatial], w [oc, c/groups, *kernel]."""
 
-    x [n, c, *spatial], w [oc, c/groups, *kernel], bias [oc] or absent; out [n, oc, *out spatial].
-    `pads_before` and `pads_after` count zeros around each spatial axis.
-    """
-
-    name = "nn.conv"
     x = operand()
     w = operand()
-    bias = optional_operand()
     strides = ints_attr()
     dilations = ints_attr()
     pads_before = ints_attr()
     pads_after = ints_attr()
     groups = int_attr(1)
 
-    def infer(self, ic: InferContext) -> list[Type]:
-        dtype = ic.same_dtype(*[v for v in (self.x, self.w, self.bias) if v is not None])
+    def result_shape(self, ic: InferContext) -> tuple[DimLike, ...]:
+        """The checked shape of the result [n, oc, *out spatial]."""
         rank = self.x.rank
         if rank < 3:
             ic.bad_operand("rank of x", "at least 3", rank)
@@ -96,9 +90,7 @@ class Conv(Op):
         ic.same(self.x.shape[1], self.w.shape[1] * self.groups, "input channels")
         if is_static(oc) and oc % self.groups:
             ic.bad_attribute("groups", f"a divisor of {oc} output channels", self.groups)
-        if self.bias is not None:
-            ic.same_shape((oc,), self.bias.shape, "bias")
-        return [TensorType(dtype, ic.result_shape((self.x.shape[0], oc, *self._spatial())))]
+        return ic.result_shape((self.x.shape[0], oc, *self._spatial()))
 
     def _spatial(self) -> tuple[DimLike, ...]:
         return tuple(
@@ -114,12 +106,10 @@ class Conv(Op):
             )
         )
 
-    def evaluate(self, ev: Any, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
-        dtype, spatial = x.dtype, x.ndim - 2
-        if dtype.kind == "f":  # equal channels must give equal sums, whatever the order
-            x, w = x.astype(np.float64), w.astype(np.float64)
+    def convolved(self, ev: Any, x: np.ndarray, w: np.ndarray, pad: float = 0) -> np.ndarray:
+        """The sums of products in the arrays' own dtype; `pad` is what stands around x."""
         pads = [(0, 0), (0, 0), *zip(self.pads_before, self.pads_after, strict=False)]
-        padded = np.pad(x, pads)
+        padded = np.pad(x, pads, constant_values=pad)
         shape = ev.result_shape()
         n, oc = shape[:2]
         groups = self.groups
@@ -136,12 +126,15 @@ class Conv(Op):
             part, weights = xs[here], ws[there]
             flat = part.reshape(n, groups, part.shape[2], math.prod(part.shape[3:]))
             out += np.matmul(weights[None], flat).reshape(out.shape)
-        out = out.reshape(shape)
-        return np.asarray(out if bias is None else out + bias.reshape(1, -1, *[1] * spatial), dtype)
+        return np.asarray(out.reshape(shape))
 
-    def define(self) -> Compute:
+    def reads(
+        self, pad: float = 0
+    ) -> tuple[tuple[Axis, ...], tuple[Axis, ...], Expr, Expr, tuple[DimLike, ...]]:
+        """(axes, reduction axes, x at a tap, w at a tap, the result's coordinates)."""
         space = axes("i", self.result.shape)
-        n, oc, *at = coordinates(space)
+        at = coordinates(space)
+        n, oc, *spatial = at
         channels = Axis("c", self.w.shape[1])
         taps = axes("t", self.w.shape[2:])
         if self.groups == 1:
@@ -150,20 +143,50 @@ class Conv(Op):
             channel = oc // (self.w.shape[0] // self.groups) * self.w.shape[1] + channels.dim
         inside = tuple(
             o * s + t.dim * d - p
-            for o, s, t, d, p in zip(at, self.strides, taps, self.dilations, self.pads_before, strict=False)
+            for o, s, t, d, p in zip(
+                spatial, self.strides, taps, self.dilations, self.pads_before, strict=False
+            )
         )
         padded = any(self.pads_before) or any(self.pads_after)
-        zero = const(0, self.x.dtype.compute) if padded else None
-        body = read(self.x, 0, (n, channel, *inside), zero) * read(
-            self.w, 1, (oc, channels.dim, *(t.dim for t in taps))
-        )
-        finish = None
-        if self.bias is not None:
-            finish = Accumulator(VecType(self.x.dtype.compute)) + read(self.bias, 2, (oc,))
-        return Compute(space, body, (channels, *taps), "add", finish)
+        outside = const(pad, self.x.dtype.compute) if padded else None
+        x = read(self.x, 0, (n, channel, *inside), outside)
+        w = read(self.w, 1, (oc, channels.dim, *(t.dim for t in taps)))
+        return space, (channels, *taps), x, w, at
 
     def cost(self) -> DimLike:
         return 2 * product(self.result.shape) * product(self.w.shape[1:])
+
+
+class Conv(Convolution):
+    """Convolution over any number of spatial axes (cross-correlation, as ONNX Conv).
+
+    x [n, c, *spatial], w [oc, c/groups, *kernel], bias [oc] or absent; out [n, oc, *out spatial].
+    `pads_before` and `pads_after` count zeros around each spatial axis.
+    """
+
+    name = "nn.conv"
+    bias = optional_operand()
+
+    def infer(self, ic: InferContext) -> list[Type]:
+        dtype = ic.same_dtype(*[v for v in (self.x, self.w, self.bias) if v is not None])
+        shape = self.result_shape(ic)
+        if self.bias is not None:
+            ic.same_shape((self.w.shape[0],), self.bias.shape, "bias")
+        return [TensorType(dtype, shape)]
+
+    def evaluate(self, ev: Any, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+        dtype = x.dtype
+        if dtype.kind == "f":  # equal channels must give equal sums, whatever the order
+            x, w = x.astype(np.float64), w.astype(np.float64)
+        out = self.convolved(ev, x, w)
+        return np.asarray(out if bias is None else out + bias.reshape(1, -1, *[1] * (x.ndim - 2)), dtype)
+
+    def define(self) -> Compute:
+        space, reduced, x, w, at = self.reads()
+        finish = None
+        if self.bias is not None:
+            finish = Accumulator(VecType(self.x.dtype.compute)) + read(self.bias, 2, (at[1],))
+        return Compute(space, x * w, reduced, "add", finish)
 
 
 class Pool(Op):

@@ -188,6 +188,8 @@ class CPrinter(CStylePrinter):
         if e.lanes == 1:
             source, lane = (e.a, first) if first < e.a.lanes else (e.b, first - e.a.lanes)
             return self.value(source) if source.lanes == 1 else element(self.value(source), str(lane))
+        if e.a.dtype.bytes == 1 and e.a.lanes == 4 and e.pattern == (0, 1, 2, 3) * (e.lanes // 4):
+            return call(self.helpers.operation("quartets", e.type), self.value(e.a))
         if e.a.lanes == 1:
             values = (self.value(e.a).text, self.value(e.b).text)
             return Code(f"({type_name(e.type)}){{{', '.join(values[i] for i in e.pattern)}}}")

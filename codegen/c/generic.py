@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from aino_ir.codegen.c.types import mask_type, type_name
 from aino_ir.codegen.cstyle.lowering import signed
+from aino_ir.dtypes import i16, i32, u16
 from aino_ir.loops.expr import VecType
 
 Lines = list[str]
@@ -118,6 +119,34 @@ def _floor_modulo(type_: VecType) -> Lines:
     ]
 
 
+def _quartets(type_: VecType) -> Lines:
+    """The four values of x over and over: one 32-bit value in every lane."""
+    words = VecType(i32, type_.lanes // 4)
+    every = ", ".join(["bits.word"] * words.lanes)
+    return [
+        f"const union {{ {type_name(VecType(type_.dtype, 4))} bytes; int32_t word; }} bits = {{x}};",
+        f"return ({type_name(type_)})({type_name(words)}){{{every}}};",
+    ]
+
+
+def _dot(signed_x: bool) -> Callable[[VecType], Lines]:
+    """Products of even and of odd bytes fit 16 bits; each is widened before it is added."""
+
+    def body(type_: VecType) -> Lines:
+        word = type_name(VecType(i16, 2 * type_.lanes))
+        raw = word if signed_x else type_name(VecType(u16, 2 * type_.lanes))
+        wide = type_name(type_)
+        lines = [
+            f"const {word} even_x = ({word})((({raw})x << 8) >> 8), odd_x = ({word})(({raw})x >> 8);",
+            f"const {word} even_w = ((({word})w << 8) >> 8), odd_w = ({word})w >> 8;",
+            f"const {wide} even = ({wide})(even_x * even_w), odd = ({wide})(odd_x * odd_w);",
+            "return acc + ((even << 16) >> 16) + (even >> 16) + ((odd << 16) >> 16) + (odd >> 16);",
+        ]
+        return lines
+
+    return body
+
+
 GENERIC: dict[str, Callable[[VecType], Lines]] = {
     "splat": _splat,
     "ramp": _ramp,
@@ -137,6 +166,11 @@ GENERIC: dict[str, Callable[[VecType], Lines]] = {
     "store_strided_masked": _lane_stores("strided", True),
     "scatter": _lane_stores("indexed", False),
     "scatter_masked": _lane_stores("indexed", True),
+    "dot_u8": _dot(False),
+    "dot_u8_narrow": _dot(False),
+    "dot_i8": _dot(True),
+    "dot_i8_narrow": _dot(True),
+    "quartets": _quartets,
     "floordiv": _floor_division,
     "floormod": _floor_modulo,
 }

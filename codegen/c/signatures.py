@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from aino_ir.codegen.c.types import mask_type, scalar_name, type_name
-from aino_ir.dtypes import DType, i64
-from aino_ir.loops.expr import VecType
+from aino_ir.dtypes import DType, i8, i64, u8
+from aino_ir.loops.expr import DOT, VecType
 
-VALUE, MASK, SCALAR, INDEX, INDICES, SOURCE, SINK, NOTHING = (
+VALUE, MASK, SCALAR, INDEX, INDICES, SOURCE, SINK, NOTHING, UNSIGNED, SIGNED, QUARTET = (
     "value",
     "mask",
     "scalar",
@@ -18,6 +18,9 @@ VALUE, MASK, SCALAR, INDEX, INDICES, SOURCE, SINK, NOTHING = (
     "source",
     "sink",
     "nothing",
+    "unsigned",
+    "signed",
+    "quartet",
 )
 
 
@@ -53,6 +56,11 @@ SIGNATURES: dict[str, Signature] = {
     **dict.fromkeys(("floordiv", "floormod"), _BINARY),
     **{f"reduce_{op}": _REDUCTION for op in ("add", "mul", "min", "max", "and", "or", "xor")},
     "fma": _signature(VALUE, "a:value b:value c:value"),
+    "dot_u8": _signature(VALUE, "acc:value x:unsigned w:signed"),
+    "dot_u8_narrow": _signature(VALUE, "acc:value x:unsigned w:signed"),
+    "dot_i8": _signature(VALUE, "acc:value x:signed w:signed"),
+    "dot_i8_narrow": _signature(VALUE, "acc:value x:signed w:signed"),
+    "quartets": _signature(VALUE, "x:quartet"),
     "select": _signature(VALUE, "mask:mask a:value b:value"),
     "splat": _signature(VALUE, "x:scalar"),
     "ramp": _signature(VALUE, "base:index step:index"),
@@ -88,6 +96,12 @@ def c_type(kind: str, type_: VecType) -> str:
             return "int64_t"
         case "indices":
             return type_name(VecType(i64, type_.lanes))
+        case "unsigned":
+            return type_name(VecType(u8, DOT * type_.lanes))
+        case "signed":
+            return type_name(VecType(i8, DOT * type_.lanes))
+        case "quartet":
+            return type_name(VecType(type_.dtype, DOT))
         case "source":
             return f"const {scalar_name(type_.dtype)} *"
         case "sink":

@@ -25,6 +25,7 @@ from aino_ir.loops.expr import (
     Cast,
     Compare,
     Const,
+    Dot,
     Expr,
     Fma,
     Index,
@@ -118,6 +119,7 @@ class CStylePrinter:
             Unary: self.unary,
             Binary: self.binary,
             Fma: self.fma,
+            Dot: self.dot,
             Compare: self.compare,
             Select: self.select,
             Cast: self.cast,
@@ -250,6 +252,11 @@ class CStylePrinter:
     def fma(self, e: Fma) -> Code:
         """One rounding: always the helper."""
         return self.helper("fma", e.type, e.a, e.b, e.c)
+
+    def dot(self, e: Dot) -> Code:
+        """Sums of products of bytes: always the helper."""
+        name = f"dot_{e.x.dtype}{'_narrow' if e.narrow else ''}"
+        return self.helper(name, e.type, e.accumulator, e.x, e.w)
 
     def compare(self, e: Compare) -> Code:
         """A comparison; on bool through logic."""

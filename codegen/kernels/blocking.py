@@ -54,9 +54,9 @@ class Blocking:
     cycles: float = 0.0
 
 
-def choose_blocking(roles: Roles, tile: Tile, lanes: int, target: Target) -> Blocking:
-    """The better of whole and cut reductions, by the bytes they move."""
-    whole = _whole(roles, tile, lanes, target)
+def choose_blocking(roles: Roles, tile: Tile, lanes: int, target: Target, element_bytes: int = 4) -> Blocking:
+    """The better of whole and cut reductions, by the bytes they move; factors have so many each element."""
+    whole = _whole(roles, tile, lanes, target, element_bytes)
     cut = _cut(roles, tile, lanes, target)
     return cut if cut is not None and cut.cycles < whole.cycles else whole
 
@@ -70,10 +70,10 @@ def walks_outer_points(roles: Roles, rows_of_tile: int) -> bool:
     return is_static(roles.row.extent) and int(roles.row.extent) <= FEW_TILES * rows_of_tile  # type: ignore[arg-type]
 
 
-def _whole(roles: Roles, tile: Tile, lanes: int, target: Target) -> Blocking:
+def _whole(roles: Roles, tile: Tile, lanes: int, target: Target, each: int) -> Blocking:
     """Every tile sums all steps in registers: a chunk's rows fill half of L2."""
     rows, columns, steps, outer = _extents(roles)
-    row_bytes = max(1, 4 * steps // _taps(roles))
+    row_bytes = max(1, each * steps // _taps(roles))
     if walks_outer_points(roles, tile.rows):
         per_point, points, repeats = rows * row_bytes, outer, 1
     else:
@@ -82,10 +82,10 @@ def _whole(roles: Roles, tile: Tile, lanes: int, target: Target) -> Blocking:
     fitting = max(1, target.l2_bytes // 2 // max(1, per_point))
     wanted = max(1, points * panels // (UNITS_PER_CORE * target.cores))
     chunk = balanced(points, max(1, min(fitting, points, wanted)))
-    panel_bytes = 4 * steps * tile.vectors * lanes
+    panel_bytes = each * steps * tile.vectors * lanes
     far = -(-points // chunk) * repeats * panels * panel_bytes  # a long panel streams on from L3 unseen
     step = tile.rows * tile.vectors / FMAS_PER_CYCLE
-    late = max(0.0, 4 * tile.vectors * lanes / STREAM_BYTES - step)
+    late = max(0.0, each * tile.vectors * lanes / STREAM_BYTES - step)
     streamed = panel_bytes > target.l1_bytes * 3 // 4
     near = outer * -(-rows // tile.rows) * panels * steps * late if streamed else 0.0
     return Blocking(chunk, cycles=far / FAR_BYTES + near)

@@ -18,7 +18,14 @@ from aino_ir.codegen.kernels.canonical import axes_of
 from aino_ir.codegen.kernels.contract_loops import UNROLL_STEPS, ContractLoops, Shape
 from aino_ir.codegen.kernels.emit import emit_checks, vector_lanes
 from aino_ir.codegen.kernels.naming import header, kernel_name
-from aino_ir.codegen.kernels.roles import Guard, Roles, analyse, extent_or, strided_operand
+from aino_ir.codegen.kernels.roles import (
+    Guard,
+    Roles,
+    analyse,
+    constant_reads,
+    extent_or,
+    strided_operand,
+)
 from aino_ir.codegen.kernels.tiles import Tile, legal_tiles, tile_cycles
 from aino_ir.compute import Compute
 from aino_ir.dims import Dim, is_static
@@ -173,10 +180,8 @@ def _packings(roles: Roles, tile: Tile, lanes: int) -> tuple[tuple[int, Packing]
     """Layouts for constant operands: tiled along lanes (or rows), reduction in loop order."""
     out: list[tuple[int, Packing]] = []
     order = [a.name for a in (*roles.clamped, *roles.unrolled, *roles.loops)]
-    for factor in roles.factors:
-        if not isinstance(factor, Read) or not roles.spec.operands[factor.operand].constant:
-            continue
-        use = _plain_use(factor, roles)
+    for node in (n for f in roles.factors for n in constant_reads(roles.spec, f)):
+        use = _plain_use(node, roles)
         if use is None or use.number in dict(out):
             continue
         names = set(use.axes.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aino_ir.codegen.kernels.attention import AttentionGenerator
 from aino_ir.codegen.kernels.contract import BEST, ContractGenerator
+from aino_ir.codegen.kernels.dot import DotGenerator
 from aino_ir.codegen.kernels.map import MapGenerator
 from aino_ir.codegen.kernels.nest import NestGenerator
 from aino_ir.codegen.kernels.reduction import ReductionGenerator
@@ -18,6 +19,7 @@ def generators(most: int = BEST) -> list[Generator]:
     return [
         ContractGenerator(most),
         SparseGenerator(most),
+        DotGenerator(most),
         ReductionGenerator(),
         RowGenerator(),
         AttentionGenerator(),

@@ -8,7 +8,7 @@ from aino_ir.codegen.kernels.canonical import axes_of, drop_unit_axes, merge_axe
 from aino_ir.compute import Axis, Compute
 from aino_ir.dims import Dim, DimLike, ceildiv, dmax, dmin, free_symbols, is_static
 from aino_ir.kernels import KernelSpec
-from aino_ir.loops.expr import Binary, Expr, Read, walk
+from aino_ir.loops.expr import Binary, Const, Expr, Read, walk
 
 
 @dataclass(frozen=True)
@@ -143,9 +143,20 @@ def strided_operand(spec: KernelSpec, factor: Expr, lane: str) -> str:
                 return operand.name
             continue
         step = slope(operand.addr(node.index), lane)  # type: ignore[arg-type]
-        if step not in (0, 1) and not (operand.constant and isinstance(factor, Read)):
+        if step not in (0, 1) and not (operand.constant and is_plain(node)):
             return operand.name
     return ""
+
+
+def is_plain(node: Read) -> bool:
+    """Whether each coordinate is an axis or a number: a constant read so can be packed for the kernel."""
+    return all(is_static(c) or (isinstance(c, Dim) and c.as_symbol() is not None) for c in node.index)  # type: ignore[arg-type]
+
+
+def constant_reads(spec: KernelSpec, factor: Expr) -> list[Read]:
+    """The reads of constants in a factor, each once."""
+    found = (n for n in walk(factor) if isinstance(n, Read) and spec.operands[n.operand].constant)
+    return list(dict.fromkeys(found))
 
 
 def _row_axis(spec: KernelSpec, program: Compute, factors: tuple[Expr, Expr], lane: Axis) -> Axis | None:
@@ -169,6 +180,8 @@ def _guards(spec: KernelSpec, program: Compute, factors: tuple[Expr, Expr]) -> d
         for node in walk(factor):
             if not isinstance(node, Read) or node.default is None:
                 continue
+            if not isinstance(node.default, Const) or node.default.value != 0:
+                return "padded with something else than zero"
             for c, extent in zip(node.index, spec.operands[node.operand].shape, strict=False):
                 if isinstance(c, Expr) or not isinstance(c, Dim):
                     continue

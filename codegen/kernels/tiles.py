@@ -64,8 +64,8 @@ def tile_cycles(
         lane_shared: whether the lane factor is the same for all rows.
     """
     total = 0.0
-    for rows, row_count in _split(row_extent, tile.rows):
-        for vectors, count in _split(vector_extent, tile.vectors):
+    for rows, row_count in split_tiles(row_extent, tile.rows):
+        for vectors, count in split_tiles(vector_extent, tile.vectors):
             row_loads = rows * vectors if row_vector else rows
             lane_loads = vectors if lane_shared else rows * vectors
             per_tile = step_cycles(rows, vectors, row_loads, lane_loads) * steps + 10 + 2.0 * rows * vectors
@@ -73,6 +73,7 @@ def tile_cycles(
     return total
 
 
-def _split(extent: int, size: int) -> list[tuple[int, int]]:
+def split_tiles(extent: int, size: int) -> list[tuple[int, int]]:
+    """(size of a tile, how many there are) of the tiles that cover an extent, the last one cut."""
     out = [(size, extent // size)] if extent // size else []
     return [*out, (extent % size, 1)] if extent % size else out

@@ -56,6 +56,7 @@ class Storage:
     allocated: tuple[DimLike, ...] | None
     constant: bool
     zeros: ZeroPattern | None = None
+    narrow: bool = False
 
 
 StorageOf = Callable[[Value], Storage]
@@ -533,6 +534,7 @@ def _operands(
                 where.allocated,
                 where.constant,
                 where.zeros,
+                where.narrow,
             )
         )
     return tuple(out)

@@ -43,6 +43,29 @@ def _conversions() -> Rows:
     return rows
 
 
+def _dots() -> Rows:
+    """Bytes of even and odd place as 16 bits for vpmaddwd; vpmaddubsw where its sums cannot saturate.
+
+    Only pairs of the latter that stay within 16 bits may use the narrow form (`aino_ir.loops.expr.Dot`).
+    """
+    rows: Rows = {}
+    for lanes, width in ((4, "128"), (8, "256")):
+        word, half, byte = f"i32x{lanes}", f"i16x{2 * lanes}", f"c8x{4 * lanes}"
+        add = f"__builtin_ia32_pmaddwd{width}"
+        for dtype in "ui":
+            raw = f"{dtype}16x{2 * lanes}"
+            even = f"{add}(({half})((({raw})x << 8) >> 8), (({half})w << 8) >> 8)"
+            odd = f"{add}(({half})(({raw})x >> 8), ({half})w >> 8)"
+            exact = Spelling(add, f"acc + {even} + {odd}")
+            rows[f"dot_{dtype}8", word] = (exact,)
+            rows[f"dot_{dtype}8_narrow", word] = (exact,)
+        pairs = f"__builtin_ia32_pmaddubsw{width}"
+        ones = f"({half}){{{', '.join(['1'] * 2 * lanes)}}}"
+        narrow = Spelling(pairs, f"acc + {add}({pairs}(({byte})x, ({byte})w), {ones})")
+        rows["dot_u8_narrow", word] = (narrow, *rows["dot_u8", word])
+    return rows
+
+
 _MASKED = (
     ("f32x4", "ps", "", "f32x4", "i32x4"),
     ("f32x8", "ps", "256", "f32x8", "i32x8"),
@@ -69,6 +92,6 @@ def _masked_access() -> Rows:
     return rows
 
 
-ROWS: Rows = {**SCALAR_ROWS, **_arithmetic(), **_conversions(), **_masked_access()}
+ROWS: Rows = {**SCALAR_ROWS, **_arithmetic(), **_conversions(), **_dots(), **_masked_access()}
 
 AVX2 = IsaTable(macros=("__AVX2__", "__FMA__", "__F16C__"), flags="-mavx2 -mfma -mf16c", rows=ROWS)

@@ -47,6 +47,30 @@ def _conversions() -> Rows:
     }
 
 
+def _dots() -> Rows:
+    """As of AVX2, with 64-byte vectors."""
+    add, pairs = "__builtin_ia32_pmaddwd512_mask", "__builtin_ia32_pmaddubsw512_mask"
+
+    def summed(a: str, b: str) -> str:
+        return f"{add}({a}, {b}, (i32x16){{0}}, -1)"
+
+    rows: Rows = {}
+    for dtype in "ui":
+        raw = f"{dtype}16x32"
+        even = summed(f"(i16x32)((({raw})x << 8) >> 8)", "((i16x32)w << 8) >> 8")
+        odd = summed(f"(i16x32)(({raw})x >> 8)", "(i16x32)w >> 8")
+        exact = Spelling(add, f"acc + {even} + {odd}")
+        rows[f"dot_{dtype}8", "i32x16"] = (exact,)
+        rows[f"dot_{dtype}8_narrow", "i32x16"] = (exact,)
+    ones = f"(i16x32){{{', '.join(['1'] * 32)}}}"
+    made = f"{pairs}((c8x64)x, (c8x64)w, (i16x32){{0}}, -1)"
+    rows["dot_u8_narrow", "i32x16"] = (
+        Spelling(pairs, f"acc + {summed(made, ones)}"),
+        *rows["dot_u8", "i32x16"],
+    )
+    return rows
+
+
 _INTEGER_ACCESS = {
     8: ("qi", "c8", "b"),
     16: ("hi", "i16", "w"),
@@ -100,7 +124,7 @@ def _masked_access() -> Rows:
     return rows
 
 
-ROWS: Rows = {**AVX2_ROWS, **_arithmetic(), **_conversions(), **_masked_access()}
+ROWS: Rows = {**AVX2_ROWS, **_arithmetic(), **_conversions(), **_dots(), **_masked_access()}
 
 AVX512 = IsaTable(
     macros=("__AVX512F__", "__AVX512BW__", "__AVX512DQ__", "__AVX512VL__", "__FMA__", "__F16C__"),

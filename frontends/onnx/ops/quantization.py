@@ -55,12 +55,18 @@ def quantize_linear(c: NodeContext, node: OnnxNode) -> Value:
     to = (
         zero.dtype if zero is not None else element_dtype(code, "output_dtype", node.location) if code else u8
     )
-    precision = node.int("precision", 0)
-    compute = element_dtype(precision, "precision", node.location) if precision else scale.dtype
-    compute = compute if compute.is_float and compute.compute is compute else f32
-    scale = c.cast(along(c, scale, x, axis, block), compute)
-    zero = None if zero is None or to.is_float else along(c, zero, x, axis, block)
-    return rounded(c, c.emit("div", c.cast(x, compute), scale), zero, to, bool(node.int("saturate", 1)))
+    if to.is_float:
+        precision = node.int("precision", 0)
+        compute = element_dtype(precision, "precision", node.location) if precision else scale.dtype
+        compute = compute if compute.is_float and compute.compute is compute else f32
+        scale = c.cast(along(c, scale, x, axis, block), compute)
+        return rounded(c, c.emit("div", c.cast(x, compute), scale), None, to, bool(node.int("saturate", 1)))
+    x = x if x.dtype.is_float else c.cast(x, f32)
+    if in_blocks(scale, x, block):
+        group = {"axis": c.axis(axis, x.rank), "group": block}
+        return c.emit("quantize_groups", x, scale, zero, to=to, **group)
+    zero = None if zero is None else along(c, zero, x, axis, 0)
+    return c.emit("quantize", x, along(c, scale, x, axis, 0), zero, to=to)
 
 
 def dequantize_linear(c: NodeContext, node: OnnxNode) -> Value:
@@ -69,17 +75,24 @@ def dequantize_linear(c: NodeContext, node: OnnxNode) -> Value:
     axis, block = node.int("axis", 1), node.int("block_size", 0)
     code = node.int("output_dtype", 0)
     to = element_dtype(code, "output_dtype", node.location) if code else scale.dtype
-    scale = along(c, scale, x, axis, block)
+    if to is not scale.dtype:
+        scale = c.cast(scale, f32)
     if x.dtype.is_float:
         y = c.cast(x, f32)
         if zero is not None:
             y = c.emit("sub", y, c.cast(along(c, zero, x, axis, block), f32))
+        return c.cast(c.emit("mul", y, c.cast(along(c, scale, x, axis, block), f32)), to)
+    if in_blocks(scale, x, block):
+        y = c.emit("dequantize_groups", x, scale, zero, axis=c.axis(axis, x.rank), group=block)
     else:
-        y = c.cast(x, i32)
-        if zero is not None:
-            y = c.emit("sub", y, c.cast(along(c, zero, x, axis, block), i32))
-        y = c.cast(y, f32)
-    return c.cast(c.emit("mul", y, c.cast(scale, f32)), to)
+        zero = None if zero is None else along(c, zero, x, axis, 0)
+        y = c.emit("dequantize", x, along(c, scale, x, axis, 0), zero)
+    return c.cast(y, to)
+
+
+def in_blocks(scale: Value, x: Value, block: int) -> bool:
+    """Whether a scale has one element for each block along an axis."""
+    return bool(block) and scale.rank == x.rank and scale.rank > 0
 
 
 def requantized(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 
 from aino_ir.dims import symbol
-from aino_ir.dtypes import DTYPES, DType, boolean, f32, f64, i8, i32, i64, u8, u32, u64
+from aino_ir.dtypes import DTYPES, DType, boolean, dtype_of, f32, f64, i8, i32, i64, u8, u32, u64
+from aino_ir.errors.loops import LoopRunError
 from aino_ir.loops.evaluate import evaluate
 from aino_ir.loops.expr import (
     Arg,
@@ -28,6 +30,7 @@ from aino_ir.loops.expr import (
     cast,
     compare,
     const,
+    dot,
     fma,
     maximum,
     minimum,
@@ -36,6 +39,7 @@ from aino_ir.loops.expr import (
     select,
     unary,
 )
+from aino_ir.loops.printer import print_expr
 from tools.math_reference import edges, sample
 
 Array = np.ndarray[Any, Any]
@@ -233,3 +237,27 @@ def test_shared_trees_are_evaluated_once() -> None:
     for _ in range(200):
         x = (x + x) * 0.5
     assert run(x, np.array([3.0])) == [3.0]
+
+
+def test_dot_sums_four_products_a_lane() -> None:
+    rng = np.random.default_rng(0)
+    acc = rng.integers(-100, 100, 2).astype(np.int32)
+    x, w = rng.integers(0, 256, 8).astype(np.uint8), rng.integers(-128, 128, 8).astype(np.int8)
+    names = {"a": acc, "x": x, "w": w}
+    node = dot(*(Var(n, VecType(dtype_of(v.dtype), v.size)) for n, v in names.items()))
+    want = acc + (x.astype(int) * w.astype(int)).reshape(2, 4).sum(1)
+    assert np.array_equal(evaluate(node, names), want)
+    assert print_expr(replace(node, narrow=True)) == "dot_narrow(a, x, w)"
+
+
+def test_dot_keeps_its_promise_or_says_so() -> None:
+    names = {
+        "a": np.zeros(1, np.int32),
+        "x": np.full(4, 255, np.uint8),
+        "w": np.array([64, 65, 0, 0], np.int8),
+    }
+    node = dot(*(Var(n, VecType(dtype_of(v.dtype), v.size)) for n, v in names.items()), narrow=True)
+    with pytest.raises(LoopRunError, match="leaves 16 bits"):
+        evaluate(node, names)
+    names["w"][1] = 64
+    assert evaluate(node, names) == 255 * 128

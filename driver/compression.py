@@ -1,0 +1,179 @@
+"""`aino.quantize`: options checked, the model loaded, layers timed, the guard asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from aino_ir.driver.api import Dims, compile_options, load
+from aino_ir.driver.pipeline import Compilation
+from aino_ir.errors.base import AinoError
+from aino_ir.errors.compression import SchemeOptionMisplaced
+from aino_ir.errors.usage import OptionTooSmall, UnknownOption
+from aino_ir.graph import Module
+from aino_ir.passes.compression.calibration import read_samples
+from aino_ir.passes.compression.calibrators import CALIBRATORS
+from aino_ir.passes.compression.guard import MIN_SQNR, Floor, Metric, guarded
+from aino_ir.passes.compression.layers import prepared
+from aino_ir.passes.compression.numbers import Recipe, weight_recipe
+from aino_ir.passes.compression.quantize import Quantization, Request
+from aino_ir.plan.walk import runs
+from aino_ir.structural import block_hash
+from aino_ir.target import Target
+
+SCHEMES: dict[str, tuple[str, int]] = {
+    "int8": ("static", 8),
+    "int8-dynamic": ("dynamic", 8),
+    "int8-weight": ("", 8),
+    "int4-weight": ("", 4),
+}
+"""Scheme -> (how activations are quantised, bits of a weight)."""
+
+SEVEN_BITS = 64
+"""Largest magnitude of weights of 7 bits: two products with u8 then fit 16 bits."""
+
+
+class ModelledTiming:
+    """Seconds of one run by the cost models of the kernels that a target would get; equal modules once."""
+
+    kind = "modelled"
+
+    def __init__(self, target: Target) -> None:
+        self.options = compile_options(target, verify="off")
+        self._known: dict[str, float | None] = {}
+
+    def seconds(self, module: Module) -> float | None:
+        """The sum over the kernels that run; None where there is no native code."""
+        key = block_hash(module.main.block)
+        if key not in self._known:
+            self._known[key] = self._modelled(module)
+        return self._known[key]
+
+    def _modelled(self, module: Module) -> float | None:
+        try:
+            plans = Compilation(self.options).plans(module)
+        except AinoError:
+            return None
+        plan = plans[self.options.target.isa]
+        return sum(plan.kernels[step.kernel].candidate.cost for step in runs(plan))
+
+
+def quantize(
+    x: Any,
+    scheme: str = "int8",
+    *,
+    calibration: Iterable[Any] | None = None,
+    calibrator: str = "minmax",
+    per: str | None = None,
+    group: int = 128,
+    method: str = "rtn",
+    symmetric: bool | None = None,
+    seven_bits: bool | None = None,
+    bias_correction: bool = True,
+    ignore: Sequence[str] = (),
+    metric: Metric | None = None,
+    max_drop: float | None = None,
+    min_sqnr: float = MIN_SQNR,
+    guard: bool = True,
+    target: str | Target = "c",
+    example_inputs: Any = None,
+    dims: Dims | None = None,
+    report: Callable[[Any], None] | None = None,
+) -> Module:
+    """The model with weights, and with "int8" and "int8-dynamic" activations too, in few bits.
+
+    Static int8 needs calibration data; contractions then sum bytes exactly and give the same bits on every
+    target.  Weight-only schemes keep weights compressed in the artifact and decode them in the kernel.
+    What became of each layer stands in the result's `compression`, a `CompressionReport`.
+
+    Args:
+        x: what `load` takes, or a Module, which stays as it is.
+        scheme: int8, int8-dynamic (a grid for each row, found when it runs), int8-weight, int4-weight.
+        calibration: samples: tuples of arrays in input order, mappings by name, or single arrays.
+        calibrator: minmax, percentile, entropy or mse: which range of an activation 8 bits cover.
+        per: what shares a scale of the weights: tensor, channel, or (weight-only) group.  Default: channel,
+            of int4-weight group.  Convolutions have a scale a channel instead of one a group.
+        group: neighbours along the reduction that share a scale; the last group may be shorter.
+        method: rtn (round to nearest) or gptq (needs calibration data).
+        symmetric: whether zero points are in the middle.  Default: weights yes, static activations no.
+        seven_bits: int8 and int8-dynamic: weights within -64..64, so that AVX2 can add pairs of products in
+            16 bits.  Default: where the target has no instruction for bytes.
+        bias_correction: with calibration data, the mean error of each output channel is taken off.
+        ignore: patterns (``head*``) of layers that stay as they are.
+        metric: how good a model is: gets a callable model, returns a number, more is better.
+        max_drop: what the metric may lose (default 0.01).
+        min_sqnr: without a metric: the outputs' least signal-to-noise ratio in dB on the calibration data.
+        guard: take back what is larger, slower (by the models of the target's kernels) or breaks the floor.
+        target: whose kernels are asked for the time.
+        example_inputs, dims: as for `load`.
+        report: gets the `CompressionReport`.
+
+    Raises:
+        UnknownOption, OptionTooSmall, SchemeOptionMisplaced: an option cannot be.
+        EmptyCalibration, CalibrationInputWrong, CalibrationNotFinite: the data cannot be used.
+        WeightsNotFinite: a layer's weights cannot be.
+    """
+    goal = compile_options(target).target
+    weights = _weights(scheme, per, group, symmetric, seven_bits, goal)
+    request = _request(scheme, weights, calibrator, symmetric, method, ignore, bias_correction)
+    module = prepared(load(x, example_inputs, dims=dims))
+    needed = request.activations == "static" or method == "gptq"
+    samples = read_samples(module, calibration) if needed or calibration is not None else []
+    work = Quantization(module, request, samples)
+    floor = Floor(samples, metric, max_drop, min_sqnr)
+    timing = ModelledTiming(goal) if guard else None
+    result, outcome = guarded(scheme, module, work.proposals(), work.build, floor, timing, guard)
+    result.compression = outcome
+    if report is not None:
+        report(outcome)
+    return result
+
+
+def _weights(
+    scheme: str, per: str | None, group: int, symmetric: bool | None, seven_bits: bool | None, target: Target
+) -> Recipe:
+    """How weights become integers; options checked."""
+    _check("scheme", scheme, tuple(SCHEMES))
+    activations, bits = SCHEMES[scheme]
+    per = per if per is not None else "group" if bits == 4 else "channel"
+    _check("per", per, ("tensor", "channel", "group"))
+    if not isinstance(group, int) or isinstance(group, bool) or group < 1:
+        raise OptionTooSmall(option="group", kind="whole number", least=1, got=group)
+    if activations and per == "group":
+        advice = "groups are for weight-only schemes; use per='channel'"
+        raise SchemeOptionMisplaced(option="per", got=per, scheme=scheme, advice=advice)
+    if not activations and seven_bits is not None:
+        advice = "it is for schemes that multiply bytes; leave it out"
+        raise SchemeOptionMisplaced(option="seven_bits", got=seven_bits, scheme=scheme, advice=advice)
+    narrow = bool(activations) and (seven_bits if seven_bits is not None else not has_byte_products(target))
+    centred = symmetric is not False or bool(activations)
+    return weight_recipe(bits, per, group, centred, SEVEN_BITS if narrow else None)
+
+
+def _request(
+    scheme: str,
+    weights: Recipe,
+    calibrator: str,
+    symmetric: bool | None,
+    method: str,
+    ignore: Sequence[str],
+    bias_correction: bool,
+) -> Request:
+    """The whole request; options checked."""
+    _check("calibrator", calibrator, tuple(CALIBRATORS))
+    _check("method", method, ("rtn", "gptq"))
+    activations, _ = SCHEMES[scheme]
+    if activations == "dynamic" and symmetric is not None:
+        advice = "dynamic activations always have their zero point in the middle; leave it out"
+        raise SchemeOptionMisplaced(option="symmetric", got=symmetric, scheme=scheme, advice=advice)
+    return Request(activations, weights, calibrator, bool(symmetric), method, tuple(ignore), bias_correction)
+
+
+def has_byte_products(target: Target) -> bool:
+    """Whether a target multiplies bytes and adds them in 32 bits with one instruction."""
+    return any("vnni" in feature for feature in target.cpu_features)
+
+
+def _check(option: str, got: Any, choices: tuple[str, ...]) -> None:
+    if got not in choices:
+        raise UnknownOption(option=option, choices=choices, got=got)

@@ -1,0 +1,169 @@
+"""Scales, zero points and integers: rounding to the nearest, for activations and for weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from aino_ir.dtypes import DTYPES, DType, integer_range
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A scale and a zero point in u8: x is about (q - zero) * scale."""
+
+    scale: np.float32
+    zero: int
+
+    def rounded(self, x: Array) -> Array:
+        """x as the grid holds it, f32."""
+        q = np.clip(np.rint(x / self.scale) + self.zero, 0, 255)
+        return np.asarray((q - self.zero) * self.scale, np.float32)
+
+
+def activation_grid(low: float, high: float, symmetric: bool) -> Grid:
+    """The grid of u8 over a range that holds 0; all zeros have scale 1."""
+    if symmetric:
+        top = max(-low, high)
+        return Grid(_scale(top / 127), 128)
+    scale = _scale((high - low) / 255)
+    return Grid(scale, int(np.clip(np.rint(-low / float(scale)), 0, 255)))
+
+
+def _scale(value: float) -> np.float32:
+    """A scale as f32: normal and positive, 1 for nothing."""
+    scale = np.float32(value)
+    if scale < np.finfo(np.float32).tiny:
+        return np.float32(1)
+    return scale
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How weights become integers.
+
+    Attributes:
+        dtype: i8, i4, u8 or u4 (unsigned where there is a zero point).
+        most: largest magnitude that is used of a signed dtype.
+        per: tensor, channel or group.
+        group: neighbours along the reduction that share a scale; 0 where groups do not.
+    """
+
+    dtype: DType
+    most: int
+    per: str
+    group: int = 0
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether zero is 0."""
+        return self.dtype.is_signed
+
+
+def weight_recipe(bits: int, per: str, group: int, symmetric: bool, most: int | None = None) -> Recipe:
+    """The recipe of so many bits."""
+    dtype = DTYPES[f"{'i' if symmetric else 'u'}{bits}"]
+    return Recipe(
+        dtype, most if most is not None else (1 << (bits - 1)) - 1, per, group if per == "group" else 0
+    )
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Quantised weights.
+
+    Attributes:
+        integers: of the dtype, in the weights' shape.
+        scale, zero: shapes that broadcast to the weights', or with one element a group; zero may be None.
+    """
+
+    integers: Array
+    scale: Array
+    zero: Array | None
+    recipe: Recipe
+
+    def values(self) -> Array:
+        """What the integers stand for, f32."""
+        return dequantized(self.integers, self.scale, self.zero, self.recipe.group)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of everything, packed."""
+        bits = self.recipe.dtype.bits
+        zeros = 0 if self.zero is None else -(-self.zero.size * bits // 8)
+        return -(-self.integers.size * bits // 8) + self.scale.nbytes + zeros
+
+
+def dequantized(integers: Array, scale: Array, zero: Array | None, group: int) -> Array:
+    """(integers - zero) * scale in f32; with groups, they run along axis 0."""
+    if group:
+        at = np.arange(integers.shape[0]) // group
+        scale = scale[at]
+        zero = None if zero is None else zero[at]
+    whole = integers.astype(np.int32)
+    if zero is not None:
+        whole = whole - zero.astype(np.int32)
+    return (whole.astype(np.float32) * scale).astype(np.float32)
+
+
+def grid_of(w: Array, recipe: Recipe, channel_axis: int) -> tuple[Array, Array | None]:
+    """(scale, zero) of weights by their extremes; groups run along axis 0 of a matrix [k, n]."""
+    if recipe.per == "group":
+        pad = -w.shape[0] % recipe.group
+        parts = np.pad(w, ((0, pad), (0, 0)), mode="edge") if w.shape[0] else w
+        parts = parts.reshape(-1, recipe.group, w.shape[1])
+        low, high = parts.min(axis=1, initial=0.0), parts.max(axis=1, initial=0.0)
+    else:
+        axes = tuple(a for a in range(w.ndim) if recipe.per == "tensor" or a != channel_axis)
+        low, high = w.min(axis=axes, keepdims=True, initial=0.0), w.max(axis=axes, keepdims=True, initial=0.0)
+        if recipe.per == "tensor":
+            low, high = low.reshape(()), high.reshape(())
+    if recipe.symmetric:
+        return _scales(np.maximum(-low, high) / recipe.most), None
+    bottom, top = integer_range(recipe.dtype)
+    scale = _scales((high - low) / (top - bottom))
+    zero = np.clip(np.rint(-low / scale), bottom, top)
+    return scale, zero.astype(recipe.dtype.numpy)
+
+
+def _scales(values: Array) -> Array:
+    scale = np.asarray(values, np.float32)
+    return np.where(scale >= np.finfo(np.float32).tiny, scale, np.float32(1)).astype(np.float32)
+
+
+def round_weights(w: Array, recipe: Recipe, channel_axis: int) -> Weights:
+    """Weights rounded to the nearest number of their grid."""
+    scale, zero = grid_of(w, recipe, channel_axis)
+    group = recipe.group
+    wide, middle = scale, zero
+    if group:
+        at = np.arange(w.shape[0]) // group
+        wide, middle = scale[at], None if zero is None else zero[at]
+    return Weights(on_grid(w, wide, middle, recipe), scale, zero, recipe)
+
+
+def on_grid(w: Array, scale: Array, zero: Array | None, recipe: Recipe) -> Array:
+    """The nearest integers, in the recipe's dtype."""
+    low, high = integer_range(recipe.dtype)
+    if recipe.symmetric:
+        low, high = -recipe.most, recipe.most
+    q = np.rint(w / scale)
+    if zero is not None:
+        q = q + zero.astype(np.float32)
+    return np.clip(q, low, high).astype(np.int8 if recipe.symmetric else np.uint8).astype(recipe.dtype.numpy)
+
+
+__all__ = [
+    "Grid",
+    "Recipe",
+    "Weights",
+    "activation_grid",
+    "grid_of",
+    "on_grid",
+    "round_weights",
+    "weight_recipe",
+]

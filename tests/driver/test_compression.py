@@ -1,0 +1,95 @@
+"""`aino.quantize`: options, what it keeps and refuses, and that what runs has the interpreter's bits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import aino_ir as aino
+from aino_ir.errors.compression import EmptyCalibration, SchemeOptionMisplaced
+from aino_ir.errors.usage import OptionTooSmall, UnknownOption
+from aino_ir.interp import run_module
+from aino_ir.passes.compression.report import CompressionReport
+from tests.codegen.native import runnable
+from tests.passes.compression.models import cnn, mlp, samples
+from tests.passes.helpers import op_names
+
+
+def test_static_int8_has_the_same_bits_everywhere() -> None:
+    module = cnn()
+    q = aino.quantize(module, calibration=samples(module), guard=False)
+    assert isinstance(q.compression, CompressionReport) and len(q.compression.applied) == 3
+    x = samples(module, 1, seed=11)[0]
+    (want,) = run_module(q, x)
+    for target in ("c:avx2", "c:portable"):
+        if not runnable(target):
+            continue
+        exe = aino.compile(q, target)
+        (got,) = exe.run(*x)
+        assert np.array_equal(got, want), target
+        kernels = [k["candidate"] for k in exe.report.to_dict()["kernels"]]
+        assert sum(k.startswith("dot") for k in kernels) == 3, kernels
+    assert exe.host_steps == 0
+
+
+def test_the_guard_compares_modelled_time_and_says_so() -> None:
+    module = mlp(batch=64, width=256, hidden=128)
+    q = aino.quantize(module, calibration=samples(module), target="c:avx2")
+    row = q.compression.row("fc1")
+    assert row.applied and row.timing == "modelled"
+    assert row.seconds_after is not None and row.seconds_before is not None
+    assert row.seconds_after < row.seconds_before
+    assert "times faster (modelled)" in row.reason
+    assert q.compression.bytes_after < q.compression.bytes_before / 3
+
+
+def test_the_floor_takes_layers_back() -> None:
+    module = mlp(batch=64, width=256, hidden=128)
+    q = aino.quantize(module, "int8", calibration=samples(module), min_sqnr=300.0)
+    assert not q.compression.applied
+    assert "quant" not in " ".join(op_names(q))
+    assert q.compression.floor.holds
+
+
+def test_a_metric_is_asked() -> None:
+    module = mlp(batch=64, width=256, hidden=128)
+    data = samples(module)
+    want = run_module(module, data[0])[0].argmax(axis=1)
+    asked = []
+
+    def agreement(run: Any) -> float:
+        asked.append(1)
+        return float((run(*data[0])[0].argmax(axis=1) == want).mean())
+
+    q = aino.quantize(module, calibration=data, metric=agreement, max_drop=0.05)
+    assert q.compression.floor.before == 1.0 and q.compression.floor.least == 0.95
+    assert len(asked) == 1 + q.compression.floor.evaluations
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"scheme": "int7"}, UnknownOption, "int8"),
+        ({"calibrator": "median"}, UnknownOption, "entropy"),
+        ({"method": "awq"}, UnknownOption, "gptq"),
+        ({"scheme": "int4-weight", "per": "row"}, UnknownOption, "channel"),
+        ({"scheme": "int4-weight", "group": 0}, OptionTooSmall, "group"),
+        ({"per": "group"}, SchemeOptionMisplaced, "weight-only"),
+        ({"scheme": "int8-weight", "seven_bits": True}, SchemeOptionMisplaced, "multiply bytes"),
+        ({"scheme": "int8-dynamic", "symmetric": True}, SchemeOptionMisplaced, "in the middle"),
+        ({}, EmptyCalibration, "no calibration data"),
+        ({"scheme": "int8-weight", "method": "gptq"}, EmptyCalibration, "no calibration data"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(options: dict[str, Any], error: type, text: str) -> None:
+    with pytest.raises(error, match=text):
+        aino.quantize(mlp(), **options)
+
+
+def test_the_original_is_left_alone() -> None:
+    module = mlp()
+    before = str(module)
+    aino.quantize(module, "int4-weight", guard=False)
+    assert str(module) == before

@@ -1,0 +1,163 @@
+"""Contractions of dequantised operands become integer ones with the same results, or a reason is given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from aino_ir.builder import Builder
+from aino_ir.graph import Module, Value
+from aino_ir.interp import run_module
+from aino_ir.types import tensor
+from tests.passes.helpers import assert_not_fused, assert_same_meaning, op_names, run_pass
+
+PASS = "integer-contractions"
+GEOMETRY = {"strides": (1, 1), "dilations": (1, 1), "pads_before": (1, 1), "pads_after": (1, 1)}
+
+
+def activation(b: Builder, *shape: int, dtype: str = "u8", scale: float = 0.05, zero: int = 130) -> Value:
+    x = b.input("x", tensor(dtype, *shape))
+    point = b.constant(np.asarray(zero).astype(x.dtype.numpy))
+    return b.dequantize(x, b.constant(np.float32(scale)), point)  # type: ignore[no-any-return]
+
+
+def weights(b: Builder, *shape: int, scale: Any = 0.01, dtype: Any = np.int8, zero: Any = None) -> Value:
+    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+    w = np.random.default_rng(1).integers(low, high, shape, endpoint=True).astype(dtype)
+    point = None if zero is None else b.constant(np.asarray(zero).astype(dtype))
+    return b.dequantize(b.constant(w), b.constant(np.asarray(scale, np.float32)), point)  # type: ignore[no-any-return]
+
+
+def finished(b: Builder, y: Value) -> Module:
+    b.output("y", y)
+    b.finish()
+    return b.module
+
+
+def check(module: Module, ops: list[str]) -> None:
+    before = module.clone()
+    run_pass([PASS], module)
+    assert op_names(module) == ops
+    assert_same_meaning(before, module)
+    rng = np.random.default_rng(2)
+    (value,) = module.main.inputs
+    x = rng.integers(0, 256, value.shape).astype(value.dtype.numpy)  # type: ignore[arg-type]
+    (want,), (got,) = run_module(before, [x]), run_module(module, [x])
+    assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max()
+    assert not run_pass([PASS], module).changed
+
+
+CHANNELS = np.linspace(0.01, 0.04, 4)[:, None, None, None]
+
+
+@pytest.mark.parametrize("scale", [0.02, CHANNELS], ids=["one scale", "per channel"])
+@pytest.mark.parametrize("bias", ["none", "float", "integer", "other scale"])
+def test_convolution(scale: Any, bias: str) -> None:
+    b = Builder()
+    x, w = activation(b, 1, 3, 5, 5), weights(b, 4, 3, 3, 3, scale=scale)
+    by = (np.float32(0.05) * np.asarray(scale, np.float32)).reshape(-1)
+    by = by if by.size > 1 else by.reshape(())
+    numbers = np.array([5, -70, 900, 0], np.int32)
+    value = {
+        "none": lambda: None,
+        "float": lambda: b.constant((numbers * 0.01).astype(np.float32)),
+        "integer": lambda: b.dequantize(b.constant(numbers), b.constant(by)),
+        "other scale": lambda: b.dequantize(b.constant(numbers), b.constant(np.float32(0.5))),
+    }[bias]()
+    module = finished(b, b.conv(x, w, value, **{**GEOMETRY, "pads_before": (0, 0), "pads_after": (0, 0)}))
+    rest = {
+        "none": [],
+        "integer": [],
+        "float": ["tensor.reshape", "math.add"],
+        "other scale": ["quant.dequantize", "tensor.reshape", "math.add"],
+    }[bias]
+    expected = ["quant.conv", *rest]
+    if bias == "other scale":
+        expected = ["quant.dequantize", "quant.conv", "tensor.reshape", "math.add"]
+    check(module, expected)
+
+
+def test_signed_activations_and_groups() -> None:
+    b = Builder()
+    x, w = activation(b, 1, 4, 5, 5, dtype="i8", zero=-3), weights(b, 4, 1, 3, 3, scale=CHANNELS)
+    check(finished(b, b.conv(x, w, None, **GEOMETRY, groups=4)), ["tensor.pad", "quant.conv"])
+
+
+def test_a_zero_point_of_zero_needs_no_padding() -> None:
+    b = Builder()
+    x, w = activation(b, 1, 3, 5, 5, zero=0), weights(b, 4, 3, 3, 3, scale=CHANNELS)
+    check(finished(b, b.conv(x, w, None, **GEOMETRY)), ["quant.conv"])
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_product(transposed: bool) -> None:
+    b = Builder()
+    scale = np.linspace(0.01, 0.04, 6)
+    shape, scale = ((6, 8), scale[:, None]) if transposed else ((8, 6), scale)
+    x, w = activation(b, 3, 8), weights(b, *shape, scale=scale)
+    check(finished(b, b.matmul(x, w, transpose_rhs=transposed)), ["quant.matmul"])
+
+
+def test_weights_with_a_zero_point_that_fits() -> None:
+    b = Builder()
+    w = weights(b, 8, 6, dtype=np.uint8, zero=128)
+    check(finished(b, b.matmul(activation(b, 3, 8), w)), ["quant.matmul"])
+
+
+def test_moves_carry_integers() -> None:
+    b = Builder()
+    x = activation(b, 1, 3, 4, 4)
+    y = b.max_pool(x, kernel=(2, 2), strides=(2, 2), dilations=(1, 1), pads_before=(0, 0), pads_after=(0, 0))
+    y = b.matmul(b.reshape(b.transpose(y, perm=(0, 2, 3, 1)), shape=(1, 12)), weights(b, 12, 5))
+    check(finished(b, y), ["nn.max_pool", "tensor.transpose", "tensor.reshape", "quant.matmul"])
+
+
+@pytest.mark.parametrize(
+    ("build", "reason"),
+    [
+        (
+            lambda b: b.matmul(activation(b, 3, 8), weights(b, 8, 6, dtype=np.uint8, zero=3)),
+            "do not fit 8 bits",
+        ),
+        (lambda b: b.matmul(activation(b, 3, 8), weights(b, 8, 6, scale=np.ones((8, 1)))), "another axis"),
+        (lambda b: b.matmul(activation(b, 2, 3, 8), weights(b, 2, 8, 6)), "stack of matrices"),
+        (lambda b: b.matmul(activation(b, 8, 3), weights(b, 8, 6), transpose_lhs=True), "is transposed"),
+        (lambda b: b.matmul(activation(b, 3, 8, dtype="i16"), weights(b, 8, 6)), "has 16 bits"),
+        (lambda b: b.matmul(activation(b, 3, 8), weights(b, 8, 6, dtype=np.int16)), "weights have 16 bits"),
+        (
+            lambda b: b.matmul(
+                b.dequantize(b.input("x", tensor("u8", 3, 8)), b.constant(np.ones(8, np.float32))),
+                weights(b, 8, 6),
+            ),
+            "no single constant",
+        ),
+        (
+            lambda b: b.matmul(
+                activation(b, 3, 8), b.dequantize(b.input("w", tensor("i8", 8, 6)), b.constant(np.float32(1)))
+            ),
+            "are no constants",
+        ),
+        (
+            lambda b: b.max_pool(
+                activation(b, 1, 3, 4, 4, scale=-1.0),
+                kernel=(2, 2),
+                strides=(2, 2),
+                dilations=(1, 1),
+                pads_before=(0, 0),
+                pads_after=(0, 0),
+            ),
+            "not positive",
+        ),
+    ],
+)
+def test_what_stays_has_a_reason(build: Any, reason: str) -> None:
+    b = Builder()
+    assert_not_fused(finished(b, build(b)), [PASS], reason)
+
+
+def test_sums_that_leave_32_bits_stay() -> None:
+    b = Builder()
+    w = b.dequantize(b.constant(np.full((40000, 2), 127, np.int8)), b.constant(np.float32(1)))
+    assert_not_fused(finished(b, b.matmul(activation(b, 1, 40000, zero=255), w)), [PASS], "out of 32 bits")
