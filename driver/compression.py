@@ -117,7 +117,7 @@ def quantize(
     weights = _weights(scheme, per, group, symmetric, seven_bits, goal)
     request = _request(scheme, weights, calibrator, symmetric, method, ignore, bias_correction)
     module = prepared(load(x, example_inputs, dims=dims))
-    needed = request.activations == "static" or method == "gptq"
+    needed = request.activations == "static" or request.compensate
     samples = read_samples(module, calibration) if needed or calibration is not None else []
     work = Quantization(module, request, samples)
     floor = Floor(samples, metric, max_drop, min_sqnr)
@@ -166,7 +166,9 @@ def _request(
     if activations == "dynamic" and symmetric is not None:
         advice = "dynamic activations always have their zero point in the middle; leave it out"
         raise SchemeOptionMisplaced(option="symmetric", got=symmetric, scheme=scheme, advice=advice)
-    return Request(activations, weights, calibrator, bool(symmetric), method, tuple(ignore), bias_correction)
+    return Request(
+        activations, weights, calibrator, bool(symmetric), method == "gptq", tuple(ignore), bias_correction
+    )
 
 
 def has_byte_products(target: Target) -> bool:

@@ -66,7 +66,7 @@ class Request:
         recipe: of the weights.
         calibrator: a name of `CALIBRATORS`.
         symmetric: whether static activations have their zero point in the middle.
-        method: rtn or gptq.
+        compensate: whether what rounding loses goes into the inputs that follow (GPTQ).
         ignore: patterns of layer names.
         bias_correction: whether the mean error of a layer's outputs is taken off its bias.
     """
@@ -75,7 +75,7 @@ class Request:
     recipe: Recipe
     calibrator: str = "minmax"
     symmetric: bool = False
-    method: str = "rtn"
+    compensate: bool = False
     ignore: tuple[str, ...] = ()
     bias_correction: bool = True
 
@@ -169,7 +169,7 @@ class Quantization:
 
     def _grams(self, layers: Sequence[Layer]) -> dict[str, Array]:
         """X^T X of each layer's input rows, for GPTQ."""
-        if self.request.method != "gptq":
+        if not self.request.compensate:
             return {}
         grams: dict[str, Array] = {}
         watches: dict[int, Watch] = {}
