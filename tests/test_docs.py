@@ -79,6 +79,7 @@ def test_files_named_in_the_walk_exist() -> None:
         "frontends/torch/export",
         "frontends/onnx/export",
         "passes",
+        "passes/compression",
         "codegen",
         "codegen/lower",
         "codegen/kernels",
