@@ -10,52 +10,29 @@ from __future__ import annotations
 import os
 import platform
 import re
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from aino_ir.errors.toolchain import TargetNotForThisMachine, UnknownTarget
+from aino_ir.errors.toolchain import UnknownTarget
 from aino_ir.errors.usage import BadExtension
+from aino_ir.isa import ISAS, SYSTEMS, Isa
 
+_PORTABLE = "portable"
+"""What targets call the ISA variant of every processor."""
 
-@dataclass(frozen=True)
-class Isa:
-    """One instruction-set variant of the C target.
-
-    Attributes:
-        name: how sources, libraries and manifests call it.
-        arch: processor family that it is for; empty for every family.
-        vector_bytes: width of one vector register.
-        vector_registers: how many vector registers there are.
-        has_fma: whether a vector fused multiply-add is one instruction.
-        has_masks: whether loads and stores take a mask register.
-        features: CPU features that its code needs, as /proc/cpuinfo calls them.
-    """
-
-    name: str
-    arch: str
-    vector_bytes: int
-    vector_registers: int
-    has_fma: bool
-    has_masks: bool
-    features: tuple[str, ...]
-
-
-_AVX2 = ("avx", "avx2", "bmi1", "bmi2", "f16c", "fma")
-_AVX512 = ("avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl")
-
-ISAS: dict[str, Isa] = {
-    "vec128": Isa("vec128", "", 16, 16, False, False, ()),
-    "avx2": Isa("avx2", "x86_64", 32, 16, True, False, _AVX2),
-    "avx512": Isa("avx512", "x86_64", 64, 32, True, True, (*_AVX2, *_AVX512)),
-}
-"""Every ISA variant by name, from the least to the most demanding."""
-
-_VEC128_AARCH64 = replace(ISAS["vec128"], vector_registers=32, has_fma=True)
-_ARCHITECTURES = {"portable": "vec128", **{name: name for name in ISAS}}
 _TARGET_NAMES = ("c", "stablehlo", "reference", "null")
-KNOWN_TARGETS = ("c", "c:portable", "c:avx2", "c:avx512", "c:avx2+avx512", "stablehlo", "reference", "null")
+KNOWN_TARGETS = (
+    *("c", "c:portable", "c:avx2", "c:avx512", "c:avx2+avx512"),
+    *("c:aarch64", "c:armv7", "c:riscv64", "c:wasm32", "c:cortex-m"),
+    *("c:avx2-windows", "c:avx2-macos", "c:aarch64-windows", "c:aarch64-macos"),
+    *("stablehlo", "reference", "null"),
+)
 """What messages and ``ainoc targets`` list (every sum of architectures after ``c:`` is a target)."""
+
+_SYSTEM_NAMES = {"linux": "linux", "darwin": "macos", "win32": "windows"}
+"""``sys.platform`` -> what AINO calls the operating system."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +46,7 @@ class Host:
         cores: CPUs that this process may use (affinity and cgroup quota).
         l1_bytes, l2_bytes: data caches of one core.
         l3_bytes: the shared last-level cache.
+        system: operating system, one of `SYSTEMS`.
     """
 
     arch: str
@@ -78,6 +56,7 @@ class Host:
     l1_bytes: int
     l2_bytes: int
     l3_bytes: int
+    system: str = "linux"
 
     def missing(self, features: Iterable[str]) -> tuple[str, ...]:
         """Return the features of `features` that this machine lacks, sorted."""
@@ -87,6 +66,16 @@ class Host:
         """Return the most demanding ISA variant that this machine runs."""
         fitting = [i for i in ISAS.values() if i.arch in ("", self.arch) and not self.missing(i.features)]
         return fitting[-1]
+
+    def obstacle(self, target: Target, isa: str) -> str:
+        """Why this machine does not run one variant of a target; empty when it does."""
+        facts = ISAS[isa]
+        if target.arch != self.arch or facts.arch not in ("", self.arch):
+            return f"it is for {facts.arch or target.arch} processors, this machine is {self.arch}"
+        if target.system != self.system:
+            return f"it is for {target.system}, this machine runs {self.system}"
+        missing = self.missing(facts.features)
+        return f"this processor lacks {', '.join(missing)}" if missing else ""
 
 
 @dataclass(frozen=True)
@@ -102,6 +91,7 @@ class Target:
         l1_bytes, l2_bytes, l3_bytes: cache sizes as in `Host`.
         cpu_features: CPU features that code for `isa` needs.
         variants: every ISA variant to generate, from the least to the most demanding.
+        system: operating system that libraries are for, one of `SYSTEMS`.
     """
 
     name: str
@@ -117,6 +107,7 @@ class Target:
     l3_bytes: int
     cpu_features: tuple[str, ...]
     variants: tuple[str, ...]
+    system: str = "linux"
 
     def lanes(self, dtype_bytes: int) -> int:
         """Return how many values of `dtype_bytes` bytes one vector register holds (at least one)."""
@@ -124,7 +115,7 @@ class Target:
 
     def variant(self, isa: str) -> Target:
         """Return the facts for one ISA of `variants` alone."""
-        facts = _isa_facts(isa, self.arch)
+        facts = ISAS[isa]
         return replace(
             self,
             isa=isa,
@@ -139,20 +130,21 @@ class Target:
     def __str__(self) -> str:
         if self.name != "c":
             return self.name
-        return "c:" + "+".join("portable" if v == "vec128" else v for v in self.variants)
+        names = "+".join(_PORTABLE if v == "vec128" else v for v in self.variants)
+        return f"c:{names}" + (f"-{self.system}" if self.system != ISAS[self.isa].systems[0] else "")
 
 
 def parse_target(text: str, host: Host | None = None) -> Target:
     """Return the target that `text` names.
 
     Args:
-        text: ``c`` (this CPU), ``c:portable``, ``c:avx2``, ``c:avx512``, sums such as
-            ``c:avx2+avx512``, ``stablehlo``, ``reference`` or ``null``.
+        text: ``c`` (this CPU), ``c:portable``, ``c:avx2``, sums such as ``c:avx2+avx512``, instruction
+            sets of other machines such as ``c:aarch64``, with a system where that is not the usual one
+            (``c:aarch64-macos``), ``stablehlo``, ``reference`` or ``null``.
         host: facts of the machine; read from it when None.
 
     Raises:
-        UnknownTarget: no such target or architecture.
-        TargetNotForThisMachine: the architecture belongs to another processor family.
+        UnknownTarget: no such target or architecture, or architectures that no one library can hold.
     """
     host = host if host is not None else detect_host()
     if text in REGISTERED:
@@ -163,11 +155,10 @@ def parse_target(text: str, host: Host | None = None) -> Target:
         raise _unknown(text, f"no target {name!r}")
     if colon and name != "c":
         raise _unknown(text, f"target {name!r} takes no architecture")
-    isas = _parse_isas(text, rest) if colon else (host.isa().name,)
-    for isa in isas:
-        if ISAS[isa].arch not in ("", host.arch):
-            raise TargetNotForThisMachine(target=text, needed=ISAS[isa].arch, found=host.arch)
-    return _target(name, isas, host)
+    if not colon:
+        return _target(name, (host.isa().name,), host.system, host)
+    isas, system = _parse_architecture(text, rest)
+    return _target(name, isas, system, host)
 
 
 REGISTERED: dict[str, tuple[str, dict[str, int]]] = {}
@@ -201,47 +192,56 @@ def register_target(name: str, like: str = "c", **facts: int) -> None:
     REGISTERED[name] = (like, dict(facts))
 
 
-def _parse_isas(text: str, rest: str) -> tuple[str, ...]:
-    """Return the ISA names of ``avx2+avx512``, least demanding first."""
-    chosen = set()
-    for part in rest.split("+"):
-        if part not in _ARCHITECTURES:
+def _parse_architecture(text: str, rest: str) -> tuple[tuple[str, ...], str]:
+    """Return the ISA names of ``avx2+avx512-windows``, least demanding first, and the system."""
+    names, dash, system = rest.rpartition("-")
+    if not dash or system not in SYSTEMS:
+        names, system = rest, ""
+    chosen = {_PORTABLE: "vec128", **{name: name for name in ISAS}}
+    for part in names.split("+"):
+        if part not in chosen:
             raise _unknown(text, f"no architecture {part!r} for the target 'c'")
-        chosen.add(_ARCHITECTURES[part])
-    return tuple(isa for isa in ISAS if isa in chosen)
+    wanted = {chosen[part] for part in names.split("+")}
+    isas = tuple(isa for isa in ISAS if isa in wanted)
+    families = sorted({ISAS[isa].arch for isa in isas} - {""})
+    if len(families) > 1:
+        raise _unknown(text, f"one artifact is for one processor family, not for {' and '.join(families)}")
+    offered = ISAS[isas[-1]].systems
+    if system and system not in offered:
+        raise _unknown(text, f"{isas[-1]} libraries are made for {', '.join(offered)}")
+    return isas, system or offered[0]
 
 
 def _unknown(text: str, reason: str) -> UnknownTarget:
     return UnknownTarget(target=text, reason=reason, known=", ".join(KNOWN_TARGETS))
 
 
-def _isa_facts(isa: str, arch: str) -> Isa:
-    return _VEC128_AARCH64 if (isa, arch) == ("vec128", "aarch64") else ISAS[isa]
-
-
-def _target(name: str, isas: tuple[str, ...], host: Host) -> Target:
-    facts = _isa_facts(isas[-1], host.arch)
+def _target(name: str, isas: tuple[str, ...], system: str, host: Host) -> Target:
+    facts = ISAS[isas[-1]]
+    arch = facts.arch or host.arch
+    machine = host if (arch, system) == (host.arch, host.system) else facts.machine
     return Target(
         name=name,
-        arch=host.arch,
+        arch=arch,
         isa=facts.name,
         vector_bytes=facts.vector_bytes,
         vector_registers=facts.vector_registers,
         has_fma=facts.has_fma,
         has_masks=facts.has_masks,
-        cores=host.cores,
-        l1_bytes=host.l1_bytes,
-        l2_bytes=host.l2_bytes,
-        l3_bytes=host.l3_bytes,
+        cores=machine.cores,
+        l1_bytes=machine.l1_bytes,
+        l2_bytes=machine.l2_bytes,
+        l3_bytes=machine.l3_bytes,
         cpu_features=facts.features,
         variants=isas,
+        system=system,
     )
 
 
 # --- Reading the machine -------------------------------------------------------------------------
 
 _DEFAULT_CACHES = {1: 32 << 10, 2: 512 << 10, 3: 8 << 20}
-_ARCH_ALIASES = {"amd64": "x86_64", "AMD64": "x86_64", "arm64": "aarch64"}
+_ARCH_ALIASES = {"amd64": "x86_64", "AMD64": "x86_64", "arm64": "aarch64", "armv7l": "armv7"}
 _SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -266,6 +266,7 @@ def detect_host(root: Path = Path("/"), arch: str | None = None) -> Host:
         l1_bytes=caches[1],
         l2_bytes=caches[2],
         l3_bytes=caches[3],
+        system=_SYSTEM_NAMES.get(sys.platform, sys.platform),
     )
 
 

@@ -139,7 +139,7 @@ def compile(
     if without_artifact is not None:
         return without_artifact(compilation, load(x, example_inputs, dims=dims))
     with opened_or_temporary(cache) as store:
-        toolchain = find_toolchain(store, calls=calls)
+        toolchain = find_toolchain(store, calls=calls, target=options.target)
         kept = cache and not store.temporary
         key = compilation_key(x, options, dims, toolchain.identity) if kept else None
         artifact = stored_artifact(store, key) if key is not None else None
@@ -159,7 +159,7 @@ def compile_options(target: str | Target = "c", **chosen: Any) -> CompileOptions
     Raises:
         UnknownOption: an option has none of its values.
         OptionTooSmall: `tune` is no number of seconds.
-        UnknownTarget, TargetNotForThisMachine: there is no such target here.
+        UnknownTarget: there is no such target.
     """
     for name, choices in CHOICES.items():
         if name in chosen and chosen[name] not in choices:

@@ -54,7 +54,8 @@ class Bundle:
         """What writes the artifact; constants are packed as they are written."""
         writer = ArtifactWriter(self._manifest())
         for isa, library in self.libraries.items():
-            writer.add_library(isa, library, self.toolchain.flags(isa))
+            ending = self.toolchain.platform.ending
+            writer.add_library(isa, library, self.toolchain.flags(isa), ending)
         for plan in self._plans():
             for buffer in used_constants(plan):
                 writer.add_weight(partial(constant_bytes, buffer), whole(buffer.bytes), buffer.name)
@@ -110,6 +111,7 @@ class Bundle:
             arch=self.target.arch,
             producer=f"aino {__version__}",
             compiler=str(self.toolchain),
+            system=self.target.system,
             inputs=tuple(tensor_spec(n, v.type, place.get(n)) for n, v in inputs),
             outputs=tuple(tensor_spec(n, v.type) for n, v in outputs),
             report={

@@ -45,7 +45,7 @@ from aino_ir.plan import Plan
 from aino_ir.runtime.artifact import ArtifactWriter
 from aino_ir.runtime.executable import default_threads
 from aino_ir.runtime.store import Store
-from aino_ir.target import ISAS, Target, detect_host
+from aino_ir.target import Target, detect_host
 from aino_ir.verify import verify
 
 PLAN_PASSES = (PlaceConstants(), ReserveSegments(), PlanMemory(), InsertBarriers())
@@ -156,7 +156,7 @@ class Compilation:
         program = self.lowered(module, host)
         with self.stage("tune"):
             for isa, plans in program.plans.items():
-                if machine.missing(ISAS[isa].features) or ISAS[isa].arch not in ("", machine.arch):
+                if machine.obstacle(options.target, isa):
                     tuning.skipped[isa] = "this machine does not run it"
                     continue
                 target, experience = options.target.variant(isa), self.experience[isa]
@@ -173,8 +173,11 @@ class Compilation:
         checks = KernelChecks(wrong=list(self.wrong_kernels))
         with self.stage("check kernels"):
             checker = KernelChecker(toolchain, store, checks, partial(self.tell, "check kernels"))
+            host, target = detect_host(), self.options.target
             found = {
-                isa: checker.check(list(program.plans[isa].values()), isa, library)
+                isa: checker.check(
+                    list(program.plans[isa].values()), isa, library, host.obstacle(target, isa)
+                )
                 for isa, library in libraries.items()
             }
         for isa, several in found.items():

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from aino_ir.errors.artifact import ArtifactSchema, NotAnArtifact
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the file layout and of the manifest's keys."""
 
 PAGE = 4096

@@ -27,6 +27,7 @@ from aino_ir.errors.artifact import (
     NotAnArtifact,
     SectionMissing,
 )
+from aino_ir.isa import ISAS
 from aino_ir.runtime.archive import (
     MAX_MEMBERS,
     Member,
@@ -39,7 +40,7 @@ from aino_ir.runtime.archive import (
 )
 from aino_ir.runtime.fileio import DISK, Disk, disk_errors, new_part
 from aino_ir.runtime.manifest import Manifest, TensorSpec, Variant, WeightSlice, parse_manifest
-from aino_ir.target import ISAS, Host, detect_host
+from aino_ir.target import Host, detect_host
 
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.bin"
@@ -76,9 +77,9 @@ class ArtifactWriter:
             raise BadArtifactContent(section=name, reason="there already, or there are too many")
         self._sections[name] = [(len(data), data)]
 
-    def add_library(self, isa: str, data: Bytes, flags: Sequence[str] = ()) -> None:
-        """Add the shared library for one ISA variant."""
-        section = f"lib/{isa}.so"
+    def add_library(self, isa: str, data: Bytes, flags: Sequence[str] = (), ending: str = ".so") -> None:
+        """Add the library for one ISA variant; `ending` is that of such a file on its system."""
+        section = f"lib/{isa}{ending}"
         self.add_section(section, data)
         self._variants[isa] = Variant(isa, section, ISAS[isa].features, tuple(flags))
 
@@ -261,15 +262,16 @@ class Artifact:
         """Return the most demanding variant that `host` (this machine when None) can run.
 
         Raises:
-            ArchitectureMismatch: the libraries are for another processor family.
+            ArchitectureMismatch: the libraries are for another processor family or operating system.
             CpuUnsupported: every variant needs a feature that the processor lacks.
         """
         host = host if host is not None else detect_host()
         variants = self.manifest.variants
         if not variants:
             raise SectionMissing(path=self.path, section="lib/*.so", have=", ".join(self._members))
-        if self.manifest.arch != host.arch:
-            raise ArchitectureMismatch(path=self.path, found=self.manifest.arch, expected=host.arch)
+        for found, expected in ((self.manifest.arch, host.arch), (self.manifest.system, host.system)):
+            if found != expected:
+                raise ArchitectureMismatch(path=self.path, found=found, expected=expected)
         fitting = [variant for variant in variants if not host.missing(variant.features)]
         if fitting:
             return fitting[-1]

@@ -79,6 +79,7 @@ class Manifest:
         arch: processor family of the libraries; empty when there are none.
         producer: AINO's version.
         compiler: such as ``gcc 12.2.0``.
+        system: operating system of the libraries.
         inputs, outputs: in order.
         variants: from the least to the most demanding.
         weights: constants in the weights section.
@@ -93,6 +94,7 @@ class Manifest:
     arch: str
     producer: str
     compiler: str = ""
+    system: str = "linux"
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
     variants: tuple[Variant, ...] = ()
@@ -123,6 +125,7 @@ _PLAIN: dict[str, type] = {
     "arch": str,
     "producer": str,
     "compiler": str,
+    "system": str,
     "kernels": list,
     "report": dict,
     "details": dict,

@@ -51,11 +51,11 @@ class CpuUnsupported(EnvironmentFault):
 
 
 class ArchitectureMismatch(EnvironmentFault):
-    """The artifact's code is for another processor family."""
+    """The artifact's code is for another processor family, or another operating system."""
 
     code = "AINO-E0606"
     template = "artifact {path} holds code for {found}, this machine is {expected}"
-    hint = "compile the model on or for this machine"
+    hint = "compile the model for this machine (target c), or take the artifact to one of that kind"
     example = {"path": "m.aino", "found": "x86_64", "expected": "aarch64"}
 
 

@@ -14,13 +14,17 @@ class UnknownTarget(UsageError):
     example = {"target": "c:avx1024", "reason": "no architecture 'avx1024'", "known": "c, c:avx2, reference"}
 
 
-class TargetNotForThisMachine(EnvironmentFault):
-    """The target's code is for another processor family than this machine's compiler makes."""
+class NoCrossCompiler(EnvironmentFault):
+    """The target's code is for another machine, and no compiler for it is there."""
 
     code = "AINO-E0441"
-    template = "target {target!r} is for {needed} processors, this machine is {found}"
-    hint = "compile on such a machine, or use the target 'c', which means the processor at hand"
-    example = {"target": "c:avx2", "needed": "x86_64", "found": "aarch64"}
+    template = "no compiler for target '{target}', which is for {needed}: {reason}"
+    hint = "run `pip install aino-ir[cc]`, which brings one for every target, and leave AINO_CC unset"
+    example = {
+        "target": "c:aarch64",
+        "needed": "aarch64 (linux)",
+        "reason": "the package ziglang is not installed",
+    }
 
 
 class NoCompiler(EnvironmentFault):

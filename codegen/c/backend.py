@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from aino_ir.codegen.c.compile import SourceUnit
+from aino_ir.codegen.c.dialects import dialect
+from aino_ir.codegen.c.platforms import platform
 from aino_ir.codegen.c.program import Program, print_program
-from aino_ir.codegen.c.runtime import runtime_headers
 from aino_ir.codegen.c.unit import print_unit
 from aino_ir.loops.stmt import LoopFn
 from aino_ir.plan import Plan, runs
@@ -48,7 +49,18 @@ def emit_all(
     plans: Sequence[Plan], target: Target, *, alone_below: int = 0, profile: bool = False
 ) -> Emission:
     """C text of plans that go into one library: each has its own interface, they share their kernels."""
-    programs = [print_program(p, describe(p), alone_below=alone_below, profile=profile) for p in plans]
+    spoken, largest = dialect(target.isa), platform(target.arch, target.system).largest_bytes
+    programs = [
+        print_program(
+            p,
+            describe(p),
+            alone_below=alone_below,
+            profile=profile,
+            interface=spoken.interface,
+            largest_bytes=largest,
+        )
+        for p in plans
+    ]
     units = [
         SourceUnit(f"{plans[0].name}_kernels_{i}", text, target.isa)
         for i, text in enumerate(_kernel_units(plans, target))
@@ -56,7 +68,7 @@ def emit_all(
     units += [
         SourceUnit(p.name, program.source, target.isa) for p, program in zip(plans, programs, strict=True)
     ]
-    headers = runtime_headers() if plans else {}
+    headers = dict(spoken.runtime(target.system)) if plans else {}
     headers |= {f"{p.name}.h": program.header for p, program in zip(plans, programs, strict=True)}
     return Emission(units, headers, tuple(programs))
 

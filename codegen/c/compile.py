@@ -24,9 +24,10 @@ from aino_ir.errors.toolchain import (
     CompilerTimedOut,
     CompilerUnusable,
 )
+from aino_ir.isa import ISAS
 from aino_ir.runtime.fileio import disk_errors
 from aino_ir.runtime.store import Store, digest
-from aino_ir.target import ISAS, usable_cpus
+from aino_ir.target import usable_cpus
 
 COMPILE_SECONDS = 600.0
 """Time that all compilations of one model may take."""
@@ -46,7 +47,7 @@ class SourceUnit:
     Attributes:
         name: letters, digits and underscores; unique among the units of one ISA.
         text: C source, ASCII.
-        isa: instruction set to compile for, a key of `aino_ir.target.ISAS`; units of one ISA are
+        isa: instruction set to compile for, a key of `aino_ir.isa.ISAS`; units of one ISA are
             linked into one library.
     """
 
@@ -172,7 +173,7 @@ class _Run:
 
     def library_key(self, group: Sequence[_Job]) -> str:
         """Return the store key of the library that `group` links to."""
-        command = self.toolchain.link_commands((), "l.so", Path())[0]
+        command = self.toolchain.link_commands((), f"l{self.toolchain.platform.ending}", Path())[0]
         return digest("library", *command.argv, *(job.key for job in group))
 
     def build(self, groups: Mapping[str, list[_Job]]) -> dict[str, bytes]:
@@ -216,7 +217,7 @@ class _Run:
 
     def _link(self, isa: str, group: Sequence[_Job], folder: Path) -> bytes:
         """Link the objects of `group`, which lie in `folder`."""
-        output = f"{isa}.so"
+        output = f"{isa}{self.toolchain.platform.ending}"
         objects = [job.object for job in group]
         for command in self.toolchain.link_commands(objects, output, folder):
             self.calls.links += 1

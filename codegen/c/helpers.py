@@ -36,6 +36,9 @@ Branch = tuple[str, list[str]]
 _PER_LANE = frozenset({"fma", "rem", "sqrt"})
 """Operations without a lowering that fall back to the scalar helper, lane by lane."""
 
+_INSTEAD_OF_CALLS = {"fma": lowering.fused_by_doubles}
+"""Bodies of operations that a table wants in place of the C library's function."""
+
 
 class Helpers:
     """Makes helper functions for one ISA; a `HelperSource` for printers."""
@@ -155,6 +158,9 @@ class Helpers:
     def _operation_body(self, op: str, type_: VecType, signature: Signature) -> list[str]:
         if self._has_half(op, type_):
             return self._by_halves(op, type_, signature)
+        if (op, type_.dtype.name) in self.table.lowered:
+            own = tuple(Var(p.name, type_) for p in signature.parameters)
+            return self.lowered(own, lambda b: _INSTEAD_OF_CALLS[op](b, *own))
         per_lane = op in _PER_LANE and type_.dtype.is_float and type_.lanes > 1
         if op in LOWERINGS and not per_lane:
             names = [p.name for p in signature.parameters]

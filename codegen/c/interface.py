@@ -86,7 +86,7 @@ void {name}_destroy({name}_context *context);
 
 _GIVEN = """\
  * A "void *[1]" gets the address of a tensor whose extents the run decides; it is the caller's, who frees
- * it with free().  When a run fails, none is given.
+ * it with free() (on Windows with _aligned_free()).  When a run fails, none is given.
 """
 
 
@@ -126,7 +126,7 @@ class InterfacePrinter:
             FREE_SEGMENTS=self._release(),
             RUN_SIGNATURE=self._run_signature(),
             SET_TIMES="\n    s->times = times;" if self.profile else "",
-            NOTE_START="\n        s->noted = times ? model_now() : 0;" if self.profile else "",
+            NOTE_START="\n        s->noted = times ? aino_now() : 0;" if self.profile else "",
             RUN_THREADS=self._threads(),
             PROFILE_ENTRY=filled(_PROFILE_ENTRY, NAME=name) if self.profile else "",
         )
@@ -211,7 +211,10 @@ typedef struct {{
 
     def _setup(self) -> str:
         """Statements that refuse impossible extents and size the arena for this run's symbols."""
-        lines = [*self.text.symbols(), *limit_checks(self.plan, lambda symbol: self.text.names[symbol])]
+        lines = [
+            *self.text.symbols(),
+            *limit_checks(self.plan, lambda symbol: self.text.names[symbol], self.text.largest_bytes),
+        ]
         lines.append(f"    size_t arena = (size_t)({self.text.dim(self.plan.arena_bytes)}) + AINO_LINE;")
         lines.append(f"    size_t scratch = (size_t)({self.text.dim(self.plan.scratch_bytes)}) + AINO_LINE;")
         return "\n".join(lines)

@@ -14,7 +14,10 @@ from aino_ir.plan import size as step_count
 from aino_ir.symbols import Check, Symbols
 
 LARGEST_BYTES = 1 << 43
-"""Bytes of one tensor, and of all intermediate ones together: 2^40 elements of eight bytes."""
+"""Bytes of one tensor, and of all intermediate ones together: 2^40 elements of eight bytes.
+
+Machines with narrower pointers have a limit of their own (`platforms.Platform.largest_bytes`).
+"""
 
 FLOOR = """\
 /* The largest whole number up to x. */
@@ -28,12 +31,13 @@ static inline double model_floor(double x)
 """Definition of the function that `as_double` calls."""
 
 
-def limit_checks(plan: Plan, name: Callable[[str], str]) -> list[str]:
+def limit_checks(plan: Plan, name: Callable[[str], str], largest_bytes: int = LARGEST_BYTES) -> list[str]:
     """Statements that return a status when the values of the symbols ask for impossible extents.
 
     Args:
         plan: a finished plan.
         name: the C variable of a symbol.
+        largest_bytes: bytes of one tensor, and of all intermediate ones together, at most.
     """
     table = _table(plan)
     lines = []
@@ -42,8 +46,8 @@ def limit_checks(plan: Plan, name: Callable[[str], str]) -> list[str]:
             lines.append(_unless(f"{as_double(dim, name)} >= 0.0", "AINO_BAD_SHAPE", step))
     for size in _sizes(plan):
         upper = table.interval(size)[1]
-        if upper is None or upper > LARGEST_BYTES:
-            condition = f"{as_double(size, name)} <= {float(LARGEST_BYTES)!r}"
+        if upper is None or upper > largest_bytes:
+            condition = f"{as_double(size, name)} <= {float(largest_bytes)!r}"
             lines.append(_unless(condition, "AINO_LIMIT_EXCEEDED", step_count(plan.steps)))
     return lines
 

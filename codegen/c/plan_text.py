@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from aino_ir.codegen.c.limits import FLOOR
+from aino_ir.codegen.c.limits import FLOOR, LARGEST_BYTES
 from aino_ir.codegen.cstyle.index import IndexPrinter, Ranges
 from aino_ir.codegen.cstyle.names import Names
 from aino_ir.dims import DimLike
@@ -31,10 +31,15 @@ _RESERVED = (
 
 
 class PlanText:
-    """C expressions over the symbols and buffers of one plan."""
+    """C expressions over the symbols and buffers of one plan.
 
-    def __init__(self, plan: Plan) -> None:
+    Attributes:
+        largest_bytes: bytes of one tensor, and of all intermediate ones together, at most.
+    """
+
+    def __init__(self, plan: Plan, largest_bytes: int = LARGEST_BYTES) -> None:
         self.plan = plan
+        self.largest_bytes = largest_bytes
         self.names = Names(_RESERVED)
         ranges = Ranges({**plan.symbol_bounds, **dict.fromkeys(plan.turns, (0, None))})
         self.indices = IndexPrinter(self.names, ranges, lambda op: f"model_{op}")

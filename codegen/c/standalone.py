@@ -10,9 +10,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from aino_ir.codegen.c.backend import Emission
+from aino_ir.codegen.c.dialects import dialect
 from aino_ir.codegen.c.helpers import Helpers
 from aino_ir.codegen.c.interface import given_outputs
-from aino_ir.codegen.c.isa import TABLES
+from aino_ir.codegen.c.platforms import platform
 from aino_ir.codegen.cstyle.index import IndexPrinter, Ranges
 from aino_ir.codegen.cstyle.names import Names, comment
 from aino_ir.dims import product
@@ -95,8 +96,9 @@ def standalone_texts(emission: Emission, plan: Plan, target: Target) -> dict[str
 
 
 def isa_flags(target: Target) -> list[str]:
-    """Compiler flags for the instructions that the sources use."""
-    return TABLES[target.isa].flags.split()
+    """Compiler flags for the processor that the sources are for."""
+    flags = platform(target.arch, target.system).cpu.get("clang")
+    return list(flags) if flags is not None else dialect(target.isa).table.flags.split()
 
 
 def cmake_text(name: str, target: Target, sources: list[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from aino_ir.codegen.c.limits import LARGEST_BYTES, as_double, check_condition, late_checks
+from aino_ir.codegen.c.limits import as_double, check_condition, late_checks
 from aino_ir.codegen.c.plan_text import PlanText, filled
 from aino_ir.codegen.c.step_table import step_table
 from aino_ir.codegen.cstyle.names import comment
@@ -205,14 +205,14 @@ class StepPrinter:
         """Thread 0 makes the segment large enough; a barrier stands before its first use."""
         segment = self.plan.segments[step.segment - 1]
         bytes_, times = self.text.dim(segment.bytes), " * nthreads" if segment.per_thread else ""
-        limit = f"{as_double(segment.bytes, self._name)} <= {float(LARGEST_BYTES)!r}"
+        limit = f"{as_double(segment.bytes, self._name)} <= {float(self.text.largest_bytes)!r}"
         reserve = f"    RESERVE({step.segment - 1}, ({bytes_}){times}, {number});"
         return [self._demand(limit, "LIMIT_EXCEEDED", number), reserve]
 
     def _extend(self, number: int, step: Extend) -> list[str]:
         """The segment grows by half at least, so that growing turn by turn costs little."""
         segment = self.plan.buffers[step.buffer].segment - 1
-        limit = f"{as_double(step.bytes, self._name)} <= {float(LARGEST_BYTES)!r}"
+        limit = f"{as_double(step.bytes, self._name)} <= {float(self.text.largest_bytes)!r}"
         extend = f"    EXTEND({segment}, {self.text.dim(step.bytes)}, {int(step.keep)}, {number});"
         return [self._demand(limit, "LIMIT_EXCEEDED", number), extend]
 
@@ -377,17 +377,10 @@ BODY
 _NOTE = """\
 #define NOTE(step) do { if (s->times && tid == 0) model_note(s, step); } while (0)
 
-static int64_t model_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 /* The time since the last note was spent on this step. */
 static void model_note(session *s, int64_t step)
 {
-    int64_t now = model_now();
+    int64_t now = aino_now();
     s->times[2 * step] += now - s->noted;
     s->times[2 * step + 1] += 1;
     s->noted = now;

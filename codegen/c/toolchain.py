@@ -18,10 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aino_ir.codegen.c.platforms import LIBRARIES, LINK_FLAGS, ZIG_LINKS, Platform, platform
 from aino_ir.codegen.c.process import Command, Outcome, run_commands
-from aino_ir.errors.toolchain import CompilerTimedOut, CompilerUnusable, NoCompiler
+from aino_ir.errors.toolchain import CompilerTimedOut, CompilerUnusable, NoCompiler, NoCrossCompiler
+from aino_ir.isa import ISAS
 from aino_ir.runtime.store import Store, digest
-from aino_ir.target import ISAS, usable_cpus
+from aino_ir.target import Target, detect_host, usable_cpus
 
 FLAGS = (
     "-std=gnu11",
@@ -57,28 +59,13 @@ OPTIONAL_FLAGS: dict[str, tuple[str, ...]] = {
 _WIDE_FLAG = "-mprefer-vector-width=512"
 _FEATURE_FLAGS = {"bmi1": "-mbmi"}  # the others are -m and the feature's name
 
-LINK_FLAGS = (
-    "-shared",
-    "-Wl,-z,relro",
-    "-Wl,-z,now",
-    "-Wl,-z,noexecstack",
-    "-Wl,-z,defs",
-    "-Wl,--build-id=none",
-    "-Wl,--as-needed",
-)
-LIBRARIES = ("-lm", "-lpthread")
-"""All that a compiled model may depend on, beside libc."""
-
-ZIG_LINK_FLAGS = ("build-lib", "-dynamic", "-O", "ReleaseFast", "-fno-soname", "-z", "defs", "-lc")
-"""Zig's own linker driver: `zig cc -shared` would first build a compiler runtime for 20 seconds."""
-
 MINIMUM_VERSIONS = {"gcc": (9,), "clang": (10,), "zig": (14,)}
 """Oldest compilers accepted; for zig the version of its clang."""
 
-_OLDEST_GLIBC = "2.17"
 _TRIED = "AINO_CC, cc, gcc, clang, ziglang"
+_ZIG_NAMES = ("zig", "python -m ziglang cc", "python3 -m ziglang cc")
 _PROBE_SECONDS = 120.0
-_FORMAT = 2  # of the probe records in the store
+_FORMAT = 3  # of the probe records in the store
 
 
 @dataclass
@@ -117,6 +104,7 @@ class Toolchain:
         identity: hash of the compiler's file and version; part of every object's key.
         optional: optional flags that it takes, by ISA; an ISA that it lacks is missing.
         environ: additions to its environment.
+        system: operating system that it compiles for.
     """
 
     argv: tuple[str, ...]
@@ -126,6 +114,12 @@ class Toolchain:
     identity: str
     optional: Mapping[str, tuple[str, ...]]
     environ: tuple[tuple[str, str], ...] = ()
+    system: str = "linux"
+
+    @property
+    def platform(self) -> Platform:
+        """How libraries are made for what it compiles for."""
+        return platform(self.arch, self.system)
 
     @property
     def command(self) -> str:
@@ -144,7 +138,7 @@ class Toolchain:
         """
         if isa not in self.optional:
             raise CompilerUnusable(command=self.command, reason=f"it cannot compile for {isa}")
-        return (*_required_flags(self.family, isa), *self.optional[isa])
+        return (*_required_flags(self.family, isa, self.platform), *self.optional[isa])
 
     def compile_command(
         self, isa: str, source: str, output: str, folder: Path, extra: Iterable[str] = ()
@@ -154,12 +148,19 @@ class Toolchain:
         return Command(argv, folder, dict(self.environ))
 
     def link_commands(self, objects: Sequence[str], output: str, folder: Path) -> list[Command]:
-        """Return commands that link `objects` to a shared library: the first that works is enough."""
-        environ = dict(self.environ)
+        """Return commands that link `objects` to a library: the first that works is enough.
+
+        A device without an operating system gets an archive of the objects.
+        """
+        environ, facts = dict(self.environ), self.platform
         if self.family != "zig":
             return [Command((*self.argv, *LINK_FLAGS, "-o", output, *objects, *LIBRARIES), folder, environ)]
+        zig = self.argv[: self.argv.index("cc")]
+        if facts.format == "archive":
+            return [Command((*zig, "ar", "rcsD", output, *objects), folder, environ)]
         target = self.argv[self.argv.index("-target") : self.argv.index("-target") + 2]
-        base = (*self.argv[: self.argv.index("cc")], *ZIG_LINK_FLAGS, *target, *LIBRARIES)
+        cpu = tuple(flag for flag in facts.cpu.get("zig", ()) if flag.startswith("-mcpu="))
+        base = (*zig, *ZIG_LINKS[facts.format], *target, *cpu)
         end = (f"-femit-bin={output}", *objects)
         return [
             Command((*base, flag, *end), folder, environ) for flag in ("-fno-compiler-rt", "-fcompiler-rt")
@@ -202,7 +203,10 @@ class Toolchain:
 
 
 def find_toolchain(
-    store: Store, environ: Mapping[str, str] = os.environ, calls: CompilerCalls | None = None
+    store: Store,
+    environ: Mapping[str, str] = os.environ,
+    calls: CompilerCalls | None = None,
+    target: Target | None = None,
 ) -> Toolchain:
     """Return the compiler to use: AINO_CC, else the first of cc, gcc, clang on PATH, else zig.
 
@@ -210,12 +214,27 @@ def find_toolchain(
         store: where what is learnt about the compiler is kept.
         environ: where AINO_CC and PATH are read.
         calls: counts compiler runs.
+        target: what to compile for; this machine when None.  For another one it is AINO_CC, else zig.
 
     Raises:
         NoCompiler: there is none.
+        NoCrossCompiler: there is none for such a target.
         CompilerUnusable: the compiler does not work, is too old, or is no C compiler.
     """
-    return examine(find_command(environ), store, environ, calls)
+    host = detect_host()
+    if target is None or (target.arch, target.system) == (host.arch, host.system):
+        return examine(find_command(environ), store, environ, calls)
+    goal = f"{target.arch} ({target.system})"
+    if environ.get("AINO_CC", "").strip() not in ("", *_ZIG_NAMES):
+        found = examine(find_command(environ), store, environ, calls)
+        if (found.arch, found.system) != (target.arch, target.system):
+            reason = f"{found.command!r} (set by AINO_CC) makes code for {found.arch} ({found.system})"
+            raise NoCrossCompiler(target=target, needed=goal, reason=reason)
+        return found
+    zig = _packaged_zig() if not environ.get("AINO_CC") else find_command(environ)[0]
+    if zig is None:
+        raise NoCrossCompiler(target=target, needed=goal, reason="the package ziglang is not installed")
+    return examine((zig, "cc"), store, environ, calls, (target.arch, target.system))
 
 
 def find_command(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
@@ -245,7 +264,7 @@ def _chosen_command(wanted: str, path: str) -> tuple[str, ...]:
         raise CompilerUnusable(command=wanted, reason=f"AINO_CC is no command line: {problem}") from problem
     if wanted == "zig":
         rest = ["cc"]
-    if wanted in ("python -m ziglang cc", "python3 -m ziglang cc") or wanted == "zig":
+    if wanted in _ZIG_NAMES:
         program = (shutil.which("zig", path=path) if wanted == "zig" else None) or _packaged_zig()
         rest = ["cc"]
     else:
@@ -270,8 +289,14 @@ def examine(
     store: Store,
     environ: Mapping[str, str] = os.environ,
     calls: CompilerCalls | None = None,
+    goal: tuple[str, str] | None = None,
 ) -> Toolchain:
     """Learn about the compiler `command` (or remember it from `store`).
+
+    Args:
+        command: its command line.
+        store, environ, calls: as for `find_toolchain`.
+        goal: (processor family, system) that zig compiles for; this machine when None.
 
     Raises:
         CompilerUnusable: it does not work, is too old, or is no C compiler.
@@ -281,11 +306,13 @@ def examine(
     argv = command
     extra: tuple[tuple[str, str], ...] = ()
     if is_zig:
-        argv = (*command, "-target", f"{os.uname().machine}-linux-gnu.{_OLDEST_GLIBC}")
+        host = detect_host()
+        argv = (*command, "-target", platform(*(goal or (host.arch, host.system))).triple)
         extra = _zig_folders(store, environ)
     facts = os.stat(command[0])
     identity = digest("compiler", _FORMAT, *argv, facts.st_size, facts.st_mtime_ns)
-    record = remembered(store, identity, lambda: _ask(argv, is_zig, _Prober(store, calls, dict(extra))))
+    prober = _Prober(store, calls, dict(extra))
+    record = remembered(store, identity, lambda: _ask(argv, is_zig, prober, goal))
     return Toolchain(
         argv=argv,
         family=record["family"],
@@ -294,6 +321,7 @@ def examine(
         identity=identity,
         optional={isa: tuple(flags) for isa, flags in record["optional"].items()},
         environ=extra,
+        system=record["system"],
     )
 
 
@@ -357,7 +385,9 @@ def _probe_unit(prelude: str, codes: Iterable[str]) -> str:
     return "\n".join([prelude, *functions])
 
 
-def _ask(argv: tuple[str, ...], is_zig: bool, prober: _Prober) -> dict[str, Any]:
+def _ask(
+    argv: tuple[str, ...], is_zig: bool, prober: _Prober, goal: tuple[str, str] | None = None
+) -> dict[str, Any]:
     """Return what the compiler says about itself."""
     macros = _macros(argv, prober)
     family = _family(macros, is_zig)
@@ -366,18 +396,18 @@ def _ask(argv: tuple[str, ...], is_zig: bool, prober: _Prober) -> dict[str, Any]
         "clang": ("__clang_major__", "__clang_minor__", "__clang_patchlevel__"),
     }["gcc" if family == "gcc" else "clang"]
     version = [int(macros.get(name, "0")) for name in names]
-    arch = "x86_64" if "__x86_64__" in macros else "aarch64" if "__aarch64__" in macros else "unknown"
+    arch, system = goal or _goal(macros)
     if tuple(version) < MINIMUM_VERSIONS[family]:
         oldest = ".".join(map(str, MINIMUM_VERSIONS[family]))
         raise CompilerUnusable(
             command=shlex.join(argv),
             reason=f"{family} {'.'.join(map(str, version))} is older than {oldest}",
         )
-    isas = [isa for isa, facts in ISAS.items() if facts.arch in ("", arch)]
-    optional = _optional_flags(argv, family, isas, prober)
+    isas = [isa for isa, f in ISAS.items() if f.arch in ("", arch) and (system in f.systems or not f.arch)]
+    optional = _optional_flags(argv, family, isas, prober, platform(arch, system))
     if not optional:
         raise CompilerUnusable(command=shlex.join(argv), reason="it does not compile an empty program")
-    return {"family": family, "version": version, "arch": arch, "optional": optional}
+    return {"family": family, "version": version, "arch": arch, "system": system, "optional": optional}
 
 
 def _macros(argv: tuple[str, ...], prober: _Prober) -> dict[str, str]:
@@ -397,19 +427,41 @@ def _family(macros: Mapping[str, str], is_zig: bool) -> str:
     return "clang" if "__clang__" in macros else "gcc"
 
 
-def _required_flags(family: str, isa: str) -> tuple[str, ...]:
-    features = ISAS[isa].features
-    return (*FLAGS, *FAMILY_FLAGS[family], *(_FEATURE_FLAGS.get(f, f"-m{f}") for f in features))
+_ARCH_MACROS = (
+    (("__x86_64__",), "x86_64"),
+    (("__aarch64__",), "aarch64"),
+    (("__riscv", "__LP64__"), "riscv64"),
+    (("__ARM_ARCH_7A__",), "armv7"),
+    (("__ARM_ARCH_7EM__",), "armv7e-m"),
+    (("__wasm32__",), "wasm32"),
+)
+"""Macros that tell processor families, all of a row together."""
+
+_SYSTEM_MACROS = (("__linux__", "linux"), ("__APPLE__", "macos"), ("_WIN32", "windows"), ("__wasi__", "wasi"))
+
+
+def _goal(macros: Mapping[str, str]) -> tuple[str, str]:
+    """Return the processor family and the system that a compiler makes code for."""
+    arch = next((name for wanted, name in _ARCH_MACROS if all(w in macros for w in wanted)), "unknown")
+    return arch, next((name for macro, name in _SYSTEM_MACROS if macro in macros), "none")
+
+
+def _required_flags(family: str, isa: str, facts: Platform) -> tuple[str, ...]:
+    flags = (f for f in (*FLAGS, *FAMILY_FLAGS[family]) if f not in facts.without)
+    cpu = facts.cpu.get(family, ())
+    if ISAS[isa].arch == "x86_64":
+        cpu = tuple(_FEATURE_FLAGS.get(f, f"-m{f}") for f in ISAS[isa].features)
+    return (*flags, *facts.more, *cpu)
 
 
 def _optional_flags(
-    argv: tuple[str, ...], family: str, isas: Sequence[str], prober: _Prober
+    argv: tuple[str, ...], family: str, isas: Sequence[str], prober: _Prober, facts: Platform
 ) -> dict[str, list[str]]:
     """Return the optional flags that the compiler takes, by ISA; ISAs that it lacks are left out."""
 
     def accepted(cases: Sequence[tuple[str, tuple[str, ...]]]) -> list[bool]:
         argvs = [
-            (*argv, *_required_flags(family, isa), *flags, "-Werror", "-c", "empty.c", "-o", f"e{i}.o")
+            (*argv, *_required_flags(family, isa, facts), *flags, "-Werror", "-c", "empty.c", "-o", f"e{i}.o")
             for i, (isa, flags) in enumerate(cases)
         ]
         return [o.ok for o in prober.run(argvs, {"empty.c": "int aino_probe;\n"})]

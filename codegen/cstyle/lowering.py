@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from aino_ir.dtypes import DTYPES, DType, f32, i32, integer_range, u8, u16, u32
+from aino_ir.dtypes import DTYPES, DType, f32, f64, i32, i64, integer_range, u8, u16, u32
 from aino_ir.loops.expr import (
     Expr,
     Number,
@@ -147,6 +147,31 @@ def _truncate(b: Recorder, x: Expr) -> Expr:
     size = b.let(unary("abs", nearest), "whole")
     down = select(size > unary("abs", x), size - 1.0, size)
     return select(small, binary("copysign", down, x), x)
+
+
+# ------------------------------------------------------------------------------- multiply and add
+
+
+def fused_by_doubles(b: Recorder, x: Expr, y: Expr, z: Expr) -> Expr:
+    """x * y + z of f32 operands, rounded once, where the processor has no such instruction.
+
+    The product of two f32 is exact in f64.  Their sum is rounded to odd (Boldo and Melquiond, "When
+    double rounding is odd", 2005): what TwoSum leaves over decides the last bit, so that the second
+    rounding, to f32, sees whether there was a rest.
+    """
+    wide = VecType(f64, x.lanes)
+    product = b.let(cast(x, f64) * cast(y, f64), "product")
+    addend = b.let(cast(z, f64), "addend")
+    total = b.let(product + addend, "total")
+    back = b.let(total - product, "back")
+    rest = b.let((product - (total - back)) + (addend - back), "rest")
+    bits = b.let(bitcast(total, i64), "bits")
+    inexact = b.let((rest > 0.0) | (rest < 0.0), "inexact")  # false for NaN, which infinities leave
+    even = compare("eq", bits & 1, 0)
+    outwards = compare("eq", rest > 0.0, total > 0.0)
+    odd = select(outwards, bits + 1, bits - 1)
+    chosen = bitcast(select(b.let(inexact & even, "nudged"), odd, bits), f64)
+    return Raw("convert", (b.let(chosen, "chosen"),), VecType(x.dtype, wide.lanes))
 
 
 # ------------------------------------------------------------------------------------------ integers
@@ -377,6 +402,7 @@ __all__ = [
     "Unary",
     "decode",
     "encode",
+    "fused_by_doubles",
     "raw_dtype",
     "reduce_lanes",
     "saturating_cast",

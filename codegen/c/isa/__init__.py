@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from aino_ir.codegen.c.isa.avx2 import AVX2
 from aino_ir.codegen.c.isa.avx512 import AVX512
+from aino_ir.codegen.c.isa.neon import NEON
 from aino_ir.codegen.c.isa.portable import PORTABLE
 from aino_ir.codegen.c.isa.table import IsaTable, Spelling
+from aino_ir.codegen.c.isa.wasm import WASM
 
-TABLES: dict[str, IsaTable] = {"vec128": PORTABLE, "avx2": AVX2, "avx512": AVX512}
-"""The table of each ISA variant (`aino_ir.target.ISAS`)."""
+TABLES: dict[str, IsaTable] = {
+    "vec128": PORTABLE,
+    "avx2": AVX2,
+    "avx512": AVX512,
+    "aarch64": NEON,
+    "armv7": PORTABLE,
+    "riscv64": PORTABLE,
+    "wasm32": WASM,
+}
+"""The table of each ISA variant (`aino_ir.isa.ISAS`)."""
 
 __all__ = ["TABLES", "IsaTable", "Spelling"]

@@ -35,11 +35,13 @@ class IsaTable:
         macros: predefined macros without which the source must not be compiled.
         flags: what to tell a user whose compiler does not define them.
         rows: the spellings.
+        lowered: (operation, dtype) whose body in the loop language is faster than the C library's function.
     """
 
     macros: tuple[str, ...]
     flags: str
     rows: Rows = field(repr=False)
+    lowered: frozenset[tuple[str, str]] = frozenset()
 
     def spellings(self, op: str, type_: str) -> tuple[Spelling, ...]:
         """Every spelling of an operation on a type; none when there is no special one."""

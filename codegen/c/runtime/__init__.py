@@ -10,8 +10,15 @@ from importlib.resources import files
 STATUS_HEADER = "aino_status.h"
 RUNTIME_HEADER = "aino_runtime.h"
 
+_FILES = {
+    "windows": {RUNTIME_HEADER: RUNTIME_HEADER, "aino_windows.h": "aino_windows.h"},
+    "wasi": {RUNTIME_HEADER: "aino_runtime_alone.h"},
+}
+"""Operating system -> headers and the files that they are, where it is not the POSIX one alone."""
 
-def runtime_headers() -> dict[str, str]:
-    """Return the text of every runtime header by file name."""
+
+def runtime_headers(system: str = "linux") -> dict[str, str]:
+    """Return the text of every runtime header by file name, for an operating system."""
     folder = files(__package__)
-    return {name: folder.joinpath(name).read_text("ascii") for name in (RUNTIME_HEADER, STATUS_HEADER)}
+    wanted = {STATUS_HEADER: STATUS_HEADER, **_FILES.get(system, {RUNTIME_HEADER: RUNTIME_HEADER})}
+    return {name: folder.joinpath(file).read_text("ascii") for name, file in sorted(wanted.items())}

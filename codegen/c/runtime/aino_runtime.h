@@ -1,6 +1,8 @@
-/* aino_runtime.h: all that a compiled model needs beside libc.  C11 and POSIX threads, no globals.
+/* aino_runtime.h: all that a compiled model needs beside libc.  C11 and POSIX threads, no globals;
+ * aino_windows.h stands in for them where they are not.
  *
  *   aino_alloc, aino_free     memory aligned to a cache line
+ *   aino_now                  time
  *   aino_share                one thread's part of a kernel's units
  *   aino_barrier              all threads of a run wait for all, or leave when one has failed
  *   aino_pool                 persistent threads that run one function together
@@ -16,15 +18,20 @@
 #define _POSIX_C_SOURCE 200809L
 #endif
 
-#include <pthread.h>
-#include <sched.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+
+#if defined(_WIN32)
+#include "aino_windows.h"
+#else
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #include <time.h>
 #include <unistd.h>
+#endif
 
 #include "aino_status.h"
 
@@ -44,12 +51,49 @@ static inline void *aino_alloc(size_t bytes)
     void *memory = NULL;
     if (bytes > SIZE_MAX - AINO_LINE)
         return NULL;
+#if defined(_WIN32)
+    memory = _aligned_malloc(bytes ? bytes : 1, AINO_LINE);
+    return memory;
+#else
     return posix_memalign(&memory, AINO_LINE, bytes ? bytes : 1) ? NULL : memory;
+#endif
 }
 
 static inline void aino_free(void *memory)
 {
+#if defined(_WIN32)
+    _aligned_free(memory);
+#else
     free(memory);
+#endif
+}
+
+/* ---- time -------------------------------------------------------------------------------------- */
+
+/* Nanoseconds since some moment. */
+static inline int64_t aino_now(void)
+{
+#if defined(_WIN32)
+    LARGE_INTEGER count, frequency;
+    QueryPerformanceCounter(&count);
+    QueryPerformanceFrequency(&frequency);
+    return (int64_t)((double)count.QuadPart * (1e9 / (double)frequency.QuadPart));
+#else
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+#endif
+}
+
+/* Sleep for AINO_SLEEP_NS, or as little as the system knows. */
+static inline void aino_sleep(void)
+{
+#if defined(_WIN32)
+    Sleep(1);
+#else
+    struct timespec pause = {0, AINO_SLEEP_NS};
+    nanosleep(&pause, NULL);
+#endif
 }
 
 /* ---- sharing work ------------------------------------------------------------------------------ */
@@ -81,8 +125,7 @@ static inline void aino_backoff(unsigned *round)
     } else if (*round < AINO_SPINS + AINO_YIELDS) {
         sched_yield();
     } else {
-        struct timespec pause = {0, AINO_SLEEP_NS};
-        nanosleep(&pause, NULL);
+        aino_sleep();
         return;
     }
     ++*round;

@@ -1,0 +1,88 @@
+"""What is special about the C of each instruction set: spellings, writer, interface, runtime.
+
+A C family target is a row here (`register_dialect` adds one from another package), a row of facts in
+`aino_ir.isa`, and a platform that says how it is compiled (`aino_ir.codegen.c.platforms`).  Everything
+else, passes, kernel generators, schedules and plan, is shared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from aino_ir.codegen.c.interface import InterfacePrinter
+from aino_ir.codegen.c.isa import TABLES, IsaTable
+from aino_ir.codegen.c.platforms import Platform, register_platform
+from aino_ir.codegen.c.runtime import runtime_headers
+from aino_ir.codegen.c.writer import CWriter
+from aino_ir.errors.usage import BadExtension
+from aino_ir.isa import Isa, register_isa
+
+Definitions = tuple[tuple[str, str], ...]
+"""(what code uses, the lines that define it), in order."""
+
+GNU_DEFINITIONS: Definitions = (
+    ("__has_builtin", "#ifndef __has_builtin\n#define __has_builtin(name) 0\n#endif"),
+    ("INLINE", "#define INLINE static inline __attribute__((always_inline, unused))"),
+    (
+        "UNROLL(",
+        """\
+#define PRAGMA(text) _Pragma(#text)
+#if defined(__clang__)
+#define UNROLL(count) PRAGMA(clang loop unroll_count(count))
+#else
+#define UNROLL(count) PRAGMA(GCC unroll count)
+#endif""",
+    ),
+)
+"""What GCC and Clang understand."""
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """The C of one instruction set.
+
+    Attributes:
+        table: what it spells otherwise than plain C.
+        writer: writes kernels.
+        interface: writes the functions behind a model's header.
+        definitions: macros of a kernel unit.
+        includes: what a kernel unit includes.
+        runtime: the headers that are emitted with every model, by file name, for an operating system.
+        compiled_with: what the first line of a unit says about flags.
+    """
+
+    table: IsaTable
+    writer: type[CWriter] = CWriter
+    interface: type[InterfacePrinter] = InterfacePrinter
+    definitions: Definitions = GNU_DEFINITIONS
+    includes: tuple[str, ...] = ("stdbool.h", "stdint.h")
+    runtime: Callable[[str], Mapping[str, str]] = runtime_headers
+    compiled_with: str = "-ffp-contract=off -fwrapv"
+
+
+_OTHERS: dict[str, Dialect] = {}
+
+
+def dialect(isa: str) -> Dialect:
+    """The C of an instruction set: C11 with vector extensions unless it has a dialect of its own."""
+    return _OTHERS.get(isa) or Dialect(TABLES[isa])
+
+
+def register_dialect(isa: Isa, spoken: Dialect, platforms: Mapping[str, Platform]) -> None:
+    """Make ``c:NAME`` a target: an instruction set, its C, and how it is compiled on each system.
+
+    Raises:
+        BadExtension: one of them is registered already with other content, or makes no sense.
+    """
+    if _OTHERS.get(isa.name, spoken) != spoken:
+        raise BadExtension(kind="dialect", name=isa.name, reason="there is one already")
+    if set(platforms) != set(isa.systems):
+        raise BadExtension(
+            kind="dialect", name=isa.name, reason="it needs a platform for each of its systems"
+        )
+    register_isa(isa)
+    for system, facts in platforms.items():
+        register_platform(isa.arch, system, facts)
+    TABLES[isa.name] = spoken.table
+    _OTHERS[isa.name] = spoken
