@@ -14,12 +14,12 @@ HAVE_CC := $(shell command -v cc || command -v gcc || command -v clang)
 HERMETIC := HOME=$(CURDIR)/$(BUILD)/home AINO_CACHE_DIR=$(CURDIR)/$(BUILD)/cache HF_HUB_OFFLINE=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types bench zoo fuzz roundtrip conformance opinfo docs clean distclean
+.PHONY: help demo test check format lint types bench zoo fuzz roundtrip conformance opinfo test-cross docs clean distclean
 .DELETE_ON_ERROR:
 
 help: ## print this list
 	@echo "AINO, a deep-learning compiler.  Commands:"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.core ## build a ResNet-50, compile it, run it, compare with ONNX Runtime
 	@mkdir -p $(BUILD)/home
@@ -70,6 +70,10 @@ conformance: $(VENV)/.test ## run the ONNX backend suite (TARGET=reference|c|sta
 opinfo: $(VENV)/.test ## run PyTorch's operator samples (TARGET=reference|c, SHARD=i/n); writes docs/opinfo.md
 	@mkdir -p $(BUILD)/home
 	$(HERMETIC) $(PY) -m tests.conformance.opinfo --target $(TARGET) --shard $(SHARD) --write-docs
+
+test-cross: $(VENV)/.test ## libraries for ARM, RISC-V and WebAssembly in emulators, and a Cortex-M (SHARD=i/n)
+	@mkdir -p $(BUILD)/home
+	$(HERMETIC) $(PY) -m tests.cross.run --shard $(SHARD)
 
 docs: $(VENV)/.core ## write the generated pages: every op, every error
 	$(PY) -m docs.generate

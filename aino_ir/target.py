@@ -25,7 +25,7 @@ _PORTABLE = "portable"
 _TARGET_NAMES = ("c", "stablehlo", "reference", "null")
 KNOWN_TARGETS = (
     *("c", "c:portable", "c:avx2", "c:avx512", "c:avx2+avx512"),
-    *("c:aarch64", "c:armv7", "c:riscv64", "c:wasm32", "c:cortex-m"),
+    *("c:aarch64", "c:armv7", "c:riscv64", "c:wasm32"),
     *("c:avx2-windows", "c:avx2-macos", "c:aarch64-windows", "c:aarch64-macos"),
     *("stablehlo", "reference", "null"),
 )

@@ -11,7 +11,8 @@ from aino_ir.driver.cli.shell import Shell, common_options
 from aino_ir.errors.base import AinoError
 from aino_ir.runtime.store import opened_or_temporary
 from aino_ir.runtime.tables import format_table
-from aino_ir.target import ISAS, KNOWN_TARGETS, Host, detect_host, parse_target
+from aino_ir.isa import ISAS
+from aino_ir.target import KNOWN_TARGETS, Host, detect_host, parse_target
 
 WHAT = {
     "c": "C for this processor",

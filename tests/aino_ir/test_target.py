@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from aino_ir.errors.toolchain import TargetNotForThisMachine, UnknownTarget
+from aino_ir.errors.toolchain import UnknownTarget
+from aino_ir.errors.usage import BadExtension
+from aino_ir.isa import Isa, register_isa
 from aino_ir.target import ISAS, KNOWN_TARGETS, Host, detect_host, parse_target, usable_cpus
 
 AVX2 = " ".join(ISAS["avx2"].features)
@@ -103,12 +107,75 @@ def test_unknown_targets_list_what_exists(text: str) -> None:
     assert caught.value.exit_status == 2
 
 
-def test_an_x86_target_on_an_arm_machine_is_refused() -> None:
-    arm = dataclasses.replace(HOST, arch="aarch64")
-    with pytest.raises(
-        TargetNotForThisMachine, match="'c:avx2' is for x86_64 processors, this machine is aarch64"
-    ):
-        parse_target("c:avx2", arm)
+def test_targets_of_other_machines_are_planned_for_typical_ones() -> None:
+    board = parse_target("c:armv7", HOST)
+    assert (board.arch, board.system, board.vector_bytes, board.lanes(4)) == ("armv7", "linux", 4, 1)
+    assert (board.cores, board.l3_bytes) == (4, 512 << 10), "not those of the machine at hand"
+    arm = parse_target("c:aarch64", HOST)
+    assert (arm.lanes(4), arm.vector_registers, arm.has_fma) == (4, 32, True)
+    assert parse_target("c:wasm32", HOST).system == "wasi"
+    assert parse_target("c:aarch64-macos", HOST).system == "macos"
+    assert parse_target("c:portable-windows", HOST).arch == "x86_64"
+    assert parse_target("c:avx512+avx2-windows", HOST).variants == ("avx2", "avx512")
+    narrow = parse_target("c:avx512+avx2-windows", HOST).variant("avx2")
+    assert (narrow.system, str(narrow)) == ("windows", "c:avx2-windows")
+
+
+@pytest.mark.parametrize(
+    ("target", "isa", "reason"),
+    [
+        ("c:avx512", "avx512", ""),
+        ("c:portable", "vec128", ""),
+        ("c:aarch64", "aarch64", "it is for aarch64 processors, this machine is x86_64"),
+        ("c:avx2-windows", "avx2", "it is for windows, this machine runs linux"),
+    ],
+)
+def test_what_a_machine_does_not_run_has_a_reason(target: str, isa: str, reason: str) -> None:
+    assert HOST.obstacle(parse_target(target, HOST), isa) == reason
+    bare = dataclasses.replace(HOST, features=HOST.features - {"fma"})
+    assert bare.obstacle(parse_target("c:avx2", HOST), "avx2") == "this processor lacks fma"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("c:avx2+aarch64", "one artifact is for one processor family, not for aarch64 and x86_64"),
+        ("c:armv7-windows", "armv7 libraries are made for linux"),
+        ("c:avx2-beos", "no architecture 'avx2-beos'"),
+    ],
+)
+def test_what_no_artifact_can_hold_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(UnknownTarget, match=re.escape(reason)):
+        parse_target(text, HOST)
+
+
+def isa(**facts: Any) -> Isa:
+    return Isa(
+        **{
+            "name": "dsp", "arch": "dsp", "vector_bytes": 16, "vector_registers": 8, "has_fma": False,
+            "has_masks": False, "features": (), **facts,
+        }
+    )
+
+
+def test_an_instruction_set_of_another_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aino_ir.isa.ISAS", ISAS)
+    monkeypatch.delitem(ISAS, "dsp", raising=False)
+    register_isa(isa())
+    register_isa(isa())
+    try:
+        assert parse_target("c:dsp", HOST).arch == "dsp"
+        for wrong, reason in (
+            (isa(vector_bytes=12), "taken"),
+            (isa(name="Dsp"), "lower-case"),
+            (isa(name="dsp2", arch=""), "family"),
+            (isa(name="dsp2", vector_bytes=12), "power of two"),
+            (isa(name="dsp2", systems=("beos",)), "systems are some of"),
+        ):
+            with pytest.raises(BadExtension, match=reason):
+                register_isa(wrong)
+    finally:
+        del ISAS["dsp"]
 
 
 def test_targets_are_frozen() -> None:

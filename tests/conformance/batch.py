@@ -52,22 +52,28 @@ class Outcome:
     detail: str = ""
 
 
-def run_cases(cases: Sequence[Case], target: str, size: int = 100) -> Iterator[Outcome]:
+Together = Callable[[Sequence[Case], str], "list[list[Array] | str]"]
+"""Runs cases as one module on a target: the results of each, or what is wrong."""
+
+
+def run_cases(
+    cases: Sequence[Case], target: str, size: int = 100, together: Together | None = None
+) -> Iterator[Outcome]:
     """Outcomes of cases on a target, `size` of them in one module."""
     for start in range(0, len(cases), size):
-        yield from _halving(list(cases[start : start + size]), target)
+        yield from _halving(list(cases[start : start + size]), target, together or run_together)
 
 
-def _halving(cases: list[Case], target: str) -> Iterator[Outcome]:
-    answer = in_child(_run_batch, cases, target)
+def _halving(cases: list[Case], target: str, together: Together) -> Iterator[Outcome]:
+    answer = in_child(_run_batch, cases, target, together)
     if isinstance(answer, list):
         yield from answer
     elif len(cases) == 1:
         yield Outcome(cases[0].name, target, *answer)
     else:
         middle = len(cases) // 2
-        yield from _halving(cases[:middle], target)
-        yield from _halving(cases[middle:], target)
+        yield from _halving(cases[:middle], target, together)
+        yield from _halving(cases[middle:], target, together)
 
 
 def in_child(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -94,9 +100,9 @@ def _child(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any,
     pipe.send(function(*arguments))
 
 
-def _run_batch(cases: Sequence[Case], target: str) -> list[Outcome] | tuple[str, str]:
+def _run_batch(cases: Sequence[Case], target: str, together: Together) -> list[Outcome] | tuple[str, str]:
     try:
-        results = run_together(cases, target)
+        results = together(cases, target)
     except AinoError as error:
         return "refused" if error.exit_status != 3 else "crashed", f"{error.code} {error.message}"
     except Exception as error:
@@ -115,7 +121,7 @@ def run_together(cases: Sequence[Case], target: str) -> list[list[Array] | str]:
     given = [a for case in cases for a in case.operands]
     if not all(v.type.is_static for v in module.main.outputs):  # type: ignore[union-attr]
         exe = compile(module, target, threads=1, level=0)  # the run decides extents, so the memory is its own
-        return _apart(cases, exe.run(*given))
+        return apart(cases, exe.run(*given))
     with opened_or_temporary() as store:
         native = compile_module(module, store, target)
     types = [type for _, type in native.plan.outputs]
@@ -136,7 +142,7 @@ def run_together(cases: Sequence[Case], target: str) -> list[list[Array] | str]:
     return out
 
 
-def _apart(cases: Sequence[Case], results: Sequence[Array]) -> list[list[Array] | str]:
+def apart(cases: Sequence[Case], results: Sequence[Array]) -> list[list[Array] | str]:
     """The results of all cases, case by case."""
     left = iter(results)
     return [[next(left) for _ in case.expected()] for case in cases]

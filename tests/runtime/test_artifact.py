@@ -267,6 +267,9 @@ def test_a_processor_that_lacks_features_is_told_which(data: bytes) -> None:
 def test_another_processor_family_is_named(data: bytes) -> None:
     with pytest.raises(ArchitectureMismatch, match="holds code for x86_64, this machine is aarch64"):
         Artifact.from_bytes(data).choose_variant(host(arch="aarch64"))
+    elsewhere = dataclasses.replace(host(), system="windows")
+    with pytest.raises(ArchitectureMismatch, match="holds code for linux, this machine is windows"):
+        Artifact.from_bytes(data).choose_variant(elsewhere)
 
 
 # --- files ------------------------------------------------------------------------------------------

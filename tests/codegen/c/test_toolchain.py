@@ -18,9 +18,9 @@ from aino_ir.codegen.c.toolchain import (
     find_command,
     find_toolchain,
 )
-from aino_ir.errors.toolchain import CompilerTimedOut, CompilerUnusable, NoCompiler
+from aino_ir.errors.toolchain import CompilerTimedOut, CompilerUnusable, NoCompiler, NoCrossCompiler
 from aino_ir.runtime.store import Store
-from aino_ir.target import ISAS
+from aino_ir.target import ISAS, parse_target
 from tests.tools.hermetic import left_over
 
 COMPILERS = ["cc", "zig"]
@@ -64,6 +64,8 @@ def test_flags_name_every_feature_of_an_isa_and_nothing_unsafe(shared_store: Sto
     if found.arch != "x86_64":
         pytest.skip("needs an x86-64 compiler")
     for isa, facts in ISAS.items():
+        if facts.arch not in ("", "x86_64"):
+            continue
         flags = found.flags(isa)
         assert set(FLAGS) <= set(flags)
         assert sum(flag.startswith("-m") and "=" not in flag for flag in flags) == len(facts.features)
@@ -159,6 +161,39 @@ def test_aino_cc_may_hold_arguments(store: Store) -> None:
 def test_a_wrong_aino_cc_is_an_error_and_never_another_compiler(value: str, reason: str) -> None:
     with pytest.raises(CompilerUnusable, match=reason):
         find_command({"AINO_CC": value, "PATH": os.environ["PATH"]})
+
+
+# --- compilers for other machines -------------------------------------------------------------------
+
+
+def test_zig_compiles_for_other_machines(store: Store) -> None:
+    for text, arch, system in (("c:aarch64", "aarch64", "linux"), ("c:avx2-macos", "x86_64", "macos")):
+        found = find_toolchain(store, {"PATH": os.environ["PATH"]}, target=parse_target(text))
+        assert (found.family, found.arch, found.system) == ("zig", arch, system)
+        assert "-target" in found.argv
+    assert "avx2" in found.optional and "aarch64" not in found.optional
+
+
+def test_a_compiler_of_another_machine_is_taken_when_it_is_named(tmp_path: Path, store: Store) -> None:
+    script = 'for a in "$@"; do [ "$a" = -dM ] && m=1; done\n'
+    macros = "__GNUC__ 12\n__GNUC_MINOR__ 2\n__aarch64__ 1\n__linux__ 1".splitlines()
+    script += (
+        f'[ "$m" ] && {{ printf "{"".join(f"#define {m}" + chr(92) + "n" for m in macros)}"; exit; }}\nexit 0'
+    )
+    path = fake_compiler(tmp_path / "bin", script, "aarch64-gcc")
+    found = find_toolchain(store, {"AINO_CC": str(path), "PATH": "/bin"}, target=parse_target("c:aarch64"))
+    assert (found.family, found.arch, found.system) == ("gcc", "aarch64", "linux")
+    with pytest.raises(NoCrossCompiler, match=r"makes code for aarch64 \(linux\)"):
+        find_toolchain(store, {"AINO_CC": str(path), "PATH": "/bin"}, target=parse_target("c:armv7"))
+
+
+def test_without_zig_there_is_no_compiler_for_other_machines(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(NoCrossCompiler, match="ziglang is not installed") as caught:
+        find_toolchain(store, {"PATH": os.environ["PATH"]}, target=parse_target("c:riscv64"))
+    assert "pip install aino-ir[cc]" in str(caught.value) and caught.value.exit_status == 4
 
 
 # --- broken compilers -------------------------------------------------------------------------------
