@@ -31,7 +31,7 @@ _REACTOR = ("-mexec-model=reactor", "-fno-entry", "--export=malloc", "--export=f
 ZIG_LINKS: dict[str, tuple[str, ...]] = {
     "elf": ("build-lib", "-dynamic", "-O", "ReleaseFast", "-fno-soname", "-z", "defs", "-lc", *LIBRARIES),
     "macho": ("build-lib", "-dynamic", "-O", "ReleaseFast", "-lc"),
-    "coff": ("build-lib", "-dynamic", "-O", "ReleaseFast", "-fno-entry", "-lkernel32", *_UCRT),
+    "coff": ("build-lib", "-dynamic", "-O", "ReleaseFast", "-fstrip", "-fno-entry", "-lkernel32", *_UCRT),
     "wasm": ("build-exe", "-O", "ReleaseFast", "-fstrip", *_REACTOR, "-rdynamic", "-lc"),
 }
 """File format -> zig's own linker driver: `zig cc -shared` would first build a compiler runtime, for 20 s."""

@@ -20,6 +20,7 @@ from typing import Any
 
 from aino_ir.codegen.c.platforms import LIBRARIES, LINK_FLAGS, ZIG_LINKS, Platform, platform
 from aino_ir.codegen.c.process import Command, Outcome, run_commands
+from aino_ir.errors.base import AinoError
 from aino_ir.errors.toolchain import CompilerTimedOut, CompilerUnusable, NoCompiler, NoCrossCompiler
 from aino_ir.isa import ISAS
 from aino_ir.runtime.store import Store, digest
@@ -235,6 +236,21 @@ def find_toolchain(
     if zig is None:
         raise NoCrossCompiler(target=target, needed=goal, reason="the package ziglang is not installed")
     return examine((zig, "cc"), store, environ, calls, (target.arch, target.system))
+
+
+def compiler_obstacle(target: Target, environ: Mapping[str, str] = os.environ) -> str:
+    """Why no compiler for a target is at hand, as far as can be told without running one; empty: it is."""
+    host = detect_host()
+    try:
+        command = find_command(environ)
+    except AinoError as error:
+        return error.message
+    if (target.arch, target.system) == (host.arch, host.system):
+        return ""
+    wanted = environ.get("AINO_CC", "").strip()
+    if wanted not in ("", *_ZIG_NAMES):
+        return f"AINO_CC names {command[0]!r}, which may be for another machine"
+    return "" if wanted or _packaged_zig() else "the package ziglang is not installed"
 
 
 def find_command(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:

@@ -1,18 +1,19 @@
-"""``ainoc targets``: what models can be compiled for, on this machine."""
+"""``ainoc targets``: what models can be compiled for, and run on, this machine, and why the rest cannot."""
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import click
 
-from aino_ir.codegen.c.toolchain import find_toolchain
+from aino_ir.codegen.c.toolchain import compiler_obstacle, find_toolchain
 from aino_ir.driver.cli.shell import Shell, common_options
 from aino_ir.errors.base import AinoError
+from aino_ir.isa import ISAS
 from aino_ir.runtime.store import opened_or_temporary
 from aino_ir.runtime.tables import format_table
-from aino_ir.isa import ISAS
-from aino_ir.target import KNOWN_TARGETS, Host, detect_host, parse_target
+from aino_ir.target import KNOWN_TARGETS, Host, Target, detect_host, parse_target
 
 WHAT = {
     "c": "C for this processor",
@@ -22,38 +23,66 @@ WHAT = {
 }
 """Target -> what it is."""
 
+NEEDS = {"stablehlo": "jaxlib"}
+"""Target -> the package without which it is text alone."""
+
+HEADINGS = ("target", "what", "can be built", "runs here")
+
 
 @click.command()
 @common_options
 @click.pass_obj
 def command(shell: Shell) -> None:
-    """List the targets, whether they run here, and the C compiler."""
+    """List the targets, whether they can be built and run here, and the C compiler."""
     host = detect_host()
     rows = [target_row(name, host) for name in KNOWN_TARGETS]
     compiler = compiler_name()
     machine = {"arch": host.arch, "cpu": host.cpu, "cores": host.cores, "isa": host.isa().name}
-    headings = ("target", "what", "runs here")
-    table = format_table(headings, [tuple(row[h] for h in headings) for row in rows])
+    table = format_table(HEADINGS, [tuple(row[h] for h in HEADINGS) for row in rows])
     processor = f"{host.cpu} ({host.arch}, {host.isa().name}, {host.cores} cores)"
     text = f"{table}\n\nprocessor: {processor}\ncompiler: {compiler}"
     shell.result({"targets": rows, "machine": machine, "compiler": compiler}, text)
 
 
 def target_row(name: str, host: Host) -> dict[str, Any]:
-    """One target: what it is, and whether its code runs on this machine."""
-    try:
-        target = parse_target(name, host)
-    except AinoError as error:
-        return {"target": name, "what": "C", "runs here": f"no: {error.message}"}
-    missing = (
-        host.missing(f for isa in target.variants[:1] for f in ISAS[isa].features)
-        if target.name == "c"
-        else ()
-    )
-    vectors = ", ".join(f"{isa} ({8 * ISAS[isa].vector_bytes} bit)" for isa in target.variants)
-    what = WHAT.get(name) or f"C with vectors for {vectors}"
-    runs = f"no: lacks {', '.join(missing)}" if missing else "no" if name == "null" else "yes"
-    return {"target": name, "what": what, "runs here": runs}
+    """One target: what it is, whether it can be built here, and whether its code runs here."""
+    target = parse_target(name, host)
+    answers = (described(name, target), build_obstacle(target), run_obstacle(target, host))
+    what, *obstacles = answers
+    shown = (f"no: {obstacle}" if obstacle else "yes" for obstacle in obstacles)
+    return dict(zip(HEADINGS, (name, what, *shown), strict=True))
+
+
+def described(name: str, target: Target) -> str:
+    """What a target is."""
+    if name in WHAT or target.name != "c":
+        return WHAT.get(name, target.name)
+    system = "" if target.system in ("linux", "none") else f", {target.system}"
+    facts = [ISAS[isa] for isa in target.variants]
+    parts = [f.what or f"{f.name} ({8 * f.vector_bytes} bit)" for f in facts]
+    return f"C for {', '.join(parts)}{system}"
+
+
+def build_obstacle(target: Target) -> str:
+    """Why a target cannot be built on this machine; empty when it can."""
+    if target.name == "c":
+        return compiler_obstacle(target)
+    return missing_package(target)
+
+
+def run_obstacle(target: Target, host: Host) -> str:
+    """Why a target's code does not run on this machine; empty when it does."""
+    if target.name == "null":
+        return "it runs nothing"
+    if target.name == "c":
+        return host.obstacle(target, target.variants[0])
+    return missing_package(target)
+
+
+def missing_package(target: Target) -> str:
+    """The package that a target lacks, in words."""
+    package = NEEDS.get(target.name)
+    return f"needs the package {package}" if package and importlib.util.find_spec(package) is None else ""
 
 
 def compiler_name() -> str:

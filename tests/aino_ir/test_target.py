@@ -152,8 +152,14 @@ def test_what_no_artifact_can_hold_is_refused(text: str, reason: str) -> None:
 def isa(**facts: Any) -> Isa:
     return Isa(
         **{
-            "name": "dsp", "arch": "dsp", "vector_bytes": 16, "vector_registers": 8, "has_fma": False,
-            "has_masks": False, "features": (), **facts,
+            "name": "dsp",
+            "arch": "dsp",
+            "vector_bytes": 16,
+            "vector_registers": 8,
+            "has_fma": False,
+            "has_masks": False,
+            "features": (),
+            **facts,
         }
     )
 

@@ -277,14 +277,22 @@ def test_bench_prints_both_engines(folder: Path) -> None:
 
 def test_targets_say_what_runs_here(folder: Path) -> None:
     found = data(folder, "targets")
-    assert {row["target"]: row["runs here"] for row in found["targets"]}["c"] == "yes"
+    rows = {row["target"]: row for row in found["targets"]}
+    assert rows["c"]["runs here"] == rows["c"]["can be built"] == "yes"
+    assert rows["c:riscv64"]["can be built"] == "yes"
+    assert rows["c:riscv64"]["runs here"].startswith("no: it is for riscv64 processors, this machine is ")
+    assert rows["c:avx2-windows"]["runs here"] == "no: it is for windows, this machine runs linux"
+    assert rows["null"]["runs here"] == "no: it runs nothing"
     assert found["machine"]["cores"] >= 1 and "compiler" in found
     assert "c:avx2" in ain(folder, "targets").stdout
 
 
 def test_targets_work_without_a_compiler(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AINO_CC", "/no/such/compiler")
-    assert data(folder, "targets")["compiler"].startswith("none: ")
+    found = data(folder, "targets")
+    assert found["compiler"].startswith("none: ")
+    rows = {row["target"]: row["can be built"] for row in found["targets"]}
+    assert rows["c"].startswith("no: ") and rows["reference"] == "yes"
 
 
 def test_cache_is_shown_listed_and_emptied(folder: Path, hermetic_cache: Path) -> None:
