@@ -32,6 +32,7 @@ from aino_ir.driver.extend import with_extensions
 from aino_ir.driver.kernel_check import KernelChecker, KernelChecks, KernelWrong
 from aino_ir.driver.program import Program
 from aino_ir.driver.tuning import DEFAULT_SECONDS, MOST_CANDIDATES, Tuner, Tuning
+from aino_ir.errors.codegen import NoLowering
 from aino_ir.graph import Function, Module
 from aino_ir.kernels import Kernel
 from aino_ir.passes.base import PassContext
@@ -84,6 +85,7 @@ class Compilation:
         experience: by ISA, what is known about candidates beyond their modelled cost.
         wrong_kernels: kernels that are not used because they do not compute what their ops mean.
         tuning: what was measured, for the report.
+        turned_down: ids of ops that no generator serves -> why; they run in Python.
     """
 
     options: CompileOptions
@@ -94,6 +96,7 @@ class Compilation:
     experience: dict[str, Experience] = field(default_factory=lambda: defaultdict(Experience))
     wrong_kernels: list[dict[str, str]] = field(default_factory=list)
     tuning: dict[str, Any] = field(default_factory=dict)
+    turned_down: dict[int, str] = field(default_factory=dict)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -118,6 +121,7 @@ class Compilation:
         self.tune(optimized, host, toolchain, store)
         while True:
             program = self.lowered(optimized, host)
+            host = program.host
             emissions = self.emissions(program.plans, profile=True)
             libraries = self._libraries(emissions, toolchain, store, calls)
             if self.options.verify == "off" or self._kernels_are_right(program, libraries, toolchain, store):
@@ -208,7 +212,26 @@ class Compilation:
         return module, self.host_program(module)
 
     def lowered(self, module: Module, host: Outlined | None) -> Program:
-        """The plans of a module that the passes are through with."""
+        """The plans of a module that the passes are through with; ops without a kernel join the host program.
+
+        Raises:
+            NoLowering: there is such an op, and `strict` was asked for, or Python cannot run it either.
+        """
+        while True:
+            try:
+                return Program(module, host, self._lowered(module, host))
+            except NoLowering as error:
+                self._turn_down(module, error)
+                host = self.host_program(module)
+
+    def _turn_down(self, module: Module, error: NoLowering) -> None:
+        """Leave the op that an error is about to Python, if that can be."""
+        found = [op for op in module.main.block if op.id == error.op_id]
+        if self.options.strict or not found or not runs_in_python(found[0]):
+            raise error
+        self.turned_down[found[0].id] = error.message
+
+    def _lowered(self, module: Module, host: Outlined | None) -> dict[str, dict[str, Plan]]:
         if host is None:
             functions = {module.main.name: module.main}
             names = [model_identifier(module.name)]
@@ -216,11 +239,10 @@ class Compilation:
             functions = {name: host.module.functions[name] for name in host.natives}
             names = [f"{model_identifier(module.name)}_{number}" for number in range(len(functions))]
         with self.stage("lower"):
-            plans = {
+            return {
                 isa: self._plans_of(functions, names, self.options.target.variant(isa))
                 for isa in self.options.target.variants
             }
-        return Program(module, host, plans)
 
     def host_program(self, module: Module) -> Outlined | None:
         """A module cut into native functions and what Python runs, or None when all of it is native.
@@ -229,6 +251,8 @@ class Compilation:
             OperatorsUnsupported: ops would run in Python and `strict` was asked for, or cannot even do that.
         """
         reasons = host_ops(module.main)
+        left = {op: self.turned_down.get(op.id) for op in module.main.block}
+        reasons |= {op: reason for op, reason in left.items() if reason is not None}
         if not reasons and not any(interface_obstacles(module.main)):
             return None
         bad = [op for op in reasons if self.options.strict or not runs_in_python(op)]

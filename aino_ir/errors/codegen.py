@@ -13,11 +13,18 @@ class NotComposable(InternalError):
 
 
 class NoLowering(UserError):
-    """No generator can serve an op on the target."""
+    """No generator can serve an op on the target.
+
+    Attributes:
+        op_id: of the op of the function's own block that cannot be served, or that holds it in a region;
+            None where it is no op that lacks a kernel.
+    """
+
+    op_id: int | None = None
 
     code = "AINO-E0482"
     template = "no native code for {op} on target {target}: {reason}"
-    hint = "compile for target='reference', or remove the op from the model"
+    hint = "compile without strict=True, for target='reference', or remove the op from the model"
     example = {"op": "tensor.nonzero", "target": "c", "reason": "it has no definition as loops"}
 
 

@@ -266,9 +266,11 @@ class Lowering:
             if isinstance(answer, Candidate):
                 return answer
         reasons = "; ".join(f"{r.generator}: {r.reason}" for r in rejects) or "no generator knows it"
-        raise NoLowering(
+        error = NoLowering(
             loc=op.loc if op else None, op=spec.label or spec.anchor, target=self.target.name, reason=reasons
         )
+        error.op_id = None if op is None else outermost(op).id
+        raise error
 
     def _operand_view(self, value: Value, number: int, kernel: Kernel) -> View:
         view = self.storage.views[value]
@@ -287,6 +289,13 @@ class Lowering:
             )
             self._packed[key] = View(buffer.id, 0, dtype, shape, packing.layout)
         return self._packed[key]
+
+
+def outermost(op: Op) -> Op:
+    """The op of the function's own block that an op is, or that holds it in its regions."""
+    while op.block is not None and op.block.parent is not None:
+        op = op.block.parent
+    return op
 
 
 def written_in_place(spec: KernelSpec, operand: int) -> KernelSpec:

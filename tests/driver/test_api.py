@@ -9,15 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 import aino_ir as aino
+from aino_ir import types
 from aino_ir.codegen.c import toolchain as toolchain_module
 from aino_ir.codegen.c.toolchain import CompilerCalls
 from aino_ir.codegen.catalogue import KernelCatalogue
 from aino_ir.driver import api
 from aino_ir.driver import cache as cache_module
 from aino_ir.driver.cache import compilation_key, model_digest, stored_artifact
+from aino_ir.driver.emit import emit_files
 from aino_ir.errors.cache import CacheWarning
 from aino_ir.errors.codegen import NoLowering
 from aino_ir.errors.onnx import ModelUnreadable
@@ -26,6 +28,7 @@ from aino_ir.errors.usage import (
     ArtifactIsNoModel,
     OperatorsUnsupported,
     OptionTooSmall,
+    SourcesNeedPython,
     UnknownModelKind,
     UnknownOption,
 )
@@ -174,8 +177,63 @@ def test_op_that_every_generator_turns_down_says_why(monkeypatch: pytest.MonkeyP
     refusal = Reject("rows", "too many rows")
     monkeypatch.setattr(KernelCatalogue, "candidates", lambda *_: [refusal])
     with pytest.raises(NoLowering, match="rows: too many rows") as caught:
-        aino.compile(mlp(), cache=False)
+        aino.compile(mlp(), cache=False, strict=True)
     assert "fc0" in str(caught.value.loc) and caught.value.exit_status == 1
+
+
+class WithoutTanh(KernelCatalogue):
+    """Has no kernel for what computes a hyperbolic tangent."""
+
+    def candidates(self, spec: Any) -> list[Any]:
+        """Of the specs of other ops."""
+        return [Reject("map", "no tangents")] if "tanh" in spec.text else list(super().candidates(spec))
+
+
+@pytest.mark.parametrize("level", [0, 2])
+def test_op_that_every_generator_turns_down_runs_in_python(
+    level: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It alone, between native functions, and with the loop that holds it."""
+    monkeypatch.setattr("aino_ir.driver.pipeline.KernelCatalogue", WithoutTanh)
+    b = aino.Builder()
+    x = b.input("x", types.tensor("f32", 3, 3))
+    b.output("y", b.relu(b.matmul(b.tanh(b.matmul(x, x)), x)))
+    exe = aino.compile(b.module, cache=False, level=level)
+    (row,) = exe.report.python_nodes
+    assert row["op"] in ("math.tanh", "core.fused") and "map: no tangents" in row["reason"]
+    given = np.random.default_rng(0).standard_normal((3, 3)).astype(np.float32)
+    (y,) = exe.run(given)
+    want = np.maximum(np.tanh(given @ given) @ given, 0)
+    np.testing.assert_allclose(y, want, rtol=1e-4, atol=1e-5)
+    assert exe.host_steps == 1 and exe.report.kernels
+    with pytest.raises(NoLowering, match="no tangents"):
+        aino.compile(b.module, cache=False, level=level, strict=True)
+    with pytest.raises(SourcesNeedPython, match="no tangents"):
+        emit_files(b.module, "c", Path("never"), level=level)
+
+
+def test_loop_around_what_has_no_kernel_runs_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aino_ir.driver.pipeline.KernelCatalogue", WithoutTanh)
+    body = helper.make_graph(
+        [helper.make_node("Tanh", ["v"], ["w"]), helper.make_node("Identity", ["c"], ["d"])],
+        "body",
+        [tensor("i", [], TensorProto.INT64), tensor("c", [], TensorProto.BOOL), tensor("v", [4])],
+        [tensor("d", [], TensorProto.BOOL), tensor("w", [4])],
+    )
+    nodes = [
+        helper.make_node("Exp", ["x"], ["e"]),
+        helper.make_node("Loop", ["n", "", "e"], ["l"], body=body, name="around"),
+        helper.make_node("Neg", ["l"], ["y"]),
+    ]
+    turns = numpy_helper.from_array(np.array(3), "n")
+    graph = helper.make_graph(nodes, "loop", [tensor("x", [4])], [tensor("y", [4])], [turns])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    exe = aino.compile(model, cache=False)
+    (row,) = exe.report.python_nodes
+    assert row["op"] == "control.loop" and "around" in row["node"]
+    x = np.linspace(-1, 1, 4, dtype=np.float32)
+    want = -np.tanh(np.tanh(np.tanh(np.exp(x))))
+    np.testing.assert_allclose(exe.run(x)[0], want, rtol=1e-6)
 
 
 # -- the compile cache ---------------------------------------------------------------------------------

@@ -121,7 +121,15 @@ def test_nothing_is_tried_without_verification(monkeypatch: pytest.MonkeyPatch) 
 def test_no_right_candidate_is_an_error_that_names_the_wrong_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch, Planted(), alone=True)
     with pytest.warns(KernelWrong), pytest.raises(NoLowering, match="planted: map.* is wrong: "):
-        aino.compile(model(), cache=False)
+        aino.compile(model(), cache=False, strict=True)
+
+
+def test_without_a_right_candidate_python_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch, Planted(), alone=True)
+    with pytest.warns(KernelWrong):
+        exe = aino.compile(model(), cache=False)
+    assert all("is wrong: " in row["reason"] for row in exe.report.python_nodes) and exe.report.python_nodes
+    np.testing.assert_allclose(exe.run(X)[0], np.tanh(X) + X, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def compiled_results(module: Module, inputs: dict[str, Array]) -> list[Array] | 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            executable = compile(module, "c", cache=False, threads=2)
+            executable = compile(module, "c", cache=False, threads=2, strict=True)
         if executable.report.undone:  # type: ignore[union-attr]
             return "undone", str(executable.report.undone)[:400]  # type: ignore[union-attr]
         return [np.asarray(y) for y in executable.run(inputs)]
