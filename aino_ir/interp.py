@@ -88,6 +88,10 @@ class Evaluation:
         """x as `dtype` would hold it, in its compute dtype (rounds even when wide)."""
         return load_array(round_array(x, dtype), dtype, self.precision)
 
+    def stored(self, array: Any, type: Type) -> Any:
+        """A result as it is kept: rounded to its dtype."""
+        return store_array(array, type, self.precision)
+
     def block(self, block: Block, arrays: Sequence[Any]) -> tuple[Any, ...]:
         """Run a region on its arguments; extents that it decides are forgotten at its end."""
         saved, outside = self.op, self.bindings
@@ -179,7 +183,7 @@ def keep_results(op: Op, outputs: Sequence[Any], env: dict[Value, Any], ev: Eval
             loc=op.loc, op=op.name, reason=f"it gives {len(outputs)} values for {len(op.results)} results"
         )
     for result, array in zip(op.results, outputs, strict=True):
-        env[result] = store_array(array, result.type, ev.precision)
+        env[result] = ev.stored(array, result.type)
         bind_shape(result.type, env[result], ev, op.name)
     ev.after(op)
 

@@ -36,7 +36,7 @@ from aino_ir.pattern import constant_of
 from aino_ir.sampling import seeded
 from aino_ir.symbols import Symbols
 from aino_ir.tolerance import disagreement, epsilon, tiny
-from aino_ir.types import TensorType
+from aino_ir.types import TensorType, Type
 
 Array = np.ndarray[Any, Any]
 
@@ -53,6 +53,9 @@ GUARD = 256
 """Bytes before and behind each buffer that a kernel must leave as they are."""
 
 PATTERN = 0xA5
+
+PRECISIONS: tuple[Precision, ...] = ("native", "wide")
+"""In which the meaning of a kernel is computed."""
 
 
 @dataclass
@@ -81,6 +84,7 @@ class Trial:
         buffers: of its parameters, in order.
         symbols: values of its symbols, in order.
         native, wide: what its results should be, in both precisions.
+        sure: which elements tell something about the kernel, one mask a result.
         status, scratch: offsets in the child's data.
     """
 
@@ -91,6 +95,7 @@ class Trial:
     buffers: list[Buffer]
     native: list[Array]
     wide: list[Array]
+    sure: list[Array]
     terms: int
     status: int = 0
     scratch: int = 0
@@ -166,14 +171,15 @@ class Trial:
     def _difference(self, memory: Array) -> str:
         spec, candidate = self.kernel.spec, self.kernel.candidate
         following = len(spec.operands)
-        for result, native, wide in zip(spec.results, self.native, self.wide, strict=True):
+        meant = zip(self.native, self.wide, self.sure, strict=True)
+        for result, (native, wide, sure) in zip(spec.results, meant, strict=True):
             number = result.aliases if result.aliases is not None else following
             following += result.aliases is None
             buffer = self.buffers[number]
             raw = memory[buffer.offset : buffer.offset + buffer.data.nbytes].view(result.dtype.numpy)
             actual = raw[_places(result, self.bindings)]
             loose = "approximate" if candidate.error_class == "approximate" else "reordered"
-            reason = _disagreement(actual, native, wide, result.dtype, loose, self.terms)
+            reason = _disagreement(actual, native, wide, sure, result.dtype, loose, self.terms)
             if reason:
                 return f"{result.name}: {reason}"
         return ""
@@ -274,7 +280,7 @@ def _trial(kernel: Kernel, number: int, bindings: dict[str, int], kind: str, ter
     """A trial, or None when the interpreter refuses such operands or gives nothing but NaN."""
     arrays = _operands(kernel, bindings, kind)
     try:
-        native, wide = (_meaning(kernel, arrays, bindings, p) for p in ("native", "wide"))
+        native, wide = (_meaning(kernel, arrays, Evaluation(p, dict(bindings))) for p in PRECISIONS)
     except Exception as error:  # what an op does with operands that no model would give it is its own affair
         if kind == "positive":
             why = error.message if isinstance(error, AinoError) else f"{type(error).__name__}: {error}"
@@ -284,7 +290,30 @@ def _trial(kernel: Kernel, number: int, bindings: dict[str, int], kind: str, ter
     if kind == "plain" and floats and all(float(np.mean(np.isnan(a))) > 0.5 for a in floats):
         return None
     buffers = _buffers(kernel, arrays, bindings)
-    return Trial(kernel, number, kind, bindings, buffers, native, wide, terms)
+    sure = [np.True_ for _ in native]
+    if kind == "edges":
+        flushed = _meaning(kernel, arrays, FlushingEvaluation("native", dict(bindings)))
+        sure = [same_kind(a, b) for a, b in zip(native, flushed, strict=True)]
+    return Trial(kernel, number, kind, bindings, buffers, native, wide, sure, terms)
+
+
+class FlushingEvaluation(Evaluation):
+    """Rounds every result below the normal numbers to zero, as a factor inside of an expression may be."""
+
+    def stored(self, array: Any, type: Type) -> Any:
+        """A result as it is kept."""
+        kept = super().stored(array, type)
+        if not isinstance(type, TensorType) or not type.dtype.is_float:
+            return kept
+        least = float(float_info(type.dtype).smallest_normal)
+        return np.where(np.abs(kept.astype(np.float64)) < least, np.zeros((), kept.dtype), kept)
+
+
+def same_kind(a: Array, b: Array) -> Array:
+    """Where both are numbers, both NaN or both infinite."""
+    if a.dtype.kind in "iub":
+        return np.asarray(a == b)
+    return np.asarray((np.isnan(a) == np.isnan(b)) & (np.isinf(a) == np.isinf(b)))
 
 
 def _operands(kernel: Kernel, bindings: dict[str, int], kind: str) -> list[Array]:
@@ -336,28 +365,25 @@ def _domains(op: Op, ops: Sequence[Op]) -> dict[Value, tuple[Any, Any]]:
     return found
 
 
-def _meaning(
-    kernel: Kernel, arrays: Sequence[Array], bindings: dict[str, int], precision: Precision
-) -> list[Array]:
+def _meaning(kernel: Kernel, arrays: Sequence[Array], ev: Evaluation) -> list[Array]:
     """What the results should be."""
     origin = kernel.origin
     if origin is None:
         types = [TensorType(o.dtype, o.shape) for o in kernel.spec.operands]
         results = [TensorType(r.dtype, r.shape) for r in kernel.spec.results]
-        return list(evaluate_definition(kernel.spec.program, arrays, types, results, bindings))  # type: ignore[arg-type]
-    ev = Evaluation(precision, dict(bindings))
+        return list(evaluate_definition(kernel.spec.program, arrays, types, results, ev.bindings))  # type: ignore[arg-type]
     env: dict[Value, Any] = {}
     for value in origin.op.present_operands():
         handle = constant_of(value)
         if handle is not None and value not in origin.operands:  # a literal in the kernel
-            env[value] = store_array(handle.array(), value.type, precision)
+            env[value] = store_array(handle.array(), value.type, ev.precision)
         elif value not in origin.operands:
             fixed = _fixed(value, ev)
             if fixed is None:  # nothing reads it but its shape
                 fixed = random_array(value.type, ev, seeded(str(value.type)), "plain")  # type: ignore[arg-type]
-            env[value] = store_array(fixed, value.type, precision)
+            env[value] = store_array(fixed, value.type, ev.precision)
     for value, array in zip(origin.operands, arrays, strict=True):
-        env[value] = store_array(array, value.type, precision)
+        env[value] = store_array(array, value.type, ev.precision)
     run_op(origin.op, env, ev)
     return [np.asarray(env[r]) for r in origin.op.results]
 
@@ -399,13 +425,14 @@ def _places(operand: Operand, bindings: Mapping[str, int]) -> Array:
 
 
 def _disagreement(
-    actual: Array, native: Array, wide: Array, dtype: DType, error_class: str, terms: int
+    actual: Array, native: Array, wide: Array, sure: Array, dtype: DType, error_class: str, terms: int
 ) -> str:
     """Why a result is wrong, or "": as near as may be to either precision of the interpreter.
 
     Elements on which those two part (an overflow, a difference of nearly equal numbers, a comparison that
     goes by one rounding) say nothing about the kernel and are left out, and so do those below the normal
-    numbers, which a factor in the middle of an expression may already have rounded to zero.
+    numbers, which a factor in the middle of an expression may already have rounded to zero, and those that
+    are not `sure` because such a factor meets an infinity.
     """
     if disagreement(actual, native, error_class, dtype=dtype, terms=terms) is None:
         return ""
@@ -421,7 +448,7 @@ def _disagreement(
             telling = telling | near | (np.isnan(n) & np.isnan(w))
             least = float(float_info(dtype).smallest_normal)
             telling = telling & ~((np.abs(w) < least) & (np.abs(actual.astype(np.float64)) < least))
-    kept = np.where(telling, actual, native)
+    kept = np.where(telling & sure, actual, native)
     return disagreement(kept, native, error_class, dtype=dtype, terms=terms) or ""
 
 

@@ -13,6 +13,7 @@ import aino_ir as aino
 from aino_ir.codegen.kernels.map import MapGenerator
 from aino_ir.codegen.kernels.registry import generators
 from aino_ir.driver.kernel_check import KernelWrong, _run_child
+from aino_ir.driver.kernel_trials import same_kind
 from aino_ir.errors.codegen import KernelTrialsFailed, NoLowering
 from aino_ir.graph import Module
 from aino_ir.kernels import Candidate, Generator, KernelSpec, Reject
@@ -148,3 +149,20 @@ def test_child_that_cannot_work_is_an_error(store: DiskStore) -> None:
         job = {"library": "none.so", "table": "t", "kernels": 1, "data": str(folder / "data"), "calls": []}
         with pytest.raises(KernelTrialsFailed, match=re.escape("none.so")):
             _run_child(job, folder)
+
+
+def test_factor_that_may_be_zero_tells_nothing_where_it_meets_infinity() -> None:
+    b = aino.Builder()
+    x, y, z = (b.input(name, tensor("f32", 8, 90)) for name in "xyz")
+    b.output("out", b.mul(b.silu(b.add(x, y)), z))
+    executable = aino.compile(b.module, "c", threads=1, cache=False)
+    facts = executable.report.checks["kernels"]
+    assert facts["right"] > 0 and not facts["wrong"]
+
+
+def test_what_tells_something_is_still_compared() -> None:
+    native = np.array([1.0, np.inf, np.nan, 2.0], np.float32)
+    assert same_kind(native, native).all()
+    flushed = np.array([1.0, np.nan, np.nan, np.inf], np.float32)
+    assert same_kind(native, flushed).tolist() == [True, False, True, False]
+    assert same_kind(np.array([1, 2]), np.array([1, 3])).tolist() == [True, False]
