@@ -290,7 +290,7 @@ def _trial(kernel: Kernel, number: int, bindings: dict[str, int], kind: str, ter
     if kind == "plain" and floats and all(float(np.mean(np.isnan(a))) > 0.5 for a in floats):
         return None
     buffers = _buffers(kernel, arrays, bindings)
-    sure = [np.True_ for _ in native]
+    sure: list[Array] = [np.ones((), np.bool_) for _ in native]
     if kind == "edges":
         flushed = _meaning(kernel, arrays, FlushingEvaluation("native", dict(bindings)))
         sure = [same_kind(a, b) for a, b in zip(native, flushed, strict=True)]

@@ -237,15 +237,16 @@ def index_copy(c: NodeContext, x: Value, dim: int, index: Value, source: Value) 
 
 
 def _slices(c: NodeContext, x: Value, dim: int, index: Value, source: Value, how: str) -> Value:
-    line = c.line(x)
-    axis = c.axis(dim, line.rank)
-    perm = [axis, *[a for a in range(line.rank) if a != axis]]
-    front = c.transposed(line, perm)
-    places = c.line(index)
-    moved = c.transposed(c.line(source), perm)
-    moved = c.cast(moved, x.dtype)
-    y = c.emit("scatter_nd", front, c.reshape(places, (places.shape[0], 1)), moved, reduction=how)
-    return c.reshape(c.transposed(y, c.inverse(perm)), x.shape)
+    """Slices written at positions of an axis; another axis than the first stays where it is."""
+    line, places, updates = c.line(x), c.line(index), c.cast(c.line(source), x.dtype)
+    axis, count = c.axis(dim, line.rank), places.shape[0]
+    if axis == 0:
+        y = c.emit("scatter_nd", line, c.reshape(places, (count, 1)), updates, reduction=how)
+    else:
+        column = c.reshape(places, [count if a == axis else 1 for a in range(line.rank)])
+        wide = c.emit("expand", column, shape=updates.shape)
+        y = c.emit("scatter_elements", line, wide, updates, axis=axis, reduction=how)
+    return c.reshape(y, x.shape)
 
 
 def index_fill(c: NodeContext, x: Value, dim: int, index: Value, value: Operand) -> Value:

@@ -31,6 +31,17 @@ def test_gradient_of_adaptive_means(size: tuple[int, int]) -> None:
     agrees(torch.ops.aten._adaptive_avg_pool2d_backward.default, gradient, x)
 
 
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_slices_written_along_an_axis_stay_where_they_are(axis: int) -> None:
+    torch.manual_seed(0)
+    x, places = torch.randn(4, 5, 6), torch.tensor([3, 0])
+    source = x.narrow(axis, 0, 2) * 2
+    for write in (torch.index_copy, torch.index_add):
+        agrees(lambda x, i, s, write=write: write(x, axis, i, s), x, places, source)
+    module = lowered(lambda x, i, s: torch.index_copy(x, axis, i, s), x, places, source)
+    assert not any(op.name == "tensor.transpose" for op in module.walk())
+
+
 def test_products_in_groups() -> None:
     pytest.importorskip("transformers.integrations.moe")
     torch.manual_seed(0)
