@@ -120,13 +120,14 @@ class Memo:
     and over) finds the answers of the last time: `children` maps what was added to its memo.
     """
 
-    __slots__ = ("canonical", "children", "intervals", "nonnegative", "simplified", "zero")
+    __slots__ = ("canonical", "children", "intervals", "nonnegative", "products", "simplified", "zero")
 
     def __init__(self) -> None:
         self.children: dict[Hashable, Memo] = {}
         self.canonical: dict[Dim, DimLike] = {}
         self.intervals: dict[Dim, Interval] = {}
         self.nonnegative: dict[Dim, bool] = {}
+        self.products: dict[tuple[Atom, ...], Interval] = {}
         self.simplified: dict[Dim, DimLike] = {}
         self.zero: dict[Dim, bool | None] = {}
 
@@ -141,7 +142,8 @@ class Memo:
 
     def trim(self) -> None:
         """Keep memory bounded."""
-        for table in (self.canonical, self.intervals, self.nonnegative, self.simplified, self.zero):
+        tables = self.canonical, self.intervals, self.nonnegative, self.products, self.simplified, self.zero
+        for table in tables:
             if len(table) > MEMO_LIMIT:
                 table.clear()
 
@@ -253,6 +255,12 @@ class Facts:
         return result
 
     def _product_interval(self, atoms: tuple[Atom, ...]) -> Interval:
+        found = self.memo.products.get(atoms)
+        if found is None:
+            found = self.memo.products[atoms] = self._new_product_interval(atoms)
+        return found
+
+    def _new_product_interval(self, atoms: tuple[Atom, ...]) -> Interval:
         result: Interval = (1, 1)
         for atom in dict.fromkeys(atoms):
             base = power = self._atom_interval(atom)
@@ -276,11 +284,14 @@ class Facts:
     def _relational_intervals(self, dim: Dim) -> Iterator[Interval]:
         """Bounds that see that atoms share symbols with other terms (remainders, tails of tiles)."""
         relaxed: list[tuple[int, FloorDiv]] = []
+        remainders: set[Atom] = set()
         alone = len(dim._terms) == 1
         for monomial, coefficient in dim._terms:
             for atom in monomial.atoms:
                 if isinstance(atom, FloorDiv) and isinstance(atom.b, Dim):
-                    yield self._remainder_interval(dim, atom)
+                    if atom not in remainders:  # it stands in many terms of an expanded product
+                        remainders.add(atom)
+                        yield self._remainder_interval(dim, atom)
                 elif alone or len(monomial.atoms) > 1 or not self._is_shared(dim, atom):
                     continue
                 elif isinstance(atom, FloorDiv):

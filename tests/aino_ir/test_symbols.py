@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from aino_ir.dims import DimLike, ceildiv, dmax, dmin, symbol
+from aino_ir.dims import Dim, DimLike, ceildiv, dmax, dmin, symbol
 from aino_ir.errors import CATALOGUE
 from aino_ir.errors import dims as errors
 from aino_ir.errors.dims import (
@@ -625,3 +627,26 @@ def test_many_loops_stay_cheap_in_visits() -> None:
         ):
             assert symbols.simplify((8 * outer + inner) // 8) is outer
     assert list(symbols) == ["n"] and symbols.solutions() == {}
+
+
+def test_a_quotient_in_many_terms_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Expanded products (places of a window over many axes) hold the same quotient in every term."""
+    from aino_ir import dim_prover
+
+    table = Symbols()
+    names = [table.new(f"n{i}", 1, 64) for i in range(5)]
+    k = table.new("k", 1, 8)
+    whole: DimLike = k // names[0]
+    for n in names:
+        whole = whole * (n + 1)
+    assert isinstance(whole, Dim) and len(whole.terms()) >= 16
+    looked: list[Any] = []
+    plain = dim_prover.Facts._remainder_interval
+
+    def counted(self: Any, dim: Any, atom: Any) -> Any:
+        looked.append(atom)
+        return plain(self, dim, atom)
+
+    monkeypatch.setattr(dim_prover.Facts, "_remainder_interval", counted)
+    table._facts.interval(whole)
+    assert len(looked) == 1
