@@ -16,6 +16,7 @@ VERBS = {
     "run": "run a model or an artifact on files or random inputs",
     "check": "list a model's operators and what becomes of each",
     "opt": "run passes on a model and print the result",
+    "prune": "take out the weights, channels or heads that matter least",
     "verify": "compare a compiled model with the reference or ONNX Runtime",
     "bench": "measure a model against other engines",
     "targets": "list what models can be compiled for",

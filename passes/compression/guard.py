@@ -177,7 +177,7 @@ def _gain(row: LayerRow) -> str:
     parts = []
     if row.bytes_after and row.bytes_after < row.bytes_before:
         parts.append(f"{row.bytes_before / row.bytes_after:.1f} times smaller")
-    if row.seconds_before and row.seconds_after:
+    if row.seconds_before and row.seconds_after and row.seconds_before > 1.005 * row.seconds_after:
         parts.append(f"{row.seconds_before / row.seconds_after:.1f} times faster ({row.timing})")
     return ", ".join(parts) or "asked for"
 

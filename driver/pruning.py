@@ -1,0 +1,198 @@
+"""`aino.prune`: a model with fewer weights, where that pays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from aino_ir.driver.api import load
+from aino_ir.driver.inputs import make_inputs
+from aino_ir.driver.kernel_costs import ModelledCosts
+from aino_ir.errors.pruning import (
+    BadSparsity,
+    BadThreshold,
+    PruningOptionsClash,
+)
+from aino_ir.errors.usage import UnknownOption
+from aino_ir.graph import Module
+from aino_ir.passes.compression.calibration import read_samples
+from aino_ir.passes.compression.guard import MIN_SQNR, Floor, Metric, Run, Sample, guarded
+from aino_ir.passes.compression.masks import Structure
+from aino_ir.passes.compression.pruning import PruningOptions, propose_zeros
+from aino_ir.passes.compression.report import CompressionReport
+from aino_ir.passes.compression.structured import propose_smaller
+from aino_ir.target import detect_host, parse_target
+
+CHOICES = {"scope": ("global", "local"), "criterion": ("magnitude", "wanda")}
+
+
+def prune(
+    x: Any,
+    sparsity: float | None = None,
+    *,
+    threshold: float | None = None,
+    structure: str = "unstructured",
+    scope: str = "global",
+    criterion: str = "magnitude",
+    calibration: Iterable[Any] | None = None,
+    ignore: Sequence[str] = (),
+    metric: Metric | None = None,
+    max_drop: float | None = None,
+    min_sqnr: float = MIN_SQNR,
+    guard: bool = True,
+    target: str = "c",
+    example_inputs: Any = None,
+    report: Callable[[CompressionReport], None] | None = None,
+) -> Module:
+    """A model without the weights that matter least.
+
+    Args:
+        x: what `load` takes.
+        sparsity: share of the weights (channels, heads) to remove, from 0 to below 1.  0 removes nothing.
+        threshold: instead, the absolute value below which weights go; for blocks their norm, for channels
+            and heads the root mean square of the weights that make them.
+        structure: "unstructured"; "N:M" such as "2:4", which keeps N of M neighbouring inputs (no
+            sparsity then); "block:RxC" such as "block:1x16", blocks of R inputs by C outputs;
+            "channel" and "head", which make shapes smaller.
+        scope: "global" compares all layers with each other, "local" takes the same share of each.
+        criterion: "magnitude", or "wanda": weights times the norms of their inputs, compared within
+            each output (so its scope is local).
+        calibration: samples: arrays, tuples in input order, or dictionaries by input name.
+        ignore: patterns of layer names that stay as they are.
+        metric: how good a model is: metric(run) -> float, more is better; `run` takes arrays.
+        max_drop: what the metric may lose (0.01).
+        min_sqnr: without a metric, the least signal-to-noise ratio in dB of the outputs on the
+            calibration data.
+        guard: take back what gains neither time nor bytes, or breaks the floor.
+        target: what times are modelled for.
+        example_inputs: for PyTorch models.
+        report: gets the `CompressionReport`.
+
+    Returns:
+        A new module; what became of each layer stands in its `compression`.
+
+    Raises:
+        BadSparsity, BadThreshold, BadStructure, PruningOptionsClash, UnknownOption: the options.
+        EmptyCalibration, CalibrationInputWrong, CalibrationNotFinite: the data cannot be used.
+    """
+    out, outcome = prune_with_report(
+        load(x, example_inputs),
+        sparsity,
+        threshold=threshold,
+        structure=structure,
+        scope=scope,
+        criterion=criterion,
+        calibration=calibration,
+        ignore=ignore,
+        metric=metric,
+        max_drop=max_drop,
+        min_sqnr=min_sqnr,
+        guard=guard,
+        target=target,
+    )
+    out.compression = outcome
+    if report is not None:
+        report(outcome)
+    return out
+
+
+def prune_with_report(
+    module: Module,
+    sparsity: float | None = None,
+    *,
+    threshold: float | None = None,
+    structure: str = "unstructured",
+    scope: str = "global",
+    criterion: str = "magnitude",
+    calibration: Iterable[Any] | None = None,
+    ignore: Sequence[str] = (),
+    metric: Metric | None = None,
+    max_drop: float | None = None,
+    min_sqnr: float = MIN_SQNR,
+    guard: bool = True,
+    target: str = "c",
+) -> tuple[Module, CompressionReport]:
+    """`prune` on a module, and the report beside the result."""
+    options = checked(sparsity, threshold, structure, scope, criterion, tuple(ignore))
+    needed = criterion == "wanda" or calibration is not None
+    samples = read_samples(module, calibration) if needed else []
+    floor = Floor(samples, metric, max_drop, min_sqnr, compiled)
+    facts = parse_target(target, detect_host())
+    costs = ModelledCosts(facts) if facts.name == "c" else None
+    scheme = _scheme(options)
+    if options.structure.kind not in ("channel", "head"):
+        plan = propose_zeros(module, options, samples, costs, guard)
+        out, report = guarded(scheme, module, plan.proposals, plan.build, floor, guard=guard)
+        report.bytes_after -= sum(r.bytes_before - r.bytes_after for r in report.applied)  # zeros not stored
+        return out, report
+    plan, made = propose_smaller(module, options, costs, guard)
+    out, report = guarded(scheme, module, plan.proposals, plan.build, floor, guard=guard)
+    names = frozenset(r.name for r in report.applied)
+    made.check(names, out, samples[:1] or [_made_up(module)])
+    return out, report
+
+
+def checked(
+    sparsity: float | None,
+    threshold: float | None,
+    structure: str,
+    scope: str,
+    criterion: str,
+    ignore: tuple[str, ...],
+) -> PruningOptions:
+    """The options, if they mean something together."""
+    for name, value in (("scope", scope), ("criterion", criterion)):
+        if value not in CHOICES[name]:
+            raise UnknownOption(option=name, choices=CHOICES[name], got=value)
+    parsed = Structure.parse(structure)
+    if sparsity is not None and (not _number(sparsity) or not 0 <= sparsity < 1):
+        raise BadSparsity(got=sparsity)
+    if threshold is not None and (not _number(threshold) or not 0 < threshold < math.inf):
+        raise BadThreshold(got=threshold)
+    given = [n for n, v in (("sparsity", sparsity), ("threshold", threshold)) if v is not None]
+    if parsed.kind == "n:m" and given:
+        what = f"structure={structure!r} fixes the sparsity, but {given[0]}= was given"
+        raise PruningOptionsClash(what=what)
+    if parsed.kind != "n:m" and len(given) != 1:
+        raise PruningOptionsClash(
+            what="give either sparsity= or threshold=" + (", not both" if given else "")
+        )
+    if criterion == "wanda" and parsed.kind in ("channel", "head"):
+        raise PruningOptionsClash(
+            what=f"criterion='wanda' scores single weights, not structure={structure!r}"
+        )
+    if criterion == "wanda" and threshold is not None:
+        raise PruningOptionsClash(what="criterion='wanda' compares within each output: give sparsity=")
+    return PruningOptions(
+        sparsity, threshold, parsed, "local" if criterion == "wanda" else scope, criterion, ignore
+    )
+
+
+def compiled(module: Module) -> Run:
+    """A module as a function of arrays: compiled, so that a metric over much data is quick."""
+    from aino_ir.driver.api import compile
+
+    exe = compile(module, "c", verify="off", cache=False)
+    return lambda *inputs: tuple(exe.run(*inputs))
+
+
+def _made_up(module: Module) -> Sample:
+    main = module.main
+    made = make_inputs([(n, v.type) for n, v in zip(main.input_names, main.inputs, strict=True)], 0)
+    return tuple(made[n] for n in main.input_names)
+
+
+def _number(x: Any) -> bool:
+    return isinstance(x, (int, float)) and not isinstance(x, bool)
+
+
+def _scheme(options: PruningOptions) -> str:
+    s = options.structure
+    kind = {"n:m": f"{s.a}:{s.b}", "block": f"block:{s.a}x{s.b}"}.get(s.kind, s.kind)
+    amount = (
+        f"threshold {options.threshold:g}"
+        if options.threshold is not None
+        else f"sparsity {options.sparsity}"
+    )
+    return f"prune {kind}, {options.scope}, {options.criterion}" + ("" if s.kind == "n:m" else f", {amount}")

@@ -1,0 +1,23 @@
+"""What compression may ask about kernels; the driver injects an implementation."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from aino_ir.graph import Module
+
+
+class KernelCosts(Protocol):
+    """Time and stored bytes of small modules.
+
+    Attributes:
+        kind: how times are found: "modelled" or "measured".
+    """
+
+    kind: str
+
+    def seconds(self, module: Module) -> float | None:
+        """Seconds of one run, or None when nothing is known."""
+
+    def stored_bytes(self, module: Module) -> int:
+        """Bytes that its constants take in an artifact."""
