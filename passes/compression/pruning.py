@@ -15,6 +15,7 @@ import numpy as np
 from aino_ir.builder import Builder
 from aino_ir.constants import Const
 from aino_ir.graph import Module, Value
+from aino_ir.interp import Evaluation
 from aino_ir.op import Op
 from aino_ir.passes.compression.calibration import Watch, run_watched
 from aino_ir.passes.compression.costs import KernelCosts
@@ -201,7 +202,7 @@ def input_norms(module: Module, found: Sequence[Weight], samples: Sequence[Sampl
     squares: dict[str, Array] = {}
 
     def watch(w: Weight, u: Use) -> Watch:
-        def see(op: Op, operands: Sequence[Array | None], results: tuple[Array, ...]) -> None:
+        def see(ev: Evaluation, op: Op, operands: Sequence[Array | None], results: tuple[Array, ...]) -> None:
             array = operands[op.operands.index(u.data)]
             assert array is not None and u.channel is not None
             others = tuple(a for a in range(array.ndim) if a != u.channel[1])
