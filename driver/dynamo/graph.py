@@ -15,6 +15,7 @@ from aino_ir.driver.api import AnyExecutable, collector_frozen, compile
 from aino_ir.driver.dynamo.numbers import argument_sources, number_function
 from aino_ir.driver.dynamo.options import DynamoOptions
 from aino_ir.driver.dynamo.tensors import TensorCall
+from aino_ir.frontends.torch.complex import is_complex
 from aino_ir.frontends.torch.subgraph import Subgraph, lower_subgraph
 from aino_ir.runtime.raw import RawCall
 from aino_ir.runtime.values import to_torch
@@ -90,6 +91,8 @@ class _Program:
         self.call = TensorCall(raw, lowered.inputs) if raw is not None else None
         placeholders = [n for n in graph.graph.nodes if n.op == "placeholder"]
         (output,) = [n for n in graph.graph.nodes if n.op == "output"]
+        values = [placeholders[i].meta.get("val") for i in lowered.inputs]
+        self.complex = [i for i, v in zip(lowered.inputs, values, strict=True) if is_complex(v)]
         position = {n: i for i, n in enumerate(placeholders)}
         sources = argument_sources(placeholders)
         self.results = [
@@ -100,6 +103,10 @@ class _Program:
 
     def run(self, args: Sequence[Any]) -> list[Any]:
         """The graph's results."""
+        if self.complex:
+            args = list(args)
+            for i in self.complex:  # as pairs of real numbers
+                args[i] = torch.view_as_real(args[i].detach().resolve_conj())
         outputs = self.call(args) if self.call is not None else self._by_arrays(args)
         if self.plain:
             return outputs
@@ -135,6 +142,8 @@ def _result(
         if isinstance(value, torch.SymFloat):
             return lambda args, made: next(made).item()
         order = _memory_order(value)
+        if value.is_complex():
+            return lambda args, made: _strided(torch.view_as_complex(next(made)), order)
         return None if order is None else lambda args, made: _strided(next(made), order)
     if not isinstance(node, Node):
         return lambda args, made: node
@@ -159,7 +168,9 @@ def _memory_order(fake: torch.Tensor) -> tuple[int, ...] | None:
     return order if dense else None
 
 
-def _strided(tensor: torch.Tensor, order: tuple[int, ...]) -> torch.Tensor:
+def _strided(tensor: torch.Tensor, order: tuple[int, ...] | None) -> torch.Tensor:
     """The same values in another memory order: what torch's view operations behind it count on."""
+    if order is None:
+        return tensor
     inverse = [order.index(a) for a in range(len(order))]
     return tensor.permute(order).contiguous().permute(inverse)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from typing import Any
 
 import torch
 
-from aino_ir.frontends.torch.context import Lowered, Lowering, NodeContext, Row
+from aino_ir.errors.torch import AtenUnsupported
+from aino_ir.frontends.torch.context import Lowering, NodeContext, Row, argument_types
 
 RENAMED = {"self": "x", "input": "x", "from": "low", "to": "high"}
 """ATen's argument names that Python keeps for itself, or that several operators spell differently."""
@@ -20,43 +21,46 @@ IGNORED = frozenset(
 """Arguments that say where and how results are stored: they change no value."""
 
 
-def bound_arguments(context: NodeContext, row: Row | None) -> Callable[[], Lowered]:
+def bound_arguments(context: NodeContext, row: Row | None) -> partial[Any]:
     """The call of a row with a node's arguments."""
-    assert row is not None
-    if isinstance(context.node.target, torch._ops.HigherOrderOperator):
+    node = context.node
+    if row is None:
+        raise AtenUnsupported(count=1, operators=f"  {node.target}({argument_types(node)})")
+    if isinstance(node.target, torch._ops.HigherOrderOperator):
         assert not isinstance(row, str)
-        node, argument = context.node, context.graph.argument
+        argument = context.graph.argument
         named = {name: argument(value) for name, value in node.kwargs.items()}
         return partial(row, context, *(argument(a) for a in node.args), **named)
-    given = arguments_of(context)
+    return bound_call(context, row, node.target, node.args, node.kwargs)
+
+
+def bound_call(
+    context: NodeContext, row: Row, target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> partial[Any]:
+    """The call of a row with arguments of an operator that has a schema."""
+    given = arguments_of(context, target, args, kwargs)
     if isinstance(row, str):
         operands = [v for v in given.values() if v is not None]
         return partial(context.emit_all, row, *operands)
-    taken = parameters(row)
-    return partial(row, context, **{k: v for k, v in given.items() if _passes(context, taken, k, v)})
+    taken, defaults = parameters(row), _defaults(target)
+    for name, value in given.items():  # what the row does not know must have its default
+        if name not in taken and value != defaults.get(name, value):
+            context.unsupported(f"{name}={value}")
+    return partial(row, context, **{k: v for k, v in given.items() if k in taken})
 
 
-def _passes(context: NodeContext, taken: frozenset[str], name: str, value: Any) -> bool:
-    """Whether an argument goes to the row; one that the row does not know must have its default."""
-    if name in taken:
-        return True
-    if value != _defaults(context.node.target).get(name, value):
-        context.unsupported(f"{name}={value}")
-    return False
-
-
-def arguments_of(context: NodeContext) -> dict[str, Any]:
+def arguments_of(
+    context: NodeContext, target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
     """A call's arguments by name; those that are left out have their defaults."""
-    node = context.node
-    target: Any = node.target
     out: dict[str, Any] = {}
     for position, argument in enumerate(target._schema.arguments):
         if argument.name in IGNORED:
             continue
-        if position < len(node.args):
-            value: Any = node.args[position]
-        elif argument.name in node.kwargs:
-            value = node.kwargs[argument.name]
+        if position < len(args):
+            value: Any = args[position]
+        elif argument.name in kwargs:
+            value = kwargs[argument.name]
         else:
             value = argument.default_value
         out[RENAMED.get(argument.name, argument.name)] = context.graph.argument(_typed(argument, value))

@@ -14,6 +14,7 @@ from aino_ir.dims import Dim, DimLike, is_static
 from aino_ir.dtypes import DType, boolean, f32, f64, i64
 from aino_ir.errors.torch import AtenVariant, SymbolUnsupported
 from aino_ir.frontends.emitter import Emitter
+from aino_ir.frontends.torch.complex import Complex, is_complex, real_dtype
 from aino_ir.frontends.torch.dtypes import DTYPE_OF
 from aino_ir.frontends.torch.expressions import expression_of
 from aino_ir.graph import Value
@@ -25,7 +26,7 @@ Number: TypeAlias = "int | float | bool | Dim"
 """What ATen calls a Scalar, when it is no value: a number, or an integer over symbols."""
 
 Operand: TypeAlias = "Value | Number"
-Lowered: TypeAlias = "Value | Sequence[Value | None] | DimLike"
+Lowered: TypeAlias = "Value | Complex | Sequence[Value | Complex | None] | DimLike"
 Lowering: TypeAlias = "Callable[..., Lowered]"
 """Makes the ops of a call: takes the context and the call's arguments by their ATen names (`self` and
 `input` are called `x`); returns its results."""
@@ -63,12 +64,17 @@ class NodeContext(Emitter):
 
     @property
     def dtype(self) -> DType:
-        """Element type of the (first) result."""
-        return DTYPE_OF[self.meta().dtype]
+        """Element type of the (first) result; that of its parts when it is complex."""
+        return DTYPE_OF[real_dtype(self.meta().dtype)]
+
+    @property
+    def gives_complex(self) -> bool:
+        """Whether the (first) result is complex."""
+        return is_complex(self.meta())
 
     def dtype_of(self, index: int) -> DType:
         """Element type of a result."""
-        return DTYPE_OF[self.meta(index).dtype]
+        return DTYPE_OF[real_dtype(self.meta(index).dtype)]
 
     @property
     def shape(self) -> tuple[DimLike, ...]:

@@ -1,7 +1,8 @@
 """A plain graph of ATen calls becomes a module: what torch.compile hands to a backend.
 
 Tensors among the placeholders are inputs; symbolic integers among them are the extents of those tensors
-and no inputs of the module.  Outputs that are no tensors are left to the caller.
+and no inputs of the module.  Outputs that are no tensors are left to the caller.  Complex tensors are
+inputs and outputs as `torch.view_as_real` gives them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from aino_ir.builder import Builder
 from aino_ir.frontends.dead import remove_dead
 from aino_ir.frontends.dim_specs import DimSpec
 from aino_ir.frontends.torch.dimensions import TorchDimensions
-from aino_ir.frontends.torch.lower import GraphLowering, Scope, require_supported, tensor_type
+from aino_ir.frontends.torch.lower import GraphLowering, Scope, require_supported
 from aino_ir.graph import Module, Value
 
 
@@ -61,9 +62,9 @@ def add_graph(
     shapes = dimensions.declare([(prefix + n.name, n.meta["val"].shape) for n in tensors])
     scope.table = dimensions.table
     for node, shape in zip(tensors, shapes, strict=True):
-        lowering.values[node] = b.input(prefix + node.name, tensor_type(node.meta["val"], shape))
+        lowering.values[node] = lowering.input(prefix + node.name, node.meta["val"], shape)
     number = 0
-    for result in lowering.run():
+    for result in map(lowering.result, lowering.run()):
         if isinstance(result, Value):
             b.output(f"{prefix}output_{number}", result)
             number += 1

@@ -19,15 +19,25 @@ from aino_ir.builder import Builder
 from aino_ir.dims import DimLike, is_static
 from aino_ir.errors.base import AinoError
 from aino_ir.errors.torch import AtenUnsupported, SymbolUnsupported, TorchLoweringFault, TorchTypeUnsupported
+from aino_ir.frontends.emitter import Emitter
 from aino_ir.frontends.torch.binding import bound_arguments
+from aino_ir.frontends.torch.complex import (
+    Complex,
+    by_parts,
+    is_complex,
+    joined,
+    real_dtype,
+    split,
+    touches_complex,
+)
 from aino_ir.frontends.torch.context import NodeContext, argument_types, type_text
 from aino_ir.frontends.torch.dimensions import FAR, finite
 from aino_ir.frontends.torch.dtypes import DTYPE_OF
 from aino_ir.frontends.torch.expressions import NoDim, dim_of, expression_of
 from aino_ir.frontends.torch.locations import location_of
-from aino_ir.frontends.torch.ops import row_of
+from aino_ir.frontends.torch.ops import complex_row_of, operator_name, row_of
 from aino_ir.frontends.torch.scalars import scalar_value
-from aino_ir.frontends.torch.tensors import Handles, require_dense
+from aino_ir.frontends.torch.tensors import Handles
 from aino_ir.graph import Value
 from aino_ir.types import TensorType
 
@@ -38,6 +48,9 @@ NUMBERS = (int, float, bool, *SYMBOLIC)
 
 ASSERTIONS = frozenset({"aten._assert_scalar.default", "aten._assert_tensor_metadata.default"})
 """Calls that check what the module checks itself: its ops record the extents that they rest on."""
+
+EFFECTFUL = "higher_order.with_effects"
+"""Calls an operator, its second argument, in the order that tokens say."""
 
 
 @dataclass
@@ -80,7 +93,10 @@ def supported(node: Node) -> bool:
     """Whether a node needs no lowering, or has one."""
     if node.op != "call_function" or node.target is operator.getitem or is_number(node):
         return True
-    return str(node.target) in ASSERTIONS or row_of(node.target) is not None
+    if touches_complex(node):
+        return complex_row_of(node.target)[0] is not None
+    target = node.args[1] if operator_name(node.target) == EFFECTFUL else node.target
+    return str(target) in ASSERTIONS or row_of(target) is not None
 
 
 def _require_types(node: Node) -> None:
@@ -88,7 +104,7 @@ def _require_types(node: Node) -> None:
     for value in values if isinstance(values, (tuple, list)) else (values,):
         if not isinstance(value, torch.Tensor):
             continue
-        if value.dtype not in DTYPE_OF or value.layout != torch.strided:
+        if real_dtype(value.dtype) not in DTYPE_OF or value.layout != torch.strided:
             what = f"the result of {node.target}" if node.op == "call_function" else f"input {node.name}"
             raise TorchTypeUnsupported(loc=location_of(node), what=what, got=type_text(value))
 
@@ -140,8 +156,7 @@ class GraphLowering:
             return
         context = NodeContext(self, node)
         try:
-            arguments = bound_arguments(context, row_of(node.target))
-            lowered = arguments()
+            lowered = self._called(context)
         except AinoError as error:
             if not error.loc:
                 error.loc = self.b.loc
@@ -149,19 +164,28 @@ class GraphLowering:
         except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
             reason = f"{type(error).__name__}: {error}"
             raise TorchLoweringFault(loc=self.b.loc, op=context.operator, reason=reason) from error
-        if not isinstance(lowered, (Value, Sequence)):  # a number that is read off data
+        if not isinstance(lowered, (Value, Complex, Sequence)):  # a number that is read off data
             self.scope.table[str(expression_of(node.meta["val"]))] = lowered
             self.values[node] = lowered
             return
-        if isinstance(lowered, Value) and not isinstance(node.meta.get("val"), (tuple, list)):
+        if isinstance(lowered, (Value, Complex)) and not isinstance(node.meta.get("val"), (tuple, list)):
             self._check(node, lowered, node.meta["val"])
             self.values[node] = lowered
             return
-        results = [lowered] if isinstance(lowered, Value) else list(lowered)
-        for index, (result, meta) in enumerate(zip(results, node.meta["val"], strict=False)):
+        results: list[Any] = [lowered] if isinstance(lowered, (Value, Complex)) else list(lowered)
+        for index, (result, meta) in enumerate(zip(results, node.meta.get("val") or (), strict=False)):
             if result is not None:
                 self._check(node, result, meta, index)
         self.values[node] = results
+
+    def _called(self, context: NodeContext) -> Any:
+        """What the row of a call makes."""
+        target = context.node.target
+        if not touches_complex(context.node):
+            return bound_arguments(context, row_of(target))()
+        row, each_part = complex_row_of(target)
+        call = bound_arguments(context, row)
+        return by_parts(context, call) if each_part else call()
 
     def _element(self, node: Node, sequence: Any, index: Any) -> Value | None:
         results = self.values[sequence]
@@ -170,9 +194,12 @@ class GraphLowering:
             NodeContext(self, sequence).unsupported(f"its result {index}")
         return found
 
-    def _check(self, node: Node, value: Value, meta: Any, index: int = 0) -> None:
+    def _check(self, node: Node, value: Value | Complex, meta: Any, index: int = 0) -> None:
         """Compare a lowered result with what torch says."""
-        dtype, rank = DTYPE_OF[meta.dtype], meta.dim()
+        if isinstance(value, Complex):
+            self._check(node, value.imaginary, meta, index)
+            value = value.real
+        dtype, rank = DTYPE_OF[real_dtype(meta.dtype)], meta.dim()
         extents = tuple(d if isinstance(d, int) else None for d in meta.shape)
         fits = value.dtype is dtype and value.rank == rank
         if fits:
@@ -202,7 +229,7 @@ class GraphLowering:
         if isinstance(argument, (list, tuple)):
             return [self.argument(a) for a in argument]
         if isinstance(argument, torch.dtype):
-            found = DTYPE_OF.get(argument)
+            found = DTYPE_OF.get(real_dtype(argument))
             if found is None:
                 raise TorchTypeUnsupported(loc=self.b.loc, what="an argument", got=argument)
             return found
@@ -245,13 +272,27 @@ class GraphLowering:
         for name in str(node.target).split("."):
             found = getattr(found, name)
         if isinstance(found, torch.Tensor):
-            require_dense(found, f"constant '{node.target}'")
             return self.constant(found, str(node.target))
         return found
 
-    def constant(self, tensor: torch.Tensor, name: str) -> Value:
+    def constant(self, tensor: torch.Tensor, name: str) -> Value | Complex:
         """A tensor of the program as a constant."""
+        if is_complex(tensor):
+            pairs = torch.view_as_real(tensor.detach().resolve_conj())
+            return split(Emitter(self.b), self.b.constant(self.scope.handles.of(pairs, name), name))
         return self.b.constant(self.scope.handles.of(tensor, name), name)
+
+    # -- the border ---------------------------------------------------------------------------------
+
+    def input(self, name: str, fake: torch.Tensor, shape: tuple[DimLike, ...]) -> Value | Complex:
+        """An input of the module; complex numbers come as pairs in a last axis."""
+        if is_complex(fake):
+            return split(Emitter(self.b), self.b.input(name, tensor_type(fake, (*shape, 2))))
+        return self.b.input(name, tensor_type(fake, shape))
+
+    def result(self, value: Any) -> Any:
+        """What leaves the module for a value: complex numbers leave as pairs."""
+        return joined(Emitter(self.b), value) if isinstance(value, Complex) else value
 
     # -- regions ------------------------------------------------------------------------------------
 
@@ -266,4 +307,4 @@ class GraphLowering:
 
 def tensor_type(fake: torch.Tensor, shape: tuple[DimLike, ...]) -> TensorType:
     """The type of an input."""
-    return TensorType(DTYPE_OF[fake.dtype], shape)
+    return TensorType(DTYPE_OF[real_dtype(fake.dtype)], shape)

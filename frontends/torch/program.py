@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import (
@@ -117,11 +118,12 @@ class ProgramLowering:
         shapes = dimensions.declare([(n.name, n.meta["val"].shape) for n in tensors])
         self.scope.table = dimensions.table
         for node, shape in zip(tensors, shapes, strict=True):
-            self.graph.values[node] = self.builder.input(node.name, tensor_type(node.meta["val"], shape))
+            self.graph.values[node] = self.graph.input(node.name, node.meta["val"], shape)
 
     def _states(self) -> None:
         for node, spec in self.states:
             tensor = self._tensor(spec)
+            require_dense(tensor, f"tensor '{spec.target}'")
             shape = tuple(int(d) for d in tensor.shape)
             init = self.scope.handles.of(tensor, str(spec.target))
             value = self.builder.state(str(spec.target), tensor_type(tensor, shape), init)
@@ -132,7 +134,9 @@ class ProgramLowering:
         for node, spec in self.inputs:
             if spec.kind in CONSTANTS and node not in held and node.users:
                 self.graph.values[node] = self.graph.constant(self._tensor(spec), str(spec.target))
-            elif spec.kind in (InputKind.CUSTOM_OBJ, InputKind.TOKEN) and node.users:
+            elif spec.kind is InputKind.TOKEN:  # says in which order calls with effects stand: so they do
+                self.graph.values[node] = self.builder.constant(np.zeros(0, np.float32))
+            elif spec.kind is InputKind.CUSTOM_OBJ and node.users:
                 raise TorchTypeUnsupported(what=f"input {node.name}", got=f"a {spec.kind.name.lower()}")
 
     def _tensor(self, spec: InputSpec) -> torch.Tensor:
@@ -143,7 +147,6 @@ class ProgramLowering:
             found = program.state_dict.get(name)
         if not isinstance(found, torch.Tensor):
             raise TorchTypeUnsupported(what=f"tensor '{name}'", got="absent from the program")
-        require_dense(found, f"tensor '{name}'")
         return found
 
     def _name_buffers(self) -> None:
@@ -158,6 +161,7 @@ class ProgramLowering:
     def _finish(self, results: Sequence[Any]) -> None:
         b = self.builder
         pairs = list(zip(self.outputs, results, strict=True))
+        pairs = [(s, self.graph.result(r)) for s, r in pairs if s.kind is not OutputKind.TOKEN]
         user = [(s, r) for s, r in pairs if s.kind is OutputKind.USER_OUTPUT]
         names = output_names(self.program.call_spec.out_spec, len(user))
         changed = [(s, r) for s, r in pairs if s.kind is OutputKind.USER_INPUT_MUTATION]

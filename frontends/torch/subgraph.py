@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch.fx import GraphModule, Node
 
@@ -19,10 +20,12 @@ from aino_ir.dims import DimLike
 from aino_ir.dtypes import i64
 from aino_ir.errors.base import AinoError
 from aino_ir.frontends.dead import remove_dead
+from aino_ir.frontends.torch.complex import Complex, real_dtype
 from aino_ir.frontends.torch.dimensions import TorchDimensions
 from aino_ir.frontends.torch.dtypes import DTYPE_OF
 from aino_ir.frontends.torch.expressions import expression_of
-from aino_ir.frontends.torch.lower import GraphLowering, Scope, supported, tensor_type
+from aino_ir.frontends.torch.lower import EFFECTFUL, GraphLowering, Scope, supported
+from aino_ir.frontends.torch.ops import operator_name
 from aino_ir.graph import Module, Value
 from aino_ir.infer import SIZE_LIMIT
 from aino_ir.op import Op, Trait
@@ -101,7 +104,9 @@ class _Lowering:
 
     def _inputs(self) -> tuple[int, ...]:
         """Tensors that are used, and numbers that no extent of theirs tells."""
-        taken = [i for i, n in enumerate(self.placeholders) if i not in self.constants]
+        for node in filter(is_token, self.placeholders):
+            self.graph.values[node] = self.builder.constant(np.zeros(0, np.float32))
+        taken = [i for i, n in enumerate(self.placeholders) if i not in self.constants and not is_token(n)]
         tensors = [i for i in taken if isinstance(self._value(i), torch.Tensor) and self._wanted(i)]
         symbols = self.builder.function.symbols
         dimensions = TorchDimensions(symbols, self._ranges())
@@ -109,7 +114,7 @@ class _Lowering:
         self.scope.table = dimensions.table
         for i, shape in zip(tensors, shapes, strict=True):
             node = self.placeholders[i]
-            self.graph.values[node] = self.builder.input(node.name, tensor_type(node.meta["val"], shape))
+            self.graph.values[node] = self.graph.input(node.name, node.meta["val"], shape)
         return (*tensors, *self._numbers(taken))
 
     def _wanted(self, position: int) -> bool:
@@ -175,7 +180,7 @@ class _Lowering:
         for result in results:
             value = None
             if isinstance(result, Node) and result.op != "placeholder":
-                found = self.graph.argument(result)
+                found = self.graph.result(self.graph.argument(result))
                 value = found if isinstance(found, Value) else None
             numbers.append(None if value is None else len(values))
             if value is not None:
@@ -184,6 +189,15 @@ class _Lowering:
             self.builder.output(f"output_{i}", value)
         self.builder.finish()
         return tuple(numbers)
+
+
+def is_token(node: Node) -> bool:
+    """Whether a placeholder only says in which order calls with effects stand: it has no value."""
+    users = list(node.users)
+    return bool(users) and all(
+        user.op == "call_function" and operator_name(user.target) == EFFECTFUL and user.args[0] is node
+        for user in users
+    )
 
 
 def refused_calls(graph: GraphModule) -> dict[Node, str]:
@@ -250,8 +264,8 @@ class _Probe(_Lowering):
         made = [self._stand_in(node, m) for m in (metas if isinstance(metas, (tuple, list)) else (metas,))]
         self.graph.values[node] = made if isinstance(metas, (tuple, list)) else made[0]
 
-    def _stand_in(self, node: Node, meta: Any) -> Value | None:
-        if not isinstance(meta, torch.Tensor) or meta.dtype not in DTYPE_OF:
+    def _stand_in(self, node: Node, meta: Any) -> Value | Complex | None:
+        if not isinstance(meta, torch.Tensor) or real_dtype(meta.dtype) not in DTYPE_OF:
             return None
         shape = []
         extents: Sequence[Any] = meta.shape
@@ -261,7 +275,7 @@ class _Probe(_Lowering):
                 fresh = self.builder.function.symbols.fresh(name)
                 self.scope.table.setdefault(name, self.builder.symbol(fresh))
             shape.append(self.graph.extent(number, f"the result of {node.target}"))
-        return self.builder.input(node.name, tensor_type(meta, tuple(shape)))
+        return self.graph.input(node.name, meta, tuple(shape))
 
     def _outputs(self, results: Sequence[Any]) -> tuple[int | None, ...]:
         self.builder.finish()
@@ -305,7 +319,10 @@ def _is_plain(node: Node) -> bool:
         v for v in (values if isinstance(values, (tuple, list)) else (values,)) if isinstance(v, torch.Tensor)
     ]
     return all(
-        t.dtype in DTYPE_OF and t.layout == torch.strided and t.device.type == "cpu" and not t.is_quantized
+        real_dtype(t.dtype) in DTYPE_OF
+        and t.layout == torch.strided
+        and t.device.type == "cpu"
+        and not t.is_quantized
         for t in tensors
     )
 

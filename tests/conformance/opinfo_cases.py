@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch._dispatch.python import enable_python_dispatcher
-from torch._subclasses.functional_tensor import dispatch_functionalize
+from torch._subclasses.functional_tensor import FunctionalTensorMode, dispatch_functionalize
 from torch.export.exported_program import (
     _override_composite_implicit_decomp,
     _split_decomp_table_to_cia_and_python_decomp,
@@ -37,6 +37,8 @@ UNDEFINED = frozenset(
 )
 """Operators that give memory as it is."""
 
+AMBIGUOUS = frozenset({"linalg.eigh", "linalg.svd", "pca_lowrank", "svd", "svd_lowrank"})
+"""Operators whose results are determined but for signs or rotations: a sample says what of them is."""
 
 TIES = "of equal elements the first comes first (docs/ir.md); eager leaves their order open"
 BY_RULE: dict[tuple[str, str], str] = {
@@ -120,15 +122,25 @@ def _capture(decompositions: Any, operator: str, sample: Any) -> Captured:
         for place, tensor in zip(places, tensors, strict=True):
             leaves[place] = tensor
         first, args, kwargs = pytree.tree_unflatten(leaves, tree)
-        return [t for t in pytree.tree_leaves(info(first, *args, **kwargs)) if isinstance(t, torch.Tensor)]
+        results = info(first, *args, **kwargs)
+        if operator in AMBIGUOUS:
+            results = sample.output_process_fn_grad(results)
+        return [t for t in pytree.tree_leaves(results) if isinstance(t, torch.Tensor)]
 
     inputs = [flat[i] for i in places]
     torch.manual_seed(SEED)
     expected = [t.clone() for t in call(*[t.clone() for t in inputs])]
-    trace = make_fx(dispatch_functionalize(call), decomposition_table=decompositions, tracing_mode="fake")
-    return Captured(trace(*inputs), inputs, expected, operator in UNDEFINED)
+    graph = make_fx(
+        dispatch_functionalize(call, FunctionalTensorMode(_allow_token_discovery=True)),
+        decomposition_table=decompositions,
+        tracing_mode="fake",
+        _allow_non_fake_inputs=True,
+    )(*inputs)
+    tokens = sum(node.op == "placeholder" for node in graph.graph.nodes) - len(inputs)
+    return Captured(graph, [*inputs, *[torch.empty(0)] * tokens], expected, operator in UNDEFINED)
 
 
 def arrays(tensors: Sequence[torch.Tensor]) -> list[np.ndarray[Any, Any]]:
-    """Tensors as contiguous arrays."""
-    return [np.ascontiguousarray(array_of(t)).reshape(tuple(t.shape)) for t in tensors]
+    """Tensors as contiguous arrays; complex ones as pairs in a last axis."""
+    real = [torch.view_as_real(t.resolve_conj()) if t.is_complex() else t for t in tensors]
+    return [np.ascontiguousarray(array_of(t)).reshape(tuple(t.shape)) for t in real]

@@ -48,5 +48,18 @@ def row_of(target: Any) -> Row | None:
     return found
 
 
+def complex_row_of(target: Any) -> tuple[Row | None, bool]:
+    """The row of an operator on complex tensors, and whether it is called for each part by itself."""
+    from aino_ir.frontends.torch.ops import complex as own
+
+    name = operator_name(target)
+    for key in (name, name.rpartition(".")[0]):
+        if key in own.COMPLEX or key in own.TABLE:
+            return own.COMPLEX.get(key) or own.TABLE[key], False
+        if key in own.PARTWISE:
+            return row_of(target), True
+    return None, False
+
+
 for _module in sorted(m.name for m in pkgutil.iter_modules(__path__)):
     TABLE.update(importlib.import_module(f"{__name__}.{_module}").TABLE)

@@ -36,7 +36,7 @@ def leaky_relu(c: NodeContext, x: Value, negative_slope: Operand = 0.01) -> Valu
 
 def prelu(c: NodeContext, x: Value, weight: Value) -> Value:
     """x, times the slope of its channel below zero."""
-    if weight.rank == 1 and x.rank > 1:
+    if weight.rank == 1 and x.rank != 1:
         weight = c.reshape(weight, [weight.shape[0] if a == 1 else 1 for a in range(x.rank)])
     return c.emit("prelu", x, weight)
 

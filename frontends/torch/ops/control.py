@@ -13,7 +13,9 @@ from torch.fx import GraphModule
 
 from aino_ir.builder import Builder
 from aino_ir.dtypes import boolean, i64
+from aino_ir.frontends.torch.binding import bound_call
 from aino_ir.frontends.torch.context import NodeContext, Row
+from aino_ir.frontends.torch.ops import row_of
 from aino_ir.graph import Block, Value
 from aino_ir.types import TensorType, Type
 
@@ -158,10 +160,19 @@ def associative_scan(
     return [c.emit("concat", first, rest, axis=0) for first, rest in zip(firsts, found, strict=True)]
 
 
+def with_effects(c: NodeContext, token: Any, target: Any, *args: Any, **named: Any) -> Sequence[Any]:
+    """A call whose order among others counts, which a token stands for: the token, then its results."""
+    row = row_of(target)
+    assert row is not None
+    results = bound_call(c, row, target, args, named)()
+    return [token, *(results if isinstance(results, Sequence) else [results])]
+
+
 TABLE: dict[str, Row] = {
     "higher_order.associative_scan": associative_scan,
     "higher_order.cond": cond,
     "higher_order.map_impl": map_,
     "higher_order.scan": scan,
     "higher_order.while_loop": while_loop,
+    "higher_order.with_effects": with_effects,
 }

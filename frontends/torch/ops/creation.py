@@ -78,8 +78,8 @@ def arange(
 
 
 def _line(start: float, step: float, size: int, dtype: DType) -> Array:
-    """What torch computes: start + i * step in double precision, or in integers."""
-    kind = np.int64 if dtype.is_integer and isinstance(start, int) and isinstance(step, int) else np.float64
+    """What torch computes: start + i * step in double precision, or in integers, fractions dropped."""
+    kind = np.int64 if dtype.is_integer else np.float64
     return np.asarray((kind(start) + np.arange(size, dtype=kind) * kind(step)).astype(dtype.numpy))
 
 

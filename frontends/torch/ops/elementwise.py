@@ -83,7 +83,10 @@ def scaled_sum(op: str, of_bools: str = "") -> Lowering:
 
     def lower(c: NodeContext, x: Operand, other: Operand, alpha: Operand = 1) -> Value:
         if c.dtype.is_bool and of_bools:
-            return c.emit(of_bools, c.operand(x, c.dtype), c.operand(other, c.dtype))
+            y = c.operand(other, c.dtype)
+            if alpha is not True and alpha != 1:
+                y = c.emit("logical_and", y, c.operand(alpha, c.dtype))
+            return c.emit(of_bools, c.operand(x, c.dtype), y)
         if not isinstance(alpha, (Value, Dim)) and alpha == 1:
             return c.elementwise(op, x, other)
         dtype = c.dtype.compute
@@ -110,9 +113,7 @@ def divide(c: NodeContext, x: Operand, other: Operand, rounding_mode: str | None
     if rounding_mode == "floor":
         return c.elementwise("floordiv", x, other)
     if rounding_mode == "trunc" and c.dtype.is_float:
-        dtype = c.dtype.compute
-        quotient = c.emit("div", c.operand(x, dtype), c.operand(other, dtype))
-        return c.cast(c.emit("trunc", quotient), c.dtype)
+        return c.emit("trunc", c.elementwise("div", x, other))  # rounded first, as eager does
     return c.elementwise("div", x, other)
 
 

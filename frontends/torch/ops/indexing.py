@@ -44,6 +44,32 @@ def take(c: NodeContext, x: Value, index: Value) -> Value:
     return c.emit("gather", c.reshape(x, (_size(x.shape),)), index, axis=0)
 
 
+def put(c: NodeContext, x: Value, index: Value, source: Value, accumulate: bool = False) -> Value:
+    """x with elements of source at positions of the flattened tensor, or added there."""
+    places, size = _size(index.shape), _size(x.shape)
+    y = c.emit(
+        "scatter_nd",
+        c.reshape(x, (size,)),
+        c.reshape(index, (places, 1)),
+        c.reshape(source, (places,)),
+        reduction="add" if accumulate else "none",
+    )
+    return c.reshape(y, x.shape)
+
+
+def renormalised(c: NodeContext, x: Value, indices: Value, max_norm: float, norm_type: float) -> Value:
+    """A table whose rows at indices are shortened to a norm."""
+    from aino_ir.frontends.torch.ops.distance import norm
+
+    places = c.reshape(indices, (_size(indices.shape),))
+    rows = c.emit("gather", x, places, axis=0)
+    length = c.reshape(norm(c, rows, norm_type, 1), (*places.shape, 1))
+    share = c.emit("div", c.scalar(max_norm, x.dtype), c.emit("add", length, c.scalar(1e-7, x.dtype)))
+    long = c.emit("gt", length, c.scalar(max_norm, x.dtype))
+    short = c.emit("select", long, c.emit("mul", rows, share), rows)
+    return c.emit("scatter_nd", x, c.reshape(places, (*places.shape, 1)), short)
+
+
 def _size(extents: Sequence[DimLike]) -> DimLike:
     out: DimLike = 1
     for extent in extents:
@@ -440,11 +466,13 @@ TABLE: dict[str, Row] = {
     "aten.index_fill.int_Scalar": index_fill,
     "aten.index_put": index_put,
     "aten.index_reduce": index_reduce,
+    "aten.embedding_renorm": renormalised,
     "aten.index_select": index_select,
     "aten.kthvalue": kth_value,
     "aten.masked_scatter": masked_scatter,
     "aten.masked_select": masked_select,
     "aten.nonzero": nonzero,
+    "aten.put": put,
     "aten.scatter.reduce": scatter,
     "aten.scatter.src": scatter,
     "aten.scatter.value": scatter,

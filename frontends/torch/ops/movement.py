@@ -224,7 +224,22 @@ def padded(c: NodeContext, x: Value, pad: Sequence[DimLike], mode: str, value: O
         return x
     if isinstance(value, Value):
         c.unsupported("a pad value that depends on data")
+    if mode == "wrap":  # what is cut off does not come in again on the other side
+        x, before, after = _cropped(c, x, before), [_kept(p) for p in before], after
+        x, after = _cropped(c, x, after, at_end=True), [_kept(p) for p in after]
     return c.emit("pad", x, before=before, after=after, mode=mode, value=float(value))  # type: ignore[arg-type]
+
+
+def _kept(pad: DimLike) -> DimLike:
+    return 0 if is_static(pad) and pad < 0 else pad
+
+
+def _cropped(c: NodeContext, x: Value, pads: Sequence[DimLike], at_end: bool = False) -> Value:
+    """x without what negative pads cut off."""
+    for axis, pad in enumerate(pads):
+        if _kept(pad) != pad:
+            x = c.cut(x, axis, 0 if at_end else -pad, c.symbols.simplify(x.shape[axis] + pad))
+    return x
 
 
 def pad_mode(mode: str) -> Lowering:

@@ -1,0 +1,473 @@
+"""Operators on complex numbers: parts, arithmetic, functions, products, Fourier transforms.
+
+`PARTWISE` operators do the same to real and imaginary parts; the others have rows of their own in `COMPLEX`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from aino_ir.dims import DimLike, is_static
+from aino_ir.dtypes import DType
+from aino_ir.frontends.torch.complex import Complex, joined, split
+from aino_ir.frontends.torch.context import NodeContext, Row
+from aino_ir.frontends.torch.ops.elementwise import to_dtype
+from aino_ir.graph import Value
+from aino_ir.ops.signal import roots_of_unity
+
+Number = Any
+"""A complex or real tensor, or a plain number."""
+
+
+class Parts:
+    """Arithmetic on complex numbers in one real dtype."""
+
+    def __init__(self, c: NodeContext, dtype: DType) -> None:
+        self.c = c
+        self.dtype = dtype
+
+    def of(self, x: Number) -> Complex:
+        """A tensor or number as a complex tensor of the dtype."""
+        if isinstance(x, Complex):
+            return Complex(self.c.cast(x.real, self.dtype), self.c.cast(x.imaginary, self.dtype))
+        if isinstance(x, complex):
+            return Complex(self.c.scalar(x.real, self.dtype), self.c.scalar(x.imag, self.dtype))
+        real = self.c.operand(x, self.dtype)
+        return Complex(real, self.c.filled(real.shape, 0, self.dtype))
+
+    def number(self, x: float) -> Value:
+        """A real number."""
+        return self.c.scalar(x, self.dtype)
+
+    def __call__(self, op: str, *operands: Value | float) -> Value:
+        """A real op."""
+        return self.c.emit(op, *(x if isinstance(x, Value) else self.number(x) for x in operands))
+
+    def plus(self, x: Complex, y: Complex, op: str = "add") -> Complex:
+        """x + y, or x - y."""
+        return Complex(self(op, x.real, y.real), self(op, x.imaginary, y.imaginary))
+
+    def times(self, x: Complex, y: Complex, op: str = "mul") -> Complex:
+        """x y"""
+        real = self("sub", self(op, x.real, y.real), self(op, x.imaginary, y.imaginary))
+        return Complex(real, self("add", self(op, x.real, y.imaginary), self(op, x.imaginary, y.real)))
+
+    def over(self, x: Complex, y: Complex) -> Complex:
+        """x / y, scaled by the larger part of y (Smith 1962)."""
+        wide = self("ge", self("abs", y.real), self("abs", y.imaginary))
+        large = self.c.emit("select", wide, y.real, y.imaginary)
+        small = self.c.emit("select", wide, y.imaginary, y.real)
+        ratio = self("div", small, large)
+        divisor = self("add", large, self("mul", small, ratio))
+        straight = self("add", x.real, self("mul", x.imaginary, ratio))
+        crossed = self("add", self("mul", x.real, ratio), x.imaginary)
+        down = self("sub", x.imaginary, self("mul", x.real, ratio))
+        back = self("sub", self("mul", x.imaginary, ratio), x.real)
+        return Complex(
+            self("div", self.c.emit("select", wide, straight, crossed), divisor),
+            self("div", self.c.emit("select", wide, down, back), divisor),
+        )
+
+    def size(self, x: Complex) -> Value:
+        """|x|, without overflow on the way."""
+        a, b = self("abs", x.real), self("abs", x.imaginary)
+        large, small = self("max", a, b), self("min", a, b)
+        safe = self.c.emit("select", self("eq", large, 0.0), self.number(1.0), large)
+        ratio = self("div", small, safe)
+        value = self("mul", large, self("sqrt", self("add", self("mul", ratio, ratio), 1.0)))
+        infinite = self.c.emit("logical_or", self.c.emit("is_inf", a), self.c.emit("is_inf", b))
+        return self.c.emit("select", infinite, self.number(math.inf), value)
+
+    def polar(self, size: Value, angle: Value) -> Complex:
+        """The number of a magnitude and an angle."""
+        return Complex(self("mul", size, self("cos", angle)), self("mul", size, self("sin", angle)))
+
+    def exp(self, x: Complex) -> Complex:
+        """e^x"""
+        return self.polar(self("exp", x.real), x.imaginary)
+
+    def log(self, x: Complex) -> Complex:
+        """The principal logarithm."""
+        return Complex(self("log", self.size(x)), self("atan2", x.imaginary, x.real))
+
+    def sqrt(self, x: Complex) -> Complex:
+        """The principal root: the roots of (|x| + re) / 2 and, signed as im, of (|x| - re) / 2."""
+        size = self.size(x)
+        real = self("sqrt", self("mul", self("max", self("add", size, x.real), 0.0), 0.5))
+        side = self("sqrt", self("mul", self("max", self("sub", size, x.real), 0.0), 0.5))
+        return Complex(real, self.c.emit("select", self("lt", x.imaginary, 0.0), self("neg", side), side))
+
+    def turned(self, x: Complex) -> Complex:
+        """i x"""
+        return Complex(self("neg", x.imaginary), x.real)
+
+
+def unary(function: Callable[[Parts, Complex], Complex]) -> Any:
+    """A row for a function of one complex number."""
+
+    def lower(c: NodeContext, x: Number) -> Complex:
+        p = Parts(c, c.dtype)
+        return function(p, p.of(x))
+
+    return lower
+
+
+def binary(function: Callable[[Parts, Complex, Complex], Complex]) -> Any:
+    """A row for a function of two."""
+
+    def lower(c: NodeContext, x: Number, other: Number) -> Complex:
+        p = Parts(c, c.dtype)
+        return function(p, p.of(x), p.of(other))
+
+    return lower
+
+
+def scaled_sum(op: str) -> Any:
+    """A row for x + alpha * other or x - alpha * other."""
+
+    def lower(c: NodeContext, x: Number, other: Number, alpha: Number = 1) -> Complex:
+        p = Parts(c, c.dtype)
+        y = p.of(other) if alpha == 1 else p.times(p.of(other), p.of(alpha))
+        return p.plus(p.of(x), y, op)
+
+    return lower
+
+
+def divide(c: NodeContext, x: Number, other: Number, rounding_mode: str | None = None) -> Complex:
+    """The quotient."""
+    p = Parts(c, c.dtype)
+    return p.over(p.of(x), p.of(other))
+
+
+def power(c: NodeContext, x: Number, exponent: Number) -> Complex:
+    """x ** exponent, as e^(exponent log x); 1 for exponent 0."""
+    p = Parts(c, c.dtype)
+    base, to = p.of(x), p.of(exponent)
+    if exponent == 2:
+        return p.times(base, base)
+    value = p.exp(p.times(to, p.log(base)))
+    none = c.emit("logical_and", p("eq", to.real, 0.0), p("eq", to.imaginary, 0.0))
+    gone = c.emit("logical_and", p("eq", base.real, 0.0), p("eq", base.imaginary, 0.0))
+    real = c.emit("select", gone, p.number(0.0), value.real)
+    side = c.emit("select", c.emit("logical_or", gone, none), p.number(0.0), value.imaginary)
+    return Complex(c.emit("select", none, p.number(1.0), real), side)
+
+
+def sine(p: Parts, x: Complex) -> Complex:
+    """sin a cosh b + i cos a sinh b"""
+    return Complex(
+        p("mul", p("sin", x.real), p("cosh", x.imaginary)),
+        p("mul", p("cos", x.real), p("sinh", x.imaginary)),
+    )
+
+
+def cosine(p: Parts, x: Complex) -> Complex:
+    """cos a cosh b - i sin a sinh b"""
+    side = p("mul", p("sin", x.real), p("sinh", x.imaginary))
+    return Complex(p("mul", p("cos", x.real), p("cosh", x.imaginary)), p("neg", side))
+
+
+def hyperbolic_sine(p: Parts, x: Complex) -> Complex:
+    """-i sin(i x)"""
+    y = sine(p, p.turned(x))
+    return Complex(y.imaginary, p("neg", y.real))
+
+
+def hyperbolic_tangent(p: Parts, x: Complex) -> Complex:
+    """sinh / cosh"""
+    return p.over(hyperbolic_sine(p, x), cosine(p, p.turned(x)))
+
+
+def sign(p: Parts, x: Complex) -> Complex:
+    """x / |x|, and 0 for 0."""
+    size = p.size(x)
+    gone = p("eq", size, 0.0)
+    safe = p.c.emit("select", gone, p.number(1.0), size)
+    return Complex(p("div", x.real, safe), p("div", x.imaginary, safe))
+
+
+def conjugate(c: NodeContext, x: Number) -> Number:
+    """The imaginary part negated."""
+    return Complex(x.real, c.emit("neg", x.imaginary)) if isinstance(x, Complex) else x
+
+
+def unchanged(c: NodeContext, x: Number) -> Number:
+    """x itself."""
+    return x
+
+
+def negated(c: NodeContext, x: Number) -> Number:
+    """-x"""
+    if isinstance(x, Complex):
+        return Complex(c.emit("neg", x.real), c.emit("neg", x.imaginary))
+    return c.emit("neg", x)
+
+
+def real_part(c: NodeContext, x: Complex) -> Value:
+    """The real part."""
+    return x.real
+
+
+def imaginary_part(c: NodeContext, x: Complex) -> Value:
+    """The imaginary part."""
+    return x.imaginary
+
+
+def magnitude(c: NodeContext, x: Complex) -> Value:
+    """|x|"""
+    return Parts(c, x.real.dtype).size(x)
+
+
+def angle(c: NodeContext, x: Complex) -> Value:
+    """The angle of x, in -pi..pi."""
+    return c.emit("atan2", x.imaginary, x.real)
+
+
+def from_parts(
+    c: NodeContext, real: Value | None = None, imag: Value | None = None, x: Any = None
+) -> Complex:
+    """Complex numbers of real and imaginary parts."""
+    assert real is not None and imag is not None
+    wide = [v if v.shape == c.shape else c.emit("expand", v, shape=c.shape) for v in (real, imag)]
+    return Complex(*wide)
+
+
+def from_polar(c: NodeContext, abs: Value, angle: Value) -> Complex:
+    """Complex numbers of magnitudes and angles."""
+    return Parts(c, c.dtype).polar(abs, angle)
+
+
+def as_pairs(c: NodeContext, x: Complex) -> Value:
+    """Parts as a last axis of two."""
+    return joined(c, x)
+
+
+def from_pairs(c: NodeContext, x: Value) -> Complex:
+    """A last axis of two as parts."""
+    return split(c, x)
+
+
+def convert(c: NodeContext, x: Number, dtype: DType | None = None) -> Number:
+    """Into another dtype: real numbers get no imaginary part, complex ones lose theirs."""
+    if c.gives_complex:
+        return Parts(c, c.dtype).of(x)
+    return to_dtype(c, x.real, c.dtype)
+
+
+def equal(c: NodeContext, x: Number, other: Number) -> Value:
+    """Whether both parts are the same."""
+    p = Parts(c, (x if isinstance(x, Complex) else other).real.dtype)
+    a, b = p.of(x), p.of(other)
+    return c.emit("logical_and", p("eq", a.real, b.real), p("eq", a.imaginary, b.imaginary))
+
+
+def unequal(c: NodeContext, x: Number, other: Number) -> Value:
+    """Whether a part differs."""
+    return c.emit("logical_not", equal(c, x, other))
+
+
+def either(op: str) -> Any:
+    """A row for a test that holds when it holds for a part."""
+
+    def lower(c: NodeContext, x: Complex) -> Value:
+        return c.emit("logical_or", c.emit(op, x.real), c.emit(op, x.imaginary))
+
+    return lower
+
+
+def product(
+    c: NodeContext, x: Number, other: Number = None, mat2: Number = None, vec: Number = None
+) -> Complex:
+    """Products of matrices and vectors: four real ones."""
+    from aino_ir.frontends.torch.ops import contraction
+
+    second = next(v for v in (other, mat2, vec) if v is not None)
+    p = Parts(c, c.dtype)
+
+    def real(a: Value, b: Value) -> Value:
+        return c.reshape(contraction.product(c, a, b), c.shape)
+
+    a, b = p.of(x), p.of(second)
+    return Complex(
+        c.emit("sub", real(a.real, b.real), real(a.imaginary, b.imaginary)),
+        c.emit("add", real(a.real, b.imaginary), real(a.imaginary, b.real)),
+    )
+
+
+def filled(c: NodeContext, value: Number) -> Complex:
+    """One number in the shape that torch says."""
+    number = Parts(c, c.dtype).of(value)
+    return Complex(*(c.emit("expand", v, shape=c.shape) for v in (number.real, number.imaginary)))
+
+
+def full(c: NodeContext, size: Any, fill_value: Number, dtype: Any = None) -> Complex:
+    """One number in a shape."""
+    return filled(c, fill_value)
+
+
+def full_like(c: NodeContext, x: Number, fill_value: Number, dtype: Any = None) -> Complex:
+    """One number in the shape of another tensor."""
+    return filled(c, fill_value)
+
+
+def constant_in(number: float) -> Any:
+    """A row for zeros, ones and tensors without contents (which are zero here)."""
+
+    def lower(c: NodeContext, x: Any = None, size: Any = (), stride: Any = (), dtype: Any = None) -> Complex:
+        return filled(c, number)
+
+    return lower
+
+
+# -- Fourier transforms -------------------------------------------------------------------------------
+
+
+def transformed(c: NodeContext, x: Complex, axes: Sequence[int], forward: bool) -> Complex:
+    """The sums over several axes, not divided by anything."""
+    pairs = joined(c, x)
+    for axis in axes:
+        n = pairs.shape[axis]
+        if not is_static(n):
+            c.unsupported("a Fourier transform of a symbolic extent")
+        perm = [*(a for a in range(x.rank) if a != axis), axis, x.rank]
+        roots = c.b.constant(roots_of_unity(int(n), pairs.dtype.compute))
+        y = c.emit("signal.fft", c.transposed(pairs, perm), roots, inverse=not forward)
+        if not forward:  # the op divides by n
+            y = c.emit("mul", y, c.scalar(int(n), y.dtype))
+        pairs = c.transposed(y, c.inverse(perm))
+    return split(c, pairs)
+
+
+def normalised(c: NodeContext, x: Complex, extents: Sequence[DimLike], mode: int) -> Complex:
+    """Divided by nothing (0), by the root of the number of elements (1), or by that number (2)."""
+    count = 1
+    for extent in extents:
+        count *= int(extent)  # type: ignore[arg-type]
+    if mode == 0 or count == 0:
+        return x
+    share = c.scalar(1 / math.sqrt(count) if mode == 1 else 1 / count, x.real.dtype)
+    return Complex(c.emit("mul", x.real, share), c.emit("mul", x.imaginary, share))
+
+
+def complex_to_complex(
+    c: NodeContext, x: Complex, dim: Sequence[int], normalization: int, forward: bool
+) -> Complex:
+    """The transform of complex numbers."""
+    axes = c.axes(list(dim), x.rank) if dim else ()
+    return normalised(c, transformed(c, x, axes, forward), [x.shape[a] for a in axes], normalization)
+
+
+def real_to_complex(
+    c: NodeContext, x: Value, dim: Sequence[int], normalization: int, onesided: bool
+) -> Complex:
+    """The transform of real numbers; one-sided, without what follows by symmetry on the last axis."""
+    axes = c.axes(list(dim), x.rank)
+    wide = Parts(c, c.dtype).of(x)
+    y = normalised(c, transformed(c, wide, axes, True), [x.shape[a] for a in axes], normalization)
+    if not onesided:
+        return y
+    last = axes[-1]
+    kept = int(x.shape[last]) // 2 + 1
+    return Complex(*(c.cut(part, last, 0, kept) for part in (y.real, y.imaginary)))
+
+
+def complex_to_real(
+    c: NodeContext, x: Complex, dim: Sequence[int], normalization: int, last_dim_size: DimLike
+) -> Value:
+    """The inverse of the one-sided transform: what is missing on the last axis is mirrored and conjugated."""
+    axes = c.axes(list(dim), x.rank)
+    last, size = axes[-1], last_dim_size
+    if not is_static(size):
+        c.unsupported("a Fourier transform of a symbolic extent")
+    y = transformed(c, x, axes[:-1], False)
+    count = int(size)  # type: ignore[arg-type]
+    parts = [c.cut(part, last, 0, count // 2 + 1) for part in (y.real, y.imaginary)]
+    mirrored = (count - 1) // 2
+    if mirrored:
+        starts = [mirrored if a == last else 0 for a in range(x.rank)]
+        steps = [-1 if a == last else 1 for a in range(x.rank)]
+        sizes = [mirrored if a == last else d for a, d in enumerate(x.shape)]
+        tails = [c.emit("slice", part, starts=starts, sizes=sizes, steps=steps) for part in parts]
+        tails[1] = c.emit("neg", tails[1])
+        parts = [c.emit("concat", part, tail, axis=last) for part, tail in zip(parts, tails, strict=True)]
+    whole = transformed(c, Complex(*parts), axes[-1:], False)
+    extents = [count if a == last else x.shape[a] for a in axes]
+    return normalised(c, whole, extents, normalization).real
+
+
+PARTWISE = frozenset(
+    f"aten.{name}"
+    for name in (
+        "_reshape_copy _unsafe_view alias as_strided cat chunk clone constant_pad_nd copy cumsum detach"
+        " diagonal expand flip gather index.Tensor index_select lift_fresh_copy mean narrow permute positive"
+        " repeat roll select.int slice.Tensor split.Tensor split_with_sizes squeeze stack sum t take"
+        " transpose.int tril triu unbind.int unfold unsqueeze view.default where.self"
+    ).split()
+)
+"""Linear operators with real coefficients, and those that move elements."""
+
+COMPLEX: dict[str, Any] = {
+    "aten._conj": conjugate,
+    "aten._conj_physical": conjugate,
+    "aten._fft_c2c": complex_to_complex,
+    "aten._fft_c2r": complex_to_real,
+    "aten._neg_view": negated,
+    "aten._to_copy": convert,
+    "aten.abs": magnitude,
+    "aten.add": scaled_sum("add"),
+    "aten.angle": angle,
+    "aten.bmm.default": product,
+    "aten.conj": conjugate,
+    "aten.conj_physical": conjugate,
+    "aten.cos": unary(cosine),
+    "aten.cosh": unary(lambda p, x: cosine(p, p.turned(x))),
+    "aten.div": divide,
+    "aten.dot": product,
+    "aten.empty": constant_in(0),
+    "aten.empty_like": constant_in(0),
+    "aten.eq": equal,
+    "aten.exp": unary(Parts.exp),
+    "aten.full": full,
+    "aten.full_like": full_like,
+    "aten.imag": imaginary_part,
+    "aten.isinf": either("is_inf"),
+    "aten.isnan": either("is_nan"),
+    "aten.log": unary(Parts.log),
+    "aten.matmul": product,
+    "aten.mm.default": product,
+    "aten.mul": binary(Parts.times),
+    "aten.mv": product,
+    "aten.ne": unequal,
+    "aten.neg": negated,
+    "aten.new_empty": constant_in(0),
+    "aten.new_zeros": constant_in(0),
+    "aten.ones": constant_in(1),
+    "aten.ones_like": constant_in(1),
+    "aten.pow": power,
+    "aten.real": real_part,
+    "aten.reciprocal": unary(lambda p, x: p.over(p.of(1.0), x)),
+    "aten.resolve_conj": unchanged,
+    "aten.resolve_neg": unchanged,
+    "aten.sgn": unary(sign),
+    "aten.sin": unary(sine),
+    "aten.sinh": unary(hyperbolic_sine),
+    "aten.sqrt": unary(Parts.sqrt),
+    "aten.sub": scaled_sum("sub"),
+    "aten.tanh": unary(hyperbolic_tangent),
+    "aten.view_as_real": as_pairs,
+    "aten.zeros": constant_in(0),
+    "aten.zeros_like": constant_in(0),
+}
+"""Rows of operators that take or give complex tensors."""
+
+TABLE: dict[str, Row] = {
+    "aten._fft_c2c": complex_to_complex,
+    "aten._fft_c2r": complex_to_real,
+    "aten._fft_r2c": real_to_complex,
+    "aten.complex": from_parts,
+    "aten.polar": from_polar,
+    "aten.view_as_complex": from_pairs,
+    "aten.view_as_real": as_pairs,
+}

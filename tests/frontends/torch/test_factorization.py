@@ -1,0 +1,78 @@
+"""Linear algebra of PyTorch where its operator samples do not look."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import aino_ir as aino
+from aino_ir.errors.base import UserError
+
+BATCH = torch.randn(3, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+class Calls(torch.nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *inputs: torch.Tensor):
+        return self.function(*inputs)
+
+
+def run(function, *inputs: torch.Tensor, target: str = "reference", dynamic_shapes=None):
+    module = aino.load(Calls(function), example_inputs=inputs, dynamic_shapes=dynamic_shapes)
+    return aino.compile(module, target).run(*inputs)
+
+
+@pytest.mark.parametrize("target", ["reference", "c"])
+def test_inverses_and_solutions(target: str) -> None:
+    inverse, solution, sign = run(
+        lambda x: (torch.linalg.inv(x), torch.linalg.solve(x, x[0, 0]), torch.linalg.slogdet(x)[0]),
+        BATCH,
+        target=target,
+    )
+    assert torch.allclose(inverse @ BATCH, torch.eye(4, dtype=torch.float64).expand(3, 4, 4))
+    assert torch.allclose(BATCH @ solution[..., None], BATCH[0, 0][:, None].expand(3, 4, 1))
+    assert torch.equal(sign, torch.linalg.slogdet(BATCH)[0])
+
+
+@pytest.mark.parametrize("target", ["reference", "c"])
+def test_singular_matrices_are_errors_as_in_eager(target: str) -> None:
+    def inverse(x: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.inv(x)
+
+    module = aino.load(Calls(inverse), example_inputs=(BATCH,))
+    exe = aino.compile(module, target)
+    exe.run(BATCH)
+    broken = BATCH.clone()
+    broken[1, 3] = 0
+    with pytest.raises(torch.linalg.LinAlgError):
+        torch.linalg.inv(broken)
+    with pytest.raises(UserError, match=r"linalg\.inv"):
+        exe.run(broken)
+
+
+def test_any_number_of_matrices_of_any_size() -> None:
+    n, m = torch.export.Dim("n", min=2, max=9), torch.export.Dim("m", min=2, max=9)
+    function = Calls(lambda x: torch.linalg.lu_solve(*torch.linalg.lu_factor(x), x))
+    module = aino.load(function, example_inputs=(BATCH,), dynamic_shapes=(({0: n, 1: m, 2: m},),))
+    exe = aino.compile(module, "reference")
+    for shape in ((3, 4, 4), (2, 7, 7)):
+        x = torch.randn(shape, dtype=torch.float64) + 5 * torch.eye(shape[-1], dtype=torch.float64)
+        (y,) = exe.run(x)
+        assert torch.allclose(y, torch.eye(shape[-1], dtype=torch.float64).expand(shape))
+
+
+def test_gradients_through_solutions() -> None:
+    def loss(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.solve(a, b).square().sum() + torch.linalg.det(a).sum()
+
+    a, b = BATCH.clone().requires_grad_(), BATCH[:, :, :2].clone().requires_grad_()
+    loss(a, b).backward()
+    want = (a.grad, b.grad)
+    a.grad = b.grad = None
+    torch.compile(loss, backend="aino", options={"target": "reference"})(a, b).backward()
+    assert torch.allclose(a.grad, want[0]) and torch.allclose(b.grad, want[1])
