@@ -93,6 +93,7 @@ def test_complex_tensors_through_torch_compile() -> None:
     assert torch.allclose(made(NUMBERS.conj(), OTHERS), product(NUMBERS.conj(), OTHERS))
 
 
+@pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
 def test_half_precision_complex_numbers_are_refused() -> None:
     with pytest.raises(TorchTypeUnsupported, match="complex32"):
         run(lambda x: x.to(torch.complex32), REAL)

@@ -17,7 +17,6 @@ from aino_ir.errors.torch import (
     ExportFailed,
     TorchDimUnknown,
     TorchMissing,
-    TorchTypeUnsupported,
 )
 from aino_ir.frontends.torch import load_torch, require_torch
 from aino_ir.ops.core import Constant
@@ -222,15 +221,6 @@ def test_unsupported_form_names_types_and_line() -> None:
     with pytest.raises(AtenVariant, match=r"f32\[1, 2, 3, 4\]") as caught:
         aino.load(Random(), (torch.zeros(1, 2, 3, 4),))
     assert "test_program.py:" in str(caught.value.loc)
-
-
-def test_complex_numbers_of_half_precision_are_refused() -> None:
-    class Wave(nn.Module):
-        def forward(self, x):
-            return torch.view_as_real(x * 2)
-
-    with pytest.raises(TorchTypeUnsupported, match="complex32"):
-        aino.load(Wave(), (torch.zeros(3, dtype=torch.complex32),))
 
 
 def test_modules_that_cannot_be_exported() -> None:
