@@ -135,6 +135,12 @@ def test_overlapping_boxes_are_suppressed() -> None:
     assert found.tolist() == [[0, 0, 0]]
 
 
+def test_inverses() -> None:
+    (y,) = apply("nn.inverse", np.array([[[2, 1], [1, 1]], [[1, 2], [2, 4]]], np.float32))
+    np.testing.assert_allclose(y[0], [[1, -1], [-1, 2]], rtol=1e-6)
+    assert np.isnan(y[1]).all()
+
+
 def test_determinants() -> None:
     (y,) = apply("nn.determinant", np.array([[1, 2], [3, 4]], np.float32))
     assert float(y) == pytest.approx(-2)
@@ -163,6 +169,8 @@ REFUSED: list[tuple[str, tuple[Any, ...], dict[str, Any], type[Exception]]] = [
     ("math.bitcast", (X,), {"to": "i64"}, BadAttribute),
     ("nn.determinant", (X.astype(int),), {}, DTypeMismatch),
     ("nn.determinant", (X[0],), {}, BadOperand),
+    ("nn.inverse", (X[0],), {}, BadOperand),
+    ("nn.inverse", (X,), {}, ShapeMismatch),
     ("nn.determinant", (X,), {}, ShapeMismatch),
     ("nn.einsum", (X,), {"equation": "ij"}, BadAttribute),
     ("nn.einsum", (X,), {"equation": "ij->ijk"}, BadAttribute),

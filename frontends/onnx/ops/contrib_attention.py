@@ -130,8 +130,8 @@ def scale_of(node: OnnxNode, width: DimLike, c: NodeContext) -> float:
 def projected_attention(c: NodeContext, node: OnnxNode) -> list[Value | None]:
     """Queries, keys and values projected by one matrix; a past of both, [2, batch, heads, length, width]."""
     x, weights, bias, mask, past, more = c.x, c.tensor(1), c.input(2), c.input(3), c.input(4), c.input(5)
-    if node.int("do_rotary", 0) or node.int("past_present_share_buffer", 0) or c.input(6) is not None:
-        c.unsupported("rotary positions or a shared buffer")
+    if node.int("do_rotary", 0) or node.int("past_present_share_buffer", 0):
+        c.unsupported("rotary positions or a shared buffer")  # nor has ONNX Runtime on CPU
     heads, third = node.int("num_heads"), c.symbols.simplify(weights.shape[1] // 3)
     sizes = node.ints("qkv_hidden_sizes", ()) or (third, third, third)
     flat = c.emit("matmul", x, weights)
@@ -160,10 +160,12 @@ def projected_attention(c: NodeContext, node: OnnxNode) -> list[Value | None]:
 def multi_head_attention(c: NodeContext, node: OnnxNode) -> list[Value | None]:
     """Attention over separate or packed queries, keys and values, which a past may precede."""
     heads = node.int("num_heads")
-    if c.input(8) is not None or c.input(9) is not None:
-        c.unsupported("past_sequence_length or cache_indirection")
+    if c.input(9) is not None:
+        c.unsupported("cache_indirection")
     q, k, v = heads_of(c, heads, c.input(3))
     past_key, past_value = c.input(6), c.input(7)
+    if c.input(8) is not None and past_key is not None and past_value is not None:
+        return attention_over_buffers(c, node, (q, k, v), (past_key, past_value))
     if past_key is not None and past_value is not None:
         k, v = c.emit("concat", past_key, k, axis=2), c.emit("concat", past_value, v, axis=2)
     total = k.shape[2]
@@ -175,6 +177,33 @@ def multi_head_attention(c: NodeContext, node: OnnxNode) -> list[Value | None]:
         hidden = combined(c, hidden, causal_bias(c, q.shape[2], total, before))
     y = attend(c, q, k, v, combined(c, hidden, c.input(5)), scale_of(node, q.shape[3], c))
     return [merge_heads(c, y), k, v]
+
+
+def attention_over_buffers(
+    c: NodeContext, node: OnnxNode, qkv: tuple[Value, Value, Value], past: tuple[Value, Value]
+) -> list[Value | None]:
+    """Attention over caches that are buffers: new keys go where `past_sequence_length` ends the old ones."""
+    q, k, v = qkv
+    if node.int("unidirectional", 0):
+        c.unsupported("unidirectional and past_sequence_length")
+    length = k.shape[2]
+    start = c.reshape(c.cast(c.scalar_of(8), i64), (1, 1))
+    where = c.emit("expand", c.emit("add", start, positions(c, 2, 1, length)), shape=(k.shape[0], length))
+    keys, values = (written_at(c, cache, new, where) for cache, new in zip(past, (k, v), strict=True))
+    size = c.reshape(c.b.dims_vector([length]), ())
+    end = c.reshape(c.emit("add", start, size), (1, 1, 1, 1))
+    keep = c.emit("lt", positions(c, 4, 3, keys.shape[2]), end)
+    hidden = combined(c, filled_mask(c, keep, -math.inf), c.input(5))
+    low = node.float("mask_filter_value", -10000.0)
+    hidden = combined(c, hidden, padding_bias(c, c.input(4), keys.shape[2], low))
+    y = attend(c, q, keys, values, hidden, scale_of(node, q.shape[3], c))
+    return [merge_heads(c, y), keys, values]
+
+
+def written_at(c: NodeContext, cache: Value, new: Value, where: Value) -> Value:
+    """A cache [batch, heads, positions, width] with new rows at positions [batch, length]."""
+    place = c.reshape(where, (where.shape[0], 1, new.shape[2], 1))
+    return c.emit("scatter_elements", cache, c.emit("expand", place, shape=new.shape), new, axis=2)
 
 
 def heads_of(c: NodeContext, heads: int, bias: Value | None) -> tuple[Value, Value, Value]:
@@ -341,8 +370,7 @@ def grown(c: NodeContext, past: Value | None, new: Value, where: Value) -> Value
     batch, heads, _, width = past.shape
     spare = c.symbols.simplify(longest - past.shape[2])
     wide = c.emit("concat", past, c.filled((batch, heads, spare, width), 0, past.dtype), axis=2)
-    place = c.emit("expand", c.reshape(where, (batch, 1, new.shape[2], 1)), shape=new.shape)
-    return c.emit("scatter_elements", wide, place, new, axis=2)
+    return written_at(c, wide, new, where)
 
 
 TABLE: dict[str, Row] = {

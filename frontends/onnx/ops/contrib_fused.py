@@ -126,6 +126,11 @@ def unique(c: NodeContext, node: OnnxNode) -> list[Value | None]:
     return [values, inverse, counts]
 
 
+def inverse(c: NodeContext, node: OnnxNode) -> Value:
+    """Inverses of the matrices in the last two axes."""
+    return c.emit("nn.inverse", c.x)
+
+
 _GEMM = ("alpha", "beta", "transA", "transB")
 _CONV = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
 
@@ -140,6 +145,7 @@ TABLE: dict[str, Row] = {
     ),
     "FusedMatMul": contrib(fused_matmul, "alpha", "transA", "transB", "transBatchA", "transBatchB"),
     "Gelu": contrib(gelu),
+    "Inverse": contrib(inverse),
     "QuickGelu": contrib(quick_gelu, "alpha"),
     "SkipLayerNormalization": contrib(skip_layer_normalization, "epsilon"),
     "SkipSimplifiedLayerNormalization": contrib(skip_simplified_layer_normalization, "epsilon"),

@@ -212,8 +212,6 @@ def matmul_nbits(c: NodeContext, node: OnnxNode) -> Value:
     bits = node.int("bits", 4)
     if bits not in (2, 4, 8):
         c.unsupported(f"{bits} bits")
-    if c.input(4) is not None:
-        c.unsupported("g_idx")
     blocks = ceildiv(width, block)
     assert is_static(blocks)
     whole = unpacked(c, c.reshape(packed, (count, packed_width(blocks, block, bits))), bits)
@@ -227,11 +225,22 @@ def matmul_nbits(c: NodeContext, node: OnnxNode) -> Value:
         apart = unpacked(c, c.reshape(zeros, (count, each)), bits)
         middle = c.reshape(c.cast(c.cut(apart, 1, 0, blocks), a.dtype), (count, blocks, 1))
     scale = c.reshape(c.cast(scales, a.dtype), (count, blocks, 1))
+    group = c.input(4)
+    if group is not None:  # each column names the group whose scale and zero it has
+        values = c.reshape(values, (count, blocks * block))
+        middle, scale = (_of_groups(c, v, group, (count, blocks, 1)) for v in (middle, scale))
     weights = c.emit("mul", c.emit("sub", values, middle), scale)
     b = c.cut(c.reshape(weights, (count, blocks * block)), 1, 0, width)
     y = c.emit("matmul", a, b, transpose_rhs=True)
     bias = c.input(5)
     return y if bias is None else c.emit("add", y, bias)
+
+
+def _of_groups(c: NodeContext, numbers: Value, group: Value, shape: tuple[Any, ...]) -> Value:
+    """Numbers of groups [N, groups, 1] by column, [N, K]; one number for all as it is."""
+    if numbers.rank == 0:
+        return numbers
+    return c.emit("gather", c.reshape(numbers, shape[:2]), group, axis=1)
 
 
 def packed_width(blocks: Any, block: int, bits: int) -> Any:

@@ -115,6 +115,8 @@ def fused() -> Iterator[Contrib]:
         outputs=(True, True),
     )
     yield Contrib("Trilu", [f(3, 4), np.array(1, np.int64)], {"upper": 0}, exact=True)
+    yield Contrib("Inverse", [f(2, 4, 4)])
+    yield Contrib("Inverse", [RNG.normal(size=(3, 3))])
     yield Contrib("Unique", [np.array([3, 1, 3, 2, 1], np.float32)], outputs=(True, True, True), exact=True)
 
 
@@ -167,6 +169,10 @@ def quantized() -> Iterator[Contrib]:
         yield Contrib("MatMulNBits", [f(2, 3, width), packed, scales], attrs, fixed=(1, 2))
         points = u8(6 * -(-blocks * bits // 8))
         yield Contrib("MatMulNBits", [f(2, width), packed, scales, points], attrs, fixed=(1, 2, 3))
+    attrs = {"K": 64, "N": 6, "bits": 4, "block_size": 32}
+    packed, scales = u8(6, 2, 16), np.abs(f(12)) * 0.1
+    group = RNG.integers(0, 2, 64).astype(np.int32)
+    yield Contrib("MatMulNBits", [f(2, 64), packed, scales, None, group], attrs, (1, 2, 4), note="g_idx")
     yield Contrib("QuantizeLinear", [f(3, 4), s(0.02), np.array(30000, np.uint16)], exact=True)
     yield Contrib("DequantizeLinear", [u8(3, 4), s(0.02), z(7)], exact=True)
 
@@ -190,6 +196,9 @@ def attention() -> Iterator[Contrib]:
         "Attention", [x, weights, bias, None, past], {**base, "unidirectional": 1}, outputs=(True, True)
     )
     yield Contrib("Attention", [x, weights, bias, None, None, f(2, 2, 5, 5)], base, note="bias of scores")
+    yield Contrib(
+        "Attention", [x, weights, bias, None, past, None, np.array([3], np.int32)], base, outputs=(True, True)
+    )
     q, k, v = f(2, 5, 8), f(2, 6, 8), f(2, 6, 8)
     yield Contrib("MultiHeadAttention", [q, k, v], base)
     yield Contrib("MultiHeadAttention", [q, k, v, f(24)], base)
@@ -204,6 +213,18 @@ def attention() -> Iterator[Contrib]:
         base,
         outputs=(True, True, True),
     )
+    buffers = f(2, 2, 9, 4), f(2, 2, 9, 4)
+    used = np.array([3], np.int32)
+    for length in (1, 5):
+        operands = [*(f(2, length, 8) for _ in range(3)), None, None, None, *buffers, used]
+        yield Contrib(
+            "MultiHeadAttention",
+            operands,
+            base,
+            outputs=(True,) * 3,
+            valid=3 + length,
+            note=f"buffers, {length}",
+        )
     yield Contrib("MultiHeadAttention", [q, f(2, 2, 6, 4), f(2, 2, 6, 4)], base, note="keys by head")
     angles = np.arange(20)[:, None] / 10 ** (np.arange(4) / 2)
     cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from aino_ir.dims import is_static, product
-from aino_ir.dtypes import i64
+from aino_ir.dtypes import f16, f32, f64, i64
 from aino_ir.frontends.onnx.export.writer import Exporter, GraphWriter, Ref, Row
 
 
@@ -166,6 +166,13 @@ def visible(g: GraphWriter, queries: Any, keys: Any, offset: Any) -> Ref:
     return g.node("LessOrEqual", g.node("Range", zero, g.number(keys), one), g.unsqueeze(rows, 1))
 
 
+def inverse(g: GraphWriter, op: Any) -> Ref:
+    """Inverses by ONNX Runtime's own operator, since ONNX has none."""
+    dtype = op.x.dtype if op.x.dtype in (f16, f32, f64) else f32
+    y = g.foreign("Inverse", "com.microsoft", 1, g.cast(g.of(op.x), dtype), dtype=dtype)
+    return g.cast(y, op.x.dtype)
+
+
 TABLE: dict[str, Row] = {
     "nn.attention": attention,
     "nn.avg_pool": avg_pool,
@@ -173,6 +180,7 @@ TABLE: dict[str, Row] = {
     "nn.conv_transpose": conv_transpose,
     "nn.determinant": "Det",
     "nn.einsum": einsum,
+    "nn.inverse": inverse,
     "nn.lp_pool": lp_pool,
     "nn.matmul": matmul,
     "nn.max_pool": pool("MaxPool"),

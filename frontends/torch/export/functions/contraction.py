@@ -32,6 +32,12 @@ def determinant(x: Tensor) -> Tensor:
     return found
 
 
+def inverse(x: Tensor) -> Tensor:
+    """Inverses of the matrices in the last two axes; NaN for singular ones."""
+    found, info = torch.linalg.inv_ex(x)
+    return torch.where((info == 0)[..., None, None], found, torch.full_like(found, float("nan")))
+
+
 # -- windows -----------------------------------------------------------------------------------------------
 
 
@@ -245,6 +251,7 @@ TABLE: dict[str, Callable[..., Any]] = {
     "nn.conv": conv,
     "nn.conv_transpose": conv_transpose,
     "nn.determinant": determinant,
+    "nn.inverse": inverse,
     "nn.einsum": einsum,
     "nn.lp_pool": lp_pool,
     "nn.matmul": matmul,
