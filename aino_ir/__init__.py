@@ -23,6 +23,7 @@ _PUBLIC = {
     "load": "aino_ir.driver.api:load",
     "compile": "aino_ir.driver.api:compile",
     "quantize": "aino_ir.driver.compression:quantize",
+    "distill": "aino_ir.driver.distill:distill",
     "prune": "aino_ir.driver.pruning:prune",
     "to_onnx": "aino_ir.frontends.onnx.export:to_onnx",
     "to_torch": "aino_ir.frontends.torch.export:to_torch",

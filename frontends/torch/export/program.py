@@ -38,6 +38,13 @@ from aino_ir.types import TensorType
 
 def module_of(module: Module, trainable: Trainable | None) -> fx.GraphModule:
     """The `main` of a module; see `to_torch`."""
+    return module_with_handles(module, trainable)[0]
+
+
+def module_with_handles(
+    module: Module, trainable: Trainable | None
+) -> tuple[fx.GraphModule, dict[str, Const]]:
+    """The same, and which constant each parameter and buffer stands for, by its path."""
     main = module.main
     tensors = Tensors(trainable, fixed_constants(module))
     writer = GraphWriter(tensors, main.symbols)
@@ -50,7 +57,7 @@ def module_of(module: Module, trainable: Trainable | None) -> fx.GraphModule:
     outputs = tuple(results[:count])
     made = writer.finish(outputs[0] if count == 1 else outputs, identifier(module.name))
     tensors.restore_passing(made)
-    return made
+    return made, tensors.handles
 
 
 def fixed_constants(module: Module) -> set[tuple[object, ...]]:

@@ -27,10 +27,12 @@ class Tensors:
 
     Attributes:
         root: holds them, in submodules after the parts of their names.
+        handles: path -> the constant.
     """
 
     def __init__(self, trainable: Trainable | None, fixed: Collection[tuple[object, ...]]) -> None:
         self.root = nn.Module()
+        self.handles: dict[str, Const] = {}
         self._trainable = trainable
         self._fixed = fixed
         self._paths: dict[tuple[object, ...], str] = {}
@@ -69,6 +71,7 @@ class Tensors:
     def _added(self, const: Const) -> str:
         tensor = tensor_of(const.array(), const.dtype)
         path = self.unique(const.name or "constant")
+        self.handles[path] = const
         if self._is_trained(const, tensor):
             self._register(path, nn.Parameter(tensor))
         else:

@@ -1,0 +1,146 @@
+"""`aino.distill`: the student learns, zeros and scales stay, and what cannot be learnt from is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import aino_ir as aino
+from aino_ir.builder import Builder
+from aino_ir.errors.distill import DistillDataWrong, LossNotFinite, NothingToTrain
+from aino_ir.errors.usage import OptionTooSmall, UnknownOption
+from aino_ir.graph import Module
+from aino_ir.passes.compression.weights import weights
+from aino_ir.types import tensor
+from tests.passes.compression.networks import mlp
+
+torch = pytest.importorskip("torch")
+
+SIZES = (16, 32, 5)
+DATA = [np.random.default_rng(n).standard_normal((64, 16)).astype(np.float32) for n in range(4)]
+
+
+def outputs(module: Module, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return np.asarray(aino.compile(module, "reference").run(x)[0])
+
+
+def distance(a: Module, b: Module) -> float:
+    """Mean squared difference of the distributions of both."""
+
+    def softmax(y: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        e = np.exp(y - y.max(1, keepdims=True))
+        return np.asarray(e / e.sum(1, keepdims=True))
+
+    return float(np.mean([np.mean((softmax(outputs(a, x)) - softmax(outputs(b, x))) ** 2) for x in DATA]))
+
+
+def test_a_pruned_student_comes_nearer_and_keeps_its_zeros() -> None:
+    teacher = mlp(SIZES)
+    student = aino.prune(teacher, 0.7, scope="local", guard=False)
+    taught = aino.distill(student, teacher, DATA, epochs=20)
+    assert distance(taught, teacher) < 0.7 * distance(student, teacher)
+    for old, new in zip(weights(student), weights(taught), strict=True):
+        before, after = old.handle.array(), new.handle.array()
+        assert np.all(after[before == 0] == 0) and np.any(after != before)
+        assert old.handle.name == new.handle.name
+
+
+def test_shapes_of_a_smaller_student_stay() -> None:
+    teacher = mlp(SIZES)
+    student = aino.prune(teacher, 0.5, structure="channel", guard=False)
+    taught = aino.distill(student, aino.to_torch(teacher), DATA, losses={"logits": 1.0}, epochs=10)
+    assert [v.type for v in taught.main.outputs] == [v.type for v in student.main.outputs]
+    assert [w.handle.shape for w in weights(taught)] == [(16, 16), (16, 5)]
+    assert distance(taught, teacher) < distance(student, teacher)
+
+
+def test_labels_alone_need_no_teacher_outputs() -> None:
+    student = mlp(SIZES)
+    labelled = [(x, x[:, :5].argmax(1)) for x in DATA]
+
+    def right(module: Module) -> float:
+        return float(np.mean([np.mean(outputs(module, x).argmax(1) == y) for x, y in labelled]))
+
+    taught = aino.distill(student, student, labelled, losses={"labels": 1.0}, epochs=60)
+    assert right(taught) > right(student) + 0.3
+
+
+def test_features_are_the_outputs_after_the_first() -> None:
+    def two(scale: float) -> Module:
+        b = Builder()
+        x = b.input("x", tensor("f32", 64, 16))
+        hidden = b.matmul(x, b.constant(np.full((16, 4), scale, np.float32), "w"))
+        b.output("y", b.matmul(hidden, b.constant(np.eye(4, dtype=np.float32), "v")))
+        b.output("hidden", hidden)
+        return b.module
+
+    def sgd(parameters: list[Any]) -> Any:
+        return torch.optim.SGD(parameters, lr=0.05)
+
+    taught = aino.distill(two(0.1), two(0.3), DATA, losses={"features": 1.0}, epochs=50, optimizer=sgd)
+    found = {w.name: w.handle.array() for w in weights(taught)}
+    np.testing.assert_allclose(found["w"], 0.3, atol=0.02)
+    with pytest.raises(DistillDataWrong, match="after the first"):
+        aino.distill(mlp(SIZES), mlp(SIZES), DATA, losses={"features": 1.0})
+
+
+def test_scales_and_integers_of_quantised_layers_stay() -> None:
+    teacher = mlp((16, 32, 5))
+    student = aino.quantize(teacher, "int8-weight", guard=False, ignore=("fc1*",))
+    taught = aino.distill(student, teacher, DATA, epochs=2)
+
+    def read(module: Module) -> list[bytes]:
+        ops = [op for op in module.walk() if op.name.startswith("quant.")]
+        found = [v.op.value for op in ops for v in op.operands if v is not None and v.op is not None]  # type: ignore[attr-defined]
+        return [handle.array().tobytes() for handle in found]
+
+    assert read(taught) == read(student) and len(read(student)) >= 2
+    assert str(taught) != str(student)
+
+
+def test_the_student_itself_is_left_alone() -> None:
+    student = mlp(SIZES)
+    before = [w.handle.array().copy() for w in weights(student)]
+    aino.distill(student, mlp(SIZES), DATA)
+    for w, array in zip(weights(student), before, strict=True):
+        np.testing.assert_array_equal(w.handle.array(), array)
+
+
+@pytest.mark.parametrize(
+    ("data", "given", "error"),
+    [
+        ([], {}, DistillDataWrong),
+        ([np.full((64, 16), np.nan, np.float32)], {}, DistillDataWrong),
+        (DATA, {"losses": {"labels": 1.0}}, DistillDataWrong),
+        (DATA, {"losses": {"attention": 1.0}}, UnknownOption),
+        (DATA, {"losses": {}}, UnknownOption),
+        (DATA, {"losses": {"logits": -1.0}}, OptionTooSmall),
+        (DATA, {"temperature": 0.0}, OptionTooSmall),
+        (DATA, {"epochs": 0}, OptionTooSmall),
+    ],
+)
+def test_bad_calls_are_refused(data: list[Any], given: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        aino.distill(mlp(SIZES), mlp(SIZES), data, **given)
+
+
+def test_teachers_of_other_shapes_are_refused() -> None:
+    with pytest.raises(DistillDataWrong, match="shapes"):
+        aino.distill(mlp(SIZES), mlp((16, 32, 6)), DATA)
+
+
+def test_a_student_without_weights_has_nothing_to_learn() -> None:
+    b = Builder()
+    b.output("y", b.relu(b.input("x", tensor("f32", 64, 16))))
+    with pytest.raises(NothingToTrain):
+        aino.distill(b.module, mlp(SIZES), DATA)
+
+
+def test_divergence_is_an_error() -> None:
+    def wild(parameters: list[Any]) -> Any:
+        return torch.optim.SGD(parameters, lr=1e30)
+
+    with pytest.raises(LossNotFinite):
+        aino.distill(mlp(SIZES), mlp(SIZES, 64), [x * 3 for x in DATA], epochs=5, optimizer=wild)
