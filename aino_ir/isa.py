@@ -79,8 +79,14 @@ ISAS: dict[str, Isa] = {
     "armv7": Isa("armv7", "armv7", 4, 32, True, False, ("vfpv4",), _LINUX, BOARD, "32-bit ARM with VFPv4"),
     "riscv64": Isa("riscv64", "riscv64", 4, 32, True, False, (), _LINUX, BOARD, "64-bit RISC-V (RV64GC)"),
     "wasm32": Isa("wasm32", "wasm32", 16, 16, False, False, (), ("wasi",), BROWSER, "WebAssembly with SIMD"),
+    "cortex-m": Isa(
+        "cortex-m", "armv7e-m", 4, 32, True, False, (), ("none",), MICROCONTROLLER, "Cortex-M4F and up, bare"
+    ),
 }
 """Every ISA variant by name; of one family, from the least to the most demanding."""
+
+BUILT_IN = tuple(ISAS)
+"""Those of AINO itself: no package changes what ``c`` means."""
 
 
 def register_isa(isa: Isa) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from aino_ir.errors.toolchain import UnknownTarget
 from aino_ir.errors.usage import BadExtension
-from aino_ir.isa import ISAS, SYSTEMS, Isa
+from aino_ir.isa import BUILT_IN, ISAS, SYSTEMS, Isa
 
 _PORTABLE = "portable"
 """What targets call the ISA variant of every processor."""
@@ -25,7 +25,7 @@ _PORTABLE = "portable"
 _TARGET_NAMES = ("c", "stablehlo", "reference", "null")
 KNOWN_TARGETS = (
     *("c", "c:portable", "c:avx2", "c:avx512", "c:avx2+avx512"),
-    *("c:aarch64", "c:armv7", "c:riscv64", "c:wasm32"),
+    *("c:aarch64", "c:armv7", "c:riscv64", "c:wasm32", "c:cortex-m"),
     *("c:avx2-windows", "c:avx2-macos", "c:aarch64-windows", "c:aarch64-macos"),
     *("stablehlo", "reference", "null"),
 )
@@ -64,7 +64,8 @@ class Host:
 
     def isa(self) -> Isa:
         """Return the most demanding ISA variant that this machine runs."""
-        fitting = [i for i in ISAS.values() if i.arch in ("", self.arch) and not self.missing(i.features)]
+        known = (ISAS[name] for name in BUILT_IN)
+        fitting = [i for i in known if i.arch in ("", self.arch) and not self.missing(i.features)]
         return fitting[-1]
 
     def obstacle(self, target: Target, isa: str) -> str:
@@ -108,6 +109,11 @@ class Target:
     cpu_features: tuple[str, ...]
     variants: tuple[str, ...]
     system: str = "linux"
+
+    @property
+    def has_python(self) -> bool:
+        """Whether ops without native code can run in Python beside it."""
+        return self.system not in ("wasi", "none")
 
     def lanes(self, dtype_bytes: int) -> int:
         """Return how many values of `dtype_bytes` bytes one vector register holds (at least one)."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from aino_ir import __version__
 from aino_ir.codegen.c.backend import Emission
+from aino_ir.codegen.c.footprint import footprint
 from aino_ir.codegen.c.toolchain import Toolchain
 from aino_ir.codegen.lower.constants import constant_bytes
 from aino_ir.codegen.lower.outline import Outlined
@@ -117,10 +118,19 @@ class Bundle:
             report={
                 **{k: v for k, v in program_report(self.program).items() if k != "kernels"},
                 "library_bytes": sum(len(b) for b in self.libraries.values()),
+                **self._device_facts(),
                 **self.facts,
             },
             details=self._details(before + len(defaults)),
         )
+
+    def _device_facts(self) -> dict[str, Any]:
+        """Flash and RAM, where a library is an archive that becomes part of a firmware."""
+        if self.toolchain.platform.format != "archive":
+            return {}
+        (plan,), (library,) = self.program.functions.values(), self.libraries.values()
+        constants = sum(whole(b.bytes) for b in used_constants(plan))
+        return {"device": footprint(plan, constants, library).facts()}
 
     def _details(self, whole_before: int) -> dict[str, Any]:
         """What the executable needs besides; `whole_before` is the number of Python's first constant."""

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from aino_ir.codegen.c.backend import Emission
+from aino_ir.codegen.c.compile import compile_units
+from aino_ir.codegen.c.footprint import footprint
 from aino_ir.codegen.c.standalone import write_standalone
+from aino_ir.codegen.c.toolchain import find_toolchain
 from aino_ir.codegen.lower.constants import constant_bytes
 from aino_ir.codegen.lower.legality import interface_obstacles
 from aino_ir.driver.api import Dims, collector_frozen, compile_options, load
+from aino_ir.driver.bundle import whole
 from aino_ir.driver.pipeline import Compilation, CompileOptions, Progress
 from aino_ir.driver.program import Program
+from aino_ir.errors.base import EnvironmentFault
 from aino_ir.errors.usage import OneVariantWanted, SourcesNeedPython, TargetRunsNothing
 from aino_ir.graph import Module
 from aino_ir.loops.printer import print_loops
 from aino_ir.passes.plan_memory import used_constants
 from aino_ir.plan import Plan, runs
 from aino_ir.runtime.fileio import DISK, Disk, disk_errors, new_part
+from aino_ir.runtime.report import device_line
+from aino_ir.runtime.store import opened_or_temporary
 from aino_ir.text import save
 
 KINDS = ("c", "air", "loops", "onnx", "stablehlo")
@@ -35,6 +43,7 @@ def emit_files(
     *,
     dims: Dims | None = None,
     progress: Progress | None = None,
+    tell: Callable[[str], None] | None = None,
     **options: Any,
 ) -> list[Path]:
     """Write what a model becomes; no C compiler is needed.
@@ -47,6 +56,7 @@ def emit_files(
         target: for which device; ``c`` writes one instruction set.
         dims: bounds or values of symbols.
         progress: as for `compile`.
+        tell: gets lines about what was written: the flash and RAM of a device.
         options: level, numerics, verify, strict as for `compile`.
 
     Returns:
@@ -67,7 +77,11 @@ def emit_files(
     with compilation.stage("load"):
         module = load(x, dims=dims)
     with collector_frozen():
-        return _WRITERS[kind](compilation, module, place)
+        written = _WRITERS[kind](compilation, module, place)
+    if tell is not None:
+        for line in compilation.remarks:
+            tell(line)
+    return written
 
 
 def _write_air(compilation: Compilation, module: Module, place: Path) -> list[Path]:
@@ -127,7 +141,23 @@ def _write_c(compilation: Compilation, module: Module, place: Path) -> list[Path
         raise SourcesNeedPython(kind="c", count=len(program.host.host), operators="; ".join(found))
     (plan,) = program.functions.values()
     emission = next(iter(compilation.emissions(program.plans).values()))
-    return write_standalone(place, emission, plan, _variant(compilation.options), _weights(plan))
+    target = _variant(compilation.options)
+    if target.system == "none":
+        compilation.remarks.append(device_line(_device_facts(compilation, plan, emission)))
+    return write_standalone(place, emission, plan, target, _weights(plan))
+
+
+def _device_facts(compilation: Compilation, plan: Plan, emission: Emission) -> dict[str, int]:
+    """Flash and RAM; the code counts where a compiler is at hand."""
+    constants = sum(whole(b.bytes) for b in used_constants(plan))
+    target = compilation.options.target
+    try:
+        with opened_or_temporary() as store:
+            tool = find_toolchain(store, target=target)
+            (archive,) = compile_units(emission.units, emission.headers, tool, store).values()
+    except EnvironmentFault:
+        return footprint(plan, constants).facts()
+    return footprint(plan, constants, archive).facts()
 
 
 def _one_variant(compilation: Compilation, module: Module, kind: str) -> Program:

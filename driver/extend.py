@@ -12,8 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from aino_ir.codegen.c import dialects
 from aino_ir.errors.passes import UnknownPass
 from aino_ir.errors.usage import BadExtension
+from aino_ir.isa import ISAS
 from aino_ir.op import OPS, Op
 from aino_ir.passes.base import Pass
 from aino_ir.passes.pipelines import STAGES
@@ -115,10 +117,14 @@ def extensions_identity() -> str | None:
     """A hash of everything registered, for the keys of compiled models; None when a source is not at hand."""
     parts: list[str | bytes] = [repr(sorted(TARGETS.items()))]
     things: list[Any] = [*_OPS, *(row for row in _OPS.values() if row is not None), *_PASSES]
+    for isa, spoken in dialects.registered().items():
+        parts += [repr(ISAS[isa]), repr(spoken.table.rows), repr(spoken.definitions)]
+        own = (spoken.writer, spoken.interface, spoken.runtime, spoken.folder)
+        things += [thing for thing in own if thing is not None]
     for thing in things:
         try:
             source = inspect.getsourcefile(thing)
-        except TypeError:  # its module has no file
+        except (OSError, TypeError):  # its module has no file
             source = None
         if source is None or not Path(source).is_file():
             return None

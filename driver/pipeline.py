@@ -86,6 +86,7 @@ class Compilation:
         wrong_kernels: kernels that are not used because they do not compute what their ops mean.
         tuning: what was measured, for the report.
         turned_down: ids of ops that no generator serves -> why; they run in Python.
+        remarks: lines about what was written.
     """
 
     options: CompileOptions
@@ -97,6 +98,7 @@ class Compilation:
     wrong_kernels: list[dict[str, str]] = field(default_factory=list)
     tuning: dict[str, Any] = field(default_factory=dict)
     turned_down: dict[int, str] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -248,14 +250,15 @@ class Compilation:
         """A module cut into native functions and what Python runs, or None when all of it is native.
 
         Raises:
-            OperatorsUnsupported: ops would run in Python and `strict` was asked for, or cannot even do that.
+            OperatorsUnsupported: ops would run in Python, and `strict` was asked for, or the target has none.
         """
         reasons = host_ops(module.main)
         left = {op: self.turned_down.get(op.id) for op in module.main.block}
         reasons |= {op: reason for op, reason in left.items() if reason is not None}
         if not reasons and not any(interface_obstacles(module.main)):
             return None
-        bad = [op for op in reasons if self.options.strict or not runs_in_python(op)]
+        strict = self.options.strict or not self.options.target.has_python
+        bad = [op for op in reasons if strict or not runs_in_python(op)]
         refuse([(str(op.loc), f"{op.name}: {reasons[op]}") for op in bad], self.options.target)
         host = outline(module.main, reasons)
         verify(host.module)

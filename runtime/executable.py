@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from aino_ir.dtypes import DTYPES
-from aino_ir.errors.artifact import CpuUnsupported, NotAnArtifact
+from aino_ir.errors.artifact import ArchitectureMismatch, CpuUnsupported, NotAnArtifact
 from aino_ir.errors.run import BadOutputBuffer, OutputDecidedByRun, WrongInputCount, WrongOutputCount
 from aino_ir.errors.usage import OptionTooSmall
 from aino_ir.runtime.artifact import Artifact, save_artifact
@@ -277,7 +277,7 @@ class Executable:
             return Report.from_manifest(manifest, "")
         try:
             isa = self._artifact.choose_variant().isa
-        except CpuUnsupported:
+        except (ArchitectureMismatch, CpuUnsupported):
             isa = manifest.variants[-1].isa
         return Report.from_manifest(manifest, isa)
 

@@ -28,6 +28,7 @@ class Report:
         flops: floating-point operations of a run (text when they depend on symbols).
         checks: what the compiled program was compared with, and the outcome: ``whole module`` (before and
             after the passes, on the interpreter) and ``kernels`` (each beside the meaning of its ops).
+        device: bytes of flash and RAM, for devices without an operating system.
         tuning: what was measured where that was asked for: kernels whose candidate changed, and those that
             kept the analytic pick, with modelled and measured microseconds.
     """
@@ -44,6 +45,7 @@ class Report:
     flops: int | str = 0
     checks: dict[str, dict[str, Any]] = field(default_factory=dict)
     tuning: dict[str, Any] = field(default_factory=dict)
+    device: dict[str, int] = field(default_factory=dict)
 
     @staticmethod
     def of(facts: Mapping[str, Any]) -> Report:
@@ -77,12 +79,23 @@ class Report:
             f"kernel calls: {len(self.kernels)} ({len({k['kernel'] for k in self.kernels})} kernels)",
             f"python nodes: {self.python_text()}",
             f"bytes: arena {self.arena_bytes}, weights {self.weight_bytes}, code {self.library_bytes}",
+            *([device_line(self.device)] if self.device else []),
             f"undone passes: {', '.join(str(u) for u in self.undone) or 'none'}",
             *(f"{what}: {_sentence(facts)}" for what, facts in self.checks.items()),
             *_tuning_lines(self.tuning),
             "seconds: " + ", ".join(f"{k} {v:.2f}" for k, v in self.seconds.items()),
         ]
         return "\n".join(lines)
+
+
+def device_line(facts: Mapping[str, int]) -> str:
+    """How much flash and RAM a model takes on a device, in a line."""
+    code = f"code {facts['code']}" if facts["code"] >= 0 else "and its code"
+    parts = ", ".join(f"{name} {facts[name]}" for name in ("arena", "scratch", "states", "other"))
+    return (
+        f"flash: {facts['flash']} bytes (constants {facts['constants']}, {code}); "
+        f"RAM: {facts['ram']} bytes ({parts}), beside inputs, outputs and the stack"
+    )
 
 
 def _sentence(facts: Mapping[str, Any]) -> str:

@@ -28,6 +28,15 @@ class NoLowering(UserError):
     example = {"op": "tensor.nonzero", "target": "c", "reason": "it has no definition as loops"}
 
 
+class StaticShapesWanted(UserError):
+    """A device whose memory is static was asked to run a model whose extents are not all known."""
+
+    code = "AINO-E0484"
+    template = "the device's memory is static, but the run decides the extents {symbols}"
+    hint = "fix them: dims={{...}}, or --dim NAME=NUMBER"
+    example = {"symbols": "batch"}
+
+
 class ScheduleInvalid(InternalError):
     """A step of a schedule does not fit the loops that it is applied to."""
 

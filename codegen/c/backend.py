@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from aino_ir.codegen.c import cortex_m
 from aino_ir.codegen.c.compile import SourceUnit
 from aino_ir.codegen.c.dialects import dialect
 from aino_ir.codegen.c.platforms import platform
@@ -14,6 +15,9 @@ from aino_ir.codegen.c.unit import print_unit
 from aino_ir.loops.stmt import LoopFn
 from aino_ir.plan import Plan, runs
 from aino_ir.target import Target
+
+DEVICES = (cortex_m.CORTEX_M,)
+"""Instruction sets with a folder of their own, which registers them."""
 
 UNIT_LINES = 1500
 """Lines of kernels in one translation unit: units compile in parallel, each has a fixed cost."""

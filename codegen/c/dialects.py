@@ -7,7 +7,7 @@ else, passes, kernel generators, schedules and plan, is shared.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from aino_ir.codegen.c.interface import InterfacePrinter
@@ -17,9 +17,13 @@ from aino_ir.codegen.c.runtime import runtime_headers
 from aino_ir.codegen.c.writer import CWriter
 from aino_ir.errors.usage import BadExtension
 from aino_ir.isa import Isa, register_isa
+from aino_ir.plan import Plan
+from aino_ir.target import Target
 
 Definitions = tuple[tuple[str, str], ...]
 """(what code uses, the lines that define it), in order."""
+
+Folder = Callable[[Plan, Target, Sequence[str], Iterable[tuple[int, bytes]]], Mapping[str, str]]
 
 GNU_DEFINITIONS: Definitions = (
     ("__has_builtin", "#ifndef __has_builtin\n#define __has_builtin(name) 0\n#endif"),
@@ -50,6 +54,9 @@ class Dialect:
         includes: what a kernel unit includes.
         runtime: the headers that are emitted with every model, by file name, for an operating system.
         compiled_with: what the first line of a unit says about flags.
+        folder: what ``--emit c`` writes beside sources and headers, by file name, from the plan, the target,
+            the names of the sources and the constants with their offsets; a main, CMakeLists and a file of
+            weights when None.
     """
 
     table: IsaTable
@@ -59,6 +66,7 @@ class Dialect:
     includes: tuple[str, ...] = ("stdbool.h", "stdint.h")
     runtime: Callable[[str], Mapping[str, str]] = runtime_headers
     compiled_with: str = "-ffp-contract=off -fwrapv"
+    folder: Folder | None = None
 
 
 _OTHERS: dict[str, Dialect] = {}
@@ -67,6 +75,11 @@ _OTHERS: dict[str, Dialect] = {}
 def dialect(isa: str) -> Dialect:
     """The C of an instruction set: C11 with vector extensions unless it has a dialect of its own."""
     return _OTHERS.get(isa) or Dialect(TABLES[isa])
+
+
+def registered() -> Mapping[str, Dialect]:
+    """Every dialect that is not the common one, by instruction set."""
+    return _OTHERS
 
 
 def register_dialect(isa: Isa, spoken: Dialect, platforms: Mapping[str, Platform]) -> None:

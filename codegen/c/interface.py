@@ -19,8 +19,17 @@ SYNC_WORK = 40_000
 """Operations that take as long as threads need to wait for all, roughly: 1 us."""
 
 
-def header_text(plan: Plan) -> str:
-    """The public header of a plan."""
+ANY_THREADS = " * One context may be used by any number of threads at a time.\n"
+
+
+def header_text(plan: Plan, alignment: int = 64, remarks: str = ANY_THREADS) -> str:
+    """The public header of a plan.
+
+    Args:
+        plan: the plan.
+        alignment: bytes to which the weights must be aligned.
+        remarks: lines of the comment that say who may use a context.
+    """
     name, guard = plan.name, f"{plan.name.upper()}_H"
     values = [(f"in[{i}]", f"{n}: {t}") for i, (n, t) in enumerate(plan.inputs)]
     if plan.entry_symbols:
@@ -39,8 +48,7 @@ def header_text(plan: Plan) -> str:
 {interface}
  *
  * All pointers must be valid for the whole tensors above; inputs and outputs must not overlap.
-{given_text} * One context may be used by any number of threads at a time.
- */
+{given_text}{remarks} */
 #ifndef {guard}
 #define {guard}
 
@@ -59,7 +67,7 @@ typedef struct {name}_context {name}_context;
 /* Version of this interface ({ABI_VERSION}). */
 int {name}_abi(void);
 
-/* Make a context.  `weights` (64-byte aligned, {name}.weights) must outlive it; runs use up to
+/* Make a context.  `weights` ({alignment}-byte aligned, {name}.weights) must outlive it; runs use up to
  * `nthreads` threads.  Returns 0, or a code of aino_status.h. */
 int {name}_create(const void *weights, int nthreads, {name}_context **context);
 
@@ -101,7 +109,14 @@ class InterfacePrinter:
     Args:
         text: the plan's names.
         alone_below, profile: as for `print_program`.
+
+    Attributes:
+        includes: lines that include what the functions need beside the runtime.
+        profiles: whether it can measure steps.
     """
+
+    includes: tuple[str, ...] = ("#include <string.h>",)
+    profiles = True
 
     def __init__(self, text: PlanText, alone_below: int = 0, profile: bool = False) -> None:
         self.text = text
@@ -109,6 +124,10 @@ class InterfacePrinter:
         self.alone_below = alone_below
         self.profile = profile
         self.total = work_of(self.plan)
+
+    def header(self) -> str:
+        """The public header."""
+        return header_text(self.plan)
 
     def functions(self, description: str) -> str:
         """The functions that the header declares, and what they need."""

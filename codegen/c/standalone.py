@@ -58,7 +58,12 @@ def write_standalone(
         DiskFull, FileNotWritable: as the disk says; then no file has been replaced.
         NoSpelling: an input or output is no tensor.
     """
-    texts = standalone_texts(emission, plan, target)
+    folder_of = dialect(target.isa).folder
+    if folder_of is None:
+        texts = standalone_texts(emission, plan, target)
+    else:
+        sources = {f"{unit.name}.c": unit.text for unit in emission.units}
+        texts = {**sources, **emission.headers, **folder_of(plan, target, list(sources), weights)}
     with disk_errors(folder), ExitStack() as stack:
         folder.mkdir(parents=True, exist_ok=True)
         parts: list[tuple[Part, Path]] = []
@@ -66,9 +71,10 @@ def write_standalone(
             part = stack.enter_context(new_part(folder, disk, 0o666))
             disk.write(part.fd, text.encode("ascii"))
             parts.append((part, folder / name))
-        part = stack.enter_context(new_part(folder, disk, 0o666))
-        _write_weights(part, weights, disk)
-        parts.append((part, folder / f"{plan.name}.weights"))
+        if folder_of is None:
+            part = stack.enter_context(new_part(folder, disk, 0o666))
+            _write_weights(part, weights, disk)
+            parts.append((part, folder / f"{plan.name}.weights"))
         for part, path in parts:
             part.publish(path, durable=False)
     return [path for _, path in parts]

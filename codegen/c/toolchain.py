@@ -22,7 +22,7 @@ from aino_ir.codegen.c.platforms import LIBRARIES, LINK_FLAGS, ZIG_LINKS, Platfo
 from aino_ir.codegen.c.process import Command, Outcome, run_commands
 from aino_ir.errors.base import AinoError
 from aino_ir.errors.toolchain import CompilerTimedOut, CompilerUnusable, NoCompiler, NoCrossCompiler
-from aino_ir.isa import ISAS
+from aino_ir.isa import BUILT_IN, ISAS
 from aino_ir.runtime.store import Store, digest
 from aino_ir.target import Target, detect_host, usable_cpus
 
@@ -328,7 +328,9 @@ def examine(
     facts = os.stat(command[0])
     identity = digest("compiler", _FORMAT, *argv, facts.st_size, facts.st_mtime_ns)
     prober = _Prober(store, calls, dict(extra))
-    record = remembered(store, identity, lambda: _ask(argv, is_zig, prober, goal))
+    others = [repr(facts) for name, facts in ISAS.items() if name not in BUILT_IN]
+    key = digest("probe", identity, *others) if others else identity
+    record = remembered(store, key, lambda: _ask(argv, is_zig, prober, goal))
     return Toolchain(
         argv=argv,
         family=record["family"],

@@ -65,8 +65,12 @@ def command(
     place = Path(output) if output else default_output(model, kind)
     with shell.progress() as progress:
         if kind is not None:
-            written = emit_files(model, kind, place, target, dims=dims, progress=progress, **options)
-            shell.result({"files": [str(p) for p in written]}, "\n".join(f"wrote {p}" for p in written))
+            remarks: list[str] = []
+            written = emit_files(
+                model, kind, place, target, dims=dims, progress=progress, tell=remarks.append, **options
+            )
+            text = "\n".join([*(f"wrote {p}" for p in written), *remarks])
+            shell.result({"files": [str(p) for p in written], "remarks": remarks}, text)
             return
         exe = api.compile(
             model, target, dims=dims, threads=threads, cache=cache, progress=progress, **options
@@ -82,7 +86,9 @@ def command(
         "inputs": [f"{n}: {t}" for n, t in exe.inputs],
         "outputs": [f"{n}: {t}" for n, t in exe.outputs],
     }
-    text = f"wrote {place} ({size} bytes)\n" + "\n".join(
+    weights, code = exe.report.weight_bytes, exe.report.library_bytes
+    parts = f"weights {weights}, code {code}, sources and manifest {size - weights - code}"
+    text = f"wrote {place} ({size} bytes: {parts})\n" + "\n".join(
         f"{k[:-1]} {v}" for k in interface for v in interface[k]
     )
     shell.result(

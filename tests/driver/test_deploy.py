@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 import threading
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,7 @@ import aino_ir as aino
 from aino_ir.errors.artifact import ArchitectureMismatch, CpuUnsupported
 from aino_ir.runtime import artifact as artifact_module
 from aino_ir.target import ISAS, Host, detect_host
+from benchmarks.resnet50 import resnet50
 from tests.driver.models import mlp, mlp_reference
 
 HOST = detect_host()
@@ -115,3 +120,24 @@ def test_many_threads_call_one_executable(threads: int) -> None:
     for t in callers:
         t.join()
     assert not wrong
+
+
+@pytest.mark.slow
+def test_resnet50_needs_nothing_but_the_c_library(tmp_path: Path) -> None:
+    model = tmp_path / "resnet50.onnx"
+    model.write_bytes(resnet50(size=64, width=16).SerializeToString())
+    line = [sys.executable, "-m", "aino_ir.driver.cli", "compile", str(model), "-o", str(tmp_path / "m.aino")]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=600, check=True)
+    with zipfile.ZipFile(tmp_path / "m.aino") as archive:
+        sizes = {i.filename: i.file_size for i in archive.infolist()}
+        (library,) = (name for name in sizes if name.startswith("lib/"))
+        archive.extract(library, tmp_path)
+    whole = (tmp_path / "m.aino").stat().st_size
+    found = re.search(r"\((\d+) bytes: weights (\d+), code (\d+), sources and manifest (\d+)\)", done.stdout)
+    assert found is not None, done.stdout
+    total, weights, code, rest = map(int, found.groups())
+    assert (total, code) == (whole, sizes[library]) and total == weights + code + rest
+    assert weights <= sizes["weights.bin"] < weights + 64 * 200 and rest < 2 << 20
+    text = subprocess.run(["ldd", str(tmp_path / library)], capture_output=True, text=True, check=True).stdout
+    loaded = {Path(line.split()[0]).name.split(".so")[0] for line in text.splitlines() if "vdso" not in line}
+    assert loaded <= {"libc", "libm", "libpthread", "ld-linux-x86-64", "ld-linux-aarch64"}
