@@ -32,9 +32,9 @@ def test_fused_multiply_add_by_doubles_rounds_once(tmp_path: Path, monkeypatch: 
     rng = np.random.default_rng(1)
     count = 4096
     a, b, c = (edge_values(f32, seed, count) for seed in (1, 2, 3))
-    # products of 12 and 13 bits whose sum with c lies half way between two numbers, and a little beside
+    # products of 25 bits, whose sum with c lies half way between two numbers, and a little beside
     a[:1024] = rng.integers(2048, 4096, 1024)
-    b[:1024] = 4097.0
+    b[:1024] = 8193.0
     c[:1024] = np.float32(2.0) ** rng.integers(-40, 25, 1024).astype(np.float32)
     c[:1024:2] *= -1
     cases = [Case(f"fma_l{lanes}", (f32, f32, f32), f32, fma, lanes, (a, b, c)) for lanes in (1, 4, 8)]
