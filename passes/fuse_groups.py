@@ -10,7 +10,7 @@ from aino_ir.elementwise import Elementwise
 from aino_ir.graph import Block, Function, Value
 from aino_ir.kernels import GroupPricer
 from aino_ir.op import Op, Trait
-from aino_ir.ops.core import Fused
+from aino_ir.ops.core import Constant, Fused
 from aino_ir.passes.base import Pass, PassContext
 from aino_ir.passes.fusion_groups import Classifier, Group, Grower, Limits, external, is_free_view
 from aino_ir.rewriter import Rewriter
@@ -97,7 +97,7 @@ class BlockFusion:
         before = (
             self.grower.absorb(with_prologue, [anchor], light=self._light(anchor))
             if self._wants_prologue(anchor)
-            else []
+            else self._decoders(anchor)
         )
         if self.facts.of(anchor).kind == "row" and self._reads_indirectly([anchor, *before]):
             before = []
@@ -126,6 +126,18 @@ class BlockFusion:
     def _wants_prologue(self, anchor: Op) -> bool:
         """Contractions read each element many times: what comes before them is better computed once."""
         return self.facts.of(anchor).kind in ("reduce", "row")
+
+    def _decoders(self, anchor: Op) -> list[Op]:
+        """What expands constants of few bits for a contraction alone: kernels decode weights as they read."""
+        makers = (v.op for v in anchor.present_operands() if v.use_count == 1)
+        return [
+            op
+            for op in dict.fromkeys(makers)
+            if op is not None
+            and op.has(Trait.DECODES)
+            and self.grower.free(op)
+            and all(v.op is not None and isinstance(v.op, Constant) for v in op.present_operands())
+        ]
 
     def _light(self, anchor: Op) -> bool:
         """Whether elements are read several times, so that only cheap maps may be computed on the way."""

@@ -15,7 +15,7 @@ from functools import cached_property
 
 from aino_ir.compute import Compute, Nest
 from aino_ir.dims import Dim, DimLike, fold, symbol
-from aino_ir.dtypes import boolean, i64
+from aino_ir.dtypes import boolean, i32, i64
 from aino_ir.kernels import KernelSpec, Operand, Result
 from aino_ir.loops.builder import LoopBuilder
 from aino_ir.loops.expr import (
@@ -30,6 +30,7 @@ from aino_ir.loops.expr import (
     Var,
     VecType,
     binary,
+    cast,
     compare,
     const,
     index,
@@ -79,11 +80,19 @@ class Placement:
         spec: what the kernel computes.
         packed: operand number -> how the kernel's own packing of it is addressed, where that
             differs from the spec's operand.
+        nibbles: operand number -> axis along which two of its 4-bit elements share a byte of `packed`.
     """
 
-    def __init__(self, b: LoopBuilder, spec: KernelSpec, packed: Mapping[int, Operand] | None = None) -> None:
+    def __init__(
+        self,
+        b: LoopBuilder,
+        spec: KernelSpec,
+        packed: Mapping[int, Operand] | None = None,
+        nibbles: Mapping[int, int] | None = None,
+    ) -> None:
         self.b = b
         self.spec = spec
+        self.nibbles = dict(nibbles or {})
         self.operands = [(packed or {}).get(i, o) for i, o in enumerate(spec.operands)]
         self._risky: dict[int, tuple[int, ...]] = {}
         self._kept: list[Read] = []  # so that ids stay taken
@@ -162,8 +171,24 @@ class Placement:
             assert node.default is not None
             return self.expr(node.default, point)
         other = None if mask is None or node.default is None else self.expr(node.default, point)
+        if node.operand in self.nibbles:
+            return self._load_nibbles(node.operand, coordinates, point)
         address = operand.addr(tuple(coordinates))
         return self._load(node.operand, address, coordinates, vectors, point, mask, other)
+
+    def _load_nibbles(self, number: int, coordinates: list[DimLike], point: Point) -> Expr:
+        """A 4-bit element out of its byte: the upper half where its coordinate is odd."""
+        axis, dtype = self.nibbles[number], self.spec.operands[number].dtype
+        operand, place = self.operands[number], coordinates[axis]
+        halved = [c // 2 if a == axis else c for a, c in enumerate(coordinates)]
+        raw = self._load(number, operand.addr(tuple(halved)), halved, {}, point, None, None)
+        upper = self.b.dim(place % 2)
+        byte = cast(raw, i32)
+        if isinstance(upper, int):
+            nibble = (byte >> 4) if upper else (byte & 15)
+        else:
+            nibble = (byte >> (cast(index(upper), i32) * 4)) & 15
+        return self.b.let((nibble ^ 8) - 8 if dtype.is_signed else nibble)
 
     def _load(
         self,

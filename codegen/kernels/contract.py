@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from math import prod
 
 from aino_ir.codegen.kernels.access import Placement
 from aino_ir.codegen.kernels.blocking import SYMBOLIC_EXTENT, Blocking, choose_blocking
@@ -18,6 +19,7 @@ from aino_ir.codegen.kernels.canonical import axes_of
 from aino_ir.codegen.kernels.contract_loops import UNROLL_STEPS, ContractLoops, Shape
 from aino_ir.codegen.kernels.emit import emit_checks, vector_lanes
 from aino_ir.codegen.kernels.naming import header, kernel_name
+from aino_ir.codegen.kernels.nibbles import Nibbles
 from aino_ir.codegen.kernels.roles import (
     Guard,
     Roles,
@@ -31,7 +33,7 @@ from aino_ir.compute import Compute
 from aino_ir.dims import Dim, is_static
 from aino_ir.kernels import Candidate, KernelSpec, Operand, Packing, Reject
 from aino_ir.loops.builder import LoopBuilder
-from aino_ir.loops.expr import Read
+from aino_ir.loops.expr import Binary, Cast, Expr, Read, Unary, walk
 from aino_ir.loops.stmt import LoopFn
 from aino_ir.target import Target
 from aino_ir.types import Layout
@@ -44,6 +46,9 @@ BEST = 4
 
 STRIDED_LOADS = 6.0
 """How much longer a step takes when vectors are gathered lane by lane."""
+
+DECODINGS_PER_CYCLE = 3.0
+"""Vector operations that decode weights in a cycle, beside loads."""
 
 CODE_BUDGET = 3000
 """Statements that a kernel may have: more costs seconds of C compiler and the instruction cache."""
@@ -84,10 +89,18 @@ class ContractGenerator:
         assert isinstance(roles, Roles)
         params = dict(candidate.params)
         packed = {
-            i: replace(spec.operands[i], layout=p.layout, allocated=None) for i, p in candidate.packings
+            i: replace(
+                spec.operands[i],
+                layout=p.layout,
+                allocated=None,
+                shape=p.stored_shape(spec.operands[i].shape),  # type: ignore[arg-type]
+                dtype=p.stored_dtype(spec.operands[i].dtype),
+            )
+            for i, p in candidate.packings
         }
+        halved = {i: p.transform.axis for i, p in candidate.packings if isinstance(p.transform, Nibbles)}
         b = LoopBuilder(kernel_name(spec))
-        place = Placement(b, roles.spec, packed)
+        place = Placement(b, roles.spec, packed, halved)
         emit_checks(place)
         blocking = Blocking(params["chunk"], params["group"], params["depth"])
         shape = Shape(Tile(params["rows"], params["vectors"]), params["lanes"], blocking)
@@ -144,7 +157,11 @@ def _candidate(roles: Roles, tile: Tile, lanes: int, target: Target) -> Candidat
     cycles = tile_cycles(tile, rows, -(-columns // lanes), steps, _row_vector(roles), lane_shared)
     if any(strided_operand(roles.spec, f, roles.lane.name) for f in roles.factors):
         cycles *= STRIDED_LOADS
-    blocking = choose_blocking(roles, tile, lanes, target)
+    decoding = decoding_operations(roles.factors[roles.lane_factor()])
+    if decoding:
+        loads = -(-columns // lanes) * (-(-rows // tile.rows) if lane_shared else rows)
+        cycles += loads * steps * decoding / DECODINGS_PER_CYCLE
+    blocking = choose_blocking(roles, tile, lanes, target, _element_bytes(roles))
     packings = _packings(roles, tile, lanes)
     return Candidate(
         "contract",
@@ -192,8 +209,28 @@ def _packings(roles: Roles, tile: Tile, lanes: int) -> tuple[tuple[int, Packing]
             layout = _panel_layout(use, row, tile.rows, order)
         else:
             continue
-        out.append((use.number, Packing(layout)))
+        out.append((use.number, Packing(layout, _transform(use, order))))
     return tuple(out)
+
+
+def _transform(use: _Use, order: list[str]) -> Nibbles | None:
+    """Elements of 4 bits share bytes along the innermost reduction, which takes two steps at a time."""
+    if use.operand.dtype.bits != 4 or not order:
+        return None
+    axis = next((a for a, n in use.axes.items() if n == order[-1]), None)
+    return None if axis is None else Nibbles(axis)
+
+
+def decoding_operations(factor: Expr) -> int:
+    """Vector operations between a load of a factor and its use."""
+    return sum(1 for n in walk(factor) if isinstance(n, (Binary, Cast, Unary)))
+
+
+def _element_bytes(roles: Roles) -> int:
+    """Bytes of an element of the lane factor's largest constant, at least 1."""
+    reads = constant_reads(roles.spec, roles.factors[roles.lane_factor()])
+    operands = [roles.spec.operands[n.operand] for n in reads]
+    return max(operands, key=lambda o: prod(o.shape)).dtype.bytes if operands else 4  # type: ignore[arg-type]
 
 
 def _plain_use(factor: Read, roles: Roles) -> _Use | None:

@@ -350,9 +350,23 @@ class ContractLoops:
                 self._loops(loops[1:], {**at, axis.name: value}, points, acc)
             return
         unroll = UNROLL_STEPS if len(loops) == 1 else 0
+        if len(loops) == 1 and self.place.nibbles:
+            self._steps_of_two(axis, at, points, acc)
+            return
         first, stop = (self.sums.first, self.sums.stop) if self.sums is not None else (0, axis.extent)
         with self.b.loop(axis.name, first, stop, unroll=unroll) as k:
             self._loops(loops[1:], {**at, axis.name: k}, points, acc)
+
+    def _steps_of_two(
+        self, axis: Axis, at: dict[str, DimLike], points: list[list[Point]], acc: RegTile
+    ) -> None:
+        """The innermost reduction, two steps a turn: then it is known which half of a byte each one reads."""
+        extent = int(axis.extent)  # type: ignore[arg-type]
+        with self.b.loop(axis.name, 0, extent - extent % 2, step=2, unroll=UNROLL_STEPS // 2) as k:
+            self._step({**at, axis.name: k}, points, acc)
+            self._step({**at, axis.name: k + 1}, points, acc)
+        if extent % 2:
+            self._step({**at, axis.name: extent - 1}, points, acc)
 
     def _step(self, at: dict[str, DimLike], points: list[list[Point]], acc: RegTile) -> None:
         """One reduction step: acc += f0 * f1 at every point of the tile."""

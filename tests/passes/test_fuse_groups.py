@@ -258,3 +258,21 @@ def test_symbolic_extents() -> None:
     x = b.input("x", tensor("f32", n, 16))
     b.output("y", b.relu(b.add(b.matmul(x, weights(b, 16, 24)), weights(b, 24))))
     assert_fuses(b.module, FuseGroups(), ["core.fused"], context(), n=5)
+
+
+def test_weights_of_few_bits_are_decoded_by_the_contraction_that_reads_them() -> None:
+    b = Builder()
+    w = b.constant(np.ones((16, 8), np.int8))
+    decoded = b.dequantize(w, b.constant(np.float32(0.5)))
+    y = b.relu(b.matmul(b.input("x", tensor("f32", 4, 16)), decoded))
+    b.output("y", y)
+    assert_fuses(b.module, ["fuse-groups"], ["core.fused"])
+
+
+def test_decoded_weights_with_two_readers_are_decoded_once() -> None:
+    b = Builder()
+    decoded = b.dequantize(b.constant(np.ones((16, 8), np.int8)), b.constant(np.float32(0.5)))
+    x = b.input("x", tensor("f32", 4, 16))
+    b.output("y", b.add(b.matmul(x, decoded), b.matmul(b.relu(x), decoded)))
+    run_pass(["fuse-groups"], b.module)
+    assert "quant.dequantize" in op_names(b.module)
