@@ -18,6 +18,9 @@ from aino_ir.driver.pipeline import Compilation, CompileOptions, Progress
 from aino_ir.driver.xla import XlaExecutable
 from aino_ir.errors.usage import ArtifactIsNoModel, OptionTooSmall, UnknownModelKind, UnknownOption
 from aino_ir.graph import Module
+from aino_ir.ops.quant import Dequantize
+from aino_ir.passes.integer_contractions import IntegerContractions
+from aino_ir.passes.manager import PassManager
 from aino_ir.runtime.executable import Executable, open_executable
 from aino_ir.runtime.null import NullExecutable
 from aino_ir.runtime.reference import ReferenceExecutable
@@ -37,7 +40,7 @@ CHOICES = {
 
 
 def load(x: Any, example_inputs: Any = None, dynamic_shapes: Any = None, dims: Dims | None = None) -> Module:
-    """Read a model as a module.
+    """Read a model as a module; quantised contractions (QDQ) become integer ones, exact on every target.
 
     Args:
         x: a path (.onnx, .air, .pt2, .mlir), an `onnx.ModelProto`, serialized ONNX bytes, a
@@ -63,7 +66,7 @@ def load(x: Any, example_inputs: Any = None, dynamic_shapes: Any = None, dims: D
     if suffix in ("", ".onnx") and _is_onnx(x):
         from aino_ir.frontends.onnx import load_onnx
 
-        return load_onnx(x, dims=dims)
+        return with_exact_integers(load_onnx(x, dims=dims))
     if suffix == ".mlir" or _is_lowered(x):
         from aino_ir.frontends.stablehlo import load_stablehlo
 
@@ -71,13 +74,20 @@ def load(x: Any, example_inputs: Any = None, dynamic_shapes: Any = None, dims: D
     if suffix == ".pt2" or _is_torch(x):
         from aino_ir.frontends.torch import load_torch
 
-        return load_torch(x, example_inputs, dynamic_shapes, dims)
+        return with_exact_integers(load_torch(x, example_inputs, dynamic_shapes, dims))
     raise UnknownModelKind(what=suffix or type(x).__name__)
 
 
 def _is_lowered(x: Any) -> bool:
     """Whether x is a function that JAX lowered (`jax.stages.Lowered`), without importing jax."""
     return type(x).__name__ == "Lowered" and type(x).__module__.partition(".")[0] == "jax"
+
+
+def with_exact_integers(module: Module) -> Module:
+    """The module, its dequantised contractions as integer ones, so that all targets give the same bits."""
+    if any(isinstance(op, Dequantize) for op in module.main.block):
+        PassManager((IntegerContractions(),)).run(module)
+    return module
 
 
 def _is_torch(x: Any) -> bool:

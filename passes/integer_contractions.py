@@ -116,9 +116,10 @@ class Contraction(Rule):
 
     def looked_at(self, m: Match) -> Iterator[Op]:
         for value in m.root.present_operands():
-            if isinstance(value.op, Dequantize):
-                yield value.op
-                yield from (v.op for v in value.op.present_operands() if v.op is not None)
+            decode = value.op
+            if isinstance(decode, Dequantize) and constant_of(decode.scale) is not None:
+                yield decode
+                yield from (v.op for v in decode.present_operands() if v.op is not None)
 
 
 def per_channel_sums(integers: Array, channel_axis: int) -> Array:

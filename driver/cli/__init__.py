@@ -19,6 +19,7 @@ VERBS = {
     "prune": "take out the weights, channels or heads that matter least",
     "verify": "compare a compiled model with the reference or ONNX Runtime",
     "bench": "measure a model against other engines",
+    "quantize": "put a model's layers in few bits, and say what became of each",
     "targets": "list what models can be compiled for",
     "cache": "look after the cache of compiled models",
 }

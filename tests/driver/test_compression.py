@@ -93,3 +93,33 @@ def test_the_original_is_left_alone() -> None:
     before = str(module)
     aino.quantize(module, "int4-weight", guard=False)
     assert str(module) == before
+
+
+def test_quantised_models_come_back_as_integer_programs() -> None:
+    module = cnn()
+    q = aino.quantize(module, calibration=samples(module), guard=False)
+    again = aino.load(aino.to_onnx(q))
+    assert {"quant.conv", "quant.matmul"} <= set(op_names(again))
+    assert not {"nn.conv", "nn.matmul"} & set(op_names(again))
+    x = samples(module, 1, seed=11)[0]
+    (want,), (got,) = run_module(q, x), run_module(again, x)
+    assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max()
+
+
+@pytest.mark.slow
+def test_onnx_runtime_agrees_within_one_quantum() -> None:
+    from tests.conformance.batch import in_child
+    from tests.conformance.onnxruntime_session import Session
+
+    module = cnn()
+    q = aino.quantize(module, calibration=samples(module, 32), guard=False)
+    inputs = samples(module, 500, seed=12)
+
+    def run() -> Any:
+        session = Session(aino.to_onnx(q))
+        return [session.run(x)[0] for x in inputs]
+
+    theirs = np.stack(in_child(run))
+    ours = np.stack([run_module(q, x)[0] for x in inputs])
+    quantum = (ours.max() - ours.min()) / 255
+    assert np.abs(theirs - ours).max() <= quantum

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 from aino_ir.dims import DimLike, is_static
 from aino_ir.dtypes import DType, f32, i32, integer_range, u8
+from aino_ir.frontends.folding import constant_array
 from aino_ir.frontends.onnx.context import NodeContext, Row, element_dtype
 from aino_ir.frontends.onnx.nodes import OnnxNode
 from aino_ir.frontends.onnx.ops.contraction import convolution, less_zero_point, product_of
 from aino_ir.graph import Value
+from aino_ir.ops.core import Constant
 
 
 def along(c: NodeContext, parameter: Value, x: Value, axis: int, block: int) -> Value:
@@ -17,13 +19,21 @@ def along(c: NodeContext, parameter: Value, x: Value, axis: int, block: int) -> 
     if parameter.rank == 0 or (
         parameter.rank == 1 and is_static(parameter.shape[0]) and parameter.shape[0] == 1
     ):
-        return c.reshape(parameter, ())
+        return shaped(c, parameter, ())
     axis = c.axis(axis, x.rank)
     if not block:
         if parameter.rank == 1:
-            return c.reshape(parameter, [parameter.shape[0] if a == axis else 1 for a in range(x.rank)])
+            return shaped(c, parameter, [parameter.shape[0] if a == axis else 1 for a in range(x.rank)])
         return parameter
     return repeated(c, parameter, axis, block, x.shape[axis])
+
+
+def shaped(c: NodeContext, parameter: Value, shape: Sequence[DimLike]) -> Value:
+    """A parameter in another shape; a constant stays one, so that its numbers are known."""
+    known = constant_array(parameter)
+    if known is None or (isinstance(parameter.op, Constant) and tuple(shape) == parameter.shape):
+        return c.reshape(parameter, shape)
+    return c.b.constant(known.reshape([int(d) for d in shape]), parameter.name)  # type: ignore[arg-type]
 
 
 def repeated(c: NodeContext, x: Value, axis: int, times: int, extent: DimLike) -> Value:

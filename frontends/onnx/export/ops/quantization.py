@@ -122,6 +122,9 @@ class Scale:
 def channel_scale(g: GraphWriter, scale: Value, rank: int, axis: int) -> Scale:
     """The scale of a result, which must be one number or run along the output channels."""
     moving = [a for a, d in enumerate(scale.shape, rank - scale.rank) if not (is_static(d) and d == 1)]
+    known = constant_of(scale)
+    if known is not None and moving in ([], [axis]):
+        return Scale(g.constant(known.array().reshape(-1 if moving else ())), bool(moving))
     if not moving:
         return Scale(g.reshape(g.refs[scale], ()), False)
     if moving != [axis]:
