@@ -75,9 +75,9 @@ def trained(name: str, seed: int, data: Digits, epochs: int | None = None) -> nn
     x, labels = torch.from_numpy(data.train), torch.from_numpy(data.train_labels)
     order = torch.Generator().manual_seed(seed)
     for _ in range(EPOCHS[name] if epochs is None else epochs):
-        for rows in torch.randperm(len(x), generator=order).split(64):
+        for rows in torch.randperm(len(x), generator=order).split(64):  # type: ignore[no-untyped-call]
             optimizer.zero_grad()
-            nn.functional.cross_entropy(net(x[rows]), labels[rows]).backward()
+            nn.functional.cross_entropy(net(x[rows]), labels[rows]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     return net.eval()
 

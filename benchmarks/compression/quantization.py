@@ -133,7 +133,7 @@ def verdicts(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what was asked for, print the verdicts; 1 when one does not hold."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
     parser.add_argument("--networks", default=",".join(NETWORKS))
     parser.add_argument("--schemes", default=",".join(LIMITS))

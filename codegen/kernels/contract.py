@@ -230,7 +230,7 @@ def _element_bytes(roles: Roles) -> int:
     """Bytes of an element of the lane factor's largest constant, at least 1."""
     reads = constant_reads(roles.spec, roles.factors[roles.lane_factor()])
     operands = [roles.spec.operands[n.operand] for n in reads]
-    return max(operands, key=lambda o: prod(o.shape)).dtype.bytes if operands else 4  # type: ignore[arg-type]
+    return max(operands, key=lambda o: prod(o.shape)).dtype.bytes if operands else 4
 
 
 def _plain_use(factor: Read, roles: Roles) -> _Use | None:

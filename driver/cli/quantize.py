@@ -53,6 +53,7 @@ ENDINGS = (".onnx", ".air")
 @click.pass_obj
 def command(
     shell: Shell,
+    /,
     model: str,
     output: str,
     files: tuple[str, ...],

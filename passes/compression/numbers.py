@@ -36,9 +36,8 @@ def activation_grid(low: float, high: float, symmetric: bool) -> Grid:
 
 def _scale(value: float) -> np.float32:
     """A scale as f32: normal and positive, 1 for nothing."""
-    scale = np.float32(value)
-    if scale < np.finfo(np.float32).tiny:
-        return np.float32(1)
+    found = max(value, 0.0)
+    scale: np.float32 = np.float32(found if found >= float(np.finfo(np.float32).tiny) else 1.0)
     return scale
 
 
