@@ -68,50 +68,12 @@ def sources(
     return place if cubic else c.emit("max", place, c.scalar(0, dtype))
 
 
-def scale_at(scales: Sequence[float | None] | None, axis: int) -> float | None:
-    """The factor that the caller gave for an axis."""
-    return None if not scales else scales[axis]
+Resizing: TypeAlias = "Callable[[NodeContext, Value, bool, Sequence[float | None]], Value]"
+"""Resizes the last axes of x; takes whether corners are aligned, and the factor given for each axis."""
 
 
-def nearest(rank: int, exact: bool) -> Lowering:
-    """A row for the nearest element (below, or with `exact` to the middle)."""
-
-    def lower(
-        c: NodeContext,
-        x: Value,
-        output_size: Sequence[DimLike] | None = None,
-        scale_factors: Sequence[float] | None = None,
-        scales: float | None = None,
-        scales_d: float | None = None,
-        scales_h: float | None = None,
-        scales_w: float | None = None,
-    ) -> Value:
-        given = scale_factors or [None, scales_d, scales_h, scales_w if rank > 1 else scales][-rank:]
-        dtype = precision(x)
-        for axis in range(rank):
-            place = x.rank - rank + axis
-            extent, size = x.shape[place], c.shape[place]
-            if size is extent or (isinstance(size, int) and size == extent):
-                continue
-            step = step_of(c, extent, size, scale_at(given, axis), False, dtype)
-            at = line(c, size, dtype)
-            if exact:
-                at = c.emit("add", at, c.scalar(0.5, dtype))
-            below = c.cast(c.emit("floor", c.emit("mul", at, step)), i64)
-            x = c.emit("gather", x, clamped(c, below, extent), axis=place)
-        return x
-
-    return lower
-
-
-def clamped(c: NodeContext, places: Value, extent: DimLike) -> Value:
-    """Positions within an axis."""
-    last = c.operand(extent - 1, i64)
-    return c.emit("max", c.emit("min", places, last), c.scalar(0, i64))
-
-
-def linear(rank: int) -> Lowering:
-    """A row for linear interpolation along each axis."""
+def resize(rank: int, resizing: Resizing) -> Lowering:
+    """A row for an operator of either form: factors in one list, or one argument an axis."""
 
     def lower(
         c: NodeContext,
@@ -124,23 +86,42 @@ def linear(rank: int) -> Lowering:
         scales_h: float | None = None,
         scales_w: float | None = None,
     ) -> Value:
-        given = scale_factors or [None, scales_d, scales_h, scales_w if rank > 1 else scales][-rank:]
-        return resampled(c, x, rank, align_corners, given, linear_taps)
+        single = [scales_d, scales_h, scales_w if rank > 1 else scales][-rank:]
+        return resizing(c, x, align_corners, scale_factors or single)
 
     return lower
 
 
-def bicubic(
-    c: NodeContext,
-    x: Value,
-    output_size: Sequence[DimLike] | None = None,
-    align_corners: bool = False,
-    scale_factors: Sequence[float] | None = None,
-    scales_h: float | None = None,
-    scales_w: float | None = None,
-) -> Value:
-    """Cubic interpolation along both axes of planes."""
-    return resampled(c, x, 2, align_corners, scale_factors or [scales_h, scales_w], cubic_taps)
+def nearest(rank: int, exact: bool) -> Lowering:
+    """A row for the nearest element (below, or with `exact` to the middle)."""
+
+    def resizing(c: NodeContext, x: Value, corners: bool, given: Sequence[float | None]) -> Value:
+        dtype = precision(x)
+        for axis in range(rank):
+            place = x.rank - rank + axis
+            extent, size = x.shape[place], c.shape[place]
+            if size is extent or (isinstance(size, int) and size == extent):
+                continue
+            step = step_of(c, extent, size, given[axis], False, dtype)
+            at = line(c, size, dtype)
+            if exact:
+                at = c.emit("add", at, c.scalar(0.5, dtype))
+            below = c.cast(c.emit("floor", c.emit("mul", at, step)), i64)
+            x = c.emit("gather", x, clamped(c, below, extent), axis=place)
+        return x
+
+    return resize(rank, resizing)
+
+
+def interpolated(rank: int, taps: Taps) -> Lowering:
+    """A row for an interpolation along each axis."""
+    return resize(rank, lambda c, x, corners, given: resampled(c, x, rank, corners, given, taps))
+
+
+def clamped(c: NodeContext, places: Value, extent: DimLike) -> Value:
+    """Positions within an axis."""
+    last = c.operand(extent - 1, i64)
+    return c.emit("max", c.emit("min", places, last), c.scalar(0, i64))
 
 
 def resampled(
@@ -148,7 +129,7 @@ def resampled(
     x: Value,
     rank: int,
     corners: bool,
-    scales: Sequence[float | None] | None,
+    scales: Sequence[float | None],
     taps: Taps,
 ) -> Value:
     """x interpolated along its last axes, one after the other."""
@@ -158,7 +139,7 @@ def resampled(
     for axis in reversed(range(rank)):
         place = x.rank - rank + axis
         extent, size = wide.shape[place], shape[place]
-        where = sources(c, extent, size, scale_at(scales, axis), corners, dtype, taps is cubic_taps)
+        where = sources(c, extent, size, scales[axis], corners, dtype, taps is cubic_taps)
         positions, weights = taps(c, where, extent, dtype)
         wide = c.emit("resample", wide, positions, weights, axis=place)
     return c.cast(wide, out)
@@ -373,11 +354,11 @@ TABLE: dict[str, Row] = {
     "aten.grid_sampler": grid_sampler,
     "aten.grid_sampler_2d": grid_sampler_2d,
     "aten.grid_sampler_3d": grid_sampler_3d,
-    "aten.upsample_bicubic2d": bicubic,
-    "aten.upsample_bilinear2d": linear(2),
-    "aten.upsample_linear1d": linear(1),
+    "aten.upsample_bicubic2d": interpolated(2, cubic_taps),
+    "aten.upsample_bilinear2d": interpolated(2, linear_taps),
+    "aten.upsample_linear1d": interpolated(1, linear_taps),
     "aten.upsample_nearest1d": nearest(1, exact=False),
     "aten.upsample_nearest2d": nearest(2, exact=False),
     "aten.upsample_nearest3d": nearest(3, exact=False),
-    "aten.upsample_trilinear3d": linear(3),
+    "aten.upsample_trilinear3d": interpolated(3, linear_taps),
 }
