@@ -165,7 +165,7 @@ class Inverse(Op):
             yield Sample((drawn.astype(dtype.numpy),), {}, f"{dtype}{list(shape)}")
         permuted = np.eye(5, dtype=np.float32)[[3, 0, 4, 1, 2]]
         yield Sample((permuted,), {}, "a permutation")
-        yield Sample((np.zeros((2, 3, 3), np.float32) + permuted[0, :3],), {}, "singular")
+        yield Sample((np.zeros((2, 3, 3), np.float32) + permuted[0, :3],), {}, "singular: NaN")
 
 
 def _inverse(matrix: Array) -> Array:

@@ -130,7 +130,7 @@ class FourierTransform(Op):
                 yield Sample((x, roots_of_unity(n, f32)), {"inverse": inverse}, f"{n}")
         x = random_values(f32, (2, 17, 2), rng)
         x[0, 3, 0], x[1, 5, 1] = np.inf, np.nan
-        yield Sample((x, roots_of_unity(17, f32)), {}, "17, not finite")
+        yield Sample((x, roots_of_unity(17, f32)), {}, "17, with NaN and infinities")
         for dtype in (f64, f16, bf16):
             x = random_values(dtype, (3, 15, 2), rng)
             yield Sample((x, roots_of_unity(15, dtype.compute)), {}, f"{dtype}")

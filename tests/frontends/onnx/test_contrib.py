@@ -23,10 +23,6 @@ from tests.frontends.onnx.contrib_cases import CONTRIB, Array, Contrib, all_cont
 CASES = all_contrib()
 
 
-INTERPRETED = {"Unique"}
-"""Operators that have no native code."""
-
-
 def together(cases: Sequence[Contrib]) -> tuple[Module, list[Array], list[Array]]:
     """Cases in one module, its inputs, and what ONNX Runtime makes of them."""
     model, arrays = model_of(cases)
@@ -63,11 +59,10 @@ def test_interpreter_agrees_with_onnx_runtime() -> None:
 
 @pytest.mark.slow
 def test_compiled_agrees_with_onnx_runtime() -> None:
-    native = [case for case in CASES if case.kind not in INTERPRETED]
-    module, arrays, wanted = together(native)
-    executable = aino.compile(module, "c", cache=False)
+    module, arrays, wanted = together(CASES)
+    executable = aino.compile(module, "c", cache=False, strict=True)
     assert not executable.report.undone
-    assert not differences(native, executable.run(*arrays), wanted)
+    assert not differences(CASES, executable.run(*arrays), wanted)
 
 
 def test_every_row_has_a_case() -> None:
