@@ -74,6 +74,16 @@ ISAS: dict[str, Isa] = {
     "vec128": Isa("vec128", "", 16, 16, False, False, (), what="any processor"),
     "avx2": Isa("avx2", "x86_64", 32, 16, True, False, _AVX2),
     "avx512": Isa("avx512", "x86_64", 64, 32, True, True, (*_AVX2, *_AVX512)),
+    "avx512vnni": Isa(
+        "avx512vnni",
+        "x86_64",
+        64,
+        32,
+        True,
+        True,
+        (*_AVX2, *_AVX512, "avx512_vnni"),
+        what="AVX-512 with VNNI",
+    ),
     "aarch64": Isa("aarch64", "aarch64", 16, 32, True, False, (), what="64-bit ARM with NEON"),
     # NEON of ARMv7 takes subnormal numbers for zero: floats go through VFP, one at a time.
     "armv7": Isa("armv7", "armv7", 4, 32, True, False, ("vfpv4",), _LINUX, BOARD, "32-bit ARM with VFPv4"),

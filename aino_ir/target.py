@@ -24,7 +24,7 @@ _PORTABLE = "portable"
 
 _TARGET_NAMES = ("c", "stablehlo", "reference", "null")
 KNOWN_TARGETS = (
-    *("c", "c:portable", "c:avx2", "c:avx512", "c:avx2+avx512"),
+    *("c", "c:portable", "c:avx2", "c:avx512", "c:avx512vnni", "c:avx2+avx512"),
     *("c:aarch64", "c:armv7", "c:riscv64", "c:wasm32", "c:cortex-m"),
     *("c:avx2-windows", "c:avx2-macos", "c:aarch64-windows", "c:aarch64-macos"),
     *("stablehlo", "reference", "null"),
@@ -114,6 +114,11 @@ class Target:
     def has_python(self) -> bool:
         """Whether ops without native code can run in Python beside it."""
         return self.system not in ("wasi", "none")
+
+    @property
+    def multiplies_bytes(self) -> bool:
+        """Whether one instruction multiplies bytes and adds four products in 32 bits."""
+        return any("vnni" in feature for feature in self.cpu_features)
 
     def lanes(self, dtype_bytes: int) -> int:
         """Return how many values of `dtype_bytes` bytes one vector register holds (at least one)."""

@@ -145,7 +145,7 @@ def _weights(
     if not activations and seven_bits is not None:
         advice = "it is for schemes that multiply bytes; leave it out"
         raise SchemeOptionMisplaced(option="seven_bits", got=seven_bits, scheme=scheme, advice=advice)
-    narrow = bool(activations) and (seven_bits if seven_bits is not None else not has_byte_products(target))
+    narrow = bool(activations) and (seven_bits if seven_bits is not None else not target.multiplies_bytes)
     centred = symmetric is not False or bool(activations)
     return weight_recipe(bits, per, group, centred, SEVEN_BITS if narrow else None)
 
@@ -169,11 +169,6 @@ def _request(
     return Request(
         activations, weights, calibrator, bool(symmetric), method == "gptq", tuple(ignore), bias_correction
     )
-
-
-def has_byte_products(target: Target) -> bool:
-    """Whether a target multiplies bytes and adds them in 32 bits with one instruction."""
-    return any("vnni" in feature for feature in target.cpu_features)
 
 
 def _check(option: str, got: Any, choices: tuple[str, ...]) -> None:

@@ -6,7 +6,8 @@ language's `Dot`; each instruction set spells it with what it has, always exactl
 
 - where the weights are known to lie within -64..64, two products with u8 fit 16 bits, and the instruction
   that adds pairs with saturation cannot saturate (2 * 64 * 255 = 32640 < 2^15);
-- else products are formed from bytes that were widened to 16 bits.
+- else products are formed from bytes that were widened to 16 bits;
+- where the target has an instruction that adds four products of bytes in 32 bits, it needs no proof.
 """
 
 from __future__ import annotations
@@ -157,6 +158,8 @@ def _candidate(parts: Parts, tile: Tile, lanes: int, target: Target) -> Candidat
             cycles += row_count * count * (per_tile + 10 + 2.0 * tile_rows * vectors)
     blocking = choose_blocking(roles, tile, lanes, target, element_bytes=1)
     proof = "pairs of products fit 16 bits" if parts.narrow else "products widened to 16 bits"
+    if target.multiplies_bytes:
+        proof = "products added in 32 bits"
     return Candidate(
         "dot",
         f"bytes, tile {tile.rows}x{tile.vectors * lanes}, chunk {blocking.chunk}, {proof}",
@@ -178,8 +181,11 @@ def step_cycles(rows: int, vectors: int, narrow: bool, target: Target) -> float:
     products = rows * vectors
     ports = 2.0 if target.vector_bytes >= 64 else 3.0
     operations = 3.0 * products if narrow else 4.0 * products + 2.0 * rows + 3.0 * vectors
+    multiplications = 2.0 * products
+    if target.multiplies_bytes:
+        operations = multiplications = float(products)
     return max(
-        2.0 * products / 2.0,
+        multiplications / 2.0,
         operations / ports,
         (rows + vectors) / LOADS_PER_CYCLE,
         LEAST_CYCLES,

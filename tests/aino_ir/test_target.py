@@ -56,7 +56,13 @@ def test_a_machine_that_says_nothing_gets_portable_code(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("features", "isa"),
-    [("", "vec128"), (AVX2, "avx2"), (AVX512, "avx512"), (AVX512.replace("avx512vl", ""), "avx2")],
+    [
+        ("", "vec128"),
+        (AVX2, "avx2"),
+        (AVX512, "avx512"),
+        (f"{AVX512} avx512_vnni", "avx512vnni"),
+        (AVX512.replace("avx512vl", ""), "avx2"),
+    ],
 )
 def test_c_means_the_best_that_the_machine_runs(features: str, isa: str) -> None:
     host = dataclasses.replace(HOST, features=frozenset(features.split()))

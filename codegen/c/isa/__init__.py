@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aino_ir.codegen.c.isa.avx2 import AVX2
 from aino_ir.codegen.c.isa.avx512 import AVX512
+from aino_ir.codegen.c.isa.avx512vnni import AVX512VNNI
 from aino_ir.codegen.c.isa.neon import NEON
 from aino_ir.codegen.c.isa.portable import PORTABLE
 from aino_ir.codegen.c.isa.table import IsaTable, Spelling
@@ -13,6 +14,7 @@ TABLES: dict[str, IsaTable] = {
     "vec128": PORTABLE,
     "avx2": AVX2,
     "avx512": AVX512,
+    "avx512vnni": AVX512VNNI,
     "aarch64": NEON,
     "armv7": PORTABLE,
     "riscv64": PORTABLE,

@@ -125,9 +125,21 @@ def test_compiled(isa: str, tmp_path: Path) -> None:
     check_compiled(made, isa, tmp_path)
 
 
-def test_compiles_for_avx512(tmp_path: Path) -> None:
-    made = [k for p in CASES for k in check(p, "c:avx512", only="dot", most=1)]
-    check_compiles(made, "avx512", tmp_path)
+@pytest.mark.parametrize("isa", ["avx512", "avx512vnni"])
+def test_compiles_for_wide_vectors(isa: str, tmp_path: Path) -> None:
+    made = [k for p in CASES for k in check(p, f"c:{isa}", only="dot", most=1)]
+    check_compiles(made, isa, tmp_path)
+    one_instruction = "added in 32 bits" in made[0].candidate.name
+    assert one_instruction is (isa == "avx512vnni")
+
+
+def test_spelling_of_vnni_is_exact_on_numpy() -> None:
+    """The signed form, x + 128 with 128 * (sum of w) taken off, as the table spells it."""
+    rng = np.random.default_rng(0)
+    x, w = rng.integers(-128, 128, 64), rng.integers(-128, 128, 64)
+    lifted = (x.astype(np.int8).view(np.uint8) ^ 0x80).astype(int)
+    got = (lifted * w).reshape(16, 4).sum(1) - (128 * w).reshape(16, 4).sum(1)
+    assert np.array_equal(got, (x * w).reshape(16, 4).sum(1))
 
 
 def test_padding_with_a_zero_point_is_left_to_others() -> None:
