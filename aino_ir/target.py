@@ -22,12 +22,12 @@ from aino_ir.isa import BUILT_IN, ISAS, SYSTEMS, Isa
 _PORTABLE = "portable"
 """What targets call the ISA variant of every processor."""
 
-_TARGET_NAMES = ("c", "stablehlo", "reference", "null")
+_TARGET_NAMES = ("c", "tvm", "stablehlo", "reference", "null")
 KNOWN_TARGETS = (
     *("c", "c:portable", "c:avx2", "c:avx512", "c:avx512vnni", "c:avx2+avx512"),
     *("c:aarch64", "c:armv7", "c:riscv64", "c:wasm32", "c:cortex-m"),
     *("c:avx2-windows", "c:avx2-macos", "c:aarch64-windows", "c:aarch64-macos"),
-    *("stablehlo", "reference", "null"),
+    *("tvm:llvm", "stablehlo", "reference", "null"),
 )
 """What messages and ``ainoc targets`` list (every sum of architectures after ``c:`` is a target)."""
 
@@ -84,7 +84,7 @@ class Target:
     """What code is generated for: facts only.
 
     Attributes:
-        name: ``c``, ``stablehlo``, ``reference`` or ``null``.
+        name: ``c``, ``tvm``, ``stablehlo``, ``reference`` or ``null``.
         arch: processor family.
         isa: ISA variant that these facts describe; the most demanding one of `variants`.
         vector_bytes, vector_registers, has_fma, has_masks: as in `Isa`.
@@ -93,6 +93,7 @@ class Target:
         cpu_features: CPU features that code for `isa` needs.
         variants: every ISA variant to generate, from the least to the most demanding.
         system: operating system that libraries are for, one of `SYSTEMS`.
+        device: what ``tvm`` generates code for, in TVM's words.
     """
 
     name: str
@@ -109,6 +110,7 @@ class Target:
     cpu_features: tuple[str, ...]
     variants: tuple[str, ...]
     system: str = "linux"
+    device: str = ""
 
     @property
     def has_python(self) -> bool:
@@ -139,6 +141,8 @@ class Target:
         )
 
     def __str__(self) -> str:
+        if self.name == "tvm":
+            return f"tvm:{self.device}"
         if self.name != "c":
             return self.name
         names = "+".join(_PORTABLE if v == "vec128" else v for v in self.variants)
@@ -151,7 +155,7 @@ def parse_target(text: str, host: Host | None = None) -> Target:
     Args:
         text: ``c`` (this CPU), ``c:portable``, ``c:avx2``, sums such as ``c:avx2+avx512``, instruction
             sets of other machines such as ``c:aarch64``, with a system where that is not the usual one
-            (``c:aarch64-macos``), ``stablehlo``, ``reference`` or ``null``.
+            (``c:aarch64-macos``), ``tvm:llvm``, ``stablehlo``, ``reference`` or ``null``.
         host: facts of the machine; read from it when None.
 
     Raises:
@@ -164,12 +168,22 @@ def parse_target(text: str, host: Host | None = None) -> Target:
     name, colon, rest = text.partition(":")
     if name not in _TARGET_NAMES:
         raise _unknown(text, f"no target {name!r}")
+    if name == "tvm":
+        target = _target(name, (host.isa().name,), host.system, host)
+        return replace(target, device=_tvm_device(text, rest if colon else "llvm"))
     if colon and name != "c":
         raise _unknown(text, f"target {name!r} takes no architecture")
     if not colon:
         return _target(name, (host.isa().name,), host.system, host)
     isas, system = _parse_architecture(text, rest)
     return _target(name, isas, system, host)
+
+
+def _tvm_device(text: str, device: str) -> str:
+    """What follows ``tvm:``."""
+    if device != "llvm":
+        raise _unknown(text, f"TVM code is made for 'llvm' alone, not for {device!r}")
+    return device
 
 
 REGISTERED: dict[str, tuple[str, dict[str, int]]] = {}

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from aino_ir.codegen.kernels import registry
+from aino_ir.codegen.kernels.contract import BEST
+from aino_ir.codegen.tvm.generators import tvm_generators
 from aino_ir.kernels import Candidate, Generator, KernelSpec, Reject
 from aino_ir.loops.stmt import LoopFn
 from aino_ir.target import Target
@@ -33,12 +35,17 @@ def identity(candidate: Candidate) -> tuple[str, str]:
     return candidate.generator, candidate.name
 
 
+def generators_for(target: Target, most: int = BEST) -> list[Generator]:
+    """All generators for a target, special ones first; each offers at most `most` candidates."""
+    return tvm_generators() if target.name == "tvm" else registry.generators(most)
+
+
 class KernelCatalogue:
     """Answers for one target; candidates are remembered by the spec's key.
 
     Args:
         target: what the kernels are for.
-        generators: whom to ask; all that are registered by default.
+        generators: whom to ask; all that there are for the target by default.
         experience: candidates found wrong are rejected, the fastest measured comes first.
     """
 
@@ -49,7 +56,7 @@ class KernelCatalogue:
         experience: Experience | None = None,
     ) -> None:
         self.target = target
-        self.generators = list(generators if generators is not None else registry.generators())
+        self.generators = list(generators if generators is not None else generators_for(target))
         self.experience = experience if experience is not None else Experience()
         self._by_name = {g.name: g for g in self.generators}
         self._answers: dict[str, list[Candidate | Reject]] = {}

@@ -63,6 +63,8 @@ class Bundle:
         for isa, emission in self.emissions.items():
             for unit in emission.units:
                 writer.add_source(f"{isa}/{unit.name}.c", unit.text)
+            if emission.script:
+                writer.add_source(f"{isa}/{emission.programs[0].name}.py", emission.script)
         for name, handle in self._whole_constants():
             data = handle.array().tobytes()
             writer.add_weight(data, len(data), name, handle.dtype.name, [int(d) for d in handle.shape])

@@ -28,7 +28,7 @@ from aino_ir.runtime.report import device_line
 from aino_ir.runtime.store import opened_or_temporary
 from aino_ir.text import save
 
-KINDS = ("c", "air", "loops", "onnx", "stablehlo")
+KINDS = ("c", "air", "loops", "onnx", "stablehlo", "tvm")
 """What can be written."""
 
 INLINE_LIMIT = 1 << 30
@@ -51,7 +51,8 @@ def emit_files(
     Args:
         x: what `load` takes.
         kind: ``air`` or ``onnx`` (the module after the passes), ``loops`` (the kernels), ``c`` (a folder
-            that builds alone), ``stablehlo`` (MLIR text, weights in a file beside it).
+            that builds alone), ``stablehlo`` (MLIR text, weights in a file beside it),
+            ``tvm`` (a Python file of kernels in TVMScript with their schedules, weights in a file beside it).
         place: the file; for ``c`` the folder.
         target: for which device; ``c`` writes one instruction set.
         dims: bounds or values of symbols.
@@ -68,10 +69,11 @@ def emit_files(
         TargetRunsNothing: the target is none for C.
         DiskFull, FileNotWritable: the disk refuses; nothing half-written is left.
     """
-    if kind == "stablehlo" and target == "c":
-        target = "stablehlo"
+    language = kind if kind in ("stablehlo", "tvm") else "c"
+    if target == "c":
+        target = language
     chosen = compile_options(target, **options)
-    if chosen.target.name != ("stablehlo" if kind == "stablehlo" else "c"):
+    if chosen.target.name != language:
         raise TargetRunsNothing(target=target, what=f"--emit {kind}")
     compilation = Compilation(chosen, progress=progress)
     with compilation.stage("load"):
@@ -133,12 +135,25 @@ def _write_loops(compilation: Compilation, module: Module, place: Path) -> list[
     return [place]
 
 
+def _write_tvm(compilation: Compilation, module: Module, place: Path) -> list[Path]:
+    program = _native_program(compilation, module, "tvm")
+    (plan,) = program.functions.values()
+    emission = next(iter(compilation.emissions(program.plans).values()))
+    write_text(place, emission.script)
+    beside = place.with_suffix(".weights")
+    pieces = list(_weights(plan))
+    if not pieces:
+        return [place]
+    with disk_errors(beside), new_part(beside.parent, DISK, mode=0o666) as part:
+        for offset, data in pieces:
+            DISK.seek(part.fd, offset)
+            DISK.write(part.fd, data)
+        part.publish(beside, durable=False)
+    return [place, beside]
+
+
 def _write_c(compilation: Compilation, module: Module, place: Path) -> list[Path]:
-    program = _one_variant(compilation, module, "c")
-    if program.host is not None:
-        found = [f"{op.op}: {op.reason} ({op.node})" for op in program.host.host]
-        found += [what for _, what in interface_obstacles(program.module.main)]
-        raise SourcesNeedPython(kind="c", count=len(program.host.host), operators="; ".join(found))
+    program = _native_program(compilation, module, "c")
     (plan,) = program.functions.values()
     emission = next(iter(compilation.emissions(program.plans).values()))
     target = _variant(compilation.options)
@@ -158,6 +173,16 @@ def _device_facts(compilation: Compilation, plan: Plan, emission: Emission) -> d
     except EnvironmentFault:
         return footprint(plan, constants).facts()
     return footprint(plan, constants, archive).facts()
+
+
+def _native_program(compilation: Compilation, module: Module, kind: str) -> Program:
+    """A module that is all native, lowered."""
+    program = _one_variant(compilation, module, kind)
+    if program.host is not None:
+        found = [f"{op.op}: {op.reason} ({op.node})" for op in program.host.host]
+        found += [what for _, what in interface_obstacles(program.module.main)]
+        raise SourcesNeedPython(kind=kind, count=len(program.host.host), operators="; ".join(found))
+    return program
 
 
 def _one_variant(compilation: Compilation, module: Module, kind: str) -> Program:
@@ -193,5 +218,6 @@ _WRITERS = {
     "loops": _write_loops,
     "c": _write_c,
     "stablehlo": _write_stablehlo,
+    "tvm": _write_tvm,
 }
 """Kind -> how it is written."""

@@ -105,6 +105,7 @@ class KernelChecker:
         store: what was found right is remembered there.
         checks: where the outcome is counted.
         progress: called with (done, total).
+        language: what kernels are printed in.
     """
 
     def __init__(
@@ -113,7 +114,9 @@ class KernelChecker:
         store: Store,
         checks: KernelChecks,
         progress: Callable[[int, int], None] | None = None,
+        language: str = "c",
     ) -> None:
+        self.language = language
         self.toolchain = toolchain
         self.store = store
         self.checks = checks
@@ -168,9 +171,8 @@ class KernelChecker:
     def _key(self, kernel: Kernel, isa: str) -> str:
         """All that the answer depends on: meaning, loops, printer, compiler."""
         tool = self.toolchain
-        return digest(
-            KIND, kernel.spec.key, kernel.function.name, isa, tool.identity, *tool.flags(isa), source_hash()
-        )
+        made = (kernel.candidate.generator, self.language, isa, tool.identity, *tool.flags(isa))
+        return digest(KIND, kernel.spec.key, kernel.function.name, *made, source_hash())
 
     def _trials(self, kernels: Sequence[tuple[Kernel, int]]) -> Iterator[Trial]:
         for done, (kernel, number) in enumerate(kernels):

@@ -14,9 +14,8 @@ from typing import Any
 from aino_ir.codegen.c.backend import Emission, emit_all
 from aino_ir.codegen.c.compile import compile_units
 from aino_ir.codegen.c.toolchain import CompilerCalls, Toolchain
-from aino_ir.codegen.catalogue import Experience, KernelCatalogue
+from aino_ir.codegen.catalogue import Experience, KernelCatalogue, generators_for
 from aino_ir.codegen.kernels.contract import BEST
-from aino_ir.codegen.kernels.registry import generators
 from aino_ir.codegen.lower.legality import (
     host_ops,
     interface_obstacles,
@@ -27,12 +26,15 @@ from aino_ir.codegen.lower.legality import (
 from aino_ir.codegen.lower.lowering import Lowering, LoweringOptions
 from aino_ir.codegen.lower.outline import Outlined, outline
 from aino_ir.codegen.lower.pricing import CataloguePricer
+from aino_ir.codegen.tvm.backend import emit_tvm
+from aino_ir.codegen.tvm.build import built_object
 from aino_ir.driver.bundle import Bundle, model_identifier
 from aino_ir.driver.extend import with_extensions
-from aino_ir.driver.kernel_check import KernelChecker, KernelChecks, KernelWrong
+from aino_ir.driver.kernel_check import KernelChecker, KernelChecks, KernelWrong, Wrong
 from aino_ir.driver.program import Program
 from aino_ir.driver.tuning import DEFAULT_SECONDS, MOST_CANDIDATES, Tuner, Tuning
 from aino_ir.errors.codegen import NoLowering
+from aino_ir.errors.toolchain import TvmRefused
 from aino_ir.graph import Function, Module
 from aino_ir.kernels import Kernel
 from aino_ir.passes.base import PassContext
@@ -125,7 +127,11 @@ class Compilation:
             program = self.lowered(optimized, host)
             host = program.host
             emissions = self.emissions(program.plans, profile=True)
-            libraries = self._libraries(emissions, toolchain, store, calls)
+            try:
+                libraries = self._libraries(emissions, toolchain, store, calls)
+            except TvmRefused as refusal:
+                self._take_others(program, refusal)
+                continue
             if self.options.verify == "off" or self._kernels_are_right(program, libraries, toolchain, store):
                 break
         return Bundle(program, self.options.target, emissions, libraries, toolchain, self.facts()).writer()
@@ -138,6 +144,11 @@ class Compilation:
         calls: CompilerCalls | None,
     ) -> dict[str, bytes]:
         """The compiled library of every variant."""
+        objects = {}
+        for isa, emission in emissions.items():
+            if emission.script:
+                with self.stage("tvm"):
+                    objects[isa] = built_object(emission.script, emission.programs[0].name, store)
         with self.stage("cc"):
             units = [u for e in emissions.values() for u in e.units]
             headers = {k: v for e in emissions.values() for k, v in e.headers.items()}
@@ -149,6 +160,7 @@ class Compilation:
                 calls,
                 self.options.jobs,
                 progress=lambda done, total: self.tell("cc", done, total),
+                objects=objects,
             )
 
     def tune(self, module: Module, host: Outlined | None, toolchain: Toolchain, store: Store) -> None:
@@ -167,10 +179,23 @@ class Compilation:
                     continue
                 target, experience = options.target.variant(isa), self.experience[isa]
                 known = Experience(wrong=experience.wrong)
-                catalogue = KernelCatalogue(target, generators(MOST_CANDIDATES), known)
+                catalogue = KernelCatalogue(target, generators_for(target, MOST_CANDIDATES), known)
                 tuner = Tuner(target, catalogue, toolchain, store, default_threads(), tuning)
                 tuner.tune(list(plans.values()), experience, deadline)
         self.tuning = tuning.facts()
+
+    def _take_others(self, program: Program, refusal: TvmRefused) -> None:
+        """Note which candidates TVM's scheduler refuses, so that others are taken."""
+        plans = [(isa, plan) for isa, functions in program.plans.items() for plan in functions.values()]
+        kernels = {name: (isa, kernel) for isa, plan in plans for name, kernel in plan.kernels.items()}
+        for name, reason in refusal.fields["kernels"].items():
+            isa, kernel = kernels[name]
+            self._take_another(isa, Wrong(kernel, f"TVM does not schedule it: {reason}"))
+
+    def _take_another(self, isa: str, wrong: Wrong) -> None:
+        self.experience[isa].note_wrong(wrong.kernel.spec, wrong.kernel.candidate, wrong.reason)
+        self.wrong_kernels.append(wrong.facts(isa))
+        warnings.warn(f"{wrong.sentence()}; another candidate is taken", KernelWrong, stacklevel=4)
 
     def _kernels_are_right(
         self, program: Program, libraries: Mapping[str, bytes], toolchain: Toolchain, store: Store
@@ -178,8 +203,10 @@ class Compilation:
         """Whether every kernel does what its ops mean; candidates that do not are not taken again."""
         checks = KernelChecks(wrong=list(self.wrong_kernels))
         with self.stage("check kernels"):
-            checker = KernelChecker(toolchain, store, checks, partial(self.tell, "check kernels"))
             host, target = detect_host(), self.options.target
+            checker = KernelChecker(
+                toolchain, store, checks, partial(self.tell, "check kernels"), target.name
+            )
             found = {
                 isa: checker.check(
                     list(program.plans[isa].values()), isa, library, host.obstacle(target, isa)
@@ -188,9 +215,7 @@ class Compilation:
             }
         for isa, several in found.items():
             for wrong in several:
-                self.experience[isa].note_wrong(wrong.kernel.spec, wrong.kernel.candidate, wrong.reason)
-                self.wrong_kernels.append(wrong.facts(isa))
-                warnings.warn(f"{wrong.sentence()}; another candidate is taken", KernelWrong, stacklevel=4)
+                self._take_another(isa, wrong)
         self.checks["kernels"] = checks.facts()
         return not any(found.values())
 
@@ -325,7 +350,11 @@ class Compilation:
         experience = self.experience[target.isa]
         most = MOST_CANDIDATES if experience.best else BEST
         lowering = Lowering(
-            function, KernelCatalogue(target, generators(most), experience), target, options, shared
+            function,
+            KernelCatalogue(target, generators_for(target, most), experience),
+            target,
+            options,
+            shared,
         )
         plan = lowering.run()
         for plan_pass in PLAN_PASSES:
@@ -340,9 +369,10 @@ class Compilation:
     ) -> dict[str, Emission]:
         """C text of every variant's plans; with `profile`, an entry that measures the steps beside it."""
         target = self.options.target
+        emit = emit_tvm if target.name == "tvm" else emit_all
         with self.stage("emit"):
             return {
-                isa: emit_all(
+                isa: emit(
                     list(functions.values()), target.variant(isa), alone_below=ALONE_BELOW, profile=profile
                 )
                 for isa, functions in plans.items()

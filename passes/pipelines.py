@@ -70,7 +70,7 @@ STAGES: tuple[Stage, ...] = (
         ),
         2,
     ),
-    Stage("place", (AssignLayouts(), Canonicalize()), 2, lambda target: target.name == "c"),
+    Stage("place", (AssignLayouts(), Canonicalize()), 2, lambda target: target.name in ("c", "tvm")),
     Stage("group", (FuseGroups(),), 2, lambda target: target.name != "stablehlo"),
 )
 """Every stage, in order."""

@@ -77,6 +77,33 @@ class CompilerCrashed(EnvironmentFault):
     example = {"command": "gcc", "reason": "signal 9", "kept": "~/.cache/aino/v1/failed/1f0c"}
 
 
+class TvmMissing(EnvironmentFault):
+    """A target of TVM's was asked for, and TVM is not installed."""
+
+    code = "AINO-E0457"
+    template = "TVM is not installed"
+    hint = "run `pip install aino-ir[tvm]`, or choose the target 'c'"
+    example = {}
+
+
+class TvmFailed(InternalError):
+    """TVM did not take a file that AINO wrote."""
+
+    code = "AINO-E0458"
+    template = "TVM does not build {what} ({kind}): {lines}"
+    hint = "this is a fault of AINO; `ainoc compile --emit tvm` writes the file; the target 'c' needs no TVM"
+    example = {"what": "model", "kind": "TypeError", "lines": "mismatched type on argument #1"}
+
+
+class TvmRefused(InternalError):
+    """TVM's scheduler did not take the schedules of some kernels; they are made in another way."""
+
+    code = "AINO-E0459"
+    template = "TVM does not schedule {kernels}"
+    hint = "this is a fault of AINO; compile with verify='auto', which takes other candidates then"
+    example = {"kernels": {"matmul_4x4_1f0c": "ScheduleError: the block is no reduction block"}}
+
+
 class BadSourceUnit(InternalError):
     """A translation unit's name or ISA is not one that the compile step accepts."""
 

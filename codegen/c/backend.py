@@ -31,11 +31,13 @@ class Emission:
         units: translation units, the main ones last.
         headers: text by file name.
         programs: the main units with their public headers.
+        script: kernels in another language than C, which another compiler makes an object of; or empty.
     """
 
     units: list[SourceUnit]
     headers: dict[str, str]
     programs: tuple[Program, ...]
+    script: str = ""
 
     @property
     def program(self) -> Program:

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from aino_ir.codegen.c.process import Command, Outcome, run_commands
 from aino_ir.codegen.c.toolchain import CompilerCalls, Toolchain
@@ -81,6 +82,7 @@ def compile_units(
     jobs: int | None = None,
     timeout: float = COMPILE_SECONDS,
     progress: Callable[[int, int], None] | None = None,
+    objects: Mapping[str, bytes] = MappingProxyType({}),
 ) -> dict[str, bytes]:
     """Compile `units` and return one shared library per ISA that occurs among them.
 
@@ -94,6 +96,7 @@ def compile_units(
         jobs: compilers at a time; the CPUs this process may use when None.
         timeout: seconds for all compilations together, and for each link.
         progress: called as (done, total) while units are compiled.
+        objects: by ISA, an object file of another compiler that is linked with the units.
 
     Returns:
         ISA name to the bytes of its library.  The same input gives the same bytes.
@@ -104,14 +107,14 @@ def compile_units(
     """
     _check_units(units, headers)
     calls = calls if calls is not None else CompilerCalls()
-    run = _Run(dict(headers), toolchain, store, calls, jobs or usable_cpus(), timeout, progress)
+    run = _Run(dict(headers), toolchain, store, calls, jobs or usable_cpus(), timeout, progress, objects)
     by_isa: dict[str, list[_Job]] = {}
     for unit in units:
         by_isa.setdefault(unit.isa, []).append(run.job(unit))
     libraries: dict[str, bytes] = {}
     missing: dict[str, list[_Job]] = {}
     for isa, group in by_isa.items():
-        data = store.get("library", run.library_key(group))
+        data = store.get("library", run.library_key(isa, group))
         if data is None:
             missing[isa] = group
         else:
@@ -153,6 +156,7 @@ class _Run:
     jobs: int
     timeout: float
     progress: Callable[[int, int], None] | None
+    objects: Mapping[str, bytes]
 
     def job(self, unit: SourceUnit) -> _Job:
         """Return the job of a unit; its key holds everything that the object depends on."""
@@ -171,10 +175,11 @@ class _Run:
             texts += [self.headers[name] for name in new]
         return sorted(found)
 
-    def library_key(self, group: Sequence[_Job]) -> str:
+    def library_key(self, isa: str, group: Sequence[_Job]) -> str:
         """Return the store key of the library that `group` links to."""
         command = self.toolchain.link_commands((), f"l{self.toolchain.platform.ending}", Path())[0]
-        return digest("library", *command.argv, *(job.key for job in group))
+        other = (self.objects[isa],) if isa in self.objects else ()
+        return digest("library", *command.argv, *(job.key for job in group), *other)
 
     def build(self, groups: Mapping[str, list[_Job]]) -> dict[str, bytes]:
         """Compile what the store lacks and link each group."""
@@ -219,6 +224,9 @@ class _Run:
         """Link the objects of `group`, which lie in `folder`."""
         output = f"{isa}{self.toolchain.platform.ending}"
         objects = [job.object for job in group]
+        if isa in self.objects:
+            self._write(folder / f"{isa}.o", self.objects[isa])
+            objects.append(f"{isa}.o")
         for command in self.toolchain.link_commands(objects, output, folder):
             self.calls.links += 1
             (outcome,) = self._run([command])
@@ -227,7 +235,7 @@ class _Run:
         if not outcome.ok:
             raise self._failure(outcome, [job.source for job in group], folder)
         library = (folder / output).read_bytes()
-        self.store.put("library", self.library_key(group), library)
+        self.store.put("library", self.library_key(isa, group), library)
         return library
 
     def _write(self, path: Path, data: bytes) -> None:

@@ -113,10 +113,12 @@ class InterfacePrinter:
     Attributes:
         includes: lines that include what the functions need beside the runtime.
         profiles: whether it can measure steps.
+        runner: the function that runs the steps; this one on all threads alike.
     """
 
     includes: tuple[str, ...] = ("#include <string.h>",)
     profiles = True
+    runner = "aino_pool_run"
 
     def __init__(self, text: PlanText, alone_below: int = 0, profile: bool = False) -> None:
         self.text = text
@@ -147,6 +149,7 @@ class InterfacePrinter:
             SET_TIMES="\n    s->times = times;" if self.profile else "",
             NOTE_START="\n        s->noted = times ? aino_now() : 0;" if self.profile else "",
             RUN_THREADS=self._threads(),
+            RUNNER=self.runner,
             PROFILE_ENTRY=filled(_PROFILE_ENTRY, NAME=name) if self.profile else "",
         )
 
@@ -438,7 +441,7 @@ RUN_SIGNATURE
     status = session_prepare(s, nthreads);
     if (!status) {
         aino_barrier_init(&s->barrier, s->status);NOTE_START
-        aino_pool_run(context->pool, nthreads, model_steps, s);
+        RUNNER(context->pool, nthreads, model_steps, s);
         status = (int)(s->status[0] + 256 * s->status[1]);
     }GIVE
     if (!aino_freelist_put(&context->sessions, s))

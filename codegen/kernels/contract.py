@@ -162,7 +162,7 @@ def _candidate(roles: Roles, tile: Tile, lanes: int, target: Target) -> Candidat
         loads = -(-columns // lanes) * (-(-rows // tile.rows) if lane_shared else rows)
         cycles += loads * steps * decoding / DECODINGS_PER_CYCLE
     blocking = choose_blocking(roles, tile, lanes, target, _element_bytes(roles))
-    packings = _packings(roles, tile, lanes)
+    packings = panel_packings(roles, tile.rows, tile.vectors * lanes)
     return Candidate(
         "contract",
         _name(tile, lanes, blocking),
@@ -193,7 +193,7 @@ class _Use:
     axes: dict[int, str]
 
 
-def _packings(roles: Roles, tile: Tile, lanes: int) -> tuple[tuple[int, Packing], ...]:
+def panel_packings(roles: Roles, rows: int, width: int) -> tuple[tuple[int, Packing], ...]:
     """Layouts for constant operands: tiled along lanes (or rows), reduction in loop order."""
     out: list[tuple[int, Packing]] = []
     order = [a.name for a in (*roles.clamped, *roles.unrolled, *roles.loops)]
@@ -204,9 +204,9 @@ def _packings(roles: Roles, tile: Tile, lanes: int) -> tuple[tuple[int, Packing]
         names = set(use.axes.values())
         row = roles.row.name if roles.row is not None else ""
         if roles.lane.name in names:
-            layout = _panel_layout(use, roles.lane.name, tile.vectors * lanes, order)
+            layout = _panel_layout(use, roles.lane.name, width, order)
         elif row in names:
-            layout = _panel_layout(use, row, tile.rows, order)
+            layout = _panel_layout(use, row, rows, order)
         else:
             continue
         out.append((use.number, Packing(layout, _transform(use, order))))

@@ -41,7 +41,7 @@ class MapGenerator:
             yield Reject(self.name, "not a map")
             return
         lanes = vector_lanes(spec, target)
-        cost = _bytes(spec) / 20e9 + 1e-6
+        cost = moved_bytes(spec) / 20e9 + 1e-6
         yield Candidate(self.name, f"map, {lanes} lanes", (("lanes", lanes),), cost=cost, error_class="exact")
 
     def build(self, spec: KernelSpec, candidate: Candidate, target: Target) -> LoopFn:
@@ -156,7 +156,8 @@ def _contiguity(spec: KernelSpec, program: Compute, axis: Axis) -> tuple[int, in
     return (written, read)
 
 
-def _bytes(spec: KernelSpec) -> float:
+def moved_bytes(spec: KernelSpec) -> float:
+    """Bytes of all operands and results, symbolic extents taken for 1024 elements."""
     total = 0.0
     for o in (*spec.operands, *spec.results):
         size = product(o.shape)

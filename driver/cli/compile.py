@@ -99,5 +99,5 @@ def command(
 def default_output(model: str, kind: str | None) -> Path:
     """Where the result goes when nothing is said: into the present folder, named after the model."""
     stem = Path(model).stem
-    endings = {None: ".aino", "c": "_c", "air": ".air", "loops": ".loops", "onnx": ".opt.onnx"}
-    return Path(stem + endings[kind])
+    endings = {None: ".aino", "c": "_c", "onnx": ".opt.onnx", "tvm": "_tvm.py", "stablehlo": ".mlir"}
+    return Path(stem + endings.get(kind, f".{kind}"))

@@ -17,13 +17,14 @@ from aino_ir.target import KNOWN_TARGETS, Host, Target, detect_host, parse_targe
 
 WHAT = {
     "c": "C for this processor",
+    "tvm:llvm": "TensorIR with schedules, built by TVM for this processor",
     "stablehlo": "StableHLO as text, run by XLA",
     "reference": "the interpreter: every op in Python on numpy",
     "null": "compiles as far as C text and runs nothing",
 }
 """Target -> what it is."""
 
-NEEDS = {"stablehlo": "jaxlib"}
+NEEDS = {"stablehlo": "jaxlib", "tvm": "tvm"}
 """Target -> the package without which it is text alone."""
 
 HEADINGS = ("target", "what", "can be built", "runs here")
@@ -65,8 +66,8 @@ def described(name: str, target: Target) -> str:
 
 def build_obstacle(target: Target) -> str:
     """Why a target cannot be built on this machine; empty when it can."""
-    if target.name == "c":
-        return compiler_obstacle(target)
+    if target.name in ("c", "tvm"):
+        return compiler_obstacle(target) or missing_package(target)
     return missing_package(target)
 
 
@@ -74,7 +75,7 @@ def run_obstacle(target: Target, host: Host) -> str:
     """Why a target's code does not run on this machine; empty when it does."""
     if target.name == "null":
         return "it runs nothing"
-    if target.name == "c":
+    if target.name in ("c", "tvm"):
         return host.obstacle(target, target.variants[0])
     return missing_package(target)
 

@@ -14,6 +14,8 @@ from aino_ir.codegen.c.toolchain import CompilerCalls, find_toolchain
 from aino_ir.codegen.catalogue import KernelCatalogue
 from aino_ir.codegen.lower.constants import constant_bytes
 from aino_ir.codegen.lower.lowering import Lowering, LoweringOptions
+from aino_ir.codegen.tvm.backend import emit_tvm
+from aino_ir.codegen.tvm.build import built_object
 from aino_ir.driver.pipeline import PLAN_PASSES
 from aino_ir.graph import Module
 from aino_ir.loops.interp import run_kernel
@@ -48,8 +50,8 @@ ANY_HOST = Host(
 
 
 def target(text: str = "c:avx2") -> Target:
-    """A target by its text, on a machine that has everything."""
-    return parse_target(text, ANY_HOST)
+    """A target by its text, on a machine that has everything; one of TVM's on this."""
+    return parse_target(text, detect_host() if text.startswith("tvm") else ANY_HOST)
 
 
 def runnable(text: str) -> bool:
@@ -115,10 +117,11 @@ def compile_module(module: Module, store: Store, text: str = "c:avx2", threads: 
 def compile_plan(plan: Plan, store: Store, text: str = "c:avx2", threads: int = 1) -> Native:
     """A finished plan as native code."""
     goal = target(text)
-    emission = emit(plan, goal)
+    emission = emit_tvm([plan], goal) if goal.name == "tvm" else emit(plan, goal)
+    objects = {goal.isa: built_object(emission.script, plan.name, store)} if emission.script else {}
     calls = CompilerCalls()
     toolchain = find_toolchain(store, calls=calls)
-    data = compile_units(emission.units, emission.headers, toolchain, store, calls)[goal.isa]
+    data = compile_units(emission.units, emission.headers, toolchain, store, calls, objects=objects)[goal.isa]
     steps = [str(getattr(s, "loc", "")) for s in walk(plan.steps)]
     return Native(plan, NativeModel(Library(data, "test"), plan.name, weights(plan), threads, steps), calls)
 

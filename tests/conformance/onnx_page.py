@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 from tests.conformance.onnx_cases import CORE_OPSET, LEFT_OUT
-from tests.conformance.onnx_suite import FOLDER, TARGETS, did_pass, percent
+from tests.conformance.onnx_suite import TARGETS, did_pass, percent, rows_file
 from tests.conformance.rows import Row, read_rows
 from tests.source import ROOT
 
@@ -45,7 +45,7 @@ def write_page() -> None:
 
 def newest(target: str) -> list[Row]:
     """The last row of every case on a target."""
-    return list({row["case"]: row for row in read_rows(FOLDER / f"{target}.jsonl")}.values())
+    return list({row["case"]: row for row in read_rows(rows_file(target))}.values())
 
 
 def page(runs: dict[str, list[Row]]) -> str:

@@ -34,7 +34,7 @@ from tests.conformance.onnx_cases import KINDS, LEFT_OUT, Case, cases
 from tests.conformance.rows import Log, Row, commit, parse_shard, read_rows, versions
 from tests.source import ROOT
 
-TARGETS = ("reference", "c", "stablehlo")
+TARGETS = ("reference", "c", "stablehlo", "tvm:llvm")
 FOLDER = ROOT / "build" / "conformance"
 FLOORS = ROOT / "tests" / "floors.json"
 SECONDS = {"real": 900.0}
@@ -186,10 +186,15 @@ def percent(rows: Sequence[Row], good: Callable[[Row], bool]) -> float:
 # -- the command --------------------------------------------------------------------------------------
 
 
+def rows_file(target: str) -> Path:
+    """Where the rows of a target are kept."""
+    return FOLDER / f"{target.replace(':', '-')}.jsonl"
+
+
 def rows_of(target: str, path: Path | None = None, source: str | None = None) -> list[Row]:
     """The last row of every case that a file holds for a source of AINO, the present one by default."""
     source = source or source_hash()[:12]
-    rows = read_rows(path or FOLDER / f"{target}.jsonl")
+    rows = read_rows(path or rows_file(target))
     return list({r["case"]: r for r in rows if r["source"] == source and r["target"] == target}.values())
 
 
@@ -220,7 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for c in cases(options.kind or KINDS, wanted.search)
         if share(c.name, count, number) and (c.name in known or not options.failing)
     ]
-    path = options.jsonl or FOLDER / f"{options.target}.jsonl"
+    path = options.jsonl or rows_file(options.target)
     done = {} if options.fresh else {r["case"]: r for r in rows_of(options.target, path)}
     rows = [done[c.name] for c in mine if c.name in done]
     facts = {

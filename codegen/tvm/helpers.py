@@ -1,0 +1,252 @@
+"""Helper functions of an emitted file: what TensorIR has no operation for, and the vector math.
+
+Each is a Python function from expressions to an expression, made from the same body in the loop language as
+the helper of any other target; its shared parts have names (`Names` in the emitted file makes them TVM's
+``Let``s), so that they are computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from aino_ir.codegen.cstyle import lowering
+from aino_ir.codegen.cstyle.lowering import LOWERINGS, Recorder
+from aino_ir.codegen.tvm.expression import TirPrinter
+from aino_ir.codegen.tvm.index import IndexText
+from aino_ir.codegen.tvm.text import PythonNames, Text
+from aino_ir.dtypes import DType
+from aino_ir.errors.printing import NoSpelling
+from aino_ir.loops.expr import Expr, Var, VecType, unary
+
+FENCE = '''\
+def fence(x):
+    """x, kept apart from the arithmetic around it: nothing is folded into it or contracted with it."""
+    return T.call_llvm_pure_intrin(x.ty, "llvm.arithmetic.fence", x)
+'''
+
+NAMES = '''\
+class Names:
+    """Names for parts of an expression, each of which is computed once.
+
+    TVM's simplifier puts the parts back in their places; what would become too large is kept in a variable.
+    """
+
+    def __init__(self):
+        self.bound = []
+
+    def let(self, name, value):
+        value = tirx.convert(value)
+        var = tirx.Var(name, value.ty)
+        self.bound.append((var, value))
+        return var
+
+    def keep(self, name, value):
+        kept = T.local_scalar(str(tirx.convert(value).ty))
+        IRBuilder.name(name, kept.scalar.source)
+        T.buffer_store(kept.scalar.source, value, [0])
+        return kept.scalar
+
+    def result(self, value):
+        for var, bound in reversed(self.bound):
+            value = tirx.Let(var, bound, value)
+        return value
+'''
+
+
+MOST = 1500.0
+"""Size of a part of a helper's body that gets a variable."""
+
+
+class Helpers:
+    """Makes helper functions when they are first asked for; `texts` are their definitions, callees first."""
+
+    def __init__(self) -> None:
+        self._asked: set[str] = set()
+        self._functions: list[str] = []
+        self.uses_fence = False
+        self._growth: dict[str, tuple[float, float]] = {}
+        self.keeping: set[str] = set()
+        """Helpers that have variables, which a block may not."""
+
+    @property
+    def texts(self) -> list[str]:
+        """What the file must define."""
+        head = ([FENCE] if self.uses_fence else []) + ([NAMES] if self._functions else [])
+        return [*head, *self._functions]
+
+    # -- what printers ask for
+
+    def operation(self, op: str, dtype: DType) -> str:
+        """The function of an operation on equal types."""
+        name = f"{op}_{dtype}"
+        if (op, dtype.name) in _WRAPPING:
+            return self._text(name, _WRAPPING[op, dtype.name])
+        body = _OWN.get(op) or LOWERINGS.get(op)
+        if body is None:
+            raise NoSpelling(operation=op, type=str(dtype), target="TVM")
+        arity = 1 if op in ("abs", "isnan", "isinf", "round", "floor", "ceil", "trunc") else 2
+        args = tuple(Var(letter, VecType(dtype)) for letter in ("x", "y")[:arity])
+        return self._function(name, args, lambda b: body(b, *args), _FIRST_LINES.get(op, ""))
+
+    def conversion(self, source: DType, target: DType) -> str:
+        """The function that converts floats to an integer dtype, saturating."""
+        x = Var("x", VecType(source))
+        doc = "x towards zero, out of range to the nearest end, NaN to 0"
+        return self._function(
+            f"{target}_from_{source}", (x,), lambda b: lowering.saturating_cast(b, x, target), doc
+        )
+
+    def decoding(self, storage: DType) -> str:
+        """The function from raw storage values to compute values."""
+        x = Var("x", VecType(lowering.raw_dtype(storage)))
+        doc = f"the {storage.compute} value of the bits of a {storage}"
+        return self._function(
+            f"{storage.compute}_from_{storage}", (x,), lambda b: lowering.decode(b, x, storage), doc
+        )
+
+    def encoding(self, storage: DType) -> str:
+        """The function from compute values to raw storage values."""
+        x = Var("x", VecType(storage.compute))
+        doc = f"the bits of x rounded to {storage}"
+        return self._function(
+            f"{storage}_from_{storage.compute}", (x,), lambda b: lowering.encode(b, x, storage), doc
+        )
+
+    def math(self, function: str, dtype: DType) -> str:
+        """The function of the vector math library on a type."""
+        from aino_ir.loops.math import FUNCTIONS
+
+        entry = FUNCTIONS.get(function)
+        if entry is None or dtype not in entry.dtypes:
+            raise NoSpelling(operation=function, type=str(dtype), target="TVM")
+        letters = ("x",) if entry.arity == 1 else tuple("abcdefgh"[: entry.arity])
+        args = tuple(Var(letter, VecType(dtype)) for letter in letters)
+        doc = f"{entry.doc.rstrip('.')} (at most {entry.ulp[dtype.name]:g} ulp off)"
+        return self._function(f"{function}_{dtype}", args, lambda b: entry.body(b, *args), doc)
+
+    def fence(self) -> str:
+        """The function that keeps a value apart."""
+        self.uses_fence = True
+        return "fence"
+
+    # -- text
+
+    def _text(self, name: str, lines: Sequence[str]) -> str:
+        if name not in self._asked:
+            self._asked.add(name)
+            doc = "around the end of the type, if need be"
+            head = [f"def {name}(x, y):", f'    """x {_SIGNS[name[:3]]} y, {doc}."""']
+            self._functions.append("\n".join([*head, *(f"    {line}" for line in lines)]) + "\n")
+            self._growth[name] = (40.0, 8.0) if len(lines) > 1 else (3.0, 1.0)
+        return name
+
+    def growth(self, function: str) -> tuple[float, float]:
+        """The size of a helper's result, without and for each node of its arguments."""
+        return self._growth[function]
+
+    def _function(self, name: str, args: Sequence[Var], build: Callable[[Recorder], Expr], doc: str) -> str:
+        if name in self._asked:
+            return name
+        self._asked.add(name)
+        recorder = Recorder()
+        result = build(recorder)
+        (lines, one), (_, two) = (self._body(args, recorder, result, size) for size in (1.0, 2.0))
+        if any("name.keep(" in line for line in lines):  # a variable cannot hold what has yet to be named
+            self.keeping.add(name)
+            lines, one = self._body(args, recorder, result, 1.0, keeps=True)
+            two = one
+        self._growth[name] = (max(1.0, 2 * one - two), max(0.0, two - one))
+        letters = [a.name for a in args]
+        head = [f"def {name}({', '.join(letters)}):", *([f'    """{doc}."""'] if doc else [])]
+        self._functions.append("\n".join([*head, *lines]) + "\n")
+        return name
+
+    def _body(
+        self, args: Sequence[Var], recorder: Recorder, result: Expr, size: float, keeps: bool = False
+    ) -> tuple[list[str], float]:
+        """Lines of a body, and how large its result is for arguments of a size; `keeps`: all in variables."""
+        names = PythonNames(("name",))
+        letters = [names[a.name] for a in args]
+        index = IndexText(lambda n: Text(names[n]), lambda v: Text(str(v)))
+        printer = TirPrinter(self, lambda n: names[n], index, index, {})
+        printer.sizes = dict.fromkeys((a.name for a in args), size)
+        lines = ["    name = Names()"]
+
+        def keep(value: Text, dtype: DType) -> Text:
+            mine = names.fresh("kept")
+            lines.append(f'    {mine} = name.keep("{mine}", {value})')
+            return Text(mine)
+
+        printer.keep = keep
+        plain = "keep" if keeps else "let"
+        lines += [f'    {letter} = name.{plain}("{letter}", {letter})' for letter in letters]
+        for var, expr in recorder.lets:
+            mine, value = names[var.name], printer.pinned(expr)
+            how = "keep" if value.size > MOST else plain
+            printer.sizes[var.name] = value.size if how == "let" else 1.0
+            lines.append(f'    {mine} = name.{how}("{mine}", {value})')
+        value = printer.value(result)
+        lines.append(f"    return name.result({value})")
+        return lines, value.size
+
+
+_SIGNS = {"add": "+", "sub": "-", "mul": "*"}
+
+_HALVES = (
+    "name = Names()",
+    'x, y = name.let("x", x), name.let("y", y)',
+    "half = T.uint64(4294967295)",
+)
+
+_UPPER_SUM = "high = " + " + ".join(f"T.shift_right({part}, T.uint64(32))" for part in ("x", "y", "low"))
+
+_JOINED = "return name.result(T.shift_left(high, T.uint64(32)) | (low & half))"
+
+_WRAPPING: dict[tuple[str, str], tuple[str, ...]] = {
+    **{
+        (op, "i32"): (f'return T.Cast("int32", T.Cast("int64", x) {sign} T.Cast("int64", y))',)
+        for op, sign in _SIGNS.items()
+    },
+    **{
+        (op, "u32"): (f'return T.Cast("uint32", T.Cast("uint64", x) {sign} T.Cast("uint64", y))',)
+        for op, sign in (("add", "+"), ("sub", "+ T.uint64(4294967296) -"), ("mul", "*"))
+    },
+    ("add", "u64"): (
+        *_HALVES,
+        'low = name.let("low", (x & half) + (y & half))',
+        _UPPER_SUM,
+        _JOINED,
+    ),
+    ("sub", "u64"): (
+        *_HALVES,
+        'y = name.let("y", T.bitwise_not(y))',
+        'low = name.let("low", (x & half) + (y & half) + T.uint64(1))',
+        _UPPER_SUM,
+        _JOINED,
+    ),
+    ("mul", "u64"): (
+        *_HALVES,
+        'low = name.let("low", (x & half) * (y & half))',
+        'cross = name.let("cross", (T.shift_right(x, T.uint64(32)) * (y & half)) & half)',
+        'other = name.let("other", ((x & half) * T.shift_right(y, T.uint64(32))) & half)',
+        "high = T.shift_right(low, T.uint64(32)) + cross + other",
+        _JOINED,
+    ),
+}
+"""Sums and products that wrap around, from ones that do not have to: lines of the function's body."""
+
+_OWN: dict[str, Callable[..., Expr]] = {"isnan": lambda b, x: unary("isnan", x)}
+"""Operations that TVM writes with their operand twice: it needs a name."""
+
+_FIRST_LINES = {
+    "isnan": "whether x is NaN",
+    "max": "the larger of x and y; NaN when one is NaN",
+    "min": "the smaller of x and y; NaN when one is NaN",
+    "greater": "x where it is larger than y, else y",
+    "lesser": "x where it is smaller than y, else y",
+    "div": "the quotient towards zero; the least integer / -1 wraps",
+    "rem": "the remainder with the sign of x",
+    "shl": "x shifted left; 0 when by its width or more",
+    "shr": "x shifted right; by its width or more, nothing but the sign is left",
+    "isinf": "whether x is infinite",
+}

@@ -1,0 +1,161 @@
+"""The generator of computations with a schedule of TVM's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from math import prod
+
+from aino_ir.codegen.kernels.canonical import drop_unit_axes, merge_axes
+from aino_ir.codegen.kernels.contract import panel_packings
+from aino_ir.codegen.kernels.emit import vector_lanes
+from aino_ir.codegen.kernels.map import moved_bytes
+from aino_ir.codegen.kernels.naming import header
+from aino_ir.codegen.kernels.roles import Roles, analyse, strided_operand
+from aino_ir.codegen.kernels.scheduled import CLOCK
+from aino_ir.codegen.kernels.tiles import step_cycles
+from aino_ir.codegen.schedule.defaults import default_schedule
+from aino_ir.codegen.schedule.engine import lower
+from aino_ir.codegen.schedule.trace import Schedule
+from aino_ir.codegen.tvm.blocks import BlockKernel
+from aino_ir.codegen.tvm.expression import HelperNames
+from aino_ir.codegen.tvm.kernel import PrintedKernel
+from aino_ir.codegen.tvm.tiling import Tile, contraction_schedule, contraction_tile, number, plain_schedule
+from aino_ir.compute import Compute
+from aino_ir.dims import is_static
+from aino_ir.kernels import Candidate, Kernel, KernelSpec, Packing, Reject
+from aino_ir.loops.stmt import LoopFn
+from aino_ir.target import Target
+
+NAME = "blocks"
+
+STRIDED = 6.0
+"""How much longer a step takes when vectors are gathered lane by lane."""
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """A computation with its schedule.
+
+    Attributes:
+        spec: canonical, operands in the layouts that the kernel reads.
+        schedule, tile: how it is done.
+        lanes: of a vector of the machine.
+        cycles: what that takes on one core, modelled; 0 for maps.
+    """
+
+    spec: KernelSpec
+    schedule: Schedule
+    tile: Tile
+    lanes: int
+    cycles: float = 0.0
+
+
+def scheduled(spec: KernelSpec, target: Target, packed: bool = True) -> Scheduled | str:
+    """A spec's schedule, or why it has none: then its loops are printed as they run."""
+    program = spec.program
+    if not isinstance(program, Compute):
+        return "not index notation over axes"
+    extents = [a.extent for a in (*program.axes, *program.reduce)]
+    if program.checks:
+        return "it tests its operands while it runs"
+    shapes = [(*o.shape, *(o.allocated or ())) for o in (*spec.operands, *spec.results)]
+    if not all(map(is_static, (*extents, *(d for shape in shapes for d in shape)))):
+        return "extents that are no numbers"
+    if 0 in extents:
+        return "nothing to do"
+    lanes = vector_lanes(spec, target)
+    roles = analyse(spec)
+    if isinstance(roles, Roles):
+        return _contraction(roles, target, lanes, packed)
+    canonical = merge_axes(drop_unit_axes(spec))
+    schedule, tile = plain_schedule(canonical, target, lanes)
+    if program.reduce and tile.lane is None:
+        return "a sum along the axis that vectors would run along"
+    if program.reduce and not schedule.program.axes:
+        return "a single number"
+    if program.reduce and not schedule.program.reduce:
+        return "a sum of one term"
+    steps = prod(number(a.extent) for a in schedule.program.reduce) * spec_size(canonical)
+    cycles = steps / tile.width * step_cycles(1, 1, 2.0, 0.0) if program.reduce else 0.0
+    return Scheduled(canonical, schedule, tile, lanes, cycles)
+
+
+def _contraction(roles: Roles, target: Target, lanes: int, packed: bool) -> Scheduled | str:
+    program = roles.spec.program
+    assert isinstance(program, Compute)
+    if not program.reduce:
+        return "a sum of one term"
+    tile = contraction_tile(roles, target, lanes)
+    schedule = contraction_schedule(roles, tile, target)
+    spec = roles.spec
+    if packed:
+        layouts = dict(panel_packings(roles, tile.rows, tile.width))
+        operands = [
+            replace(o, layout=layouts[n].layout, allocated=None) if n in layouts else o
+            for n, o in enumerate(spec.operands)
+        ]
+        spec = replace(spec, operands=tuple(operands))
+    steps = spec_size(spec) * prod(number(a.extent) for a in program.reduce)
+    vectors = tile.vectors * max(1.0, tile.lanes / lanes)
+    cycles = steps / (tile.rows * tile.width) * step_cycles(tile.rows, int(vectors), tile.rows + vectors, 0.0)
+    if any(strided_operand(roles.spec, f, roles.lane.name) for f in roles.factors):
+        cycles *= STRIDED
+    return Scheduled(spec, schedule, tile, lanes, cycles)
+
+
+def spec_size(spec: KernelSpec) -> int:
+    """Points of the results' axes."""
+    assert isinstance(spec.program, Compute)
+    return prod(number(a.extent) for a in spec.program.axes)
+
+
+class BlockGenerator:
+    """Computations that are printed as blocks with a schedule."""
+
+    name = NAME
+
+    def candidates(self, spec: KernelSpec, target: Target) -> Iterable[Candidate | Reject]:
+        """The one schedule."""
+        found = scheduled(spec, target)
+        if isinstance(found, str):
+            yield Reject(self.name, found)
+            return
+        exact = not found.schedule.program.reduce
+        cost = moved_bytes(spec) / 20e9 if exact else found.cycles / CLOCK
+        yield Candidate(
+            self.name,
+            f"schedule, tile {found.tile}",
+            packings=packings_of(spec, target),
+            cost=0.9 * (cost + 1e-6),
+            error_class="exact" if exact else "reordered",
+        )
+
+    def build(self, spec: KernelSpec, candidate: Candidate, target: Target) -> LoopFn:
+        """The same computation as scalar loops: what analyses of the plan look at."""
+        found = scheduled(spec, target)
+        assert isinstance(found, Scheduled)
+        canonical = found.spec
+        return lower(canonical, default_schedule(canonical, target, 1), header(spec, candidate))
+
+
+def packings_of(spec: KernelSpec, target: Target) -> tuple[tuple[int, Packing], ...]:
+    """The layouts that a schedule wants constants in."""
+    roles = analyse(spec)
+    if not isinstance(roles, Roles):
+        return ()
+    tile = contraction_tile(roles, target, vector_lanes(spec, target))
+    return panel_packings(roles, tile.rows, tile.width)
+
+
+def print_scheduled(kernel: Kernel, target: Target, helpers: HelperNames) -> PrintedKernel:
+    """A kernel of `BlockGenerator` as blocks.
+
+    Raises:
+        NoSpelling: TensorIR has no spelling for something in it.
+    """
+    found = scheduled(kernel.spec, target)
+    assert isinstance(found, Scheduled)
+    return BlockKernel(
+        kernel.function, found.spec, found.schedule, found.tile, found.lanes, helpers
+    ).printed()

@@ -1,0 +1,89 @@
+"""Schedules: no product or convolution leaves without tiles, vectors and threads."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from aino_ir.codegen.tvm.scheduled import NAME
+from aino_ir.codegen.tvm.tiling import vector_width
+from aino_ir.compute import Compute
+from aino_ir.graph import Module
+from aino_ir.loops.expr import Binary
+from tests.codegen.tvm.support import conv, emitted, matmul
+
+CONTRACTIONS = {
+    "even": lambda: matmul(64, 96, 48),
+    "odd": lambda: matmul(13, 40, 9),
+    "prime": lambda: matmul(17, 101, 23),
+    "thousand classes": lambda: matmul(1, 1000, 64),
+    "batched": lambda: matmul(12, 32, 16, batch=(2, 3), constant=False),
+    "pointwise": lambda: conv(64, 14, 64, 1),
+    "padded": lambda: conv(16, 14, 32, 3, pad=1),
+    "strided stem": lambda: conv(3, 30, 16, 7, stride=2, pad=3),
+    "depthwise": lambda: conv(32, 15, 32, 3, pad=1, groups=32),
+    "grouped": lambda: conv(32, 9, 32, 3, pad=1, groups=4),
+    "few filters": lambda: conv(8, 9, 10, 3, stride=2, pad=1),
+}
+
+
+def steps_of(script: str, kernel: str) -> str:
+    """The schedule of a kernel in an emitted file."""
+    found = re.search(rf"^def schedule_{kernel}\(s\):\n((?:    .*\n)+)", script, re.MULTILINE)
+    assert found is not None, f"{kernel} has no schedule"
+    return found[1]
+
+
+@pytest.mark.parametrize("name", list(CONTRACTIONS))
+def test_contractions_have_tiles_vectors_and_threads(name: str) -> None:
+    module: Module = CONTRACTIONS[name]()
+    plan, emission = emitted(module)
+    seen = 0
+    for kernel in plan.kernels.values():
+        program = kernel.spec.program
+        if not isinstance(program, Compute) or not program.reduce or not isinstance(program.body, Binary):
+            continue
+        seen += 1
+        assert kernel.candidate.generator == NAME
+        steps = steps_of(emission.script, kernel.function.name)
+        assert "s.split(" in steps and "s.vectorize(" in steps and "s.parallel(" in steps
+        assert "s.reverse_compute_at(" in steps and "s.decompose_reduction(" in steps
+        assert re.search(r"tile \d+x([2-9]|\d\d)", kernel.candidate.name), kernel.candidate.name
+    assert seen == 1
+
+
+def test_what_is_read_past_its_edges_gets_a_margin() -> None:
+    _, emission = emitted(conv(16, 14, 32, 3, pad=1))
+    assert "x_margin" in emission.script
+    total = emission.script[emission.script.index('with T.sblock("total")') :]
+    assert "if_then_else" not in total[: total.index('with T.sblock("result")')]
+
+
+def test_constants_are_packed_in_panels_of_the_tile() -> None:
+    plan, emission = emitted(matmul(64, 96, 48))
+    (kernel,) = plan.kernels.values()
+    width = int(kernel.candidate.name.rsplit("x", 1)[1])
+    assert f"T.Buffer(({96 // width}, 48, {width})" in emission.script
+
+
+def test_same_module_same_text() -> None:
+    assert emitted(conv(16, 14, 32, 3, pad=1))[1].script == emitted(conv(16, 14, 32, 3, pad=1))[1].script
+
+
+@pytest.mark.parametrize(
+    ("extent", "lanes", "width"),
+    [
+        (64, 8, 8),
+        (1000, 8, 8),
+        (14, 8, 14),
+        (7, 8, 7),
+        (98, 8, 14),
+        (101, 8, 8),
+        (1, 8, 1),
+        (28, 16, 28),
+        (5, 1, 1),
+    ],
+)
+def test_vectors_divide_their_axis_where_they_can(extent: int, lanes: int, width: int) -> None:
+    assert vector_width(extent, lanes) == width
