@@ -35,7 +35,7 @@ DTYPE_NAMES = {
 }
 """TVM's names of the compute dtypes."""
 
-MOST_INT32 = (1 << 31) - 1
+LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 
 _ALWAYS_TAKEN = frozenset(
     {"T", "tvm", "tirx", "np", "status", "main", "build", *keyword.kwlist, *keyword.softkwlist}
@@ -96,6 +96,9 @@ def literal(value: float | bool, dtype: DType) -> Text:
     name = type_name(dtype)
     if dtype.is_bool:
         return Text(f"T.bool({bool(value)})")
+    if dtype.is_float and LARGEST_FLOAT32 < abs(float(value)) < math.inf:  # TVM's constructor refuses it
+        bits = int(np.float64(value).view(np.int64))
+        return Text(f'T.reinterpret("float64", T.int64({bits}))')
     if dtype.is_float:
         return Text(f"T.{name}({_float(float(value), dtype)})")
     number = int(value)

@@ -28,6 +28,7 @@ def test_parentheses_stand_where_python_needs_them() -> None:
     [
         (0.1, "f32", "T.float32(0.10000000149011612)"),
         (0.1, "f64", "T.float64(0.1)"),
+        (1e300, "f64", 'T.reinterpret("float64", T.int64(9094988921128908188))'),
         (math.inf, "f32", 'T.float32("inf")'),
         (-math.inf, "f64", 'T.float64("-inf")'),
         (math.nan, "f32", 'T.float32("nan")'),
