@@ -71,7 +71,7 @@ opinfo: $(VENV)/.test ## run PyTorch's operator samples (TARGET=reference|c, SHA
 	@mkdir -p $(BUILD)/home
 	$(HERMETIC) $(PY) -m tests.conformance.opinfo --target $(TARGET) --shard $(SHARD) --write-docs
 
-test-cross: $(VENV)/.test ## libraries for ARM, RISC-V and WebAssembly in emulators, and a Cortex-M (SHARD=i/n)
+test-cross: $(VENV)/.test ## libraries for ARM, RISC-V and WebAssembly in emulators (SHARD=i/n)
 	@mkdir -p $(BUILD)/home
 	$(HERMETIC) $(PY) -m tests.cross.run --shard $(SHARD)
 

@@ -71,11 +71,25 @@ def needed() -> None:
         pytest.skip(f"needs {missing()}")
 
 
+def quantized(module: Module, x: Array) -> Module:
+    """The network with eight bits a weight and an activation."""
+    rng = np.random.default_rng(9)
+    (name,) = module.main.input_names
+    samples = [{name: rng.standard_normal(x.shape).astype(np.float32)} for _ in range(4)]
+    made = aino.quantize(module, scheme="int8", calibration=samples, guard=False)
+    assert any(op.name.startswith("quant.") for op in made.main.block)
+    return made
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["f32", "int8"])
 @pytest.mark.parametrize("network", [digits, ds_cnn])
-def test_networks_give_the_results_of_the_interpreter(network, tmp_path: Path, shared_store: Store) -> None:
+def test_networks_give_the_results_of_the_interpreter(
+    network, scheme: str, tmp_path: Path, shared_store: Store
+) -> None:
     needed()
     module, inputs = network()
+    module = quantized(module, inputs[0]) if scheme == "int8" else module
     made = run_on_device(module, inputs, tmp_path, shared_store)
     for got, want in zip(made, run_module(module, inputs), strict=True):
         assert disagreement(got, want, "exact" if want.dtype.kind in "iu" else "approximate") is None
