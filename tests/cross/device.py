@@ -81,7 +81,7 @@ def _build(tool: Toolchain, folder: Path, sources: Sequence[str]) -> None:
         "ReleaseSmall",
         "-fstrip",
         *target[:2],
-        "-mcpu=cortex_m4",
+        *tool.platform.cpu["zig"],
         "-fcompiler-rt",
     )
     objects = [f"{s}.o" for s in (*sources, "firmware.c")]

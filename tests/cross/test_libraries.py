@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import aino_ir as aino
+from aino_ir.codegen.c.backend import Emission
+from aino_ir.codegen.c.isa import TABLES
+from aino_ir.codegen.c.process import Command, run_commands
+from aino_ir.codegen.c.toolchain import find_toolchain
+from aino_ir.driver.api import compile_options
+from aino_ir.driver.pipeline import Compilation
 from aino_ir.errors.artifact import ArchitectureMismatch
 from aino_ir.graph import Module
 from aino_ir.runtime.executable import Executable
+from aino_ir.runtime.store import Store
+from aino_ir.target import parse_target
 from aino_ir.types import tensor
 from tests.cross.exports import interface_of
 
@@ -81,6 +91,49 @@ def test_the_same_model_gives_the_same_bytes(target: str) -> None:
         e.artifact.library(e.artifact.manifest.variants[0]) for e in made if isinstance(e, Executable)
     )
     assert first == second
+
+
+FUSED = {"c:aarch64": "fmla", "c:armv7": "vfma.f32", "c:riscv64": "fmadd.s", "c:cortex-m": "vfma.f32"}
+"""Target -> its instruction for a fused multiply-add of floats."""
+
+
+@pytest.mark.parametrize("target", FUSED)
+def test_products_are_fused_instructions_and_no_calls(
+    target: str, tmp_path: Path, shared_store: Store
+) -> None:
+    goal = parse_target(target)
+    (emission,) = emitted(target)
+    tool = find_toolchain(shared_store, {}, target=goal)
+    for name, text in {**emission.headers, "kernels.c": emission.units[0].text}.items():
+        (tmp_path / name).write_text(text)
+    compiling = [*tool.argv, *tool.flags(goal.isa), "-S", "kernels.c", "-o", "kernels.s"]
+    (outcome,) = run_commands([Command(tuple(compiling), tmp_path, dict(tool.environ))], 1, 120.0)
+    assert outcome.ok, outcome.output
+    words = (tmp_path / "kernels.s").read_text().split()
+    assert words.count(FUSED[target]) > 20
+    assert not {"fma", "fmaf", "sqrtf"} & set(words), "a call of the C library"
+
+
+def emitted(target: str) -> list[Emission]:
+    compilation = Compilation(compile_options(target, verify="off"))
+    return list(compilation.emissions(compilation.program(perceptron()).plans).values())
+
+
+@pytest.mark.parametrize("target", ["c:aarch64", "c:wasm32"])
+def test_every_operation_with_a_row_has_a_builtin_that_exists(
+    target: str, tmp_path: Path, shared_store: Store
+) -> None:
+    goal = parse_target(target)
+    tool = find_toolchain(shared_store, {}, target=goal)
+    rows = {key: found for key, found in TABLES[goal.isa].rows.items() if all(s.builtin for s in found)}
+    assert len(rows) > 15
+    lines = [
+        f"#if !({' || '.join(f'__has_builtin({s.builtin})' for s in found)})\n#error {op} {type_}\n#endif"
+        for (op, type_), found in rows.items()
+    ]
+    (tmp_path / "probe.c").write_text("\n".join([*lines, "int aino_probe;\n"]))
+    (outcome,) = run_commands([tool.compile_command(goal.isa, "probe.c", "probe.o", tmp_path)], 1, 120.0)
+    assert outcome.ok, outcome.output
 
 
 def test_the_native_library_needs_the_c_library_alone() -> None:

@@ -40,7 +40,7 @@ PLATFORM = Platform(
     format="archive",
     ending=".a",
     cpu={
-        "zig": ("-mcpu=cortex_m4",),
+        "zig": ("-mcpu=cortex_m4+vfp4d16sp",),
         "gcc": ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"),
         "clang": ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard"),
     },

@@ -27,8 +27,8 @@ def _arithmetic() -> Rows:
     for type_, suffix in _FLOATS:
         rows["fma", type_] = (elementwise("fma", "a", "b", "c"), _gcc(f"fma{suffix}", "a, b, c"))
         rows["sqrt", type_] = (elementwise("sqrt", "x"), _gcc(f"sqrt{suffix}", "x"))
-        rows["max", type_] = (elementwise("maximum", "a", "b"), _gcc(f"smax_nan{suffix}", "a, b"))
-        rows["min", type_] = (elementwise("minimum", "a", "b"), _gcc(f"smin_nan{suffix}", "a, b"))
+        rows["max", type_] = (elementwise("maximum", "a", "b"), _gcc(f"fmax_nan{suffix}", "a, b"))
+        rows["min", type_] = (elementwise("minimum", "a", "b"), _gcc(f"fmin_nan{suffix}", "a, b"))
         for op, (clang, gcc, _) in _ROUNDINGS.items():
             rows[op, type_] = (elementwise(clang, "x"), _gcc(f"{gcc}{suffix}", "x"))
     for op, (_, _, name) in _ROUNDINGS.items():
