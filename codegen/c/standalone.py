@@ -226,7 +226,13 @@ _HELPERS = """\
 static void *allocate(size_t bytes)
 {
     void *memory = NULL;
-    if (posix_memalign(&memory, 64, bytes ? bytes : 1)) {
+#if defined(_WIN32)
+    memory = _aligned_malloc(bytes ? bytes : 1, 64);
+#else
+    if (posix_memalign(&memory, 64, bytes ? bytes : 1))
+        memory = NULL;
+#endif
+    if (!memory) {
         fprintf(stderr, "no memory for %zu bytes\\n", bytes);
         exit(4);
     }
@@ -278,6 +284,9 @@ _MAIN = """\
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#if defined(_WIN32)
+#include <malloc.h>
+#endif
 
 #include "{name}.h"
 

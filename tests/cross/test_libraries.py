@@ -13,6 +13,7 @@ from aino_ir.codegen.c.isa import TABLES
 from aino_ir.codegen.c.process import Command, run_commands
 from aino_ir.codegen.c.toolchain import find_toolchain
 from aino_ir.driver.api import compile_options
+from aino_ir.driver.emit import emit_files
 from aino_ir.driver.pipeline import Compilation
 from aino_ir.errors.artifact import ArchitectureMismatch
 from aino_ir.graph import Module
@@ -112,6 +113,21 @@ def test_products_are_fused_instructions_and_no_calls(
     words = (tmp_path / "kernels.s").read_text().split()
     assert words.count(FUSED[target]) > 20
     assert not {"fma", "fmaf", "sqrtf"} & set(words), "a call of the C library"
+
+
+@pytest.mark.parametrize("target", [*LIBRARIES, "c:wasm32", "c:cortex-m"])
+def test_the_folder_of_sources_compiles_without_a_warning(
+    target: str, tmp_path: Path, shared_store: Store
+) -> None:
+    goal = parse_target(target)
+    written = emit_files(perceptron(), "c", tmp_path, target, verify="off")
+    tool = find_toolchain(shared_store, {}, target=goal)
+    sources = [p.name for p in written if p.suffix == ".c"]
+    assert len(sources) >= 3
+    strict = ("-Wall", "-Wextra", "-Werror")
+    commands = [tool.compile_command(goal.isa, s, f"{s}.o", tmp_path, strict) for s in sources]
+    for outcome in run_commands(commands, 1, 120.0):
+        assert outcome.ok, outcome.output
 
 
 def emitted(target: str) -> list[Emission]:

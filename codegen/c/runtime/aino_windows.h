@@ -7,6 +7,8 @@
 #endif
 #include <malloc.h>
 #include <windows.h>
+#undef IN /* markers of parameters there, macros of a model's main here */
+#undef OUT
 
 typedef HANDLE pthread_t;
 typedef SRWLOCK pthread_mutex_t;
