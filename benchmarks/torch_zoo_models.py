@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+GAIN = 1.2
+"""Standard deviation of random weights, times the root of the number of a result's terms."""
 
 WORDS = 99
 """Tokens of every vocabulary."""
@@ -18,7 +22,7 @@ class Entry:
         model: class of transformers.
         config: class of its configuration.
         options: what the configuration is made with.
-        inputs: name -> (kind, shape): "tokens", "floats" or "ones".
+        inputs: name -> (kind, shape): "tokens", "floats", "ones" (a mask) or "observed" (ones as floats).
     """
 
     model: str
@@ -56,6 +60,26 @@ TOWERS = {
     "vision_config": VISION,
 }
 
+RESIDUAL = {
+    "model_type": "resnet",
+    "hidden_sizes": [8, 16, 16, 32],
+    "depths": [1, 1, 1, 1],
+    "embedding_size": 8,
+    "out_features": ["stage4"],
+}
+QUERIES = {
+    **{k: v for k, v in ENCODER_DECODER.items() if k != "vocab_size"},
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "use_timm_backbone": False,
+    "use_pretrained_backbone": False,
+    "backbone": None,
+    "backbone_config": RESIDUAL,
+    "num_queries": 5,
+    "num_labels": 3,
+}
+PYRAMID = {"depths": [1, 1, 1, 1], "hidden_sizes": [8, 8, 16, 16]}
+
 TOKENS = {"input_ids": ("tokens", (2, 9))}
 MASKED = {**TOKENS, "attention_mask": ("ones", (2, 9))}
 PAIR = {**TOKENS, "decoder_input_ids": ("tokens", (2, 5))}
@@ -71,6 +95,8 @@ def _entry(
 
 
 CAUSAL = "ForCausalLM"
+
+DETECTED = {"pixel_values": ("floats", (1, 3, 64, 64))}
 
 ZOO: dict[str, Entry] = {
     "albert": _entry("Albert", {"vocab_size": WORDS, "embedding_size": 16, **SMALL}, TOKENS),
@@ -89,6 +115,24 @@ ZOO: dict[str, Entry] = {
     "bart": _entry("Bart", {**ENCODER_DECODER, "max_position_embeddings": 64, "use_cache": False}, PAIR),
     "beit": _entry("Beit", {**VISION, "use_relative_position_bias": True, "out_indices": [1]}, IMAGE),
     "bert": _entry("Bert", TEXT, MASKED),
+    "blip": _entry(
+        "Blip",
+        {
+            "text_config": {
+                "vocab_size": WORDS,
+                "encoder_hidden_size": 32,
+                "max_position_embeddings": 32,
+                "bos_token_id": 1,
+                "eos_token_id": 1,
+                "sep_token_id": 1,
+                "pad_token_id": 0,
+                **SMALL,
+            },
+            "vision_config": VISION,
+            "projection_dim": 16,
+        },
+        {**TOKENS, **IMAGE},
+    ),
     "bloom": _entry(
         "Bloom",
         {"vocab_size": WORDS, "hidden_size": 32, "n_layer": 2, "n_head": 4, "use_cache": False},
@@ -96,19 +140,38 @@ ZOO: dict[str, Entry] = {
         CAUSAL,
     ),
     "clip": _entry("CLIP", {**TOWERS, "projection_dim": 16}, {**TOKENS, **IMAGE}),
+    "conditional_detr": _entry("ConditionalDetr", QUERIES, DETECTED, "ForObjectDetection"),
     "convnext": _entry("ConvNext", {**STAGES, "num_stages": 2}, IMAGE),
     "convnextv2": _entry("ConvNextV2", {**STAGES, "num_stages": 2}, IMAGE),
+    "data2vec_audio": _entry(
+        "Data2VecAudio", {**WAVES, "num_feat_extract_layers": 2, "conv_pos_kernel_size": 5, **SMALL}, SOUND
+    ),
     "deberta_v2": _entry(
         "DebertaV2",
         {"vocab_size": WORDS, "relative_attention": True, "pos_att_type": ["p2c", "c2p"], **SMALL},
         MASKED,
     ),
     "deit": _entry("DeiT", VISION, IMAGE),
+    "detr": _entry("Detr", QUERIES, DETECTED, "ForObjectDetection"),
     "dinov2": _entry("Dinov2", VISION, IMAGE),
     "distilbert": _entry(
         "DistilBert",
         {"vocab_size": WORDS, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64},
         TOKENS,
+    ),
+    "dpt": _entry(
+        "DPT",
+        {
+            **VISION,
+            "num_hidden_layers": 4,
+            "backbone_out_indices": [0, 1, 2, 3],
+            "neck_hidden_sizes": [8, 8, 8, 8],
+            "fusion_hidden_size": 8,
+            "reassemble_factors": [4, 2, 1, 0.5],
+            "is_hybrid": False,
+        },
+        IMAGE,
+        "ForDepthEstimation",
     ),
     "electra": _entry("Electra", {"vocab_size": WORDS, "embedding_size": 16, **SMALL}, TOKENS),
     "falcon": _entry(
@@ -123,8 +186,32 @@ ZOO: dict[str, Entry] = {
         TOKENS,
         CAUSAL,
     ),
+    "focalnet": _entry(
+        "FocalNet",
+        {
+            "image_size": 32,
+            "embed_dim": 16,
+            "depths": [1, 1],
+            "hidden_sizes": [16, 32],
+            "focal_levels": [2, 2],
+            "focal_windows": [3, 3],
+        },
+        IMAGE,
+    ),
     "gemma": _entry("Gemma", {**GROUPED, "head_dim": 8}, TOKENS, CAUSAL),
     "gemma2": _entry("Gemma2", {**GROUPED, "head_dim": 8}, TOKENS, CAUSAL),
+    "git": _entry(
+        "Git",
+        {
+            "vocab_size": WORDS,
+            "max_position_embeddings": 32,
+            "vision_config": VISION,
+            "use_cache": False,
+            **SMALL,
+        },
+        {**TOKENS, **IMAGE},
+        CAUSAL,
+    ),
     "gpt2": _entry(
         "GPT2",
         {
@@ -142,6 +229,17 @@ ZOO: dict[str, Entry] = {
     ),
     "gpt_neox": _entry("GPTNeoX", DECODER, TOKENS, CAUSAL),
     "hubert": _entry("Hubert", {**WAVES, "num_feat_extract_layers": 2, **SMALL}, SOUND),
+    "levit": _entry(
+        "Levit",
+        {
+            "image_size": 64,
+            "hidden_sizes": [16, 24, 32],
+            "num_attention_heads": [1, 2, 3],
+            "depths": [1, 1, 1],
+            "key_dim": [8, 8, 8],
+        },
+        LARGE_IMAGE,
+    ),
     "llama": _entry("Llama", GROUPED, TOKENS, CAUSAL),
     "mamba": _entry(
         "Mamba",
@@ -158,6 +256,20 @@ ZOO: dict[str, Entry] = {
     "mistral": _entry("Mistral", {**GROUPED, "sliding_window": 4}, TOKENS, CAUSAL),
     "mixtral": _entry("Mixtral", {**GROUPED, "num_local_experts": 4}, TOKENS, CAUSAL),
     "mobilenet_v2": _entry("MobileNetV2", {"image_size": 32, "depth_multiplier": 0.25}, IMAGE),
+    "moonshine": _entry(
+        "Moonshine",
+        {
+            "vocab_size": WORDS,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "encoder_num_hidden_layers": 1,
+            "decoder_num_hidden_layers": 1,
+            "encoder_num_attention_heads": 4,
+            "decoder_num_attention_heads": 4,
+            "use_cache": False,
+        },
+        {"input_values": ("floats", (1, 2000)), "decoder_input_ids": ("tokens", (1, 5))},
+    ),
     "mpnet": _entry("MPNet", TEXT, TOKENS),
     "opt": _entry(
         "OPT",
@@ -173,6 +285,28 @@ ZOO: dict[str, Entry] = {
         },
         TOKENS,
         CAUSAL,
+    ),
+    "owlvit": _entry(
+        "OwlViT",
+        {
+            "text_config": {"vocab_size": WORDS, "max_position_embeddings": 16, **SMALL},
+            "vision_config": VISION,
+            "projection_dim": 16,
+        },
+        {**TOKENS, **IMAGE},
+    ),
+    "patchtsmixer": _entry(
+        "PatchTSMixer",
+        {
+            "context_length": 32,
+            "patch_length": 8,
+            "num_input_channels": 3,
+            "d_model": 16,
+            "num_layers": 2,
+            "prediction_length": 4,
+        },
+        {"past_values": ("floats", (2, 32, 3))},
+        "ForPrediction",
     ),
     "patchtst": _entry(
         "PatchTST",
@@ -191,6 +325,17 @@ ZOO: dict[str, Entry] = {
         "ForPrediction",
     ),
     "phi": _entry("Phi", DECODER, TOKENS, CAUSAL),
+    "poolformer": _entry("PoolFormer", PYRAMID, LARGE_IMAGE),
+    "pvt": _entry(
+        "Pvt",
+        {
+            "image_size": 64,
+            "depths": [1, 1, 1, 1],
+            "hidden_sizes": [8, 16, 16, 32],
+            "num_attention_heads": [1, 2, 2, 4],
+        },
+        LARGE_IMAGE,
+    ),
     "qwen2": _entry("Qwen2", GROUPED, TOKENS, CAUSAL),
     "qwen3": _entry("Qwen3", {**GROUPED, "head_dim": 8}, TOKENS, CAUSAL),
     "regnet": _entry("RegNet", {**STAGES, "embedding_size": 8, "groups_width": 4}, IMAGE),
@@ -219,6 +364,7 @@ ZOO: dict[str, Entry] = {
         LARGE_IMAGE,
         "ForSemanticSegmentation",
     ),
+    "sew": _entry("SEW", {**WAVES, "num_feat_extract_layers": 2, "squeeze_factor": 2, **SMALL}, SOUND),
     "siglip": _entry("Siglip", TOWERS, {**TOKENS, **IMAGE}),
     "speecht5": _entry(
         "SpeechT5",
@@ -251,7 +397,9 @@ ZOO: dict[str, Entry] = {
         "Timesformer", {**VISION, "num_frames": 2}, {"pixel_values": ("floats", (1, 2, 3, 32, 32))}
     ),
     "vit": _entry("ViT", VISION, IMAGE),
+    "vit_mae": _entry("ViTMAE", {**VISION, "mask_ratio": 0.0}, {**IMAGE, "noise": ("floats", (2, 16))}),
     "wav2vec2": _entry("Wav2Vec2", {**WAVES, "num_feat_extract_layers": 2, **SMALL}, SOUND),
+    "wavlm": _entry("WavLM", {**WAVES, "num_feat_extract_layers": 2, **SMALL}, SOUND),
     "whisper": _entry(
         "Whisper",
         {
@@ -289,9 +437,14 @@ def build(name: str) -> tuple[Any, dict[str, Any]]:
     torch.manual_seed(0)
     config = getattr(transformers, entry.config)(**entry.options)
     model = getattr(transformers, entry.model)(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:  # the library's own are so small that nothing of the input comes through
+                parameter.normal_(std=GAIN / math.sqrt(parameter[0].numel()))
     makers: dict[str, Callable[[tuple[int, ...]], torch.Tensor]] = {
         "tokens": lambda shape: torch.randint(2, WORDS, shape),
         "floats": lambda shape: torch.randn(shape),
         "ones": lambda shape: torch.ones(shape, dtype=torch.int64),
+        "observed": lambda shape: torch.ones(shape),
     }
     return model, {key: makers[kind](shape) for key, (kind, shape) in entry.inputs.items()}

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from benchmarks import torch_zoo
+from tests.conformance.cases import share
 
 
 def test_the_zoo_is_large_and_well_formed() -> None:
@@ -19,7 +20,7 @@ def test_the_zoo_is_large_and_well_formed() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["llama", "resnet"])
+@pytest.mark.parametrize("name", ["resnet", *(n for n in torch_zoo.ZOO if share(n, 24, 5))])
 def test_architectures_agree_with_eager(name: str) -> None:
     outcome = torch_zoo.run_model(name, "c")
     assert outcome.status == "passed", outcome.detail
@@ -73,3 +74,13 @@ def test_the_page_has_a_row_a_model() -> None:
     text = torch_zoo.page([{**row, **rest}, {**row, **rest, "status": "failed", "detail": "no kernel"}])
     assert "| bert | BertModel | c | passed | 9 | 4 | 0 | 1.0e-07 | 1.5 |" in text
     assert "1 of 2 pass. torch 2." in text and "- bert: no kernel" in text
+
+
+def test_a_model_that_gives_nothing_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Silent(torch.nn.Module):
+        def forward(self, x):
+            return x * 0
+
+    monkeypatch.setattr(torch_zoo, "build", lambda name: (Silent(), {"x": torch.ones(3)}))
+    assert torch_zoo.run_model("bert", "reference").status == "wrong"
+    assert torch_zoo.varies([torch.tensor([1.0, 2.0])]) and not torch_zoo.varies([torch.tensor([1, 2])])

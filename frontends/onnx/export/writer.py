@@ -19,6 +19,7 @@ from aino_ir.constants import Const
 from aino_ir.dims import Dim, DimLike, fold, is_static
 from aino_ir.dtypes import DType, boolean, dtype_of, i64
 from aino_ir.errors.export import ExtentNotExportable, OpNotExportable
+from aino_ir.frontends.extents import line_of
 from aino_ir.frontends.onnx.export.legal import parameter, substitutes
 from aino_ir.frontends.onnx.export.types import element_code
 from aino_ir.graph import Block, Function, Value
@@ -130,22 +131,16 @@ class GraphWriter:
                 self._learn(dim, ref, axis)
 
     def _learn(self, dim: Dim, ref: Ref, axis: int) -> None:
-        name = dim.as_symbol()
-        if name is not None:
-            self.sources.setdefault(name, lambda: self.axis_extent(ref, axis))
+        line = line_of(dim)
+        if line is None or line.symbol in self.sources:
             return
-        terms = dim.terms()
-        if len(terms) == 1 and len(terms[0][1]) == 1:
-            (scale, (atom,)) = terms[0]
-            inner = getattr(atom, "name", None)
-            if inner is not None and inner not in self.sources:  # scale * symbol + constant
-                offset = dim.constant
 
-                def solve() -> Ref:
-                    moved = self.node("Sub", self.axis_extent(ref, axis), self.vector([offset]))
-                    return self.node("Div", moved, self.vector([scale]))
+        def solve() -> Ref:
+            found = self.axis_extent(ref, axis)
+            found = self.node("Sub", found, self.vector([line.offset])) if line.offset else found
+            return self.node("Div", found, self.vector([line.scale])) if line.scale != 1 else found
 
-                self.sources[inner] = solve
+        self.sources[line.symbol] = solve
 
     def of(self, value: Value) -> Ref:
         """What a value is: as stored, or where arithmetic is done on it, in its compute dtype."""

@@ -18,6 +18,7 @@ from aino_ir.constants import Const
 from aino_ir.dims import Dim, DimLike, fold, free_symbols, symbol
 from aino_ir.dtypes import DType
 from aino_ir.errors.export import ExtentNotExportable, OpNotExportable
+from aino_ir.frontends.extents import line_of
 from aino_ir.frontends.torch.export.functions.storage import COMPUTED, STORED, loaded, stored
 from aino_ir.frontends.torch.export.tensors import Tensors
 from aino_ir.graph import Value
@@ -172,22 +173,16 @@ class GraphWriter:
     # -- extents ------------------------------------------------------------------------------------
 
     def _learn(self, dim: Dim, node: fx.Node, axis: int) -> None:
-        name = dim.as_symbol()
-        if name is not None:
-            self.sources.setdefault(name, lambda: self.size(node, axis))
+        line = line_of(dim)
+        if line is None:
             return
-        terms = dim.terms()
-        if len(terms) == 1 and len(terms[0][1]) == 1:
-            (scale, (atom,)) = terms[0]
-            inner = getattr(atom, "name", None)
-            if inner is not None:  # scale * symbol + constant
-                offset = dim.constant
 
-                def solve() -> Extent:
-                    moved = self.number(operator.sub, self.size(node, axis), offset)
-                    return self.number(operator.floordiv, moved, scale)
+        def solve() -> Extent:
+            found = self.size(node, axis)
+            found = self.number(operator.sub, found, line.offset) if line.offset else found
+            return self.number(operator.floordiv, found, line.scale) if line.scale != 1 else found
 
-                self.sources.setdefault(inner, solve)
+        self.sources.setdefault(line.symbol, solve)
 
     def size(self, node: fx.Node, axis: int) -> Extent:
         """The extent of an axis of a tensor."""
