@@ -52,6 +52,8 @@ class Isa:
         systems: operating systems that libraries can be made for; the first unless another is named.
         machine: what to plan for when no such machine is at hand.
         what: its name for people.
+        emulated: whether a C compiler makes code of it for any machine, to see that it is right; never what
+            a machine is said to have.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Isa:
     systems: tuple[str, ...] = ("linux", "macos", "windows")
     machine: Machine = DESKTOP
     what: str = ""
+    emulated: bool = False
 
 
 _AVX2 = ("avx", "avx2", "bmi1", "bmi2", "f16c", "fma")
@@ -91,6 +94,9 @@ ISAS: dict[str, Isa] = {
     "wasm32": Isa("wasm32", "wasm32", 16, 16, False, False, (), ("wasi",), BROWSER, "WebAssembly with SIMD"),
     "cortex-m": Isa(
         "cortex-m", "armv7e-m", 4, 32, True, False, (), ("none",), MICROCONTROLLER, "Cortex-M4F and up, bare"
+    ),
+    "cuda-emu": Isa(
+        "cuda-emu", "", 4, 32, True, False, (), _LINUX, DESKTOP, "CUDA C++ on an emulated GPU", emulated=True
     ),
 }
 """Every ISA variant by name; of one family, from the least to the most demanding."""

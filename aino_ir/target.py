@@ -27,9 +27,12 @@ KNOWN_TARGETS = (
     *("c", "c:portable", "c:avx2", "c:avx512", "c:avx512vnni", "c:avx2+avx512"),
     *("c:aarch64", "c:armv7", "c:riscv64", "c:wasm32", "c:cortex-m"),
     *("c:avx2-windows", "c:avx2-macos", "c:aarch64-windows", "c:aarch64-macos"),
-    *("tvm:llvm", "stablehlo", "reference", "null"),
+    *("tvm:llvm", "c:cuda-emu", "stablehlo", "reference", "null"),
 )
 """What messages and ``ainoc targets`` list (every sum of architectures after ``c:`` is a target)."""
+
+_ALIASES = {"cuda-emu": "c:cuda-emu"}
+"""Other names of targets."""
 
 _SYSTEM_NAMES = {"linux": "linux", "darwin": "macos", "win32": "windows"}
 """``sys.platform`` -> what AINO calls the operating system."""
@@ -66,7 +69,7 @@ class Host:
         """Return the most demanding ISA variant that this machine runs."""
         known = (ISAS[name] for name in BUILT_IN)
         fitting = [i for i in known if i.arch in ("", self.arch) and not self.missing(i.features)]
-        return fitting[-1]
+        return [i for i in fitting if not i.emulated][-1]
 
     def obstacle(self, target: Target, isa: str) -> str:
         """Why this machine does not run one variant of a target; empty when it does."""
@@ -162,6 +165,7 @@ def parse_target(text: str, host: Host | None = None) -> Target:
         UnknownTarget: no such target or architecture, or architectures that no one library can hold.
     """
     host = host if host is not None else detect_host()
+    text = _ALIASES.get(text, text)
     if text in REGISTERED:
         like, facts = REGISTERED[text]
         return replace(parse_target(like, host), **facts)  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from aino_ir.codegen.cuda.generators import cuda_generators
 from aino_ir.codegen.kernels import registry
 from aino_ir.codegen.kernels.contract import BEST
 from aino_ir.codegen.tvm.generators import tvm_generators
@@ -37,6 +38,8 @@ def identity(candidate: Candidate) -> tuple[str, str]:
 
 def generators_for(target: Target, most: int = BEST) -> list[Generator]:
     """All generators for a target, special ones first; each offers at most `most` candidates."""
+    if target.isa == "cuda-emu":
+        return cuda_generators()
     return tvm_generators() if target.name == "tvm" else registry.generators(most)
 
 

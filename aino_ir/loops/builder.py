@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
 
-from aino_ir.dims import DimLike
+from aino_ir.dims import DimLike, symbol
 from aino_ir.dtypes import boolean, i64
 from aino_ir.errors.dims import ContradictoryDims
 from aino_ir.errors.loops import LoopStructureError
@@ -27,8 +27,10 @@ from aino_ir.loops.ranges import declare_loop
 from aino_ir.loops.registers import Reg, RegTile
 from aino_ir.loops.scopes import Scope, When
 from aino_ir.loops.stmt import (
+    THREAD,
     UNIT,
     Access,
+    Barrier,
     Comment,
     DeclareReg,
     Fail,
@@ -61,14 +63,22 @@ class LoopBuilder(ValueBuilder):
     # ------------------------------------------------------------------ control
 
     @contextmanager
-    def units(self, extent: DimLike) -> Iterator[DimLike]:
-        """The parallel loop, of which a kernel has exactly one; yields its variable, in 0..extent-1."""
+    def units(self, extent: DimLike, threads: int = 1) -> Iterator[DimLike]:
+        """The parallel loop, of which a kernel has exactly one; yields its variable, in 0..extent-1.
+
+        With several threads, each runs the body; `thread` is its number, `barrier` waits for all of them.
+        """
         if self._units is not None or self._scope is not self._root:
             problem = "units() must be used once, at the outer level"
             raise LoopStructureError(kernel=self.name, problem=problem)
         extent = self.dim(extent)
         self._units = (extent, ())
+        self._threads = threads
         table = self._root.symbols.clone()
+        if threads > 1:
+            self._names.add(THREAD)
+            self._local_symbols.add(THREAD)
+            table.new(THREAD, 0, threads - 1)
         if extent == 1 or table.prove_ge(0, extent):
             with self._block(table) as scope:
                 yield 0
@@ -79,6 +89,15 @@ class LoopBuilder(ValueBuilder):
             with self._block(table) as scope:
                 yield variable
         self._units = (extent, scope.close())
+
+    @property
+    def thread(self) -> DimLike:
+        """The number of the thread within the unit."""
+        return symbol(THREAD) if self._threads > 1 else 0
+
+    def barrier(self) -> None:
+        """Wait for all threads of the unit."""
+        self._emit(Barrier())
 
     @contextmanager
     def loop(
@@ -269,6 +288,8 @@ class LoopBuilder(ValueBuilder):
             body=body,
             prologue=self._root.close(),
             scratch=self._scratch,
+            shared=self._shared,
+            threads=self._threads,
             header=tuple(header),
         )
 

@@ -12,7 +12,7 @@ from aino_ir.dtypes import DType
 from aino_ir.errors.loops import LoopNameError
 from aino_ir.loops.dead import DeadCode
 from aino_ir.loops.printer import print_loops
-from aino_ir.loops.stmt import Alloc, Fail, LoopFn, Param, Stmt, walk_statements
+from aino_ir.loops.stmt import Alloc, Fail, LoopFn, Param, Share, Stmt, walk_statements
 from aino_ir.symbols import Symbols
 
 SCRATCH_ALIGNMENT = 64
@@ -32,6 +32,8 @@ def assemble(
     body: tuple[Stmt, ...],
     prologue: tuple[Stmt, ...],
     scratch: Mapping[str, tuple[DType, DimLike]],
+    shared: Mapping[str, tuple[DType, int]],
+    threads: int,
     header: tuple[str, ...],
 ) -> LoopFn:
     """A `LoopFn` from what a builder gathered.
@@ -56,8 +58,9 @@ def assemble(
         symbols=tuple(names),
         units=units,
         body=body,
-        prologue=(*allocs, *prologue),
+        prologue=(*(Share(n, d, size) for n, (d, size) in shared.items()), *allocs, *prologue),
         scratch_bytes=symbols.simplify(total),
+        threads=threads,
         can_fail=any(isinstance(s, Fail) for block in (prologue, body) for s in walk_statements(block)),
         facts=tuple(_fact(symbols, symbol) for symbol in names),
     )

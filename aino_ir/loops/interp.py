@@ -8,6 +8,7 @@ starts out as NaN (integers: an odd pattern), so that reading what was never wri
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -28,8 +29,10 @@ from aino_ir.loops.expr import (
     Var,
 )
 from aino_ir.loops.stmt import (
+    THREAD,
     UNIT,
     Alloc,
+    Barrier,
     BindIndex,
     Comment,
     DeclareReg,
@@ -40,6 +43,7 @@ from aino_ir.loops.stmt import (
     LoopFn,
     Prefetch,
     SetReg,
+    Share,
     Status,
     Stmt,
     Store,
@@ -114,6 +118,7 @@ class _Machine:
         self.dims = symbols
         self.values: dict[str, Any] = {}
         self.buffers: dict[str, Array] = {}
+        self.meeting: threading.Barrier | None = None
 
     def bind(self, views: Sequence[Array]) -> None:
         """Attach the arguments, cut to their declared sizes."""
@@ -132,6 +137,12 @@ class _Machine:
                     got=f"{view.dtype}{list(view.shape)}",
                 )
             self.buffers[param.name] = view[:size]
+
+    def thread(self, number: int, meeting: threading.Barrier) -> _Machine:
+        """The state of one thread of a unit: names of its own, buffers in common."""
+        own = _Machine(self.fn, {**self.dims, THREAD: number})
+        own.values, own.buffers, own.meeting = dict(self.values), self.buffers, meeting
+        return own
 
     def fault(self, what: str) -> LoopRunError:
         """An error about this kernel."""
@@ -162,11 +173,40 @@ def _run(machine: _Machine, prologue: _Block, body: _Block, lo: int, hi: int | N
             action(machine)
         for unit in range(lo, end):
             machine.dims[UNIT] = unit
+            if machine.fn.threads > 1:
+                _run_together(machine, body)
+                continue
             for action in body:
                 action(machine)
     except _Failed as failed:
         return failed.outcome
     return Outcome(Status.OK)
+
+
+def _run_together(machine: _Machine, body: _Block) -> None:
+    """One unit by all of its threads, which wait for each other at barriers."""
+    meeting = threading.Barrier(machine.fn.threads)
+    failures: list[Exception] = []
+
+    def run(number: int) -> None:
+        own = machine.thread(number, meeting)
+        try:
+            with np.errstate(all="ignore"):
+                for action in body:
+                    action(own)
+        except threading.BrokenBarrierError:
+            pass
+        except Exception as failure:
+            failures.append(failure)
+            meeting.abort()
+
+    workers = [threading.Thread(target=run, args=(n,)) for n in range(machine.fn.threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    if failures:
+        raise failures[0]
 
 
 def _check_symbols(fn: LoopFn, symbols: Mapping[str, int]) -> dict[str, int]:
@@ -316,8 +356,10 @@ def _action(s: Stmt) -> _Action:
             return _if(s)
         case While():
             return _while(s)
-        case Alloc():
+        case Alloc() | Share():
             return _alloc(s)
+        case Barrier():
+            return _meet
         case Fail(code=code, value=e):
             value = _expr(e)
 
@@ -416,7 +458,12 @@ def _while(s: While) -> _Action:
     return repeat
 
 
-def _alloc(s: Alloc) -> _Action:
+def _meet(m: _Machine) -> None:
+    assert m.meeting is not None
+    m.meeting.wait()
+
+
+def _alloc(s: Alloc | Share) -> _Action:
     size = _dim(s.size)
 
     def alloc(m: _Machine) -> None:

@@ -46,6 +46,7 @@ from aino_ir.loops.expr import (
 from aino_ir.loops.stmt import (
     UNIT,
     Alloc,
+    Barrier,
     BindIndex,
     Comment,
     DeclareReg,
@@ -56,6 +57,7 @@ from aino_ir.loops.stmt import (
     LoopFn,
     Prefetch,
     SetReg,
+    Share,
     Status,
     Stmt,
     Store,
@@ -92,7 +94,7 @@ def print_loops(fn: LoopFn) -> str:
     if fn.prologue:
         lines.append("  prologue")
         _block(fn.prologue, 4, lines)
-    lines.append(f"  {UNIT}s {fn.units}")
+    lines.append(f"  {UNIT}s {fn.units}" + (f" of {fn.threads} threads" if fn.threads > 1 else ""))
     _block(fn.body, 4, lines)
     return "\n".join(lines)
 
@@ -197,6 +199,8 @@ _STMT: dict[type, Callable[..., None]] = {
     If: _if,
     While: _while,
     Alloc: _line(lambda s: f"alloc {s.name}: {s.dtype}[{s.size}] at {s.offset}"),
+    Share: _line(lambda s: f"share {s.name}: {s.dtype}[{s.size}]"),
+    Barrier: _line(lambda s: "barrier"),
     Prefetch: _line(lambda s: f"prefetch {s.buffer}[{s.offset}] locality {s.locality}"),
     Fail: _line(lambda s: f"fail {Status(s.code).name.lower()} {print_expr(s.value)}"),
     Comment: _line(lambda s: "# " + s.text.replace("\n", " ")),

@@ -29,6 +29,7 @@ from aino_ir.loops.expr import (
     walk,
 )
 from aino_ir.loops.stmt import (
+    THREAD,
     UNIT,
     BindIndex,
     DeclareReg,
@@ -103,6 +104,8 @@ class RangeWalk:
             self._statement(statement)
         self.on_block_end()
         lo, hi = self.units
+        if self.fn.threads > 1:
+            self._new(THREAD, 0, self.fn.threads - 1)
         self._inside(self.fn.body, lambda: self._new(UNIT, lo, hi - 1))
 
     def _block(self, body: Iterable[Stmt]) -> None:

@@ -19,6 +19,9 @@ from aino_ir.loops.expr import Expr, VecType
 UNIT = "unit"
 """The name of the loop variable over a kernel's units."""
 
+THREAD = "thread"
+"""The number of a thread among those that do one unit together."""
+
 
 @dataclass(frozen=True)
 class Let:
@@ -120,6 +123,20 @@ class Alloc:
 
 
 @dataclass(frozen=True)
+class Share:
+    """A buffer of `size` elements that the threads of a unit have in common; undefined at first."""
+
+    name: str
+    dtype: DType
+    size: int
+
+
+@dataclass(frozen=True)
+class Barrier:
+    """All threads of a unit wait for all, and see what each has written to shared buffers."""
+
+
+@dataclass(frozen=True)
 class Prefetch:
     """Hint that the cache line at `offset` (elements) will be read soon; locality 3 = L1 ... 0 = none."""
 
@@ -143,7 +160,22 @@ class Comment:
     text: str
 
 
-Stmt = Let | BindIndex | DeclareReg | SetReg | Store | For | If | While | Alloc | Prefetch | Fail | Comment
+Stmt = (
+    Let
+    | BindIndex
+    | DeclareReg
+    | SetReg
+    | Store
+    | For
+    | If
+    | While
+    | Alloc
+    | Share
+    | Barrier
+    | Prefetch
+    | Fail
+    | Comment
+)
 
 
 def walk_statements(body: Iterable[Stmt]) -> Iterator[Stmt]:
@@ -190,7 +222,9 @@ class LoopFn:
         units: extent of the only parallel loop; its variable is `UNIT`.
         scratch_bytes: per-thread scratch.
         body: statements run for each unit.
-        prologue: statements run once per call before the first unit (packing, checks, Allocs).
+        prologue: statements run once per call before the first unit (packing, checks, Allocs, Shares).
+        threads: how many threads do one unit together (its body runs in each, as `THREAD` 0, 1 ...); more
+            than one on GPUs only.
         header: comment lines: which ops are fused, on which shapes, with which tiles.
         can_fail: whether a `Fail` stands anywhere; then `views` ends with the status word
             (int64_t[2]: code, value), written at most once by whoever comes first.
@@ -203,6 +237,7 @@ class LoopFn:
     body: tuple[Stmt, ...]
     prologue: tuple[Stmt, ...] = ()
     scratch_bytes: DimLike = 0
+    threads: int = 1
     header: tuple[str, ...] = ()
     can_fail: bool = False
     facts: tuple[tuple[str, int, int | None], ...] = field(default=())

@@ -31,6 +31,7 @@ class ValueBuilder:
         self._params: dict[str, Param] = {}
         self._constant: set[str] = set()  # parameters that are only read
         self._scratch: dict[str, tuple[DType, DimLike]] = {}
+        self._shared: dict[str, tuple[DType, int]] = {}
         self._declared_symbols: list[str] = []
         self._local_symbols: set[str] = {UNIT}
         self._used_symbols: set[str] = set()
@@ -39,6 +40,7 @@ class ValueBuilder:
         self._versions: dict[str, int] = {}
         self._numbering = Numbering(self._constant)
         self._settler = Settler(self)
+        self._threads = 1
         self._units: tuple[DimLike, tuple[Stmt, ...]] | None = None
         self._last_when: When | None = None
 
@@ -79,6 +81,12 @@ class ValueBuilder:
             size = self.dim(size)
         self._refuse_local(size, f"sizes scratch buffer {name}")
         self._scratch[name] = (dtype, size)
+        return name
+
+    def share(self, name: str, dtype: DType, size: int) -> str:
+        """Reserve `size` elements that the threads of a unit have in common; returns a unique name."""
+        name = self.unique(name)
+        self._shared[name] = (dtype, size)
         return name
 
     def unique(self, wish: str) -> str:
@@ -258,9 +266,10 @@ class ValueBuilder:
     def _buffer(self, name: str, action: str, forbidden: Access | None) -> DType:
         param = self._params.get(name)
         if param is None:
-            if name not in self._scratch:
+            own = self._scratch.get(name) or self._shared.get(name)
+            if own is None:
                 raise LoopAccessError(kernel=self.name, action=action, buffer=name, declared="nowhere")
-            return self._scratch[name][0]
+            return own[0]
         if param.access is forbidden:
             raise LoopAccessError(kernel=self.name, action=action, buffer=name, declared=param.access.value)
         return param.dtype

@@ -29,9 +29,11 @@ from aino_ir.loops.finish import SCRATCH_ALIGNMENT
 from aino_ir.loops.printer import print_expr, print_statements
 from aino_ir.loops.ranges import MemoryAccess, RangeWalk, dims_of, expressions_of
 from aino_ir.loops.stmt import (
+    THREAD,
     UNIT,
     Access,
     Alloc,
+    Barrier,
     BindIndex,
     DeclareReg,
     Fail,
@@ -41,6 +43,7 @@ from aino_ir.loops.stmt import (
     LoopFn,
     Prefetch,
     SetReg,
+    Share,
     Stmt,
     Store,
     While,
@@ -64,6 +67,7 @@ INVARIANTS = {
     "L11": "a kernel says that it can fail exactly when it holds a failure",
     "L12": "scratch buffers are allocated in the prologue, aligned, disjoint and within the scratch area",
     "L13": "no access is provably outside its buffer",
+    "L14": "barriers stand where all threads of a unit come; only kernels of several threads share buffers",
 }
 """Number -> rule."""
 
@@ -135,7 +139,10 @@ class _Checker:
         for statement in fn.prologue:
             self._statement(statement)
         self._dims.add(UNIT)
+        if fn.threads > 1:
+            self._claim_symbol(THREAD)
         self._block(fn.body)
+        self._barriers(fn.body, fn.threads > 1)
         fails = any(isinstance(s, Fail) for block in (fn.prologue, fn.body) for s in walk_statements(block))
         if fails != fn.can_fail:
             raise broken(fn, "L11", f"can_fail is {fn.can_fail}")
@@ -205,6 +212,15 @@ class _Checker:
                 if s not in self.fn.prologue:
                     raise broken(self.fn, "L12", f"`{s.name}` is allocated inside a block")
 
+    def _barriers(self, body: tuple[Stmt, ...], together: bool) -> None:
+        """Demand that no barrier stands where threads may go apart."""
+        for s in body:
+            if isinstance(s, Barrier) and not together:
+                raise broken(self.fn, "L14", "a barrier that some threads may not reach")
+            uniform = isinstance(s, For) and THREAD not in free_symbols(s.lo) | free_symbols(s.hi)
+            for block in blocks_of(s):
+                self._barriers(block, together and uniform)
+
     def _control(self, s: For | While | If) -> None:
         if isinstance(s, For):
             if s.step < 1:
@@ -259,6 +275,11 @@ class _Checker:
         table = RangeWalk(self.fn).table
         end: DimLike = 0
         for s in self.fn.prologue:
+            if isinstance(s, Share):
+                if self.fn.threads == 1:
+                    raise broken(self.fn, "L14", f"`{s.name}` is shared by one thread")
+                self._claim(s.name)
+                self.buffers[s.name] = s.dtype, s.size, Access.READ_WRITE
             if not isinstance(s, Alloc):
                 continue
             self._claim(s.name)

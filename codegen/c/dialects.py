@@ -12,9 +12,12 @@ from dataclasses import dataclass
 
 from aino_ir.codegen.c.interface import InterfacePrinter
 from aino_ir.codegen.c.isa import TABLES, IsaTable
+from aino_ir.codegen.c.isa.cuda import CUDA
 from aino_ir.codegen.c.platforms import Platform, register_platform
 from aino_ir.codegen.c.runtime import runtime_headers
 from aino_ir.codegen.c.writer import CWriter
+from aino_ir.codegen.cuda.runtime import cuda_headers
+from aino_ir.codegen.cuda.writer import CudaWriter
 from aino_ir.errors.usage import BadExtension
 from aino_ir.isa import Isa, register_isa
 from aino_ir.plan import Plan
@@ -69,7 +72,31 @@ class Dialect:
     folder: Folder | None = None
 
 
-_OTHERS: dict[str, Dialect] = {}
+CUDA_DEFINITIONS: Definitions = (
+    ("AINO_GLOBAL", '#include <math.h>\n#include "aino_cuda.h"'),
+    ("INLINE", "#define INLINE static inline AINO_DEVICE __attribute__((unused))"),
+    (
+        "UNROLL(",
+        """\
+#define PRAGMA(text) _Pragma(#text)
+#if defined(__CUDACC__)
+#define UNROLL(count) PRAGMA(unroll count)
+#else
+#define UNROLL(count)
+#endif""",
+    ),
+)
+"""What units of CUDA C++ need, for a device or its emulation."""
+
+_OTHERS: dict[str, Dialect] = {
+    "cuda-emu": Dialect(
+        CUDA,
+        CudaWriter,
+        definitions=CUDA_DEFINITIONS,
+        runtime=cuda_headers,
+        compiled_with="-ffp-contract=off",
+    )
+}
 
 
 def dialect(isa: str) -> Dialect:

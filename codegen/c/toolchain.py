@@ -66,7 +66,7 @@ MINIMUM_VERSIONS = {"gcc": (9,), "clang": (10,), "zig": (14,)}
 _TRIED = "AINO_CC, cc, gcc, clang, ziglang"
 _ZIG_NAMES = ("zig", "python -m ziglang cc", "python3 -m ziglang cc")
 _PROBE_SECONDS = 120.0
-_FORMAT = 3  # of the probe records in the store
+_FORMAT = 4  # of the probe records in the store
 
 
 @dataclass

@@ -17,6 +17,7 @@ from aino_ir.errors.printing import NoSpelling
 from aino_ir.loops.expr import VecType
 from aino_ir.loops.stmt import (
     Alloc,
+    Barrier,
     BindIndex,
     Comment,
     DeclareReg,
@@ -26,6 +27,7 @@ from aino_ir.loops.stmt import (
     Let,
     Prefetch,
     SetReg,
+    Share,
     Stmt,
     Store,
     While,
@@ -52,6 +54,8 @@ class CStyleWriter:
             If: self.branch,
             While: self.while_loop,
             Alloc: self.alloc,
+            Share: self.share,
+            Barrier: self.barrier,
             Prefetch: self.prefetch,
             Fail: self.fail,
             Comment: self.comment,
@@ -98,6 +102,14 @@ class CStyleWriter:
     def alloc(self, s: Alloc) -> None:
         """Declare a buffer in the thread's scratch."""
         raise NotImplementedError
+
+    def share(self, s: Share) -> None:
+        """Declare a buffer that the threads of a unit share; only languages of GPUs have such."""
+        raise self.printer.missing("a shared buffer", s.dtype)
+
+    def barrier(self, s: Barrier) -> None:
+        """Wait for the threads of the unit; only languages of GPUs have such."""
+        raise self.printer.missing("a barrier", "a statement")
 
     def prefetch(self, s: Prefetch) -> None:
         """Hint a read."""

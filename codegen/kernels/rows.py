@@ -58,6 +58,9 @@ class RowGenerator:
 
     name = "row"
 
+    def __init__(self, unit_elements: int = UNIT_ELEMENTS) -> None:
+        self.unit_elements = unit_elements
+
     def candidates(self, spec: KernelSpec, target: Target) -> Iterable[Candidate | Reject]:
         """One candidate: where lanes run follows from the strides."""
         program = spec.program
@@ -78,7 +81,7 @@ class RowGenerator:
         b = LoopBuilder(kernel_name(spec))
         place = Placement(b, spec)
         emit_checks(place)
-        _Rows(b, place, dict(candidate.params)["lanes"]).emit()
+        _Rows(b, place, dict(candidate.params)["lanes"], self.unit_elements).emit()
         return b.finish(header(spec, candidate))
 
 
@@ -143,7 +146,8 @@ def names_of(e: Expr) -> set[str]:
 
 
 class _Rows:
-    def __init__(self, b: LoopBuilder, place: Placement, lanes: int) -> None:
+    def __init__(self, b: LoopBuilder, place: Placement, lanes: int, unit_elements: int) -> None:
+        self.unit_elements = unit_elements
         self.b = b
         self.place = place
         program = place.spec.program
@@ -176,7 +180,7 @@ class _Rows:
         blocks = ceildiv(self.vertical.extent, self.lanes) if self.vertical is not None else 1
         length = product(a.extent for a in program.row)
         width = self.lanes if self.vertical is not None else 1
-        per_unit = max(1, UNIT_ELEMENTS // max(1, int(length) * width)) if is_static(length) else 1  # type: ignore[arg-type]
+        per_unit = max(1, self.unit_elements // max(1, int(length) * width)) if is_static(length) else 1  # type: ignore[arg-type]
         total = rows * blocks
         with b.units(ceildiv(total, per_unit)) as unit:
             with b.loop("line", unit * per_unit, dmin((unit + 1) * per_unit, total)) as line:

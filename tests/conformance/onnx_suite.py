@@ -34,7 +34,7 @@ from tests.conformance.onnx_cases import KINDS, LEFT_OUT, Case, cases
 from tests.conformance.rows import Log, Row, commit, parse_shard, read_rows, versions
 from tests.source import ROOT
 
-TARGETS = ("reference", "c", "stablehlo", "tvm:llvm")
+TARGETS = ("reference", "c", "stablehlo", "tvm:llvm", "cuda-emu")
 FOLDER = ROOT / "build" / "conformance"
 FLOORS = ROOT / "tests" / "floors.json"
 SECONDS = {"real": 900.0}

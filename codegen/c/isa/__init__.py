@@ -5,6 +5,7 @@ from __future__ import annotations
 from aino_ir.codegen.c.isa.avx2 import AVX2
 from aino_ir.codegen.c.isa.avx512 import AVX512
 from aino_ir.codegen.c.isa.avx512vnni import AVX512VNNI
+from aino_ir.codegen.c.isa.cuda import CUDA
 from aino_ir.codegen.c.isa.neon import NEON
 from aino_ir.codegen.c.isa.portable import PORTABLE
 from aino_ir.codegen.c.isa.table import IsaTable, Spelling
@@ -19,6 +20,7 @@ TABLES: dict[str, IsaTable] = {
     "armv7": PORTABLE,
     "riscv64": PORTABLE,
     "wasm32": WASM,
+    "cuda-emu": CUDA,
 }
 """The table of each ISA variant (`aino_ir.isa.ISAS`)."""
 

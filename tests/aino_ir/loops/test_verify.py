@@ -17,6 +17,7 @@ from aino_ir.loops.expr import (
     Call,
     Cast,
     Compare,
+    Const,
     Expr,
     Fma,
     Index,
@@ -46,6 +47,7 @@ from aino_ir.loops.ranges import RangeWalk
 from aino_ir.loops.stmt import (
     Access,
     Alloc,
+    Barrier,
     BindIndex,
     DeclareReg,
     Fail,
@@ -56,6 +58,7 @@ from aino_ir.loops.stmt import (
     Param,
     Prefetch,
     SetReg,
+    Share,
     Status,
     Stmt,
     Store,
@@ -168,6 +171,9 @@ BAD = [
     ("L13", let(Load("x", 13, F32X4)), r"x\[13 \+: 4\]"),
     ("L13", kernel(loop(Store("y", K - 16, ONE))), r"y\[k - 16\]"),
     ("L13", let(Load("x", 4, F32X4, stride=-2)), "by -2"),
+    ("L14", kernel(Barrier()), "some threads may not reach"),
+    ("L14", kernel(If(Const(True, VecType(boolean)), (Barrier(),)), threads=8), "some threads may not reach"),
+    ("L14", kernel(prologue=(Share("s", f32, 4),)), "shared by one thread"),
 ]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from aino_ir.builder import Builder
 from aino_ir.codegen.c.unit import print_unit
-from aino_ir.codegen.kernels.registry import generators
+from aino_ir.codegen.catalogue import generators_for
 from aino_ir.codegen.lower.compose import Group, Storage, compose
 from aino_ir.codegen.lower.pricing import NARROW
 from aino_ir.constants import Const
@@ -177,7 +177,7 @@ class Built:
 def candidates(p: Problem, text: str = "c:avx2", only: str = "") -> list[Candidate]:
     """What the generators offer (one of them when `only` is given)."""
     found = []
-    for generator in generators():
+    for generator in generators_for(target(text)):
         if only in ("", generator.name):
             found += [a for a in generator.candidates(p.spec, target(text)) if isinstance(a, Candidate)]
     return found
@@ -185,7 +185,7 @@ def candidates(p: Problem, text: str = "c:avx2", only: str = "") -> list[Candida
 
 def rejects(p: Problem, text: str = "c:avx2") -> dict[str, str]:
     """Why generators turn a problem down."""
-    answers = [a for g in generators() for a in g.candidates(p.spec, target(text))]
+    answers = [a for g in generators_for(target(text)) for a in g.candidates(p.spec, target(text))]
     return {a.generator: a.reason for a in answers if isinstance(a, Reject)}
 
 
@@ -193,7 +193,7 @@ def kernels(
     p: Problem, text: str = "c:avx2", only: str = "", most: int = 8, bounds: bool = True
 ) -> list[Built]:
     """Every candidate's kernel, verified."""
-    by_name = {g.name: g for g in generators()}
+    by_name = {g.name: g for g in generators_for(target(text))}
     out = []
     for candidate in candidates(p, text, only)[:most]:
         fn = by_name[candidate.generator].build(p.spec, candidate, target(text))

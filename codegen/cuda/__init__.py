@@ -1,0 +1,1 @@
+"""CUDA C++: kernels of one value at a time, one unit a thread."""

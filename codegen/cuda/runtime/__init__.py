@@ -1,0 +1,16 @@
+"""The header that units of CUDA C++ include: the device's own words, or their emulation in C."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from aino_ir.codegen.c.runtime import runtime_headers
+
+HEADER = "aino_cuda.h"
+
+
+def cuda_headers(system: str) -> Mapping[str, str]:
+    """The headers of a model whose kernels are CUDA C++."""
+    text = (Path(__file__).parent / HEADER).read_text(encoding="ascii")
+    return {**runtime_headers(system), HEADER: text}

@@ -1,0 +1,153 @@
+"""Kernels as CUDA C++: a device function whose threads take one unit each, and the function that launches it.
+
+The text uses the common part of C11 and CUDA C++, so that one unit is compiled by nvcc for a device and by
+a C compiler for the emulation of ``aino_cuda.h``.  Run-time checks, which stand before the units, are a
+device function of one thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aino_ir.codegen.c.types import element_dtype, scalar_name
+from aino_ir.codegen.c.writer import STATUS, CWriter
+from aino_ir.loops.stmt import (
+    THREAD,
+    UNIT,
+    Access,
+    Alloc,
+    Barrier,
+    BindIndex,
+    Comment,
+    DeclareReg,
+    Let,
+    Share,
+    Stmt,
+)
+
+SIGNATURE = "void {name}(void *const *views, const int64_t *syms, void *scratch, int64_t lo, int64_t hi)"
+"""The launching function, as the C target's kernels look from outside."""
+
+EVERYWHERE = (Let, BindIndex, DeclareReg, Alloc, Share, Comment)
+"""Statements before the units that every thread repeats; the others are checks."""
+
+
+class CudaWriter(CWriter):
+    """Writes one kernel as CUDA C++."""
+
+    def write(self) -> str:
+        """The device functions and the launching function."""
+        self._header()
+        prologue = self.fn.prologue
+        has_checks = any(not isinstance(s, EVERYWHERE) for s in prologue)
+        if has_checks:
+            self._device_function("checks", prologue)
+        shared = tuple(s for s in prologue if isinstance(s, EVERYWHERE))
+        self._device_function("kernel", (*shared, *self.fn.body))
+        if self.fn.threads > 1:
+            self._emulated_thread()
+        self._launcher(has_checks)
+        return "\n".join(self.lines)
+
+    def _device_function(self, kind: str, body: Sequence[Stmt]) -> None:
+        """``AINO_GLOBAL void name_kind(...)``."""
+        parameters = [text for text, _ in self._parameters_and_arguments()]
+        self.lines.append(f"AINO_GLOBAL void {self.fn.name}_{kind}(")
+        self.lines += [
+            f"        {p}{',' if n < len(parameters) - 1 else ')'}" for n, p in enumerate(parameters)
+        ]
+        self.lines.append("{")
+        self._depth = 1
+        self.line("(void)scratch;")
+        if kind == "kernel":
+            self._bind_unit()
+        else:
+            self.line("(void)lo;")
+            self.line("(void)hi;")
+        self.statements(body)
+        self.lines += ["}", ""]
+
+    def _bind_unit(self) -> None:
+        ranges, name = self.printer.ranges, self.printer.names[UNIT]
+        high = ranges.of(self.fn.units)[1]
+        ranges.known[UNIT] = (0, None if high is None else high - 1)
+        together = self.fn.threads > 1
+        self.line(f"const int64_t {name} = lo + {'blockIdx.x' if together else 'AINO_THREAD'};")
+        self.line(f"if ({name} >= hi)")
+        self.line("    return;")
+        if together:
+            ranges.known[THREAD] = (0, self.fn.threads - 1)
+            self.line(f"const int64_t {self.printer.names[THREAD]} = threadIdx.x;")
+
+    def _parameters_and_arguments(self) -> list[tuple[str, str]]:
+        """(how a device function declares a parameter, what the launching function passes)."""
+        out: list[tuple[str, str]] = []
+        for number, param in enumerate(self.fn.params):
+            if self.usage.is_read(param.name):
+                const = "const " if param.access is Access.READ else ""
+                type_ = f"{const}{scalar_name(element_dtype(param.dtype))} *"
+                name = self.printer.names[param.name]
+                out.append((f"{type_}AINO_RESTRICT {name}", f"({type_})views[{number}]"))
+        if self.usage.fails:
+            out.append((f"int64_t *{STATUS}", f"(int64_t *)views[{len(self.fn.params)}]"))
+        for number, symbol in enumerate(self.fn.symbols):
+            if self.usage.is_read(symbol):
+                out.append((f"const int64_t {self.printer.names[symbol]}", f"syms[{number}]"))
+        return [*out, ("char *scratch", "(char *)scratch"), ("int64_t lo", "lo"), ("int64_t hi", "hi")]
+
+    def _launcher(self, has_checks: bool) -> None:
+        arguments = ", ".join(argument for _, argument in self._parameters_and_arguments())
+        self.lines += [f"AINO_HOST {SIGNATURE.format(name=self.fn.name)}", "{"]
+        self._depth = 1
+        self.line("(void)views;")
+        self.line("(void)syms;")
+        if has_checks:
+            self.line("if (lo == 0)")
+            self.line(f"    AINO_LAUNCH({self.fn.name}_checks, 1, {arguments});")
+        if self.fn.threads > 1:
+            self.line(f"AINO_LAUNCH_BLOCKS({self.fn.name}, hi - lo, {self.fn.threads}, {arguments});")
+        else:
+            self.line(f"AINO_LAUNCH({self.fn.name}_kernel, hi - lo, {arguments});")
+        self.lines.append("}")
+
+    def _emulated_thread(self) -> None:
+        """What the emulation calls for each thread of a block, whatever the kernel's parameters are."""
+        arguments = ", ".join(argument for _, argument in self._parameters_and_arguments())
+        self.lines += [
+            "#if !defined(__CUDACC__)",
+            f"static {SIGNATURE.format(name=f'{self.fn.name}_thread')}",
+            "{",
+        ]
+        self._depth = 1
+        self.line("(void)views;")
+        self.line("(void)syms;")
+        self.line(f"{self.fn.name}_kernel({arguments});")
+        self.lines += ["}", "#endif", ""]
+
+    def share(self, s: Share) -> None:
+        """An array in the block's memory."""
+        self.printer.buffers[s.name] = s.dtype
+        type_ = scalar_name(element_dtype(s.dtype))
+        self.line(f"AINO_SHARED {type_} {self.printer.names[s.name]}[{s.size}];")
+
+    def barrier(self, s: Barrier) -> None:
+        """Wait for the threads of the block."""
+        self.line("AINO_BARRIER();")
+
+    def alloc(self, s: Alloc) -> None:
+        """A pointer into the thread's scratch."""
+        self.printer.buffers[s.name] = s.dtype
+        if not self.usage.is_read(s.name):
+            return
+        type_ = scalar_name(element_dtype(s.dtype))
+        name, offset = self.printer.names[s.name], self.printer.index(s.offset)
+        start = f"scratch + AINO_SCRATCH({self._scratch()}) + {offset.at(12)}"
+        self.line(f"{type_} *AINO_RESTRICT {name} = ({type_} *)({start});")
+
+    def _scratch(self) -> str:
+        """Bytes of scratch that one thread has."""
+        return self.printer.index(self.fn.scratch_bytes).text
+
+    def unroll_hint(self, count: int) -> str:
+        """A pragma that both compilers take, behind a macro."""
+        return f"UNROLL({count})"

@@ -1,0 +1,251 @@
+"""Kernels for GPUs: in the loop interpreter, whose threads are real ones, and emulated by a C compiler."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import aino_ir as aino
+from aino_ir.builder import Builder
+from aino_ir.codegen.c.unit import print_unit
+from aino_ir.dtypes import DTYPES, f32
+from aino_ir.errors.loops import LoopInvariantError, LoopOutOfBounds
+from aino_ir.errors.printing import NoSpelling
+from aino_ir.errors.run import IndexOutOfRange
+from aino_ir.graph import Module, Value
+from aino_ir.loops.builder import LoopBuilder
+from aino_ir.loops.conditions import Condition
+from aino_ir.loops.interp import run_kernel
+from aino_ir.loops.stmt import Access, LoopFn
+from aino_ir.loops.verify import verify_loops
+from aino_ir.types import TensorType
+from tests.codegen.kernels.support import Given, kernels, problem
+from tests.codegen.native import target
+from tests.conformance.batch import run_cases
+from tests.conformance.cases import all_cases, share
+from tests.source import ROOT
+
+EMULATED = "c:cuda-emu"
+ONE_IN = 60
+
+
+def module(build: Any, *types: str) -> Module:
+    """A module of inputs such as ``f32 2 n``; `build` gets the builder and them."""
+    b = Builder()
+    inputs = []
+    for number, text in enumerate(types):
+        dtype, *shape = text.split()
+        dims = tuple(int(d) if d.isdigit() else b.symbol(d, 1, 1000) for d in shape)
+        inputs.append(b.input(f"x{number}", TensorType(DTYPES[dtype], dims)))
+    made = build(b, *inputs)
+    for number, value in enumerate(made if isinstance(made, tuple) else (made,)):
+        b.output(f"y{number}", value)
+    b.finish()
+    return b.module
+
+
+def emulated(m: Module, *inputs: Any) -> list[str]:
+    """Run a module emulated and on the interpreter; the kernels' candidates."""
+    executable = aino.compile(m, EMULATED, threads=1)
+    assert not executable.report.python_nodes
+    assert executable.report.checks["kernels"]["wrong"] == []
+    results, expected = executable.run(*inputs), aino.compile(m, "reference").run(*inputs)
+    for got, want in zip(results, expected, strict=True):
+        assert (got.dtype, got.shape) == (want.dtype, want.shape)
+        np.testing.assert_allclose(np.float64(got), np.float64(want), rtol=1e-4, atol=1e-4)
+    return [row["candidate"] for row in executable.report.kernels]
+
+
+def normal(*shape: int) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32)
+
+
+@pytest.mark.slow
+def test_a_share_of_the_cases() -> None:
+    cases = [c for c in all_cases() if share(c.name, ONE_IN, 3)]
+    outcomes = list(run_cases(cases, EMULATED, size=len(cases)))
+    assert len(outcomes) > 50
+    assert not [o for o in outcomes if o.status != "passed"]
+
+
+@pytest.mark.parametrize("shape", [(64, 64, 64), (65, 70, 33), (16, 16, 16), (17, 130, 40), (100, 16, 200)])
+def test_products_by_tiles(shape: tuple[int, int, int]) -> None:
+    m, n, k = shape
+    made = module(
+        lambda b, x, w, v: b.relu(b.add(b.matmul(x, w), v)), f"f32 {m} {k}", f"f32 {k} {n}", f"f32 {n}"
+    )
+    names = emulated(made, normal(m, k), normal(k, n), normal(n))
+    assert [name.partition(":")[0] for name in names] == ["tile"]
+
+
+def test_stacks_of_products_and_transposed_factors() -> None:
+    made = module(
+        lambda b, x, w: b.matmul(x, w, transpose_lhs=True, transpose_rhs=True), "f32 3 20 33", "f32 3 17 20"
+    )
+    assert emulated(made, normal(3, 20, 33), normal(3, 17, 20))[0].startswith("tile")
+
+
+@pytest.mark.parametrize(("groups", "stride"), [(1, 1), (1, 2), (2, 1)])
+def test_convolutions_by_tiles(groups: int, stride: int) -> None:
+    def build(b: Any, x: Value, w: Value) -> Value:
+        geometry = {
+            "strides": (stride, stride),
+            "dilations": (1, 2),
+            "pads_before": (1, 2),
+            "pads_after": (1, 0),
+        }
+        return b.conv(x, w, None, groups=groups, **geometry)  # type: ignore[no-any-return]
+
+    made = module(build, "f32 2 8 9 11", f"f32 34 {8 // groups} 3 3")
+    names = emulated(made, normal(2, 8, 9, 11), normal(34, 8 // groups, 3, 3))
+    assert any(name.startswith("tile") for name in names) == (groups == 1)
+
+
+def test_rows_by_blocks() -> None:
+    def build(b: Any, x: Value) -> tuple[Value, ...]:
+        return b.softmax(x), b.log_softmax(x, axis=0), b.argmax(x, axis=1), b.reduce_log_sum_exp(x, axes=(1,))
+
+    x = normal(70, 301)
+    x[3, 250], x[5, 7], x[6] = np.nan, np.inf, 2.0
+    made = module(build, "f32 70 301")
+    names = emulated(made, x)
+    assert all(name.startswith("block rows") for name in names)
+
+
+def test_rows_of_unknown_length() -> None:
+    made = module(lambda b, x: b.softmax(x), "f32 3 n")
+    for length in (1, 2, 127, 128, 129, 700):
+        assert emulated(made, normal(3, length))[0].startswith("block rows")
+
+
+def test_failed_checks_stop_and_name_the_node() -> None:
+    made = module(lambda b, x, i: b.gather(x, i), "f32 9 4", "i64 3")
+    emulated(made, normal(9, 4), np.array([8, -9, 0]))
+    with pytest.raises(IndexOutOfRange):
+        aino.compile(made, EMULATED, threads=1).run(normal(9, 4), np.array([0, 9, 1]))
+
+
+# ---------------------------------------------------------------------------------- cooperative loops
+
+
+def turned(threads: int = 8) -> LoopFn:
+    """out[unit, t] = x[unit, threads - 1 - t], through memory that the threads share."""
+    b = LoopBuilder("turned")
+    x, out = b.param("x", f32, 3 * threads), b.param("out", f32, 3 * threads, Access.WRITE)
+    line = b.share("line", f32, threads)
+    with b.units(3, threads) as unit:
+        b.store(line, b.thread, b.load(x, unit * threads + b.thread))
+        b.barrier()
+        b.store(out, unit * threads + b.thread, b.load(line, threads - 1 - b.thread))
+    return b.finish()
+
+
+def test_threads_of_a_unit_meet_at_barriers() -> None:
+    fn = turned()
+    assert verify_loops(fn).unproved == []
+    x = np.arange(24, dtype=np.float32)
+    out = np.zeros(24, np.float32)
+    run_kernel(fn, [x, out])
+    assert out.reshape(3, 8).tolist() == x.reshape(3, 8)[:, ::-1].tolist()
+
+
+def test_barriers_stand_where_all_threads_come() -> None:
+    b = LoopBuilder("apart")
+    out = b.param("out", f32, 8, Access.WRITE)
+    with b.units(1, 8):
+        with b.when(Condition(b.thread, "<", 4)):
+            b.barrier()
+        b.store(out, b.thread, 1.0)
+    with pytest.raises(LoopInvariantError, match="L14"):
+        verify_loops(b.finish())
+    b = LoopBuilder("often")
+    out = b.param("out", f32, 8, Access.WRITE)
+    with b.units(1, 8):
+        with b.loop("i", b.thread, 8):
+            b.barrier()
+        b.store(out, b.thread, 1.0)
+    with pytest.raises(LoopInvariantError, match="L14"):
+        verify_loops(b.finish())
+
+
+def test_one_thread_shares_nothing() -> None:
+    b = LoopBuilder("alone")
+    out = b.param("out", f32, 4, Access.WRITE)
+    b.share("line", f32, 4)
+    with b.units(4) as unit:
+        b.store(out, unit, 1.0)
+    with pytest.raises(LoopInvariantError, match="L14"):
+        verify_loops(b.finish())
+
+
+def test_a_failure_in_a_thread_ends_the_unit() -> None:
+    b = LoopBuilder("outside")
+    out = b.param("out", f32, 4, Access.WRITE)
+    far = b.symbol("far", 0, 100)
+    with b.units(1, 8):
+        b.store(out, b.thread + far, 1.0)
+        b.barrier()
+    with pytest.raises(LoopOutOfBounds):
+        run_kernel(b.finish(), [np.zeros(4, np.float32)], {"far": 0})
+
+
+def test_c_has_no_threads_that_share() -> None:
+    with pytest.raises(NoSpelling, match="shared"):
+        print_unit([turned()], target("c:avx2"))
+
+
+def test_the_text_of_a_kernel_whose_threads_share(golden: Any) -> None:
+    golden.check("turned.cu", print_unit([turned()], target(EMULATED)))
+
+
+def test_the_text_of_a_tile(golden: Any) -> None:
+    (built,) = kernels(
+        problem(lambda b, x, w: [b.matmul(x, w)], Given(normal(32, 48)), Given(normal(48, 80))),
+        EMULATED,
+        "tile",
+    )
+    assert built.interpret() is None
+    golden.check("tile.cu", print_unit([built.fn], target(EMULATED)))
+
+
+def test_the_emulation_tells_of_threads_that_leave(tmp_path: Path) -> None:
+    compiler = shutil.which("gcc") or pytest.skip("no gcc")
+    (tmp_path / "leaving.c").write_text(LEAVING, encoding="ascii")
+    headers = ["-I", str(ROOT / "codegen" / "cuda" / "runtime")]
+    subprocess.run([compiler, *headers, "-o", "leaving", "leaving.c"], cwd=tmp_path, check=True, timeout=60)
+    done = subprocess.run(
+        ["./leaving"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode != 0
+    assert "3 of 4 threads wait at a barrier" in done.stderr
+
+
+LEAVING = """\
+#include "aino_cuda.h"
+AINO_GLOBAL void k_kernel(int64_t lo)
+{
+    if (threadIdx.x == 2)
+        return;
+    AINO_BARRIER();
+    (void)lo;
+}
+static void k_thread(void *const *views, const int64_t *syms, void *scratch, int64_t lo, int64_t hi)
+{
+    (void)views, (void)syms, (void)scratch, (void)hi;
+    k_kernel(lo);
+}
+int main(void)
+{
+    void *const *views = 0;
+    const int64_t *syms = 0;
+    void *scratch = 0;
+    int64_t lo = 0, hi = 1;
+    AINO_LAUNCH_BLOCKS(k, 1, 4, lo);
+    return 0;
+}
+"""
