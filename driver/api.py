@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from aino_ir.driver.xla import XlaExecutable
 from aino_ir.errors.usage import ArtifactIsNoModel, OptionTooSmall, UnknownModelKind, UnknownOption
 from aino_ir.graph import Module
 from aino_ir.ops.quant import Dequantize
+from aino_ir.passes.base import Pass
+from aino_ir.passes.fold_constants import FoldConstants
 from aino_ir.passes.integer_contractions import IntegerContractions
 from aino_ir.passes.manager import PassManager
 from aino_ir.runtime.executable import Executable, open_executable
@@ -74,7 +76,7 @@ def load(x: Any, example_inputs: Any = None, dynamic_shapes: Any = None, dims: D
     if suffix == ".pt2" or _is_torch(x):
         from aino_ir.frontends.torch import load_torch
 
-        return with_exact_integers(load_torch(x, example_inputs, dynamic_shapes, dims))
+        return with_exact_integers(load_torch(x, example_inputs, dynamic_shapes, dims), (FoldConstants(),))
     raise UnknownModelKind(what=suffix or type(x).__name__)
 
 
@@ -83,10 +85,13 @@ def _is_lowered(x: Any) -> bool:
     return type(x).__name__ == "Lowered" and type(x).__module__.partition(".")[0] == "jax"
 
 
-def with_exact_integers(module: Module) -> Module:
-    """The module, its dequantised contractions as integer ones, so that all targets give the same bits."""
+def with_exact_integers(module: Module, before: Sequence[Pass] = ()) -> Module:
+    """The module, its dequantised contractions as integer ones, so that all targets give the same bits.
+
+    `before` runs first, where numbers are not yet the constants that they will be.
+    """
     if any(isinstance(op, Dequantize) for op in module.main.block):
-        PassManager((IntegerContractions(),)).run(module)
+        PassManager((*before, IntegerContractions())).run(module)
     return module
 
 
