@@ -86,6 +86,7 @@ def test_files_named_in_the_walk_exist() -> None:
         "codegen/kernels",
         "codegen/schedule",
         "codegen/c",
+        "codegen/cuda",
         "codegen/tvm",
         "runtime",
         "driver",
