@@ -19,6 +19,7 @@ from aino_ir.ops.nn import Convolution, MatMul, Pool
 from aino_ir.ops.quant import QuantMatMul
 from aino_ir.ops.reduce import Reduction
 from aino_ir.ops.tensor import Concat, Pad, Slice, Transpose
+from aino_ir.ops.window import ConvTranspose
 from aino_ir.passes.base import Pass, PassContext
 from aino_ir.rewriter import Rewriter
 from aino_ir.types import ROW_MAJOR, Layout, TensorType, permuted
@@ -212,7 +213,7 @@ ROW_READERS = (Attention, MatMul, QuantMatMul)
 Chooser = Callable[[BlockLayouts, Op], "Choice | None"]
 
 CHOOSERS: Sequence[tuple[type[Op] | tuple[type[Op], ...], Chooser]] = (
-    (Convolution, BlockLayouts.convolution),
+    ((Convolution, ConvTranspose), BlockLayouts.convolution),
     (Pool, BlockLayouts.pool),
     (Elementwise, BlockLayouts.follow),
     ((Concat, Slice, Pad), BlockLayouts.follow),

@@ -11,6 +11,7 @@ from aino_ir.passes.absorb_transposes import AbsorbTransposes
 from aino_ir.passes.assign_layouts import AssignLayouts
 from aino_ir.passes.base import Pass
 from aino_ir.passes.canonicalize import Canonicalize
+from aino_ir.passes.drop_unused_taps import DropUnusedTaps
 from aino_ir.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from aino_ir.passes.eliminate_dead_code import EliminateDeadCode
 from aino_ir.passes.fold_batch_norm import FoldBatchNorm
@@ -21,6 +22,7 @@ from aino_ir.passes.fuse_patterns import FusePatterns
 from aino_ir.passes.merge_matmuls import MergeMatMuls
 from aino_ir.passes.simplify_regions import SimplifyRegions
 from aino_ir.passes.simplify_shapes import SimplifyShapes
+from aino_ir.passes.split_transposed_convolutions import SplitTransposedConvolutions
 from aino_ir.target import Target
 
 
@@ -60,6 +62,8 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "absorb",
         (
+            DropUnusedTaps(),
+            SplitTransposedConvolutions(),
             AbsorbPads(),
             FoldBatchNorm(),
             FusePatterns(),

@@ -255,16 +255,21 @@ class ConvTranspose(Op):
         channel = channels.dim if self.groups == 1 else oc // each_out * each_in + channels.dim
         weight = oc if self.groups == 1 else oc % each_out
         where: Expr | None = None
-        place = []
+        place, tap = [], []
         for o, s, t, d, b in zip(at, self.strides, taps, self.dilations, self.pads_before, strict=True):
+            if s == 1:  # a convolution whose taps are taken from the last to the first
+                last = t.extent - 1
+                place.append(o + b - last * d + t.dim * d)
+                tap.append(last - t.dim)
+                continue
             position = o + b - t.dim * d
             place.append(position // s)
-            if s > 1:
-                hit = compare("eq", index(position % s), 0)
-                where = hit if where is None else where & hit
+            tap.append(t.dim)
+            hit = compare("eq", index(position % s), 0)
+            where = hit if where is None else where & hit
         dtype = self.x.dtype.compute
         body = read(self.x, 0, (n, channel, *place), const(0, dtype)) * read(
-            self.w, 1, (channel, weight, *(t.dim for t in taps))
+            self.w, 1, (channel, weight, *tap)
         )
         finish = None
         if self.bias is not None:

@@ -127,7 +127,9 @@ def balanced(total: int, most: int, multiple: int = 1) -> int:
 
 
 def _reads_plainly(roles: Roles) -> bool:
-    """Whether the factors are plain reads, the lane factor a constant that will be packed."""
+    """Whether the factors are plain reads, the lane factor one that lies in panels: packed or staged."""
+    if roles.staged is not None:
+        return isinstance(roles.factors[1 - roles.staged], Read)
     lane = roles.factors[roles.lane_factor()]
     if not all(isinstance(f, Read) for f in roles.factors) or not isinstance(lane, Read):
         return False

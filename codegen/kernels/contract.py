@@ -15,7 +15,7 @@ from math import prod
 
 from aino_ir.codegen.kernels.access import Placement
 from aino_ir.codegen.kernels.blocking import SYMBOLIC_EXTENT, Blocking, choose_blocking
-from aino_ir.codegen.kernels.canonical import axes_of
+from aino_ir.codegen.kernels.canonical import axes_of, slope
 from aino_ir.codegen.kernels.contract_loops import UNROLL_STEPS, ContractLoops, Shape
 from aino_ir.codegen.kernels.emit import emit_checks, vector_lanes
 from aino_ir.codegen.kernels.naming import header, kernel_name
@@ -28,8 +28,8 @@ from aino_ir.codegen.kernels.roles import (
     extent_or,
     strided_operand,
 )
+from aino_ir.codegen.kernels.staging import fits, staging_cycles
 from aino_ir.codegen.kernels.tiles import Tile, legal_tiles, tile_cycles
-from aino_ir.compute import Compute
 from aino_ir.dims import Dim, is_static
 from aino_ir.kernels import Candidate, KernelSpec, Operand, Packing, Reject
 from aino_ir.loops.builder import LoopBuilder
@@ -49,6 +49,12 @@ STRIDED_LOADS = 6.0
 
 DECODINGS_PER_CYCLE = 3.0
 """Vector operations that decode weights in a cycle, beside loads."""
+
+FAR_BYTES = 1024
+"""Steps of a reduction that are so far apart in memory want a translation and a set of the cache each."""
+
+FAR_STEPS = 1.2
+"""How much longer a step takes then."""
 
 CODE_BUDGET = 3000
 """Statements that a kernel may have: more costs seconds of C compiler and the instruction cache."""
@@ -71,23 +77,19 @@ class ContractGenerator:
 
     def candidates(self, spec: KernelSpec, target: Target) -> Iterable[Candidate | Reject]:
         """The best register tiles by the model, each with the packings it wants."""
-        roles = analyse(spec)
-        if isinstance(roles, str):
-            yield Reject(self.name, roles)
+        ways = [analyse(spec), analyse(spec, stage=True)]
+        if all(isinstance(roles, str) for roles in ways):
+            yield Reject(self.name, str(ways[0]))
             return
         lanes = vector_lanes(spec, target)
-        program = spec.program
-        assert isinstance(program, Compute)
-        tiles = sorted(_tiles(roles, lanes, target), key=lambda t: code_size(roles, t))
-        small = [t for t in tiles if code_size(roles, t) <= CODE_BUDGET] or tiles[:1]
-        found = [_candidate(roles, t, lanes, target) for t in small]
+        found = [c for roles in ways if isinstance(roles, Roles) for c in _candidates(roles, lanes, target)]
         yield from sorted(found, key=lambda c: c.cost)[: self.most]
 
     def build(self, spec: KernelSpec, candidate: Candidate, target: Target) -> LoopFn:
         """The loops of a candidate."""
-        roles = analyse(spec)
-        assert isinstance(roles, Roles)
         params = dict(candidate.params)
+        roles = analyse(spec, stage=bool(params.get("staged")))
+        assert isinstance(roles, Roles)
         packed = {
             i: replace(
                 spec.operands[i],
@@ -106,6 +108,14 @@ class ContractGenerator:
         shape = Shape(Tile(params["rows"], params["vectors"]), params["lanes"], blocking)
         ContractLoops(b, place, roles, shape).emit()
         return b.finish(header(spec, candidate))
+
+
+def _candidates(roles: Roles, lanes: int, target: Target) -> list[Candidate]:
+    """A candidate for every legal tile that is not too much code, and whose staged panel is not too large."""
+    tiles = sorted(_tiles(roles, lanes, target), key=lambda t: code_size(roles, t))
+    small = [t for t in tiles if code_size(roles, t) <= CODE_BUDGET] or tiles[:1]
+    found = [_candidate(roles, t, lanes, target) for t in small]
+    return [c for c in found if c is not None]
 
 
 def code_size(roles: Roles, tile: Tile) -> int:
@@ -142,11 +152,11 @@ def _row_vector(roles: Roles) -> bool:
     return any({row, roles.lane.name} <= axes_of(f) for f in roles.factors)
 
 
-def _candidate(roles: Roles, tile: Tile, lanes: int, target: Target) -> Candidate:
+def _candidate(roles: Roles, tile: Tile, lanes: int, target: Target) -> Candidate | None:
     rows = extent_or(roles.row.extent, SYMBOLIC_EXTENT) if roles.row is not None else 1
     columns = extent_or(roles.lane.extent, SYMBOLIC_EXTENT)
     steps, outer = 1, 1
-    for axis in (*roles.clamped, *roles.unrolled, *roles.loops):
+    for axis in roles.reduction:
         steps *= extent_or(axis.extent, SYMBOLIC_EXTENT)
     for axis in roles.outer:
         outer *= extent_or(axis.extent, SYMBOLIC_EXTENT)
@@ -155,28 +165,45 @@ def _candidate(roles: Roles, tile: Tile, lanes: int, target: Target) -> Candidat
     row_in = [row_name in axes_of(f) for f in roles.factors]
     lane_shared = any(a and not b for a, b in zip(lane_in, row_in, strict=True))
     cycles = tile_cycles(tile, rows, -(-columns // lanes), steps, _row_vector(roles), lane_shared)
-    if any(strided_operand(roles.spec, f, roles.lane.name) for f in roles.factors):
+    loaded = [f for i, f in enumerate(roles.factors) if i != roles.staged]
+    if any(strided_operand(roles.spec, f, roles.lane.name) for f in loaded):
         cycles *= STRIDED_LOADS
+    elif any(_far_apart(roles, f) for f in loaded):
+        cycles *= FAR_STEPS
     decoding = decoding_operations(roles.factors[roles.lane_factor()])
     if decoding:
         loads = -(-columns // lanes) * (-(-rows // tile.rows) if lane_shared else rows)
         cycles += loads * steps * decoding / DECODINGS_PER_CYCLE
     blocking = choose_blocking(roles, tile, lanes, target, _element_bytes(roles))
     packings = panel_packings(roles, tile.rows, tile.vectors * lanes)
-    return Candidate(
-        "contract",
-        _name(tile, lanes, blocking),
-        (
-            ("rows", tile.rows),
-            ("vectors", tile.vectors),
-            ("lanes", lanes),
-            ("chunk", blocking.chunk),
-            ("group", blocking.group),
-            ("depth", blocking.depth),
-        ),
-        packings,
-        cost=(outer * cycles + blocking.cycles) / CLOCK,
-    )
+    params = [
+        ("rows", tile.rows),
+        ("vectors", tile.vectors),
+        ("lanes", lanes),
+        ("chunk", blocking.chunk),
+        ("group", blocking.group),
+        ("depth", blocking.depth),
+    ]
+    moved = blocking.cycles
+    if roles.staged is not None:
+        if not fits(roles, tile, lanes, blocking, target):
+            return None
+        params.append(("staged", 1))
+        moved += staging_cycles(roles, tile, lanes, blocking)
+    name = _name(tile, lanes, blocking) + (", staged" if roles.staged is not None else "")
+    cost = (outer * cycles + moved) / CLOCK
+    return Candidate("contract", name, tuple(params), packings, cost=cost)
+
+
+def _far_apart(roles: Roles, factor: Expr) -> bool:
+    """Whether what a factor gives from step to step lies far apart: run-time data that nobody packed."""
+    if not isinstance(factor, Read) or roles.lane.name not in axes_of(factor) or not roles.loops:
+        return False
+    operand = roles.spec.operands[factor.operand]
+    if operand.constant or any(isinstance(c, Expr) for c in factor.index):
+        return False
+    step = slope(operand.addr(factor.index), roles.loops[-1].name)  # type: ignore[arg-type]
+    return isinstance(step, int) and step * operand.dtype.bytes >= FAR_BYTES
 
 
 def _name(tile: Tile, lanes: int, blocking: Blocking) -> str:
@@ -196,7 +223,7 @@ class _Use:
 def panel_packings(roles: Roles, rows: int, width: int) -> tuple[tuple[int, Packing], ...]:
     """Layouts for constant operands: tiled along lanes (or rows), reduction in loop order."""
     out: list[tuple[int, Packing]] = []
-    order = [a.name for a in (*roles.clamped, *roles.unrolled, *roles.loops)]
+    order = [a.name for a in roles.reduction]
     for node in (n for f in roles.factors for n in constant_reads(roles.spec, f)):
         use = _plain_use(node, roles)
         if use is None or use.number in dict(out):

@@ -10,8 +10,9 @@ from aino_ir.codegen.kernels.access import Placement, Point
 from aino_ir.codegen.kernels.blocking import Blocking, walks_outer_points
 from aino_ir.codegen.kernels.canonical import axes_of
 from aino_ir.codegen.kernels.emit import is_heavy, name_index
-from aino_ir.codegen.kernels.map import at_row
+from aino_ir.codegen.kernels.map_points import at_row
 from aino_ir.codegen.kernels.roles import Roles, coordinate_range
+from aino_ir.codegen.kernels.staging import Staging
 from aino_ir.codegen.kernels.tiles import Tile
 from aino_ir.compute import Axis, Compute
 from aino_ir.dims import Dim, DimLike, ceildiv, dmin, is_static, product
@@ -100,6 +101,9 @@ class ContractLoops:
         if shape.blocking.depth:
             size = shape.blocking.group * shape.blocking.chunk * shape.tile.rows * shape.width
             self.sums_buffer = b.alloc("sums", self.dtype, size)
+        self.staging: Staging | None = None
+        if roles.staged is not None:
+            self.staging = Staging(b, place, roles, shape.width, shape.lanes, shape.blocking.depth)
 
     # -- units --------------------------------------------------------------------------------------
 
@@ -113,8 +117,11 @@ class ContractLoops:
             chunks = ceildiv(points, chunk_size)
             with b.units(chunks * panels) as unit:
                 chunk, panel = name_index(b, unit // panels, "chunk"), name_index(b, unit % panels, "panel")
-                last = dmin((chunk + 1) * chunk_size, points)
-                with b.loop("point", chunk * chunk_size, last) as p, at_row(b, roles.outer, p) as at:
+                first, last = chunk * chunk_size, dmin((chunk + 1) * chunk_size, points)
+                if self.staging is not None:
+                    self._panels(panel, panels, lambda where: self._points_of_panel(where, first, last))
+                    return
+                with b.loop("point", first, last) as p, at_row(b, roles.outer, p) as at:
                     self._panels(panel, panels, lambda where: self._row_tiles(at, where))
             return
         rows: DimLike = roles.row.extent if roles.row is not None else 1
@@ -129,7 +136,27 @@ class ContractLoops:
                 if self.shape.blocking.depth:
                     self._blocks(at, group, panels, chunk * step, step)
                 else:
-                    self._panels(group, panels, lambda where: self._row_block(at, where, chunk * step, step))
+                    self._panels(group, panels, lambda where: self._unit_rows(at, where, chunk * step, step))
+
+    def _points_of_panel(self, panel: Panel, first: DimLike, last: DimLike) -> None:
+        """Outer points of a unit, with a staged panel: written once, or for each point where it moves."""
+        assert self.staging is not None
+        if not self.staging.moves:
+            self._stage({}, panel)
+        with self.b.loop("point", first, last) as p, at_row(self.b, self.roles.outer, p) as at:
+            if self.staging.moves:
+                self._stage(at, panel)
+            self._row_tiles(at, panel)
+
+    def _unit_rows(self, at: dict[str, DimLike], panel: Panel, start: DimLike, step: int) -> None:
+        """A unit's rows against one panel, which is staged first where it has to be."""
+        self._stage(at, panel)
+        self._row_block(at, panel, start, step)
+
+    def _stage(self, at: dict[str, DimLike], panel: Panel) -> None:
+        if self.staging is not None:
+            first = self.sums.first if self.sums is not None else 0
+            self.staging.fill(at, panel.start, panel.counts, first)
 
     def _blocks(
         self, at: dict[str, DimLike], group: DimLike, panels: DimLike, start: DimLike, step: int
@@ -141,7 +168,7 @@ class ContractLoops:
             stop = dmin(k + blocking.depth, axis.extent)
             with b.loop("panel", first, dmin(first + blocking.group, panels)) as panel:
                 self.sums = PartialSums(self.sums_buffer, k, stop, axis.extent, panel - first, start, step)
-                self._panels(panel, panels, lambda where: self._row_block(at, where, start, step))
+                self._panels(panel, panels, lambda where: self._unit_rows(at, where, start, step))
         self.sums = None
 
     def _panels(self, panel: DimLike, panels: DimLike, body: Callable[[Panel], None]) -> None:
@@ -382,6 +409,8 @@ class ContractLoops:
         """A factor at tile position (i, j), read once where rows or lanes do not matter; None for zero."""
         in_row, in_lane = self._varies[number]
         key = (number, i if in_row else -1, j if in_lane else -1)
+        if key not in self._factors and self.staging is not None and number == self.roles.staged:
+            self._factors[key] = self.b.let(self.staging.load(here.at, j), "w")
         if key not in self._factors:
             value = self.place.expr(self.roles.factors[number], here)
             name = "x" if number == 0 else "w"

@@ -7,27 +7,24 @@ run along the axis that is contiguous in the result and in most operands; a unit
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
-from aino_ir.codegen.kernels.access import Placement, Point
+from aino_ir.codegen.kernels.access import Placement
 from aino_ir.codegen.kernels.canonical import merge_axes, slope
-from aino_ir.codegen.kernels.emit import emit_checks, is_heavy, name_index, vector_lanes
+from aino_ir.codegen.kernels.emit import emit_checks, vector_lanes
+from aino_ir.codegen.kernels.map_blocks import across_axis, turned_blocks
+from aino_ir.codegen.kernels.map_points import at_row, emit_row
 from aino_ir.codegen.kernels.naming import header, kernel_name
 from aino_ir.compute import Axis, Compute
 from aino_ir.dims import DimLike, ceildiv, dmin, is_static, product
 from aino_ir.kernels import Candidate, KernelSpec, Reject
 from aino_ir.loops.builder import LoopBuilder
-from aino_ir.loops.conditions import Condition
 from aino_ir.loops.expr import Read, walk
 from aino_ir.loops.stmt import LoopFn
 from aino_ir.target import Target
 
 UNIT_ELEMENTS = 4096
 """Elements a unit should hold: enough to hide its overhead, few enough to balance threads."""
-
-UNROLL_VECTORS = 4
-"""Vectors per step of the inner loop when the expression is cheap."""
 
 
 class MapGenerator:
@@ -58,7 +55,12 @@ class MapGenerator:
             with b.units(0):
                 pass
             return b.finish(header(spec, candidate))
-        _emit_units(b, place, outer, lane, lanes)
+        across = across_axis(merged, program, lane, lanes)
+        if across is not None and lane is not None:
+            rest = tuple(a for a in outer if a is not across)
+            turned_blocks(b, place, rest, across, lane, lanes)
+        else:
+            _emit_units(b, place, outer, lane, lanes)
         return b.finish(header(spec, candidate))
 
 
@@ -80,58 +82,6 @@ def _emit_units(
     with b.units(rows * blocks) as unit, at_row(b, outer, unit // blocks) as at:
         start = (unit % blocks) * UNIT_ELEMENTS
         emit_row(b, place, at, lane, start, dmin(start + UNIT_ELEMENTS, width), lanes)
-
-
-@contextmanager
-def at_row(b: LoopBuilder, outer: tuple[Axis, ...], row: DimLike) -> Iterator[dict[str, DimLike]]:
-    """Coordinates of the outer axes at a flat row number, each named once."""
-    at: dict[str, DimLike] = {}
-    rest = row
-    for axis in reversed(outer[1:]):
-        at[axis.name] = name_index(b, rest % axis.extent, axis.name)
-        rest = rest // axis.extent
-    if outer:
-        at[outer[0].name] = name_index(b, rest, outer[0].name)
-    yield at
-
-
-def emit_row(
-    b: LoopBuilder,
-    place: Placement,
-    at: dict[str, DimLike],
-    lane: Axis | None,
-    start: DimLike,
-    stop: DimLike,
-    lanes: int,
-) -> None:
-    """Elements start..stop of one row: whole steps of several vectors, of one vector, a masked rest."""
-    if lane is None or (is_static(stop) and is_static(start) and stop - start == 1):
-        coordinates = at if lane is None else {**at, lane.name: start}
-        emit_point(place, Point(coordinates))
-        return
-    vectors = 1 if is_heavy(place.spec) else UNROLL_VECTORS
-    wide = start + (stop - start) // (lanes * vectors) * (lanes * vectors)
-    whole = start + (stop - start) // lanes * lanes
-    if vectors > 1:
-        with b.loop(lane.name, start, wide, step=lanes * vectors) as i:
-            for v in range(vectors):
-                emit_point(place, Point({**at, lane.name: i + v * lanes}, lane.name, lanes))
-    with b.loop(lane.name, wide if vectors > 1 else start, whole, step=lanes) as i:
-        emit_point(place, Point({**at, lane.name: i}, lane.name, lanes))
-    with b.when(Condition(stop, ">", whole)):
-        emit_point(place, Point({**at, lane.name: whole}, lane.name, lanes, stop - whole))
-
-
-def emit_point(place: Placement, point: Point) -> None:
-    """All results at one point."""
-    values = []
-    for number, result in enumerate(place.spec.results):
-        program = place.spec.program
-        assert isinstance(program, Compute)
-        e = result.expr if result.expr is not None else program.result_expr
-        values.append((number, place.expr(e, point)))
-    for number, value in values:
-        place.store(number, point, value)
 
 
 def split_lane_axis(spec: KernelSpec, program: Compute) -> tuple[tuple[Axis, ...], Axis | None]:

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from aino_ir.codegen.kernels.access import Placement, Point
 from aino_ir.codegen.kernels.canonical import axes_of, drop_unit_axes, merge_axes, slope
 from aino_ir.codegen.kernels.emit import emit_checks, name_index, vector_lanes
-from aino_ir.codegen.kernels.map import at_row
+from aino_ir.codegen.kernels.map_points import at_row
 from aino_ir.codegen.kernels.naming import header, kernel_name
 from aino_ir.compute import Axis, Compute
 from aino_ir.dims import DimLike, ceildiv, dmin, is_static, product

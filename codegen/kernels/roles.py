@@ -45,6 +45,7 @@ class Roles:
         unrolled: reduction axes guarded against the row axis: unrolled, taps vanish by proof.
         loops: the other reduction axes, the innermost last.
         guards: by tap axis.
+        staged: which factor each unit first copies into panels of its own, or None.
     """
 
     spec: KernelSpec
@@ -56,6 +57,12 @@ class Roles:
     unrolled: tuple[Axis, ...]
     loops: tuple[Axis, ...]
     guards: dict[str, Guard]
+    staged: int | None = None
+
+    @property
+    def reduction(self) -> tuple[Axis, ...]:
+        """All reduction axes, from the outermost loop to the innermost."""
+        return (*self.clamped, *self.unrolled, *self.loops)
 
     @property
     def row_guards(self) -> list[Guard]:
@@ -70,8 +77,13 @@ class Roles:
         return (free or varying)[0]
 
 
-def analyse(spec: KernelSpec) -> Roles | str:
-    """The roles of a spec's axes, or why it is no contraction that can be tiled."""
+def analyse(spec: KernelSpec, stage: bool = False) -> Roles | str:
+    """The roles of a spec's axes, or why it is no contraction that can be tiled.
+
+    Args:
+        spec: what is computed.
+        stage: one factor is copied into panels first, so that its place in memory does not matter.
+    """
     program = spec.program
     if not isinstance(program, Compute) or not program.reduce or program.combiner != "add":
         return "not a sum"
@@ -85,13 +97,22 @@ def analyse(spec: KernelSpec) -> Roles | str:
     factors = (program.body.a, program.body.b)
     if not program.axes:
         return "a single result element"
-    lane = _lane_axis(spec, program, factors)
-    if lane is None:
-        return "no result axis varies in a factor"
-    row = _row_axis(spec, program, factors, lane)
     guards = _guards(spec, program, factors)
     if isinstance(guards, str):
         return guards
+    lane: Axis | None
+    row: Axis | None
+    staged: int | None = None
+    if stage:
+        found = staged_axes(spec, program, factors)
+        if found is None:
+            return "no factor that rows share can be copied into panels"
+        lane, row, staged = found
+    else:
+        lane = _lane_axis(spec, program, factors)
+        if lane is None:
+            return "no result axis varies in a factor"
+        row = _row_axis(spec, program, factors, lane)
     row_name = row.name if row is not None else ""
     unrolled, clamped, loops = [], [], []
     for axis in program.reduce:
@@ -115,6 +136,7 @@ def analyse(spec: KernelSpec) -> Roles | str:
         tuple(unrolled),
         _loop_order(spec, factors, loops),
         guards,
+        staged,
     )
 
 
@@ -171,6 +193,53 @@ def _row_axis(spec: KernelSpec, program: Compute, factors: tuple[Expr, Expr], la
 
     candidates = [a for a in program.axes if a is not lane]
     return max(reversed(candidates), key=rank) if candidates else None
+
+
+def staged_axes(
+    spec: KernelSpec, program: Compute, factors: tuple[Expr, Expr]
+) -> tuple[Axis, Axis, int] | None:
+    """(lane, row, factor) such that the factor varies with the lanes alone of the two, and is no constant.
+
+    The factor that moves with the fewest other axes is copied least often; then long lanes, contiguous
+    in the result, and long rows are best.
+    """
+    result = spec.results[0]
+    address = result.addr(result.index)
+    spatial = {a.name for a in program.axes}
+    names = [axes_of(f) for f in factors]
+    best: tuple[tuple[int, ...], Axis, Axis, int] | None = None
+    for number in range(2):
+        own, other = names[number], names[1 - number]
+        if not _can_be_staged(spec, program, factors[number]):
+            continue
+        for lane in program.axes:
+            if lane.name not in own or lane.name in other:
+                continue
+            for row in program.axes:
+                if row.name not in other or row.name in own:
+                    continue
+                rank = (
+                    -len((own & spatial) - {lane.name}),
+                    min(extent_or(lane.extent, 64), 64),
+                    int(slope(address, lane.name) == 1),
+                    min(extent_or(row.extent, 64), 12),
+                )
+                if best is None or rank > best[0]:
+                    best = (rank, lane, row, number)
+    return best[1:] if best is not None else None
+
+
+def _can_be_staged(spec: KernelSpec, program: Compute, factor: Expr) -> bool:
+    """Whether a factor is read at plain places, over a reduction of known length, and packing is no use."""
+    reads = [n for n in walk(factor) if isinstance(n, Read)]
+    if not reads or not all(is_static(a.extent) for a in program.reduce):
+        return False
+    if any(n.default is not None or any(isinstance(c, Expr) for c in n.index) for n in reads):
+        return False
+    plain = isinstance(factor, Read) and all(
+        is_static(c) or (isinstance(c, Dim) and c.as_symbol() is not None) for c in factor.index
+    )
+    return not (plain and spec.operands[reads[0].operand].constant)
 
 
 def _guards(spec: KernelSpec, program: Compute, factors: tuple[Expr, Expr]) -> dict[str, Guard] | str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from aino_ir.codegen.kernels.access import Placement, Point
 from aino_ir.codegen.kernels.canonical import axes_of, slope
 from aino_ir.codegen.kernels.emit import emit_checks, name_index, vector_lanes
-from aino_ir.codegen.kernels.map import at_row
+from aino_ir.codegen.kernels.map_points import at_row
 from aino_ir.codegen.kernels.naming import header, kernel_name
 from aino_ir.compute import Axis, RowProgram, RowStage
 from aino_ir.dims import DimLike, align, ceildiv, dmin, is_static, product

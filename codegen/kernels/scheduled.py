@@ -8,7 +8,7 @@ from math import prod
 from aino_ir.codegen.kernels.canonical import drop_unit_axes, merge_axes
 from aino_ir.codegen.kernels.emit import vector_lanes
 from aino_ir.codegen.kernels.naming import header
-from aino_ir.codegen.kernels.roles import extent_or
+from aino_ir.codegen.kernels.roles import extent_or, strided_operand
 from aino_ir.codegen.kernels.tiles import step_cycles
 from aino_ir.codegen.schedule.defaults import default_schedule, default_tiling
 from aino_ir.codegen.schedule.engine import lower
@@ -24,6 +24,9 @@ SYMBOLIC_EXTENT = 128
 
 UNPACKED = 3.0
 """How much longer a step takes than the model says, since operands lie as they are, not in panels."""
+
+STRIDED = 3.0
+"""The same again where vectors are gathered lane by lane."""
 
 UNBLOCKED = 10.0
 """The same where no operand is read again from registers: moving data is all there is to it, and the
@@ -50,6 +53,8 @@ class ScheduledGenerator:
         loads = float(tiling.vectors + tiling.rows)
         cycles = steps / (width * tiling.positions) * step_cycles(tiling.rows, tiling.vectors, loads, 0.0)
         longer = UNPACKED if tiling.rows > 1 else UNBLOCKED
+        if tiling.lane is not None and strided_operand(canonical, program.body, tiling.lane.name):
+            longer *= STRIDED
         name = f"default schedule, {tiling.rows}x{tiling.vectors * width}"
         yield Candidate(self.name, name, (("lanes", lanes),), cost=cycles * longer / CLOCK + 1e-6)
 

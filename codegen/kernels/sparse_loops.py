@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 from aino_ir.codegen.kernels.access import Placement, Point
 from aino_ir.codegen.kernels.canonical import slope
 from aino_ir.codegen.kernels.emit import name_index
-from aino_ir.codegen.kernels.map import at_row
+from aino_ir.codegen.kernels.map_points import at_row
 from aino_ir.codegen.kernels.streams import Stream
 from aino_ir.codegen.kernels.transpose import transposed
 from aino_ir.dims import DimLike, ceildiv, dmin, is_static, product

@@ -54,6 +54,7 @@ def _conv(
     strides: tuple[int, ...],
     dilations: tuple[int, ...],
     pads: tuple[int, ...],
+    after: tuple[int, ...] | None = None,
 ) -> Value:
     return c.emit(
         "conv",
@@ -62,7 +63,7 @@ def _conv(
         strides=strides,
         dilations=dilations,
         pads_before=pads,
-        pads_after=pads,
+        pads_after=pads if after is None else after,
         groups=groups,
     )
 
@@ -119,12 +120,29 @@ def _weight_gradient(
     apart = c.reshape(x, (batch, groups, _divided(channels, groups), *area))
     images = c.reshape(c.transposed(apart, perm), (_divided(channels, groups), batch * groups, *area))
     swapped = (1, 0, *range(2, x.rank))
+    rows = zip(area, gradient.shape[2:], kernel, strides, dilations, pads, strict=True)
     made = _conv(
-        c, images, c.transposed(gradient, swapped), groups, strides=dilations, dilations=strides, pads=pads
+        c,
+        images,
+        c.transposed(gradient, swapped),
+        groups,
+        strides=dilations,
+        dilations=strides,
+        pads=pads,
+        after=tuple(_pad_that_counts(c, *row) for row in rows),
     )
     for axis, extent in enumerate(kernel, 2):
         made = c.cut(made, axis, 0, extent)
     return c.transposed(made, swapped)
+
+
+def _pad_that_counts(
+    c: NodeContext, extent: DimLike, out: DimLike, kernel: DimLike, stride: int, dilation: int, pad: int
+) -> int:
+    """The padding behind an axis without what no window reached, so that there are no results to cut off."""
+    reach = (out - 1) * stride + (kernel - 1) * dilation + 1
+    spare = c.b.function.symbols.simplify(extent + 2 * pad - reach)
+    return max(pad - int(spare), 0) if is_static(spare) else pad  # type: ignore[arg-type]
 
 
 def _divided(extent: DimLike, by: int) -> DimLike:

@@ -374,3 +374,89 @@ def test_cut_reductions_over_merged_rows() -> None:
     pictures = conv((1, 40, 7, 9), (16, 40, 1, 1), last=True)
     cut(pictures, 2, 1, 16)
     cut(problem(lambda b, x, y: [b.matmul(x, y)], *stack, terms=40), 2, 1, 16)
+
+
+# -- staged factors ---------------------------------------------------------------------------------------
+
+
+def staged(p: Problem, most: int = 1, isa: str = "c:avx2") -> list[Built]:
+    """Kernels of the cheapest candidates that copy a factor into panels; what they compute is checked."""
+    generator, goal = ContractGenerator(most=1000), target(isa)
+    found = [
+        c
+        for c in generator.candidates(p.spec, goal)
+        if isinstance(c, Candidate) and dict(c.params).get("staged")
+    ]
+    assert found, "no candidate stages a factor"
+    made = []
+    for candidate in found[:most]:
+        fn = generator.build(p.spec, candidate, goal)
+        kernel = Built(p, candidate, fn, verify_loops(fn).unproved)
+        assert not kernel.unproved and kernel.interpret() is None
+        made.append(kernel)
+    return made
+
+
+@settings(max_examples=12)
+@given(extents, extents, extents, st.booleans(), st.booleans(), st.sampled_from([(), (2,)]))
+def test_staged_matmul_tails(m: int, n: int, k: int, ta: bool, tb: bool, batch: tuple[int, ...]) -> None:
+    if m > 1 and n > 1 and k > 1:
+        staged(matmul(m, n, k, batch, constant=False, transpose_lhs=ta, transpose_rhs=tb), most=2)
+
+
+def run_time_conv(x: Sequence[int], w: Sequence[int], last: bool = False, **attrs: Any) -> Problem:
+    """A convolution whose weights change from run to run."""
+    layout = CHANNELS_LAST[len(x) - 2] if last else ROW_MAJOR
+    spatial = len(x) - 2
+    full = {"strides": 1, "dilations": 1, "pads_before": 0, "pads_after": 0, **attrs}
+    groups = full.pop("groups", 1)
+    lists = {name: (value,) * spatial for name, value in full.items()}
+    operands = Given(normal(*x), layout), Given(normal(*w, seed=1))
+    terms = int(np.prod(w[1:]))
+    return problem(
+        lambda b, x, w: [b.conv(x, w, groups=groups, **lists)], *operands, layouts=[layout], terms=terms
+    )
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize(
+    "attrs", [{}, {"pads_before": 1, "pads_after": 1}, {"strides": 2, "pads_before": 1}, {"dilations": 2}]
+)
+def test_staged_weights(attrs: dict[str, int], last: bool) -> None:
+    staged(run_time_conv((2, 5, 6, 7), (19, 5, 3, 3), last, **attrs))
+
+
+def test_staged_prologue_and_epilogue() -> None:
+    operands = Given(normal(9, 20)), Given(normal(17, 20, seed=1)), Given(normal(9, 17, seed=2))
+
+    def body(b: Any, x: Any, w: Any, z: Any) -> list[Any]:
+        return [b.gelu(b.add(b.matmul(x, b.mul(w, w), transpose_rhs=True), z))]
+
+    staged(problem(body, *operands, terms=20))
+
+
+def test_a_product_with_transposed_run_time_weights_is_staged() -> None:
+    """y = x w^T, the linear layer of a training step, takes panels; so do weights of a convolution."""
+    for p in (
+        matmul(256, 512, 128, constant=False, transpose_rhs=True),
+        run_time_conv((8, 64, 8, 8), (64, 64, 3, 3), True, pads_before=1, pads_after=1),
+        run_time_conv((8, 256, 2, 2), (256, 256, 3, 3), True, pads_before=1, pads_after=1),
+    ):
+        best = next(c for c in ContractGenerator().candidates(p.spec, target("c:avx2")))
+        assert isinstance(best, Candidate) and dict(best.params).get("staged"), best
+
+
+@pytest.mark.parametrize(("m", "n", "k"), [(52, 40, 64), (67, 21, 51)])
+def test_staged_and_cut(m: int, n: int, k: int, tmp_path: Path) -> None:
+    p = matmul(m, n, k, constant=False, transpose_rhs=True)
+    (first,) = staged(p)
+    generator, goal = ContractGenerator(), target("c:avx2")
+    made = []
+    for chunk, group, depth in ((3, 2, 16), (9, 1, 27)):
+        params = {**dict(first.candidate.params), "chunk": chunk, "group": group, "depth": depth}
+        candidate = replace(first.candidate, params=tuple(params.items()))
+        fn = generator.build(p.spec, candidate, goal)
+        kernel = Built(p, candidate, fn, verify_loops(fn).unproved)
+        assert not kernel.unproved and kernel.interpret() is None
+        made.append(kernel)
+    check_compiled([first, *made], "avx2", tmp_path)

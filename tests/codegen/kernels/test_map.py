@@ -16,6 +16,7 @@ from aino_ir.dims import symbol
 from aino_ir.dtypes import f32
 from aino_ir.loops.builder import LoopBuilder
 from aino_ir.loops.interp import run_kernel
+from aino_ir.loops.printer import print_loops
 from aino_ir.types import ROW_MAJOR, Layout, permuted
 from tests.codegen.kernels.support import (
     Given,
@@ -229,3 +230,43 @@ def test_compiled_kernels(isa: str, tmp_path: Path) -> None:
 
 def test_avx512_compiles(tmp_path: Path) -> None:
     check_compiles([k for p in examples() for k in kernels(p, "c:avx512", bounds=False)], "avx512", tmp_path)
+
+
+# -- operands that lie the other way round ------------------------------------------------------------------
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 3))
+def test_turned_blocks_of_any_size(rows: int, columns: int, batch: int) -> None:
+    check(same(lambda b, x: [b.transpose(x, perm=(0, 2, 1))], Given(normal(batch, rows, columns))))
+
+
+def turned(p: Problem, lanes: str = "c:avx2") -> list[Any]:
+    """The kernels of a problem, which turn blocks over in registers."""
+    made = kernels(p, lanes)
+    assert any("shuffle" in print_loops(k.fn) for k in made)
+    return made
+
+
+def test_blocks_are_turned_beside_other_operands(tmp_path: Path) -> None:
+    """One operand lies as the result, one the other way round, one is a row, and there is arithmetic."""
+    x, y, z = Given(normal(20, 33)), Given(normal(33, 20, seed=1)), Given(normal(33, seed=2))
+
+    def body(b: Any, x: Any, y: Any, z: Any) -> list[Any]:
+        return [b.mul(b.add(x, b.transpose(y, perm=(1, 0))), z)]
+
+    channels_last = Given(normal(2, 19, 5, 7), permuted(0, 2, 3, 1))
+    made = [
+        *turned(same(body, x, y, z)),
+        *turned(same(lambda b, x: [b.relu(x)], channels_last, layouts=[ROW_MAJOR])),
+        *turned(same(lambda b, x: [b.relu(x)], Given(normal(2, 19, 5, 7)), layouts=[permuted(0, 2, 3, 1)])),
+    ]
+    check_compiled(made, "avx2", tmp_path)
+
+
+def test_narrow_and_heavy_maps_are_not_turned() -> None:
+    for p in (
+        same(lambda b, x: [b.transpose(x, perm=(1, 0))], Given(normal(40, 3))),
+        problem(lambda b, x: [b.exp(b.transpose(x, perm=(1, 0)))], Given(normal(40, 30))),
+    ):
+        assert not any("shuffle" in print_loops(k.fn) for k in kernels(p, "c:avx2"))

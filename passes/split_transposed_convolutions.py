@@ -1,0 +1,172 @@
+"""Takes transposed convolutions with strides apart: one plain one for each remainder of the positions.
+
+Position o of a result with stride s gets something only from taps t with o + pad - t * dilation divisible
+by s: those of one remainder of o share their taps.  So every s-th position is a transposed convolution of
+stride 1 with every s-th tap, without the zeros that a direct sum would multiply by (the "sub-pixel"
+convolution of Shi et al., 2016).  The results are interleaved.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from aino_ir.builder import Builder
+from aino_ir.dims import DimLike, ceildiv, is_static
+from aino_ir.graph import Value
+from aino_ir.op import Op
+from aino_ir.ops.window import ConvTranspose
+from aino_ir.passes.rules import Rule, RulePass
+from aino_ir.pattern import Match, P
+
+
+@dataclass(frozen=True)
+class Residue:
+    """Every s-th position of an axis.
+
+    Attributes:
+        first, step, count: its taps.
+        dilation: between those taps, in elements of the operand.
+        pad: zeros before the operand.
+    """
+
+    first: int
+    step: int
+    count: int
+    dilation: int
+    pad: int
+
+
+def residue_of(r: int, stride: int, dilation: int, pad: int, taps: int) -> Residue | None:
+    """Which taps reach positions q * stride + r of an axis; None when none do."""
+    reaching = [t for t in range(taps) if (r + pad - t * dilation) % stride == 0]
+    if not reaching:
+        return None
+    step = stride // math.gcd(stride, dilation)
+    first = reaching[0]
+    return Residue(
+        first, step, len(reaching), step * dilation // stride, (r + pad - first * dilation) // stride
+    )
+
+
+class StridesIntoResidues(Rule):
+    """conv_transpose(x, w, strides) ==> interleaved conv_transpose(x, w[every strides-th tap])"""
+
+    pattern = P(ConvTranspose, op="conv")
+    error_class = "reordered"
+
+    def check(self, m: Match) -> str | None:
+        op = m.op("conv")
+        if all(s == 1 for s in op.strides):
+            return ""
+        if not all(is_static(d) for d in (*op.w.shape, *op.x.shape[2:])):
+            return "symbolic extents"
+        if any(r is not None and r.pad < 0 for axis in _residues(op) for r in axis):
+            return "taps that begin behind the operand's start"
+        if any(d == 0 for d in (*op.result.shape, *op.x.shape)):
+            return "nothing to compute"
+        return None
+
+    def rewrite(self, m: Match, b: Builder) -> Value:
+        op = m.op("conv")
+        residues = _residues(op)
+        sizes = [ceildiv(o, s) for o, s in zip(op.result.shape[2:], op.strides, strict=True)]
+        parts = {
+            at: _part(b, op, [axis[r] for axis, r in zip(residues, at, strict=True)], sizes)
+            for at in product(*(range(s) for s in op.strides))
+        }
+        whole = _interleaved(b, parts, op.strides)
+        starts = (0,) * whole.rank
+        if whole.shape == op.result.shape:
+            return whole
+        return b.slice(whole, starts=starts, sizes=op.result.shape, steps=(1,) * whole.rank)  # type: ignore[no-any-return]
+
+
+def _residues(op: Op) -> list[list[Residue | None]]:
+    """By spatial axis, by remainder."""
+    assert isinstance(op, ConvTranspose)
+    axes = zip(op.strides, op.dilations, op.pads_before, op.w.shape[2:], strict=True)
+    return [[residue_of(r, s, d, p, int(k)) for r in range(s)] for s, d, p, k in axes]  # type: ignore[arg-type]
+
+
+def _after(length: DimLike, r: Residue, size: DimLike) -> int:
+    """What the full result of a remainder has behind the positions that are wanted."""
+    return int(length) + (r.count - 1) * r.dilation - r.pad - int(size)  # type: ignore[arg-type]
+
+
+def _part(b: Builder, op: Op, residues: Sequence[Residue | None], sizes: Sequence[DimLike]) -> Value:
+    """The positions of one remainder of each axis: `sizes` of them."""
+    assert isinstance(op, ConvTranspose)
+    shape = (*op.result.shape[:2], *sizes)
+    taps = [r for r in residues if r is not None]
+    if len(taps) < len(residues):
+        return _without_taps(b, op, shape)
+    w = op.w
+    starts = (0, 0, *(r.first for r in taps))
+    extents = (*w.shape[:2], *(r.count for r in taps))
+    steps = (1, 1, *(r.step for r in taps))
+    if extents != w.shape:
+        w = b.slice(w, starts=starts, sizes=extents, steps=steps)
+    after = [_after(n, r, size) for n, r, size in zip(op.x.shape[2:], taps, sizes, strict=True)]
+    short = any(a < 0 for a in after)
+    part: Value = b.conv_transpose(
+        op.x,
+        w,
+        None if short else op.bias,
+        strides=(1,) * len(taps),
+        dilations=tuple(max(r.dilation, 1) for r in taps),
+        pads_before=tuple(r.pad for r in taps),
+        pads_after=tuple(max(a, 0) for a in after),
+        output_padding=(0,) * len(taps),
+        groups=op.groups,
+    )
+    if not short:
+        return part
+    none = (0,) * part.rank
+    part = b.pad(part, before=none, after=(0, 0, *(max(-a, 0) for a in after)))
+    return part if op.bias is None else b.add(part, _bias(b, op))  # type: ignore[no-any-return]
+
+
+def _without_taps(b: Builder, op: ConvTranspose, shape: tuple[DimLike, ...]) -> Value:
+    """What positions that no tap reaches hold: the bias, or zeros."""
+    filler = b.constant(np.zeros((), op.x.dtype.numpy)) if op.bias is None else _bias(b, op)
+    return b.expand(filler, shape=shape)  # type: ignore[no-any-return]
+
+
+def _bias(b: Builder, op: ConvTranspose) -> Value:
+    assert op.bias is not None
+    return b.reshape(op.bias, shape=(1, *op.bias.shape, *(1,) * (op.x.rank - 2)))  # type: ignore[no-any-return]
+
+
+def _interleaved(b: Builder, parts: Mapping[tuple[int, ...], Value], strides: Sequence[int]) -> Value:
+    """Parts by remainders as one value, the last axis first."""
+    found = dict(parts)
+    for number in reversed(range(len(strides))):
+        axis, stride = number + 2, strides[number]
+        merged: dict[tuple[int, ...], Value] = {}
+        for at in product(*(range(s) for s in strides[:number])):
+            merged[at] = _zipped(b, [found[(*at, r)] for r in range(stride)], axis)
+        found = merged
+    return found[()]
+
+
+def _zipped(b: Builder, values: Sequence[Value], axis: int) -> Value:
+    """Elements of values in turn along an axis."""
+    if len(values) == 1:
+        return values[0]
+    shape = values[0].shape
+    apart = [b.reshape(v, shape=(*shape[: axis + 1], 1, *shape[axis + 1 :])) for v in values]
+    joined = b.concat(*apart, axis=axis + 1)
+    return b.reshape(joined, shape=(*shape[:axis], shape[axis] * len(values), *shape[axis + 1 :]))  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class SplitTransposedConvolutions(RulePass):
+    """Transposed convolutions with strides become interleaved ones without."""
+
+    name = "split-transposed-convolutions"
+    rules = (StridesIntoResidues(),)
