@@ -112,6 +112,7 @@ def compile(
     target: str | Target = "c",
     *,
     example_inputs: Any = None,
+    dynamic_shapes: Any = None,
     dims: Dims | None = None,
     threads: int | None = None,
     level: int = 2,
@@ -129,6 +130,7 @@ def compile(
         x: what `load` takes.
         target: ``c`` (this CPU), ``c:avx2``, ``c:avx2+avx512``, ``stablehlo``, ``reference`` ...
         example_inputs: for PyTorch models.
+        dynamic_shapes: for an `nn.Module`, as `torch.export.export` takes them.
         dims: bounds or values of symbols.
         threads: default for runs; None = the CPUs this process may use.
         level: 0 lower only, 1 fold, 2 all passes, 3 and measurement (20 seconds unless `tune` says more).
@@ -148,11 +150,11 @@ def compile(
     if threads is not None and (not isinstance(threads, int) or threads < 1):
         raise OptionTooSmall(option="threads", kind="whole number", least=1, got=threads)
     if options.target.name == "reference":
-        return ReferenceExecutable(load(x, example_inputs, dims=dims))
+        return ReferenceExecutable(load(x, example_inputs, dynamic_shapes, dims))
     compilation = Compilation(options, progress=progress)
     without_artifact = _WITHOUT_ARTIFACT.get(options.target.name)
     if without_artifact is not None:
-        return without_artifact(compilation, load(x, example_inputs, dims=dims))
+        return without_artifact(compilation, load(x, example_inputs, dynamic_shapes, dims))
     with opened_or_temporary(cache) as store:
         toolchain = find_toolchain(store, calls=calls, target=options.target)
         kept = cache and not store.temporary
@@ -160,7 +162,7 @@ def compile(
         artifact = stored_artifact(store, key) if key is not None else None
         if artifact is None:
             with compilation.stage("load"):
-                module = load(x, example_inputs, dims=dims)
+                module = load(x, example_inputs, dynamic_shapes, dims)
             with collector_frozen():
                 writer = compilation.artifact(module, toolchain, store, calls)
             with compilation.stage("write"):

@@ -236,10 +236,12 @@ def _can_be_staged(spec: KernelSpec, program: Compute, factor: Expr) -> bool:
         return False
     if any(n.default is not None or any(isinstance(c, Expr) for c in n.index) for n in reads):
         return False
-    plain = isinstance(factor, Read) and all(
-        is_static(c) or (isinstance(c, Dim) and c.as_symbol() is not None) for c in factor.index
-    )
-    return not (plain and spec.operands[reads[0].operand].constant)
+    return not any(_is_plain(n) for n in constant_reads(spec, factor))  # those are packed for nothing
+
+
+def _is_plain(node: Read) -> bool:
+    """Whether every coordinate of a read is an axis, or a number."""
+    return all(isinstance(c, int) or (isinstance(c, Dim) and c.as_symbol() is not None) for c in node.index)
 
 
 def _guards(spec: KernelSpec, program: Compute, factors: tuple[Expr, Expr]) -> dict[str, Guard] | str:

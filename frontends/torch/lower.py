@@ -69,7 +69,10 @@ class Scope:
 
     def bounds(self, number: Any) -> tuple[int, int]:
         """Inclusive bounds of an integer that torch reads off data."""
-        wanted = str(expression_of(number))
+        return self.bounds_of(str(expression_of(number)))
+
+    def bounds_of(self, wanted: str) -> tuple[int, int]:
+        """The same by the name of its symbol."""
         values = next((v for symbol, v in self.ranges.items() if str(symbol) == wanted), None)
         low, high = (None, None) if values is None else (finite(values.lower), finite(values.upper))
         return (-FAR if low is None else low, FAR if high is None else high)
@@ -126,6 +129,7 @@ class GraphLowering:
     Attributes:
         b: builds at the end of the block.
         values: what nodes stand for so far: a value, or a sequence of them.
+        floats: what torch's symbols of floats stand for, by name.
     """
 
     def __init__(self, scope: Scope, b: Builder, module: GraphModule) -> None:
@@ -133,6 +137,7 @@ class GraphLowering:
         self.b = b
         self.module = module
         self.values: dict[Node, Any] = {}
+        self.floats: dict[str, Value] = {}
 
     def run(self) -> list[Any]:
         """Lower every call; returns what the graph's output node holds, flattened as it is."""
@@ -164,6 +169,10 @@ class GraphLowering:
         except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
             reason = f"{type(error).__name__}: {error}"
             raise TorchLoweringFault(loc=self.b.loc, op=context.operator, reason=reason) from error
+        if isinstance(node.meta.get("val"), torch.SymFloat) and isinstance(lowered, Value):
+            self.floats[str(expression_of(node.meta["val"]))] = lowered
+            self.values[node] = lowered
+            return
         if not isinstance(lowered, (Value, Complex, Sequence)):  # a number that is read off data
             self.scope.table[str(expression_of(node.meta["val"]))] = lowered
             self.values[node] = lowered
@@ -256,7 +265,7 @@ class GraphLowering:
                 return self.b.function.symbols.simplify(dim_of(expression, self.scope.table))
             except NoDim as problem:
                 raise SymbolUnsupported(loc=self.b.loc, what="an argument", got=expression) from problem
-        return scalar_value(self.b, expression, self.scope.table)
+        return scalar_value(self.b, expression, self.scope.table, self.floats)
 
     def extent(self, number: Any, what: str) -> DimLike:
         """An extent of torch's in AINO's terms."""

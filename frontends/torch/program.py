@@ -22,15 +22,18 @@ from torch.fx import GraphModule, Node
 
 from aino_ir.builder import Builder
 from aino_ir.dims import Dim
+from aino_ir.dtypes import i64
 from aino_ir.errors.torch import SymbolUnsupported, TorchTypeUnsupported
 from aino_ir.frontends.dead import remove_dead
 from aino_ir.frontends.dim_specs import DimSpec
 from aino_ir.frontends.torch.capture import decomposed
 from aino_ir.frontends.torch.dimensions import TorchDimensions
+from aino_ir.frontends.torch.expressions import expression_of
 from aino_ir.frontends.torch.interface import output_names, unique
 from aino_ir.frontends.torch.lower import GraphLowering, Scope, require_supported, tensor_type
 from aino_ir.frontends.torch.tensors import require_dense
 from aino_ir.graph import Module, Value
+from aino_ir.types import TensorType
 
 CONSTANTS = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
 """Inputs of the graph that hold tensors of the program."""
@@ -107,8 +110,6 @@ class ProgramLowering:
         tensors = []
         names: dict[tuple[str, int], str] = {}
         for position, (node, spec) in enumerate(user):
-            if isinstance(spec.arg, SymIntArgument):
-                raise SymbolUnsupported(what=f"input {node.name}", got="a dynamic integer")
             if isinstance(spec.arg, TensorArgument):
                 tensors.append(node)
                 given = self.names[position] if position < len(self.names) else {}
@@ -117,8 +118,25 @@ class ProgramLowering:
         dimensions = TorchDimensions(symbols, self.program.range_constraints, names, self.dims)
         shapes = dimensions.declare([(n.name, n.meta["val"].shape) for n in tensors])
         self.scope.table = dimensions.table
-        for node, shape in zip(tensors, shapes, strict=True):
-            self.graph.values[node] = self.graph.input(node.name, node.meta["val"], shape)
+        shaped = dict(zip(tensors, shapes, strict=True))
+        for node, spec in user:
+            if node in shaped:
+                self.graph.values[node] = self.graph.input(node.name, node.meta["val"], shaped[node])
+            elif isinstance(spec.arg, SymIntArgument):
+                self._number(node)
+
+    def _number(self, node: Node) -> None:
+        """A dynamic integer as a 0-d input; the same as an extent where torch says so."""
+        expression = expression_of(node.meta["val"])
+        value = self.builder.input(node.name, TensorType(i64, ()))
+        low, high = self.scope.bounds(node.meta["val"])
+        what = f"the number {node.name}"
+        bound = self.builder.bind(value, lower=(low,), upper=(high,), what=what)
+        known = self.builder.known(bound)
+        assert known is not None
+        if not expression.is_Symbol or str(expression) in self.scope.table:  # it would have to be checked
+            raise SymbolUnsupported(what=f"input {node.name}", got=f"{expression}, as other inputs say too")
+        self.scope.table[str(expression)] = known[0]
 
     def _states(self) -> None:
         for node, spec in self.states:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,26 +16,38 @@ from aino_ir.frontends.torch.expressions import NoDim, Table, dim_of
 from aino_ir.graph import Value
 
 
-def scalar_value(b: Builder, expression: Any, table: Table) -> Any:
-    """A float or truth value over extents: a plain number where it is known, else an f64 or bool value."""
+def scalar_value(
+    b: Builder, expression: Any, table: Table, floats: Mapping[str, Value] = MappingProxyType({})
+) -> Any:
+    """A float or truth value over symbols: a plain number where it is known, else an f64 or bool value.
+
+    Args:
+        b: builds at the end of a block.
+        expression: of torch's.
+        table: what integer symbols stand for.
+        floats: what symbols of floats stand for: 0-d f64 values.
+    """
     if getattr(expression, "is_number", False):
         return float(expression)
     if str(expression) in ("True", "False"):
         return str(expression) == "True"
-    return _Scalars(b, table).value(expression)
+    return _Scalars(b, table, floats).value(expression)
 
 
 class _Scalars:
     """Builds the ops of an expression, innermost first."""
 
-    def __init__(self, b: Builder, table: Table) -> None:
+    def __init__(self, b: Builder, table: Table, floats: Mapping[str, Value]) -> None:
         self.b = b
         self.table = table
+        self.floats = floats
 
     def value(self, expression: Any) -> Value:
         """A 0-d value: f64, or bool of a relation."""
         if expression.is_number:
             return self.b.constant(np.float64(expression))
+        if str(expression) in self.floats:
+            return self.floats[str(expression)]
         try:
             return self._extent(dim_of(expression, self.table))
         except NoDim:

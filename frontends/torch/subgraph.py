@@ -17,7 +17,7 @@ from torch.fx import GraphModule, Node
 
 from aino_ir.builder import Builder
 from aino_ir.dims import DimLike
-from aino_ir.dtypes import i64
+from aino_ir.dtypes import f64, i64
 from aino_ir.errors.base import AinoError
 from aino_ir.frontends.dead import remove_dead
 from aino_ir.frontends.torch.complex import Complex, real_dtype
@@ -27,7 +27,6 @@ from aino_ir.frontends.torch.expressions import expression_of
 from aino_ir.frontends.torch.lower import EFFECTFUL, GraphLowering, Scope, supported
 from aino_ir.frontends.torch.ops import operator_name
 from aino_ir.graph import Module, Value
-from aino_ir.infer import SIZE_LIMIT
 from aino_ir.op import Op, Trait
 from aino_ir.types import TensorType
 
@@ -109,13 +108,25 @@ class _Lowering:
         taken = [i for i, n in enumerate(self.placeholders) if i not in self.constants and not is_token(n)]
         tensors = [i for i in taken if isinstance(self._value(i), torch.Tensor) and self._wanted(i)]
         symbols = self.builder.function.symbols
-        dimensions = TorchDimensions(symbols, self._ranges())
+        self.scope.ranges = self._ranges()
+        dimensions = TorchDimensions(symbols, self.scope.ranges)
         shapes = dimensions.declare([(self.placeholders[i].name, self._value(i).shape) for i in tensors])
         self.scope.table = dimensions.table
         for i, shape in zip(tensors, shapes, strict=True):
             node = self.placeholders[i]
             self.graph.values[node] = self.graph.input(node.name, node.meta["val"], shape)
-        return (*tensors, *self._numbers(taken))
+        return (*tensors, *self._numbers(taken), *self._floats(taken))
+
+    def _floats(self, taken: Sequence[int]) -> list[int]:
+        """Floats that something reads: 0-d inputs."""
+        found = []
+        for i in taken:
+            value, node = self._value(i), self.placeholders[i]
+            if isinstance(value, torch.SymFloat) and expression_of(value).is_Symbol and node.users:
+                self.graph.values[node] = self.builder.input(node.name, TensorType(f64, ()))
+                self.graph.floats[expression_of(value).name] = self.graph.values[node]
+                found.append(i)
+        return found
 
     def _wanted(self, position: int) -> bool:
         """Whether something reads an input, or the extents that it alone tells."""
@@ -147,7 +158,8 @@ class _Lowering:
     def _bound(self, name: str, symbol: str) -> DimLike:
         """An integer input as a symbol of the module."""
         value = self.builder.input(name, TensorType(i64, ()))
-        bound = self.builder.bind(value, lower=(0,), upper=(SIZE_LIMIT,), what=f"the number {symbol}")
+        low, high = self.scope.bounds_of(symbol)
+        bound = self.builder.bind(value, lower=(low,), upper=(high,), what=f"the number {symbol}")
         known = self.builder.known(bound)
         assert known is not None
         return known[0]

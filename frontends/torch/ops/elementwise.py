@@ -256,6 +256,11 @@ def ignoring_nan(op: str) -> Lowering:
     return lower
 
 
+def converted(c: NodeContext, a: Value, dtype: DType) -> Value:
+    """a in another dtype: what torch makes of floats that it takes out of Python."""
+    return to_dtype(c, a, dtype)
+
+
 TABLE: dict[str, Row] = {
     **{
         f"aten.{name}": unary(op)
@@ -314,6 +319,8 @@ TABLE: dict[str, Row] = {
     "aten.copy": copy,
     "aten.detach": identity,
     "aten.div": divide,
+    "aten.true_divide": divide,
+    "prims.convert_element_type": converted,
     "aten.fill": fill,
     "aten.floor_divide": binary("floordiv"),
     "aten.fmax": ignoring_nan("max"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aino_ir.dims import DimLike, is_static
-from aino_ir.dtypes import boolean, i64
+from aino_ir.dtypes import boolean, f64, i64
 from aino_ir.frontends.torch.context import NodeContext, Operand, Row
 from aino_ir.frontends.torch.ops.movement import start_of
 from aino_ir.graph import Value
@@ -441,10 +441,10 @@ def diagonal_scatter(
     return c.transposed(c.emit("scatter_nd", front, places, updates), c.inverse(perm))
 
 
-def item(c: NodeContext, x: Value) -> DimLike:
-    """The integer of a tensor with one element, as a symbol from here on."""
-    if not x.dtype.is_integer:
-        c.unsupported("a number that is no integer and comes out of data")
+def item(c: NodeContext, x: Value) -> DimLike | Value:
+    """The number of a tensor with one element: integers as a symbol from here on, floats as a 0-d value."""
+    if x.dtype.is_float:
+        return c.cast(c.reshape(x, ()), f64)
     low, high = c.graph.scope.bounds(c.meta())
     bound = c.emit("core.bind", c.reshape(c.cast(x, i64), ()), lower=(low,), upper=(high,), what="item()")
     known = c.b.known(bound)

@@ -158,6 +158,52 @@ def test_numbers_come_and_go(compiled: list[Any]) -> None:
     assert len(compiled) <= 2
 
 
+def test_integers_of_both_signs() -> None:
+    g = by_aino(lambda x, n: x * n - n, dynamic=True)
+    x = torch.randn(3, 4)
+    for n in (5, -7, 9, -2):
+        close(g(x, n), x * n - n)
+
+
+def test_floats_out_of_data_do_not_cut_a_graph(compiled: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch._dynamo.config, "capture_scalar_outputs", True)
+
+    def f(x: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
+        factor = s.item()
+        return torch.relu(x * factor) + factor / 2
+
+    g = by_aino(f, fullgraph=True)
+    for value in (2.5, -3.0):
+        x, s = torch.randn(3, 4), torch.tensor(value)
+        close(g(x, s), f(x, s))
+    assert len(compiled) == 1
+
+
+@torch._dynamo.config.patch(capture_scalar_outputs=True)
+def test_floats_cross_between_torch_and_native_parts() -> None:
+    """torch finds the number out; the part behind takes it as an input."""
+
+    def f(x: torch.Tensor) -> torch.Tensor:
+        factor = torch.linalg.eigvals(x @ x.T).real.sum().item()
+        return torch.relu(x * factor) + factor
+
+    g = by_aino(f, fullgraph=True)
+    for _ in range(2):
+        x = torch.randn(4, 4)
+        close(g(x), f(x))
+
+
+def test_lengths_are_noticed_by_themselves(compiled: list[Any]) -> None:
+    """Without `dynamic`: the first length is fixed, the second makes it a symbol, then nothing is compiled."""
+    model = mlp()
+    f = by_aino(model)
+    with torch.no_grad():
+        for rows in (3, 5, 8, 13, 21):
+            x = torch.randn(rows, 16)
+            close(f(x), model(x))
+    assert len(compiled) == 2
+
+
 def test_changed_inputs_and_aliases() -> None:
     def f(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         x.add_(1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -10,7 +12,6 @@ from torch._higher_order_ops.map import map as torch_map
 
 import aino_ir as aino
 from aino_ir.errors.base import AinoError
-from aino_ir.errors.torch import AtenVariant
 
 TARGETS = ["reference", "c"]
 
@@ -128,13 +129,19 @@ def test_extents_come_out_of_data(target: str) -> None:
     agrees(Chosen(), (x,), [(torch.zeros(2, 3),), (torch.ones(2, 3),)], target)
 
 
-def test_floats_out_of_data_are_refused() -> None:
-    class Scaled(nn.Module):
-        def forward(self, x, number):
-            return x * number.item()
+class Rescaled(nn.Module):
+    def forward(self, x, number):
+        factor = number.item()
+        return x * factor + math.sqrt(2) * factor, x - factor * 2 + x.shape[0]
 
-    with pytest.raises(AtenVariant, match="no integer"):
-        aino.load(Scaled(), (torch.zeros(2), torch.tensor(2.5)))
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_floats_come_out_of_data(target: str, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(4, 3)
+    others = [(x, torch.tensor(-0.125, dtype=dtype)), (x, torch.tensor(7.0, dtype=dtype))]
+    agrees(Rescaled(), (x, torch.tensor(2.5, dtype=dtype)), others, target)
 
 
 @pytest.mark.parametrize("target", TARGETS)

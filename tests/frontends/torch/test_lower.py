@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 import aino_ir as aino
-from aino_ir.errors.torch import SymbolUnsupported, TorchLoweringFault
+from aino_ir.errors.base import AinoError
+from aino_ir.errors.torch import ExportFailed, SymbolUnsupported, TorchLoweringFault
 from aino_ir.errors.usage import BadExtension
 from aino_ir.frontends.torch.ops import TABLE, register_row
 
@@ -27,14 +28,50 @@ def test_wrong_rows_are_faults(monkeypatch: pytest.MonkeyPatch, row, reason: str
     assert "aten.relu.default" in str(caught.value)
 
 
-def test_dynamic_integers_are_refused() -> None:
-    class Scaled(nn.Module):
-        def forward(self, x, n):
-            return x * n
+class Scaled(nn.Module):
+    """A dynamic integer in arithmetic, as an extent and as a position."""
 
-    dynamic = (None, torch.export.Dim.DYNAMIC)
-    with pytest.raises(SymbolUnsupported, match="dynamic integer"):
-        aino.load(Scaled(), (torch.zeros(2), 3), dynamic_shapes=dynamic)
+    def forward(self, x, n):
+        return x * n, torch.ones(n, 2), x[:, : n - 1] + n / 2
+
+
+@pytest.mark.parametrize("target", ["reference", "c"])
+def test_dynamic_integers_are_inputs(target: str) -> None:
+    dynamic = ({0: torch.export.Dim("rows")}, torch.export.Dim.DYNAMIC)
+    torch.manual_seed(0)
+    example = (torch.randn(5, 9), 3)
+    executable = aino.compile(
+        Scaled(), target, example_inputs=example, dynamic_shapes=dynamic, threads=1, verify="off"
+    )
+    assert [name for name, _ in executable.inputs] == ["x", "n"]
+    for rows, n in ((5, 3), (2, 9), (4, 6)):
+        x = torch.randn(rows, 9)
+        for got, want in zip(executable.run(x, torch.tensor(n)), Scaled()(x, n), strict=True):
+            torch.testing.assert_close(got, want)
+
+
+def test_integers_that_are_extents_too_are_refused() -> None:
+    class Sliced(nn.Module):
+        def forward(self, x, n):
+            return x * n + torch.ones(n)
+
+    n = torch.export.Dim("n", min=2, max=64)
+    with pytest.raises((SymbolUnsupported, ExportFailed)):
+        aino.load(Sliced(), (torch.zeros(3), 3), dynamic_shapes=({0: n}, n))
+
+
+def test_constraints_of_dims_are_bounds() -> None:
+    rows = torch.export.Dim("rows", min=2, max=40)
+    module = aino.load(nn.ReLU(), (torch.zeros(6, 3),), dynamic_shapes=({0: rows},))
+    executable = aino.compile(
+        nn.ReLU(), "reference", example_inputs=(torch.zeros(6, 3),), dynamic_shapes=({0: rows},)
+    )
+    assert executable.symbols["rows"][1] == 40
+    info = module.main.symbols.info("rows")
+    assert info.hi == 40
+    assert executable.run(torch.ones(40, 3))[0].shape == (40, 3)
+    with pytest.raises(AinoError):
+        executable.run(torch.ones(41, 3))
 
 
 def test_rows_are_not_replaced() -> None:
