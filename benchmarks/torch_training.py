@@ -75,16 +75,16 @@ def bert() -> torch.nn.Module:
     from transformers import BertConfig, BertForSequenceClassification
 
     torch.manual_seed(0)
-    config = BertConfig(
+    config: Any = BertConfig(
         vocab_size=1000,
         hidden_size=128,
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=512,
         max_position_embeddings=64,
-        num_labels=4,
     )
-    return BertForSequenceClassification(config)  # type: ignore[no-any-return]
+    config.num_labels = 4
+    return BertForSequenceClassification(config)
 
 
 def sentences(generator: torch.Generator, count: int) -> Batch:
@@ -98,14 +98,14 @@ def resnet18() -> torch.nn.Module:
     from transformers import ResNetConfig, ResNetForImageClassification
 
     torch.manual_seed(0)
-    config = ResNetConfig(
+    config: Any = ResNetConfig(
         embedding_size=64,
         hidden_sizes=[64, 128, 256, 512],
         depths=[2, 2, 2, 2],
         layer_type="basic",
-        num_labels=10,
     )
-    return ResNetForImageClassification(config)  # type: ignore[no-any-return]
+    config.num_labels = 10
+    return ResNetForImageClassification(config)
 
 
 def pictures(generator: torch.Generator, count: int) -> Batch:

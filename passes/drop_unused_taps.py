@@ -41,7 +41,7 @@ def _spans(op: Op) -> list[tuple[int, int]]:
         op.w.shape[2:],
         strict=True,
     )
-    return [used_taps(int(n), s, d, p, int(m), int(k)) for n, s, d, p, m, k in rows]  # type: ignore[arg-type]
+    return [used_taps(int(n), s, d, p, int(m), int(k)) for n, s, d, p, m, k in rows]
 
 
 class UnusedTaps(Rule):
@@ -83,7 +83,7 @@ def _pads(op: Op, spans: list[tuple[int, int]]) -> tuple[tuple[int, ...], tuple[
         p - first * d for p, (first, _), d in zip(op.pads_before, spans, op.dilations, strict=True)
     )
     after = tuple(
-        p - (int(k) - first - count) * d  # type: ignore[arg-type]
+        p - (int(k) - first - count) * d
         for p, (first, count), d, k in zip(op.pads_after, spans, op.dilations, op.w.shape[2:], strict=True)
     )
     return before, after

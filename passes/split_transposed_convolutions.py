@@ -90,7 +90,7 @@ def _residues(op: Op) -> list[list[Residue | None]]:
     """By spatial axis, by remainder."""
     assert isinstance(op, ConvTranspose)
     axes = zip(op.strides, op.dilations, op.pads_before, op.w.shape[2:], strict=True)
-    return [[residue_of(r, s, d, p, int(k)) for r in range(s)] for s, d, p, k in axes]  # type: ignore[arg-type]
+    return [[residue_of(r, s, d, p, int(k)) for r in range(s)] for s, d, p, k in axes]
 
 
 def _after(length: DimLike, r: Residue, size: DimLike) -> int:
@@ -128,7 +128,7 @@ def _part(b: Builder, op: Op, residues: Sequence[Residue | None], sizes: Sequenc
         return part
     none = (0,) * part.rank
     part = b.pad(part, before=none, after=(0, 0, *(max(-a, 0) for a in after)))
-    return part if op.bias is None else b.add(part, _bias(b, op))  # type: ignore[no-any-return]
+    return part if op.bias is None else b.add(part, _bias(b, op))
 
 
 def _without_taps(b: Builder, op: ConvTranspose, shape: tuple[DimLike, ...]) -> Value:
@@ -146,10 +146,10 @@ def _interleaved(b: Builder, parts: Mapping[tuple[int, ...], Value], strides: Se
     """Parts by remainders as one value, the last axis first."""
     found = dict(parts)
     for number in reversed(range(len(strides))):
-        axis, stride = number + 2, strides[number]
+        axis = number + 2
         merged: dict[tuple[int, ...], Value] = {}
         for at in product(*(range(s) for s in strides[:number])):
-            merged[at] = _zipped(b, [found[(*at, r)] for r in range(stride)], axis)
+            merged[at] = _zipped(b, [v for key, v in found.items() if key[:number] == at], axis)
         found = merged
     return found[()]
 

@@ -57,7 +57,7 @@ class Staging:
         self.factor = roles.factors[roles.staged]
         self.depth = depth
         dtype = self.factor.dtype
-        steps = depth or prod(int(a.extent) for a in roles.reduction)  # type: ignore[arg-type]
+        steps = depth or _steps(roles)
         self.buffer = b.alloc("staged", dtype, steps * width)
         self.first: DimLike = 0
 
@@ -133,6 +133,10 @@ class Staging:
     def _turns(self, axes: Sequence[Axis]) -> bool:
         lanes = self.lanes
         return bool(axes) and lanes > 1 and lanes & (lanes - 1) == 0 and turns(self.roles, axes[-1], lanes)
+
+
+def _steps(roles: Roles) -> int:
+    return prod([extent_or(a.extent, 1) for a in roles.reduction])
 
 
 def slope_along(roles: Roles, name: str) -> int:

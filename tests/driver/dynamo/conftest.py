@@ -34,3 +34,11 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     monkeypatch.setattr(native, "compile", counted)
     return found
+
+
+@pytest.fixture
+def scalars() -> Iterator[None]:
+    """Dynamo traces `.item()`."""
+    torch._dynamo.config.capture_scalar_outputs = True
+    yield
+    torch._dynamo.config.capture_scalar_outputs = False

@@ -179,8 +179,7 @@ def test_floats_out_of_data_do_not_cut_a_graph(compiled: list[Any], monkeypatch:
     assert len(compiled) == 1
 
 
-@torch._dynamo.config.patch(capture_scalar_outputs=True)
-def test_floats_cross_between_torch_and_native_parts() -> None:
+def test_floats_cross_between_torch_and_native_parts(scalars: None) -> None:
     """torch finds the number out; the part behind takes it as an input."""
 
     def f(x: torch.Tensor) -> torch.Tensor:
