@@ -44,7 +44,7 @@ from tests.conformance.opinfo_cases import (
     Captured,
     arrays,
     capturing,
-    core_operators,
+    is_core,
     operators,
     samples,
 )
@@ -238,13 +238,10 @@ def main(arguments: Sequence[str]) -> int:
 def run(options: argparse.Namespace, path: Path) -> list[dict[str, Any]]:
     """Run what the file does not hold yet; returns all rows that were asked for."""
     number, count = parse_shard(options.shard)
-    core = core_operators()
     names = [
         n
         for n in sorted(operators())
-        if re.search(options.match, n)
-        and share(n, count, number)
-        and (not options.core or base_name(n) in core)
+        if re.search(options.match, n) and share(n, count, number) and (not options.core or is_core(n))
     ]
     wanted = [(n, d) for n in names for d in options.dtype]
     source = source_hash()
@@ -268,11 +265,6 @@ def run(options: argparse.Namespace, path: Path) -> list[dict[str, Any]]:
                 log.write(row)
                 rows.append(row)
     return rows
-
-
-def base_name(operator: str) -> str:
-    """The ATen name of an OpInfo, as far as it has one."""
-    return operator.partition(".")[0] if not operator.startswith("nn.functional.") else operator.split(".")[2]
 
 
 def report(rows: Sequence[dict[str, Any]], options: argparse.Namespace) -> None:

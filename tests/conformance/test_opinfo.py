@@ -9,7 +9,7 @@ pytest.importorskip("expecttest", reason="PyTorch's operator samples need expect
 
 from tests.conformance import opinfo
 from tests.conformance.cases import share
-from tests.conformance.opinfo_cases import capturing, core_operators, operators, samples
+from tests.conformance.opinfo_cases import base_name, capturing, core_operators, is_core, operators, samples
 from tests.conformance.opinfo_page import page
 
 STATUSES = {"native", "fallback", "by rule", "skipped"}
@@ -59,8 +59,9 @@ def test_results_are_compared_whole() -> None:
 
 def test_core_operators_are_known() -> None:
     assert {"add", "convolution", "native_layer_norm", "topk"} <= core_operators()
-    assert opinfo.base_name("nn.functional.gelu") == "gelu"
-    assert opinfo.base_name("var.unbiased") == "var"
+    assert base_name("nn.functional.gelu") == "gelu"
+    assert base_name("var.unbiased") == "var"
+    assert is_core("nn.functional.conv2d") and is_core("add") and not is_core("svd")
 
 
 def test_page_counts_native_and_fallback_apart() -> None:
@@ -68,8 +69,11 @@ def test_page_counts_native_and_fallback_apart() -> None:
         {"operator": "svd", "dtype": "float32", "target": "c", "status": s, "detail": "no | row"}
         for s in ("native", "fallback", "fallback", "skipped")
     ]
-    text = page(rows, "abc")
-    assert "| c | float32 | 1 | 2 | 0 | 0 | 0 | 0 | 33.3 % |" in text
+    rows.append({**rows[0], "operator": "add", "status": "by rule", "detail": "a rule"})
+    text = page(rows, "abc of a day")
+    assert "| c | float32 | 5 | 1 | 2 | 1 | 0 | 0 | 0 | 1 | 20.0 % |" in text
+    assert "| c | float32 | 1 | 1 | 100.0 % |" in text, "operators of core ATen"
+    assert "| add | float32 | c | 1 | a rule |" in text
     assert "| svd | c | float32 | 1 | 2 | 0 | 0 | 0 | 0 | no / row |" in text
 
 

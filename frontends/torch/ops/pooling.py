@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from aino_ir.dims import DimLike, is_static
-from aino_ir.dtypes import f32, i64
+from aino_ir.dtypes import f32, f64, i64
 from aino_ir.frontends.torch.context import Lowering, NodeContext, Row
 from aino_ir.frontends.torch.ops.contraction import numbers
 from aino_ir.graph import Value
@@ -24,7 +24,7 @@ def windows(
     padding: Sequence[DimLike],
     dilation: Sequence[DimLike],
     ceil_mode: bool,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Attributes of a pool; without strides the windows stand side by side."""
     size = numbers(c, kernel, rank, "kernel")
     pads = numbers(c, padding, rank, "padding")
@@ -90,19 +90,35 @@ def avg_pool(rank: int) -> Lowering:
         if divisor_override is None:
             y = c.emit("avg_pool", wide, **attributes, count_include_pad=count_include_pad)
         else:
-            y = window_sums(c, wide, attributes, divisor_override)
+            y = window_sums(c, wide, rank, attributes, divisor_override)
         return c.reshape(y, y.shape[1:]) if x.rank == rank + 1 else y
 
     return lower
 
 
-def window_sums(c: NodeContext, x: Value, attributes: dict[str, object], divisor: int) -> Value:
-    """Sums of windows over a divisor: the mean, times the elements that it counts."""
-    if attributes["ceil_mode"]:
-        c.unsupported("divisor_override with ceil_mode")
-    count = int(np.prod(attributes["kernel"]))  # type: ignore[call-overload]
-    mean = c.emit("avg_pool", x, **attributes, count_include_pad=True)
-    return c.emit("mul", mean, c.scalar(count / divisor, mean.dtype))
+def window_sums(c: NodeContext, x: Value, rank: int, attributes: dict[str, Any], divisor: int) -> Value:
+    """Sums of windows over a divisor: means of the padded operand, times the elements of a window."""
+    kernel, steps, pads = attributes["kernel"], attributes["strides"], attributes["pads_before"]
+    count = int(np.prod(kernel))
+    dtype = x.dtype if x.dtype.is_float else f64
+    before, after = [0] * x.rank, [0] * x.rank
+    for axis, (size, step, pad) in enumerate(zip(kernel, steps, pads, strict=True)):
+        place = x.rank - rank + axis
+        extent, results = x.shape[place], c.shape[axis - rank]
+        if not (is_static(extent) and is_static(results)):
+            c.unsupported("divisor_override over a symbolic extent")
+        reach = (int(results) - 1) * step + size  # type: ignore[arg-type]
+        before[place], after[place] = pad, max(reach - int(extent) - pad, 0)  # type: ignore[arg-type]
+    wide = c.cast(x, dtype)
+    if any(before) or any(after):
+        wide = c.emit("pad", wide, before=before, after=after)
+    none = (0,) * rank
+    plain = {**attributes, "pads_before": none, "pads_after": none, "ceil_mode": False}
+    mean = c.emit("avg_pool", wide, **plain, count_include_pad=True)
+    if x.dtype.is_float:
+        return c.emit("mul", mean, c.scalar(count / divisor, dtype))
+    sums = c.emit("round", c.emit("mul", mean, c.scalar(count, dtype)))
+    return c.cast(c.emit("trunc", c.emit("div", sums, c.scalar(divisor, dtype))), x.dtype)
 
 
 def parts(extent: int, count: int) -> list[tuple[int, int]]:
