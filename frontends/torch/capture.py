@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +14,12 @@ from torch._decomp import decomposition_table
 from torch.export import ExportedProgram, default_decompositions
 
 from aino_ir.errors.torch import ExampleInputsMissing, ExportFailed
+from aino_ir.frontends.torch.locations import location_of_problem
 from aino_ir.frontends.torch.ops import row_of
+
+_ADVICE = re.compile(
+    r"For (more|extended|C\+\+)|If you suspect|The error above|consider using|Caused by: \(_"
+)
 
 REASON_LENGTH = 1000
 """Characters of torch's own message that an error shows."""
@@ -40,7 +46,8 @@ def export_module(module: torch.nn.Module, example_inputs: Any, dynamic_shapes: 
         with quiet():
             return torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
     except Exception as problem:  # torch raises whatever the module's own code raises
-        raise ExportFailed(module=name, reason=_reason(problem)) from problem
+        where = location_of_problem(problem)
+        raise ExportFailed(loc=where, module=name, reason=_reason(problem)) from problem
 
 
 def _kind(value: Any) -> str:
@@ -70,8 +77,9 @@ def quiet() -> Iterator[None]:
 
 
 def _reason(problem: Exception) -> str:
-    """What torch says, cut to a length that an error can hold."""
-    return str(problem).strip()[:REASON_LENGTH] or type(problem).__name__
+    """What torch says, without its advice on how to debug torch, cut to a length that an error can hold."""
+    lines = [line for line in str(problem).splitlines() if line.strip() and not _ADVICE.match(line)]
+    return "\n".join(lines).strip()[:REASON_LENGTH] or type(problem).__name__
 
 
 @lru_cache(maxsize=1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import traceback
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path, PurePath
 
@@ -23,9 +25,27 @@ def location_of(node: Node) -> Loc:
     return _location(node.meta.get("stack_trace") or "")
 
 
+def location_of_problem(problem: BaseException) -> Loc:
+    """The user's innermost line that an exception of torch's came through."""
+    seen: list[BaseException] = []
+    cause: BaseException | None = problem
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    for error in reversed(seen):
+        frames = [(f.filename, str(f.lineno)) for f in traceback.extract_tb(error.__traceback__)]
+        found = _innermost(frames) or _location(str(error))
+        if found:
+            return found
+    return UNKNOWN
+
+
 @lru_cache(maxsize=4096)
 def _location(trace: str) -> Loc:
-    frames = [(m["file"], m["line"]) for m in _FRAME.finditer(trace)]
+    return _innermost([(m["file"], m["line"]) for m in _FRAME.finditer(trace)])
+
+
+def _innermost(frames: Sequence[tuple[str, str]]) -> Loc:
     for file, line in reversed(frames):
         if not _is_machinery(file):
             return loc(f"{'/'.join(PurePath(file).parts[-PARTS:]).lstrip('/')}:{line}")

@@ -1,0 +1,104 @@
+"""The user's Python line goes with each op: into the IR, the generated C, errors and the profile."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import aino_ir as aino
+from aino_ir.errors.torch import AtenUnsupported, AtenVariant, ExportFailed, TorchTypeUnsupported
+
+
+class Three(nn.Module):
+    def forward(self, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        y = x @ w
+        z = torch.softmax(y, -1)
+        return torch.cumsum(z, 0)
+
+
+def line_of(text: str) -> str:
+    """Where the line of this file that holds a text stands, as locations are written."""
+    source = Path(__file__).read_text(encoding="utf-8").splitlines()
+    (number,) = [i for i, line in enumerate(source, 1) if text in line and "line_of" not in line]
+    return f"driver/test_torch_lines.py:{number}"
+
+
+LINES = [line_of(text) for text in ("y = x @ w", "z = torch.softmax(y, -1)", "return torch.cumsum(z, 0)")]
+
+
+def test_lines_reach_the_ir_the_c_and_the_profile(tmp_path: Path) -> None:
+    x, w = torch.randn(4, 6), torch.randn(6, 8)
+    module = aino.load(Three(), example_inputs=(x, w))
+    found = {str(op.loc) for op in module.main.block if op.loc}
+    assert found == set(LINES)
+    exe = aino.compile(module, "c")
+    places = " ".join(str(row.loc) for row in exe.profile(x, w, runs=1).rows)
+    assert all(line in places for line in LINES)
+    exe.save(tmp_path / "m.aino")
+    with zipfile.ZipFile(tmp_path / "m.aino") as archive:
+        sources = [archive.read(n).decode() for n in archive.namelist() if n.endswith(".c")]
+    comments = " ".join(re.findall(r"/\*.*?\*/|//[^\n]*", "\n".join(sources), re.DOTALL))
+    assert all(line in comments for line in LINES)
+
+
+class Guarded(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x if x.sum() > 0 else -x
+
+
+class Counted(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(int(x.max()) + 1)
+
+
+class Unknown(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.ldl_factor_ex(x)[0]
+
+
+class Form(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.lu_factor_ex(x, pivot=False)[0]
+
+
+class Halved(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.to(torch.complex32).real
+
+
+@pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
+@pytest.mark.parametrize(
+    ("model", "error", "says"),
+    [
+        (Guarded, ExportFailed, ["data-dependent", "torch.compile"]),
+        (Counted, ExportFailed, ["torch.compile"]),
+        (Unknown, AtenUnsupported, ["aten.linalg_ldl_factor_ex.default(f32[3, 3])", "register_row"]),
+        (Halved, TorchTypeUnsupported, ["aten._to_copy.default", "complex32[3, 3]", "as pairs"]),
+    ],
+)
+def test_messages_name_the_line_the_operator_and_a_way_out(
+    model: type[nn.Module], error: type[Exception], says: list[str]
+) -> None:
+    with pytest.raises(error) as caught:
+        aino.load(model(), example_inputs=(torch.ones(3, 3),))
+    message = str(caught.value)
+    lines, first = inspect.getsourcelines(model)
+    wanted = f"driver/test_torch_lines.py:{first + len(lines) - 1}"
+    assert wanted in message, message
+    for text in says:
+        assert text in message
+    assert "TORCHDYNAMO" not in message and "TORCH_LOGS" not in message
+
+
+def test_a_form_without_a_lowering_names_the_line_and_the_types() -> None:
+    with pytest.raises(
+        AtenVariant, match=r"linalg_lu_factor_ex.default\(f32\[3, 3\]\).*without exchanges"
+    ) as caught:
+        aino.load(Form(), example_inputs=(torch.ones(3, 3),))
+    assert line_of("pivot=False)[0]") in str(caught.value)
