@@ -46,9 +46,7 @@ def unique_rows(
     return_counts: bool = False,
 ) -> list[Value | None]:
     """The distinct slices along an axis in lexicographic order."""
-    if dim < 0:
-        c.unsupported("an axis counted from the end, of which PyTorch itself derives a wrong shape,")
-    values, _, inverse, counts = c.emit_all("index.unique", x, axis=dim, sorted=True)
+    values, _, inverse, counts = c.emit_all("index.unique", x, axis=c.axis(dim, x.rank), sorted=True)
     return _asked(c, [values, inverse if return_inverse else None, counts if return_counts else None])
 
 
@@ -68,7 +66,7 @@ def unique_consecutive(
     dim: int | None = None,
 ) -> list[Value | None]:
     """Runs of equal elements (slices of an axis) as one: values, the run of each element, lengths of runs."""
-    if dim is not None and dim < 0:  # its fake tensors put the new extent in the wrong place
+    if dim is not None and c.meta().dim() != x.rank:  # fake tensors put the new extent in the wrong place
         c.unsupported("an axis counted from the end, of which PyTorch itself derives a wrong shape,")
     line = flat(c, x) if dim is None else x
     axis = 0 if dim is None else c.axis(dim, x.rank)
