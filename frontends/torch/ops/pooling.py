@@ -108,7 +108,7 @@ def window_sums(c: NodeContext, x: Value, rank: int, attributes: dict[str, Any],
         if not (is_static(extent) and is_static(results)):
             c.unsupported("divisor_override over a symbolic extent")
         reach = (int(results) - 1) * step + size  # type: ignore[arg-type]
-        before[place], after[place] = pad, max(reach - int(extent) - pad, 0)  # type: ignore[arg-type]
+        before[place], after[place] = pad, max(reach - int(extent) - pad, 0)
     wide = c.cast(x, dtype)
     if any(before) or any(after):
         wide = c.emit("pad", wide, before=before, after=after)
