@@ -28,6 +28,17 @@ def rounding(op: str) -> Lowering:
     return lower
 
 
+def round_decimals(c: NodeContext, x: Value, decimals: int = 0) -> Value:
+    """x rounded to a number of decimal places, halves to the even one."""
+    if not x.dtype.is_float:
+        return x
+    dtype = x.dtype.compute
+    factor = c.scalar(10.0 ** abs(decimals), dtype)
+    there, back = ("mul", "div") if decimals >= 0 else ("div", "mul")
+    whole = c.emit("round", c.emit(there, c.cast(x, dtype), factor))
+    return c.cast(c.emit(back, whole, factor), x.dtype)
+
+
 def binary(op: str) -> Lowering:
     """A row for arithmetic in the dtype of the result."""
 
@@ -339,6 +350,7 @@ TABLE: dict[str, Row] = {
     "aten.positive": identity,
     "aten.pow": power,
     "aten.remainder": remainder("floor"),
+    "aten.round.decimals": round_decimals,
     "aten.round.default": rounding("round"),
     "aten.rsub": reversed_sub,
     "aten.sgn": sign_of_real,

@@ -19,7 +19,8 @@ def total(op: str) -> Lowering:
     def lower(
         c: NodeContext, x: Value, dim: Axes = None, keepdim: bool = False, dtype: DType | None = None
     ) -> Value:
-        return c.emit(op, to_dtype(c, x, c.dtype), axes=c.axes(dim, x.rank), keepdims=keepdim)
+        of = "reduce.all" if c.dtype.is_bool and op == "reduce.prod" else op
+        return c.emit(of, to_dtype(c, x, c.dtype), axes=c.axes(dim, x.rank), keepdims=keepdim)
 
     return lower
 
