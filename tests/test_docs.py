@@ -82,6 +82,7 @@ def test_files_named_in_the_walk_exist() -> None:
         "passes",
         "passes/compression",
         "codegen",
+        "codegen/cuda",
         "codegen/lower",
         "codegen/kernels",
         "codegen/schedule",
