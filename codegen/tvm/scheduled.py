@@ -60,7 +60,7 @@ def scheduled(spec: KernelSpec, target: Target, packed: bool = True) -> Schedule
     if program.checks:
         return "it tests its operands while it runs"
     shapes = [(*o.shape, *(o.allocated or ())) for o in (*spec.operands, *spec.results)]
-    if not all(map(is_static, (*extents, *(d for shape in shapes for d in shape)))):
+    if spec.symbols or not all(map(is_static, (*extents, *(d for shape in shapes for d in shape)))):
         return "extents that are no numbers"
     if 0 in extents:
         return "nothing to do"

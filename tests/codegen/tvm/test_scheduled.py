@@ -6,12 +6,15 @@ import re
 
 import pytest
 
+from aino_ir.builder import Builder
 from aino_ir.codegen.tvm.scheduled import NAME
 from aino_ir.codegen.tvm.tiling import vector_width
 from aino_ir.compute import Compute
+from aino_ir.dtypes import f32
 from aino_ir.graph import Module
 from aino_ir.loops.expr import Binary
-from tests.codegen.tvm.support import conv, emitted, matmul
+from aino_ir.types import TensorType
+from tests.codegen.tvm.support import conv, emitted, matmul, weights
 
 CONTRACTIONS = {
     "even": lambda: matmul(64, 96, 48),
@@ -65,6 +68,17 @@ def test_constants_are_packed_in_panels_of_the_tile() -> None:
     (kernel,) = plan.kernels.values()
     width = int(kernel.candidate.name.rsplit("x", 1)[1])
     assert f"T.Buffer(({96 // width}, 48, {width})" in emission.script
+
+
+def test_kernels_with_symbols_are_loops() -> None:
+    """A symbol may be a value even where every extent is a number; either way it is an argument of the kernel."""
+    b = Builder()
+    n = b.function.symbols.new("n", 1, 64)
+    x = b.input("x", TensorType(f32, (n, 9)))
+    b.output("out", b.relu(b.matmul(x, b.constant(weights(9, 40)))))
+    plan, emission = emitted(b.module)
+    assert all(kernel.candidate.generator != NAME for kernel in plan.kernels.values())
+    assert "n: T.int64" in emission.script
 
 
 def test_same_module_same_text() -> None:
