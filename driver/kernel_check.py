@@ -51,7 +51,7 @@ class KernelChecks:
     Attributes:
         right: found right in this compilation.
         remembered: found right before.
-        not_run: kernel -> why it could not be tried.
+        not_run: kernel -> why it could not be tried; all of an instruction set in one row.
         wrong: kernels that are not used: name, ops, candidate, reason.
     """
 
@@ -129,7 +129,7 @@ class KernelChecker:
         """
         if obstacle:
             every = {n for plan in plans for n in kernel_names(plan)}
-            self.checks.not_run |= {f"{isa}/{n}": obstacle for n in sorted(every)}
+            self.checks.not_run[f"all {len(every)} of {isa}"] = obstacle
             return []
         wrong: list[Wrong] = []
         seen: set[str] = set()

@@ -75,6 +75,15 @@ def test_a_library_exports_its_interface_and_needs_the_system_alone(target: str)
         exe.run(np.zeros((3, 20), np.float32))
 
 
+def test_kernels_are_not_tried_where_they_do_not_run() -> None:
+    exe = aino.compile(perceptron(), "c:riscv64")
+    checks = exe.report.checks["kernels"]
+    ((what, why),) = checks["not run"].items()
+    count = len({k["kernel"] for k in exe.report.kernels})
+    assert what == f"all {count} of riscv64" and why.startswith("it is for riscv64 processors")
+    assert checks["right"] == checks["remembered"] == 0
+
+
 @pytest.mark.slow
 def test_a_webassembly_module_exports_its_interface_and_memory_for_its_host() -> None:
     _, name, data = built("c:wasm32")
