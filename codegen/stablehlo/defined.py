@@ -10,7 +10,7 @@ from aino_ir.codegen.stablehlo.space import Space, Spread, refuse
 from aino_ir.codegen.stablehlo.types import Tensor
 from aino_ir.codegen.stablehlo.writer import Writer
 from aino_ir.compute import Axis, Check, Compute, RowProgram, axis_name
-from aino_ir.dims import DimLike, is_static, symbol
+from aino_ir.dims import Dim, DimLike, is_static, symbol
 from aino_ir.dtypes import DType, i64
 from aino_ir.kernels import Attention
 from aino_ir.loops.expr import Binary, Read, VecType, identity
@@ -195,16 +195,29 @@ def contract(space: Space, a: Spread, b: Spread, over: Sequence[str]) -> Spread:
 
 
 def placed(space: Space, value: Spread, at: Sequence[DimLike], shape: tuple[int, ...]) -> Tensor:
-    """A value as a tensor whose coordinates are axes of the space, or 0 where the extent is 1."""
+    """A value as a tensor whose coordinates are axes of the space, axes in row-major order, or 0."""
     names: list[str] = []
     for c, extent in zip(at, shape, strict=True):
-        if is_static(c) and c == 0 and extent == 1:
-            continue
-        linear = space.linear(c)
-        if linear is None or linear[0] is None or linear[1:] != (1, 0) or linear[0] in names:
-            raise refuse(f"its result is written at {c}")
-        names.append(linear[0])
+        names += _row_major(space, c, extent)
+    if len(set(names)) != len(names):
+        raise refuse(f"its result is written at ({', '.join(map(str, at))})")
     return space.w.reshape(space.expand(value, names), shape)
+
+
+def _row_major(space: Space, coordinate: DimLike, extent: int) -> list[str]:
+    """The axes of a coordinate such as ``group * width + channel``, slowest first; none of 0."""
+    c = space.bound(coordinate)
+    terms = c.terms() if isinstance(c, Dim) and c.affine and c.constant == 0 else ()
+    steps = sorted(((step, *atoms[0].symbols) for step, atoms in terms), reverse=True)
+    rest = extent
+    for step, name in steps:
+        size = space.extents.get(name, 0)
+        if size == 0 or rest != step * size:
+            raise refuse(f"its result is written at {coordinate}")
+        rest = step
+    if rest != 1 or not (steps or (is_static(c) and c == 0)):
+        raise refuse(f"its result is written at {coordinate}")
+    return [name for _, name in steps]
 
 
 def _empty(space: Space, *values: Spread) -> bool:

@@ -122,3 +122,8 @@ def test_what_has_no_form_is_told_altogether() -> None:
     writer = ModuleWriter(function(build, "f32 2 3"), {})
     writer.run("m")
     assert [o.what.split(":")[0] for o in writer.obstacles] == ["index.nonzero", "index.unique"]
+
+
+def test_results_may_be_written_at_several_axes_in_a_row() -> None:
+    module = written(lambda b, x, s, o: b.group_norm(x, s, o, groups=2), "f32 1 6 4", "f32 6", "f32 6")
+    assert module.text.count("return") and operations(module)[-1] == "reshape"
