@@ -81,7 +81,8 @@ def fine_tuned(pruned: Module, teacher: Module, data: Digits) -> Module:
     whole = len(data.train) // BATCH * BATCH
     items = [(data.train[i : i + BATCH], data.train_labels[i : i + BATCH]) for i in range(0, whole, BATCH)]
     losses = {"logits": 1.0, "labels": 1.0}
-    return aino.distill(pruned, teacher, items, losses=losses, epochs=EPOCHS, optimizer=adam)
+    tuned: Module = aino.distill(pruned, teacher, items, losses=losses, epochs=EPOCHS, optimizer=adam)
+    return tuned
 
 
 def adam(parameters: list[Any]) -> torch.optim.Optimizer:

@@ -208,7 +208,7 @@ def _row_major(space: Space, coordinate: DimLike, extent: int) -> list[str]:
     """The axes of a coordinate such as ``group * width + channel``, slowest first; none of 0."""
     c = space.bound(coordinate)
     terms = c.terms() if isinstance(c, Dim) and c.affine and c.constant == 0 else ()
-    steps = sorted(((step, *atoms[0].symbols) for step, atoms in terms), reverse=True)
+    steps = sorted(((step, next(iter(atoms[0].symbols))) for step, atoms in terms), reverse=True)
     rest = extent
     for step, name in steps:
         size = space.extents.get(name, 0)

@@ -71,7 +71,7 @@ class Beside(Far):
 
 def plant(monkeypatch: pytest.MonkeyPatch, *planted: Generator, alone: bool = False) -> None:
     found = [*planted] if alone else [*generators(), *planted]
-    monkeypatch.setattr("aino_ir.driver.pipeline.generators", lambda most: found)
+    monkeypatch.setattr("aino_ir.driver.pipeline.generators_for", lambda target, most: found)
 
 
 def test_right_kernels_are_counted_and_remembered(hermetic_cache: object) -> None:
