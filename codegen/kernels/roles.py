@@ -232,7 +232,7 @@ def staged_axes(
 def _can_be_staged(spec: KernelSpec, program: Compute, factor: Expr) -> bool:
     """Whether a factor is read at plain places, over a reduction of known length, and packing is no use."""
     reads = [n for n in walk(factor) if isinstance(n, Read)]
-    if not reads or not all(is_static(a.extent) for a in program.reduce):
+    if not reads or not program.reduce or not all(is_static(a.extent) for a in program.reduce):
         return False
     if any(n.default is not None or any(isinstance(c, Expr) for c in n.index) for n in reads):
         return False

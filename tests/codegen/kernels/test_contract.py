@@ -460,3 +460,10 @@ def test_staged_and_cut(m: int, n: int, k: int, tmp_path: Path) -> None:
         assert not kernel.unproved and kernel.interpret() is None
         made.append(kernel)
     check_compiled([first, *made], "avx2", tmp_path)
+
+
+@pytest.mark.parametrize("batch", [(), (17,)])
+def test_outer_products_stage_nothing(batch: tuple[int, ...]) -> None:
+    """A sum of one term has no reduction axis to copy along."""
+    made = check(matmul(28, 12, 1, batch=batch, constant=False))
+    assert not any(dict(k.candidate.params).get("staged") for k in made)
