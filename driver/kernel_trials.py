@@ -179,7 +179,8 @@ class Trial:
             raw = memory[buffer.offset : buffer.offset + buffer.data.nbytes].view(result.dtype.numpy)
             actual = raw[_places(result, self.bindings)]
             loose = "approximate" if candidate.error_class == "approximate" else "reordered"
-            reason = _disagreement(actual, native, wide, sure, result.dtype, loose, self.terms)
+            dtype = precision_of(self.kernel, result.dtype)
+            reason = _disagreement(actual, native, wide, sure, dtype, loose, self.terms)
             if reason:
                 return f"{result.name}: {reason}"
         return ""
@@ -235,6 +236,19 @@ def trials(kernel: Kernel, number: int) -> Iterator[Trial]:
             return
     if not made:
         raise refusal
+
+
+def precision_of(kernel: Kernel, dtype: DType) -> DType:
+    """The dtype whose precision counts for a result: the coarsest in which something behind it is computed.
+
+    What a function in f32 is off by stays when its result is converted to f64.
+    """
+    if not dtype.is_float or kernel.origin is None:
+        return dtype
+    ops = [kernel.origin.op, *inner_ops(kernel.origin.op)]
+    types = [r.type for op in ops for r in op.results]
+    behind = [t.dtype.compute for t in types if isinstance(t, TensorType) and t.dtype.is_float]
+    return min([dtype, *behind], key=lambda d: d.bits)
 
 
 def _is_copy(spec: KernelSpec) -> bool:

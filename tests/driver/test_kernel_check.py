@@ -166,3 +166,12 @@ def test_what_tells_something_is_still_compared() -> None:
     flushed = np.array([1.0, np.nan, np.nan, np.inf], np.float32)
     assert same_kind(native, flushed).tolist() == [True, False, True, False]
     assert same_kind(np.array([1, 2]), np.array([1, 3])).tolist() == [True, False]
+
+
+def test_a_result_is_as_exact_as_what_it_is_made_of() -> None:
+    """An ulp of f32 is far more than one of f64, to which the function's value is converted."""
+    b = aino.Builder()
+    x = b.input("x", tensor("f32", 4, 33))
+    b.output("y", b.cast(b.cosh(x), to="f64"))
+    checks = aino.compile(b.module, strict=True).report.checks["kernels"]
+    assert (checks["right"] + checks["remembered"], checks["wrong"]) == (1, [])
