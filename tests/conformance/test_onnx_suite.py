@@ -1,4 +1,4 @@
-"""A sample of the ONNX backend suite on both targets; `make conformance` runs all of it."""
+"""A sample of the ONNX backend suite on every target; `make conformance` runs all of it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from tests.conformance.onnx_cases import KINDS, LEFT_OUT, Case, cases
 from tests.conformance.onnx_page import page
 from tests.conformance.onnx_suite import compare, did_pass, failing, run_case, run_cases
 
-ONE_IN = {"reference": 8, "c": 12}
+ONE_IN = {"reference": 8, "c": 12, "stablehlo": 40, "tvm:llvm": 300, "cuda-emu": 60}
 """One case of the suite in so many is run here."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", onnx_suite.TARGETS)
+@pytest.mark.parametrize("target", ONE_IN)
 def test_a_sample_of_the_backend_suite(target: str) -> None:
     todo = [c for c in cases(KINDS, lambda name: share(name, ONE_IN[target])) if c.kind != "real"]
-    assert len(todo) > 120
+    assert len(todo) > 1200 // ONE_IN[target]
     outcomes = list(run_cases(todo, target))
     assert sorted(o.case for o in outcomes) == sorted(c.name for c in todo)
     new = [o for o in outcomes if not did_pass(o.status) and o.case not in failing(target)]

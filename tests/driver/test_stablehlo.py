@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import subprocess
@@ -21,7 +22,7 @@ from aino_ir.errors import AinoError
 from aino_ir.errors.run import IndexOutOfRange, JaxMissing, XlaFailed
 from aino_ir.errors.usage import ExtentsNotGiven, OperatorsUnsupported
 
-jax = pytest.importorskip("jax")
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
 
 from tests.conformance.cases import all_cases, judge, share  # noqa: E402
 from tests.source import ROOT  # noqa: E402
