@@ -50,7 +50,7 @@ class ElementGenerator:
                 extents = {a.name: a.extent for a in program.axes}
                 at = dict(zip(extents, b.split(unit, extents), strict=True))
             accumulators: dict[int, Expr] = {}
-            if program.reduce:
+            if program.combiner is not None:  # sums of one term are sums still
                 accumulators[0] = _reduced(b, place, program, at).read()
             point = Point(at)
             values = [

@@ -117,6 +117,11 @@ def test_rows_by_blocks() -> None:
     assert all(name.startswith("block rows") for name in names)
 
 
+def test_sums_of_one_term() -> None:
+    made = module(lambda b, x: (b.reduce_sum(x, axes=(1,)), b.reduce_l2(x, axes=(1,))), "f32 5 1 3")
+    assert all(name.startswith("element") for name in emulated(made, normal(5, 1, 3)))
+
+
 def test_rows_of_unknown_length() -> None:
     made = module(lambda b, x: b.softmax(x), "f32 3 n")
     for length in (1, 2, 127, 128, 129, 700):
