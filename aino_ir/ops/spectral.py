@@ -99,6 +99,19 @@ def rank_of(b: Any, keys: str, count: DimLike, i: DimLike, largest: bool) -> Dim
     return b.index(place.read(), 0, count - 1)  # type: ignore[no-any-return]
 
 
+def poison_of(b: Any, a: Work) -> Expr:
+    """0, or NaN where an element is not finite: added to a result it says that the result means nothing."""
+    found = b.reg("poison", VecType(f64), 0.0)
+    with loops(b, "c", (a.rows, a.columns)) as (i, j):
+        b.set(found, found.read() + a.load(i, j) * 0.0)
+    return b.let(found.read())  # type: ignore[no-any-return]
+
+
+def poisoned(x: Array) -> Array:
+    """Which matrices hold something that is not finite."""
+    return ~np.isfinite(x).all((-2, -1))
+
+
 def signed_columns(x: Array) -> Array:
     """Signs that make the first element of at least half the largest magnitude of each column positive."""
     size = np.abs(x)
@@ -111,7 +124,8 @@ class SymmetricEigen(Op):
     """values, vectors = eigenvalues, in ascending order, of symmetric matrices, with eigenvectors as columns.
 
     Only the lower triangle of x is read.  Vectors have length 1, and of each the first element of at least
-    half the largest magnitude is positive.  Cyclic Jacobi (Golub and Van Loan, "Matrix Computations", 8.5).
+    half the largest magnitude is positive.  A matrix with NaN or infinities gives NaN.  Cyclic Jacobi (Golub
+    and Van Loan, "Matrix Computations", 8.5).
     """
 
     name = "linalg.eigh"
@@ -123,10 +137,13 @@ class SymmetricEigen(Op):
         return [TensorType(x.dtype, x.shape[:-1]), TensorType(x.dtype, x.shape)]
 
     def evaluate(self, ev: Any, x: Array) -> tuple[Array, Array]:
-        try:
-            values, vectors = np.linalg.eigh(x.astype(np.float64))
-        except np.linalg.LinAlgError:  # NaN or infinities
-            values, vectors = np.full(x.shape[:-1], np.nan), np.full(x.shape, np.nan)
+        bad = poisoned(np.tril(x))
+        wide = np.where(bad[..., None, None], 0.0, np.nan_to_num(x.astype(np.float64)))
+        values, vectors = np.linalg.eigh(wide)
+        values, vectors = (
+            np.where(bad[..., None], np.nan, values),
+            np.where(bad[..., None, None], np.nan, vectors),
+        )
         if vectors.size:
             vectors = vectors * signed_columns(vectors)
         return values.astype(x.dtype), vectors.astype(x.dtype)
@@ -147,23 +164,24 @@ class SymmetricEigen(Op):
             a.store(i, j, value)
             a.store(j, i, value)
         identity(v)
-        self._sweeps(b, a, v)
+        poison = poison_of(b, a)
+        self._sweeps(b, a, v, poison)
         keys = b.alloc("keys", f64, n)
         with b.loop("i", 0, n) as i:
             b.store(keys, i, a.load(i, i))
         dtype = self.x.dtype.compute
         with b.loop("i", 0, n) as i:
             place = rank_of(b, keys, n, i, largest=False)
-            values.store((*at, place), cast(b.load(keys, i), dtype))
+            values.store((*at, place), cast(b.load(keys, i) + poison, dtype))
             sign = sign_of_column(b, v, i)
             with b.loop("r", 0, n) as r:
-                vectors.store((*at, r, place), cast(v.load(r, i) * sign, dtype))
+                vectors.store((*at, r, place), cast(v.load(r, i) * sign + poison, dtype))
 
     @staticmethod
-    def _sweeps(b: Any, a: Work, v: Work) -> None:
+    def _sweeps(b: Any, a: Work, v: Work, poison: Expr) -> None:
         """Make a diagonal by rotations, and collect them in v."""
         n = a.rows
-        more = b.reg("more", VecType(boolean), True)
+        more = b.reg("more", VecType(boolean), compare("eq", poison, 0.0))
         sweep = b.reg("sweep", VecType(i64), 0)
         with b.while_(lambda: more.read() & compare("lt", sweep.read(), SWEEPS)):
             b.set(sweep, sweep.read() + 1)
@@ -173,7 +191,7 @@ class SymmetricEigen(Op):
                 scale = unary("sqrt", unary("abs", first)) * unary("sqrt", unary("abs", second))
                 size = b.let(unary("abs", off))
                 small = compare("le", size, scale * SMALL) | compare("le", size, TINY)
-                with b.when(b.let(~small)):  # a NaN is not small, and spreads
+                with b.when(b.let(~small)):
                     b.set(more, const(True, boolean))
                     angle = rotation(b, second - first, off)
                     turn(b, column_pair(a, p, q), n, angle)
@@ -203,7 +221,8 @@ class SingularValues(Op):
     x = left diag(values) right^T; values are in descending order; columns of left and right have length 1,
     and of each column of right the first element of at least half the largest magnitude is positive.  With
     `full` left is square: the columns behind are orthogonal to the others and else arbitrary, like those of
-    singular values that are zero.  One-sided Jacobi (Hestenes 1958).
+    singular values that are zero.  A matrix with NaN or infinities gives NaN.  One-sided Jacobi (Hestenes,
+    1958).
     """
 
     name = "linalg.svd"
@@ -222,12 +241,12 @@ class SingularValues(Op):
         ]
 
     def evaluate(self, ev: Any, x: Array) -> tuple[Array, Array, Array]:
-        *lead, m, n = x.shape
-        try:
-            left, values, right = np.linalg.svd(x.astype(np.float64), full_matrices=self.full)
-        except np.linalg.LinAlgError:  # NaN or infinities
-            left = np.full((*lead, m, m if self.full else n), np.nan)
-            values, right = np.full((*lead, n), np.nan), np.full((*lead, n, n), np.nan)
+        n = x.shape[-1]
+        bad = poisoned(x)
+        wide = np.where(bad[..., None, None], 0.0, np.nan_to_num(x.astype(np.float64)))
+        left, values, right = np.linalg.svd(wide, full_matrices=self.full)
+        left, right = (np.where(bad[..., None, None], np.nan, m) for m in (left, right))
+        values = np.where(bad[..., None], np.nan, values)
         right = np.swapaxes(right, -1, -2)
         if right.size:
             sign = signed_columns(right)
@@ -253,9 +272,10 @@ class SingularValues(Op):
         if not is_empty(n):
             a, v = Work(b, "work", m, n), Work(b, "right", n, n)
             a.read(source, at)
+            poison = poison_of(b, a)
             scale = _scaled(b, a)
             identity(v)
-            self._sweeps(b, a, v)
+            self._sweeps(b, a, v, poison)
             keys = b.alloc("keys", f64, n)
             with b.loop("j", 0, n) as j:
                 squares = total(b, "squares", 0, m, lambda i: a.load(i, j) * a.load(i, j))
@@ -263,20 +283,23 @@ class SingularValues(Op):
             with b.loop("j", 0, n) as j:
                 place = rank_of(b, keys, n, j, largest=True)
                 size = b.let(b.load(keys, j))
-                values.store((*at, place), cast(size * scale, dtype))
+                values.store((*at, place), cast(size * scale + poison, dtype))
                 sign = sign_of_column(b, v, j)
                 with b.loop("r", 0, n) as r:
-                    right.store((*at, r, place), cast(v.load(r, j) * sign, dtype))
+                    right.store((*at, r, place), cast(v.load(r, j) * sign + poison, dtype))
                 with b.when(~compare("le", size, TINY)), b.loop("r", 0, m) as r:
                     u.store(r, place, a.load(r, j) * sign / size)
         _complete(b, u)
+        if not is_empty(n):
+            with loops(b, "p", (m, columns)) as (i, j):
+                u.store(i, j, u.load(i, j) + poison)
         u.write(left, at)
 
     @staticmethod
-    def _sweeps(b: Any, a: Work, v: Work) -> None:
+    def _sweeps(b: Any, a: Work, v: Work, poison: Expr) -> None:
         """Make the columns of a orthogonal by rotations, and collect them in v."""
         m, n = a.rows, a.columns
-        more = b.reg("more", VecType(boolean), True)
+        more = b.reg("more", VecType(boolean), compare("eq", poison, 0.0))
         sweep = b.reg("sweep", VecType(i64), 0)
         with b.while_(lambda: more.read() & compare("lt", sweep.read(), SWEEPS)):
             b.set(sweep, sweep.read() + 1)
