@@ -124,7 +124,11 @@ def extensions_identity() -> str | None:
     for thing in things:
         try:
             source = inspect.getsourcefile(thing)
-        except (OSError, TypeError):  # its module has no file
+        except (
+            KeyError,
+            OSError,
+            TypeError,
+        ):  # its module has no file (tvm replaces inspect.getfile: KeyError)
             source = None
         if source is None or not Path(source).is_file():
             return None

@@ -30,7 +30,11 @@ SMALL = 1e-15
 """A pair of this relative size needs no rotation."""
 
 TINY = 1e-290
-"""Singular values up to this are zero."""
+"""Squares and products up to this are zero."""
+
+NEGLIGIBLE = 2.0**-52
+"""Singular values up to this, times the number of rows and relative to the largest, are rounding errors:
+their columns point nowhere in particular, and not away from the others."""
 
 
 def rotation(b: Any, apart: Expr, product: Expr) -> tuple[Expr, Expr]:
@@ -221,8 +225,8 @@ class SingularValues(Op):
     x = left diag(values) right^T; values are in descending order; columns of left and right have length 1,
     and of each column of right the first element of at least half the largest magnitude is positive.  With
     `full` left is square: the columns behind are orthogonal to the others and else arbitrary, like those of
-    singular values that are zero.  A matrix with NaN or infinities gives NaN.  One-sided Jacobi (Hestenes,
-    1958).
+    singular values that are zero but for rounding.  A matrix with NaN or infinities gives NaN.  One-sided
+    Jacobi (Hestenes, 1958).
     """
 
     name = "linalg.svd"
@@ -280,6 +284,10 @@ class SingularValues(Op):
             with b.loop("j", 0, n) as j:
                 squares = total(b, "squares", 0, m, lambda i: a.load(i, j) * a.load(i, j))
                 b.store(keys, j, unary("sqrt", squares.read()))
+            most = b.reg("most", VecType(f64), 0.0)
+            with b.loop("j", 0, n) as j:
+                b.set(most, maximum(most.read(), b.load(keys, j)))
+            nothing = b.let(maximum(most.read() * cast(index(m), f64) * NEGLIGIBLE, const(TINY, f64)))
             with b.loop("j", 0, n) as j:
                 place = rank_of(b, keys, n, j, largest=True)
                 size = b.let(b.load(keys, j))
@@ -287,7 +295,7 @@ class SingularValues(Op):
                 sign = sign_of_column(b, v, j)
                 with b.loop("r", 0, n) as r:
                     right.store((*at, r, place), cast(v.load(r, j) * sign + poison, dtype))
-                with b.when(~compare("le", size, TINY)), b.loop("r", 0, m) as r:
+                with b.when(~compare("le", size, nothing)), b.loop("r", 0, m) as r:
                     u.store(r, place, a.load(r, j) * sign / size)
         _complete(b, u)
         if not is_empty(n):

@@ -261,7 +261,7 @@ class Pad(Op):
                 position = _padded_position(position, extent, self.mode)
             grids.append(position)
         if self.mode == "constant":
-            fill = np.full(ev.result_shape(), _fill(self.value, x.dtype), x.dtype)
+            fill = np.full(ev.result_shape(), self.fill().astype(x.dtype), x.dtype)
             return (
                 np.where(inside, x[np.ix_(*grids)], fill)
                 if x.size and x.ndim
@@ -269,12 +269,16 @@ class Pad(Op):
             )
         return x[np.ix_(*grids)] if grids else x
 
+    def fill(self) -> np.ndarray:
+        """`value` as x would hold it, a scalar: whoever computes in another type has it rounded alike."""
+        return np.asarray(self.value).astype(self.x.dtype.numpy)
+
     def define(self) -> Compute:
         space = axes("i", self.result.shape)
         at = tuple(c - b for c, b in zip(coordinates(space), self.before, strict=False))
         dtype = self.x.dtype.compute
         if self.mode == "constant":
-            fill = const(_fill(self.value, dtype.numpy).item(), dtype)
+            fill = const(self.fill().astype(dtype.numpy).item(), dtype)
             return Compute(space, read(self.x, 0, at, fill))
         moved = tuple(
             c
@@ -283,10 +287,6 @@ class Pad(Op):
             for c, b, a, extent in zip(at, self.before, self.after, self.x.shape, strict=False)
         )
         return Compute(space, read(self.x, 0, moved))
-
-
-def _fill(value: float, dtype: np.dtype) -> Any:
-    return np.asarray(value).astype(dtype)
 
 
 def _padded_position(position: np.ndarray, extent: int, mode: str) -> np.ndarray:

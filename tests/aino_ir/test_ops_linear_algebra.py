@@ -92,6 +92,21 @@ def test_singular_values(target: str, x: Array, full: bool) -> None:
 
 
 @TARGETS
+def test_columns_of_negligible_singular_values_are_orthogonal_to_the_others(target: str) -> None:
+    x = np.array(
+        [
+            [-0.8984375, 1.6171875, 1.484375, -1.4921875],
+            [0, 0, -0.5390625, -0.033203125],
+            [1.71875, 1.71875, 0, 0],
+            [0, 0, 0, 0],
+        ]
+    )
+    left, values, _ = applied(target, "linalg.svd", x)
+    assert values[3] < 1e-14
+    np.testing.assert_allclose(left.T @ left, np.eye(4), atol=1e-12)
+
+
+@TARGETS
 def test_eigenvalues_that_coincide(target: str) -> None:
     q = np.linalg.qr(RNG.normal(size=(5, 5)))[0]
     x = (q * [1, 1, 1, 2, -3]) @ q.T

@@ -134,7 +134,12 @@ def _pad() -> Iterator[Sample]:
             ((3, 9), {"before": (0, 4), "after": (0, 0), "mode": mode}),
             ((4, 19), {"before": (1, 0), "after": (2, 0), "mode": mode}),
         ]
-    return _moved("pad", tuple(cases))
+    yield from _moved("pad", tuple(cases))
+    ones = np.ones(3, DTYPES["f8e8m0"].numpy)  # a type without a zero: NaN stands for it
+    yield Sample((ones,), {"before": (1,), "after": (1,)}, "f8e8m0")
+    yield Sample(
+        (ones.astype(DTYPES["f16"].numpy),), {"before": (1,), "after": (1,), "value": 0.1}, "rounded fill"
+    )
 
 
 def _gather() -> Iterator[Sample]:

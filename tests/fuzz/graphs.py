@@ -65,6 +65,9 @@ ROBUST = frozenset(
 SPREADS_SPECIALS = frozenset({"nn.conv_transpose"})
 """Ops that may multiply an infinite weight by the zeros around x, or not."""
 
+DECIDED_BY_SAMPLES = frozenset({"linalg.eigh", "linalg.svd"})
+"""Ops that many results are right for where eigenvalues or singular values meet: their samples keep them apart."""
+
 LEFT_OUT = frozenset(
     {"core.constant", "core.return", "core.call", "core.bind", "core.relayout", "core.fused"}
 )
@@ -286,7 +289,10 @@ class Growth:
                 operands.append(None)
                 continue
             operand = names[min(place, len(names) - 1)]
-            free = operand not in cls.domain and operand not in GUARDED and not divides_integers(cls, array)
+            free = operand not in cls.domain and operand not in GUARDED | {
+                "" if name not in DECIDED_BY_SAMPLES else operand
+            }
+            free = free and not divides_integers(cls, array)
             made = self.adapted(array, robust) if free and self.rng.random() < 0.6 else None
             if made is None:
                 operands.append(self.leaf(np.asarray(array)))
