@@ -146,6 +146,8 @@ def _check_block(plan: Plan, steps: Iterable[Step], bound: set[str], there: set[
         if isinstance(step, Bind):
             bound.add(step.symbol)
         if isinstance(step, Extend):
+            if not plan.buffers[step.buffer].segment:
+                raise PlanUnsafe(problem=f"buffer {step.buffer} is extended, but has no segment")
             there.add(plan.buffers[step.buffer].segment)
             _check_bound(bound, f"the size of buffer {step.buffer}", step.bytes)
         if isinstance(step, Reserve):

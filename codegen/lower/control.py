@@ -9,7 +9,7 @@ from aino_ir.codegen.lower.compose import symbol_bounds
 from aino_ir.codegen.lower.phases import bind_anew, bind_extent, emit_requirements
 from aino_ir.codegen.lower.regions import Cell, Copies, LoopStorage
 from aino_ir.compute import Compute
-from aino_ir.dims import DimLike, dmin, symbol
+from aino_ir.dims import DimLike, dmin, is_static, symbol
 from aino_ir.dtypes import i64
 from aino_ir.kernels import KernelSpec, Result
 from aino_ir.loops.expr import index
@@ -51,8 +51,10 @@ def emit_loop(lowering: Lowering, op: Op) -> None:
     loop = lowering.storage.regions.loops[op]
     _write(lowering, op, [(c.view, c.values[0]) for c in loop.cells])
     growing = [*(buffer for buffer, _ in loop.stacks), *(buffer for buffer, _, _ in loop.late)]
-    lowering.steps += [Extend(buffer, 0, False, op.loc) for buffer in growing]
-    lowering.steps += [Extend(buffer, first, False, op.loc) for buffer, first, _ in loop.resized]
+    for buffer in growing:
+        _extend(lowering, op, buffer, 0)
+    for buffer, first, _ in loop.resized:
+        _extend(lowering, op, buffer, first)
     for source, target in loop.entry:
         lowering.emit_copy(source, target, op.loc)
     body = tuple(_turn(lowering, op, loop))
@@ -72,19 +74,27 @@ def _turn(lowering: Lowering, op: Op, loop: LoopStorage) -> list[Step]:
             bind_extent(lowering, op, symbol(cell.inside), cell.view)
     before = [bind_anew(lowering, op, cell.view) for cell in loop.same]
     turns = symbol(loop.turn) + 1
-    lowering.steps += [Extend(buffer, turns * element, True, op.loc) for buffer, element in loop.stacks]
+    for buffer, element in loop.stacks:
+        _extend(lowering, op, buffer, turns * element, keep=True)
     lowering.steps += lowering.block(op.regions[0])
     for cell, name in zip(loop.same, before, strict=True):  # of no concern in the first turn
         changed = dmin(symbol(loop.turn), 1) * (cell.values[1] - symbol(name))
         check = Check("eq", changed, 0, "an extent of elements that are stacked", op.id)
         lowering.steps.append(Require(check, op.loc))
     for buffer, element, (source, window) in loop.late:
-        lowering.steps.append(Extend(buffer, turns * element, True, op.loc))
+        _extend(lowering, op, buffer, turns * element, keep=True)
         lowering.emit_copy(source, window, op.loc)
-    lowering.steps += [Extend(buffer, following, False, op.loc) for buffer, _, following in loop.resized]
+    for buffer, _, following in loop.resized:
+        _extend(lowering, op, buffer, following)
     lowering.steps += _aside(lowering, op, [(c.view, c.values[1]) for c in loop.cells], loop.final)
     made, lowering.steps = lowering.steps, around
     return made
+
+
+def _extend(lowering: Lowering, op: Op, buffer: int, size: DimLike, keep: bool = False) -> None:
+    """A buffer that turns enlarge; one without elements, whatever the turns, stays as it is."""
+    if not is_static(lowering.plan.buffers[buffer].bytes):
+        lowering.steps.append(Extend(buffer, size, keep, op.loc))
 
 
 def _aside(lowering: Lowering, op: Op, extents: Iterable[tuple[View, DimLike]], copies: Copies) -> list[Step]:

@@ -90,6 +90,20 @@ def a_stack_that_grows() -> Any:
 
 
 @case
+def a_stack_of_nothing() -> Any:
+    """A stack whose elements have no elements needs no memory, whatever the turns."""
+    b = Builder()
+    trips, x, empty = b.input("trips", COUNT), b.input("x", F), b.input("empty", tensor("f32", 0, 3))
+
+    def body(b: Any, t: Any, go: Any, x: Any, empty: Any) -> Any:
+        return [go, b.add(x, x), b.neg(x), b.add(empty, empty)]
+
+    last, stack, nothing = loop(b, trips, None, [x], [F], [empty], body)
+    arrays = [[count(n), ramp(4), np.zeros((0, 3), np.float32)] for n in (5, 0)]
+    return finish(b, [last, stack, nothing]), arrays
+
+
+@case
 def a_stack_without_any_bound() -> Any:
     b = Builder()
     x, limit = b.input("x", F), b.input("limit", tensor("f32"))

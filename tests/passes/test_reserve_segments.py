@@ -8,7 +8,7 @@ from aino_ir.dims import symbol
 from aino_ir.dtypes import i64
 from aino_ir.errors.plan import PlanUnsafe
 from aino_ir.passes.reserve_segments import ReserveSegments, check_segments
-from aino_ir.plan import Bind, BufferKind, Plan, Repeat, Reserve, Segment, View
+from aino_ir.plan import Bind, BufferKind, Extend, Plan, Repeat, Reserve, Segment, View
 from tests.passes.test_insert_barriers import deciding, kinds, plan_of
 
 
@@ -22,6 +22,15 @@ def test_what_is_not_reserved_or_bound_yet_is_not_touched() -> None:
         check_segments(plan)
     plan.steps = [s for s in complete if not isinstance(s, Bind)]
     with pytest.raises(PlanUnsafe, match="needs d before it is bound"):
+        check_segments(plan)
+
+
+def test_only_what_has_a_segment_is_extended() -> None:
+    plan = deciding()
+    ReserveSegments().run(plan)
+    fixed = plan.new_buffer(BufferKind.ARENA, 8)
+    plan.steps.append(Extend(fixed.id, 16, False))
+    with pytest.raises(PlanUnsafe, match="is extended, but has no segment"):
         check_segments(plan)
 
 
