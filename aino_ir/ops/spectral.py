@@ -113,7 +113,7 @@ def poison_of(b: Any, a: Work) -> Expr:
 
 def poisoned(x: Array) -> Array:
     """Which matrices hold something that is not finite."""
-    return ~np.isfinite(x).all((-2, -1))
+    return np.asarray(~np.isfinite(x).all((-2, -1)))
 
 
 def signed_columns(x: Array) -> Array:
