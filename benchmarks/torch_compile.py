@@ -98,8 +98,8 @@ def measure(network: str, engines: Sequence[str], threads: int, count: int) -> l
         wanted = model(*inputs)
         for engine in engines:
             torch._dynamo.reset()
-            function = compiled(model, engine, threads)
             try:
+                function = compiled(model, engine, threads)
                 got = function(*inputs)
             except Exception as problem:  # an engine that cannot is a line of the table
                 text = str(problem).strip() or type(problem).__name__

@@ -16,6 +16,7 @@ from torch.export import ExportedProgram, default_decompositions
 from aino_ir.errors.torch import ExampleInputsMissing, ExportFailed
 from aino_ir.frontends.torch.locations import location_of_problem
 from aino_ir.frontends.torch.ops import row_of
+from aino_ir.frontends.torch.recurrence_shapes import untouched_recurrences
 
 _ADVICE = re.compile(
     r"For (more|extended|C\+\+)|If you suspect|The error above|consider using|Caused by: \(_"
@@ -43,7 +44,7 @@ def export_module(module: torch.nn.Module, example_inputs: Any, dynamic_shapes: 
     args = () if isinstance(example_inputs, dict) else tuple(example_inputs)
     kwargs = dict(example_inputs) if isinstance(example_inputs, dict) else None
     try:
-        with quiet():
+        with quiet(), untouched_recurrences():
             return torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
     except Exception as problem:  # torch raises whatever the module's own code raises
         where = location_of_problem(problem)
@@ -61,7 +62,7 @@ def decomposed(program: ExportedProgram) -> ExportedProgram:
         ExportFailed: torch cannot trace the program again.
     """
     try:
-        with quiet():
+        with quiet(), untouched_recurrences():
             return program.run_decompositions(dict(export_decompositions()))  # type: ignore[no-any-return]
     except Exception as problem:  # torch raises whatever a decomposition raises
         raise ExportFailed(module="the program", reason=_reason(problem)) from problem
