@@ -17,7 +17,7 @@ from aino_ir.codegen.c.platforms import Platform, register_platform
 from aino_ir.codegen.c.runtime import runtime_headers
 from aino_ir.codegen.c.writer import CWriter
 from aino_ir.codegen.cuda.runtime import cuda_headers
-from aino_ir.codegen.cuda.writer import CudaWriter
+from aino_ir.codegen.cuda.emulation import EmulatedWriter
 from aino_ir.errors.usage import BadExtension
 from aino_ir.isa import Isa, register_isa
 from aino_ir.plan import Plan
@@ -91,7 +91,7 @@ CUDA_DEFINITIONS: Definitions = (
 _OTHERS: dict[str, Dialect] = {
     "cuda-emu": Dialect(
         CUDA,
-        CudaWriter,
+        EmulatedWriter,
         definitions=CUDA_DEFINITIONS,
         runtime=cuda_headers,
         compiled_with="-ffp-contract=off",

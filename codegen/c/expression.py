@@ -295,7 +295,7 @@ class CPrinter(CStylePrinter):
         storage = self.buffers[e.buffer]
         raw_type = VecType(element_dtype(storage), e.lanes)
         if e.stride == 0 and e.gather is None and e.mask is None and not storage.is_bool:
-            scalar = self.decoded(element(self.names[e.buffer], self.index(e.offset)), storage, 1)
+            scalar = self.decoded(self.element(e.buffer, self.index(e.offset)), storage, 1)
             return call(self.helpers.operation("splat", e.type), scalar)
         kind, args = self.access(e.stride, e.gather)
         if e.mask is not None:

@@ -7,7 +7,7 @@ from aino_ir.codegen.c.helpers import Helpers
 from aino_ir.codegen.c.types import element_dtype, scalar_name
 from aino_ir.codegen.cstyle.index import Ranges
 from aino_ir.codegen.cstyle.names import Names, comment
-from aino_ir.codegen.cstyle.text import call, element
+from aino_ir.codegen.cstyle.text import call
 from aino_ir.codegen.cstyle.usage import analyse, every
 from aino_ir.codegen.cstyle.writer import CStyleWriter
 from aino_ir.loops.expr import Const, Expr, VecType
@@ -23,11 +23,12 @@ class CWriter(CStyleWriter):
     """Writes one kernel as a C function."""
 
     printer: CPrinter
+    printer_class: type[CPrinter] = CPrinter
 
     def __init__(self, fn: LoopFn, helpers: Helpers) -> None:
         usage = analyse(fn)
         ranges = Ranges({name: (low, high) for name, low, high in fn.facts})
-        printer = CPrinter(helpers, Names((STATUS,)), ranges)
+        printer = self.printer_class(helpers, Names((STATUS,)), ranges)
         super().__init__(printer, usage)
         self.fn = fn
         self.helpers = helpers
@@ -147,7 +148,7 @@ class CWriter(CStyleWriter):
         guard = ""
         if s.mask is not None and not (isinstance(s.mask, Const) and s.mask.value):
             guard = f"if ({self.printer.value(s.mask)}) "
-        self.line(f"{guard}{element(self.printer.names[s.buffer], place)} = {value};")
+        self.line(f"{guard}{self.printer.element(s.buffer, place, writes=True)} = {value};")
 
 
 def kernel_text(fn: LoopFn, helpers: Helpers) -> str:

@@ -333,10 +333,14 @@ class CStylePrinter:
             return Code(self.names[buffer])
         return Code(f"{self.names[buffer]} + {self.index(offset).at(ADDITIVE)}", ADDITIVE, "+")
 
+    def element(self, buffer: str, at: Code, *, writes: bool = False) -> Code:
+        """One element of a buffer, to be read or (`writes`) assigned."""
+        return element(self.names[buffer], at)
+
     def load(self, e: Load) -> Code:
         """One element, converted to its compute dtype; nothing is read where the mask is false."""
         at = self.index(e.offset) if e.gather is None else self.added(e.offset, e.gather)
-        value = self.decoded(element(self.names[e.buffer], at), self.buffers[e.buffer], 1)
+        value = self.decoded(self.element(e.buffer, at), self.buffers[e.buffer], 1)
         if e.mask is None:
             return value
         other = self.value(e.other) if e.other is not None else literal(0, e.dtype)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from aino_ir.codegen.c.types import element_dtype, scalar_name
 from aino_ir.codegen.c.writer import STATUS, CWriter
+from aino_ir.codegen.cstyle.usage import every
 from aino_ir.loops.stmt import (
     THREAD,
     UNIT,
@@ -20,6 +21,7 @@ from aino_ir.loops.stmt import (
     BindIndex,
     Comment,
     DeclareReg,
+    Fail,
     Let,
     Share,
     Stmt,
@@ -60,12 +62,23 @@ class CudaWriter(CWriter):
         self._depth = 1
         self.line("(void)scratch;")
         if kind == "kernel":
+            self._leave_after_failed_checks()
             self._bind_unit()
         else:
             self.line("(void)lo;")
             self.line("(void)hi;")
+            self.line("if (AINO_THREAD != 0)")
+            self.line("    return;")
         self.statements(body)
         self.lines += ["}", ""]
+
+    def _leave_after_failed_checks(self) -> None:
+        """Do nothing when the checks have failed; all threads of a block decide alike."""
+        in_body = any(isinstance(s, Fail) for s in every(self.fn.body))
+        checked = any(not isinstance(s, EVERYWHERE) for s in self.fn.prologue)
+        if checked and self.usage.fails and not (in_body and self.fn.threads > 1):
+            self.line(f"if (*{STATUS})")
+            self.line("    return;")
 
     def _bind_unit(self) -> None:
         ranges, name = self.printer.ranges, self.printer.names[UNIT]
@@ -101,6 +114,7 @@ class CudaWriter(CWriter):
         self._depth = 1
         self.line("(void)views;")
         self.line("(void)syms;")
+        self.before_launch()
         if has_checks:
             self.line("if (lo == 0)")
             self.line(f"    AINO_LAUNCH({self.fn.name}_checks, 1, {arguments});")
@@ -108,7 +122,14 @@ class CudaWriter(CWriter):
             self.line(f"AINO_LAUNCH_BLOCKS({self.fn.name}, hi - lo, {self.fn.threads}, {arguments});")
         else:
             self.line(f"AINO_LAUNCH({self.fn.name}_kernel, hi - lo, {arguments});")
+        self.after_launch()
         self.lines.append("}")
+
+    def before_launch(self) -> None:
+        """Statements of the launching function before it launches."""
+
+    def after_launch(self) -> None:
+        """Statements of the launching function behind its launches."""
 
     def _emulated_thread(self) -> None:
         """What the emulation calls for each thread of a block, whatever the kernel's parameters are."""

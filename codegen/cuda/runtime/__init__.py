@@ -7,10 +7,10 @@ from pathlib import Path
 
 from aino_ir.codegen.c.runtime import runtime_headers
 
-HEADER = "aino_cuda.h"
+HEADERS = ("aino_cuda.h", "aino_cuda_emulation.h")
 
 
 def cuda_headers(system: str) -> Mapping[str, str]:
     """The headers of a model whose kernels are CUDA C++."""
-    text = (Path(__file__).parent / HEADER).read_text(encoding="ascii")
-    return {**runtime_headers(system), HEADER: text}
+    folder = Path(__file__).parent
+    return {**runtime_headers(system), **{n: (folder / n).read_text(encoding="ascii") for n in HEADERS}}

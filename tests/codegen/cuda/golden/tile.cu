@@ -52,10 +52,10 @@ AINO_GLOBAL void matmul_32x80_4ef61efd_kernel(
         if (row_tile * 16 + down < 32 && across + k < 48) {
             const int64_t i0 = row_tile * 16 + down;
             const int64_t k_1 = across + k;
-            const float lhs0 = lhs[i0 * 48 + k_1];
-            row_panel[across * 16 + down] = lhs0;
+            const float lhs0 = lhs[AINO_READ(0, i0 * 48 + k_1)];
+            row_panel[AINO_WRITE(3, across * 16 + down)] = lhs0;
         } else {
-            row_panel[across * 16 + down] = 0.0f;
+            row_panel[AINO_WRITE(3, across * 16 + down)] = 0.0f;
         }
         UNROLL(4)
         for (int64_t part = 0; part < 4; ++part) {
@@ -64,20 +64,20 @@ AINO_GLOBAL void matmul_32x80_4ef61efd_kernel(
             if (column_tile * 64 + line < 80 && k + term < 48) {
                 const int64_t i1 = column_tile * 64 + line;
                 const int64_t k_2 = k + term;
-                const float rhs0 = rhs[k_2 * 80 + i1];
-                column_panel[term * 64 + line] = rhs0;
+                const float rhs0 = rhs[AINO_READ(1, k_2 * 80 + i1)];
+                column_panel[AINO_WRITE(4, term * 64 + line)] = rhs0;
             } else {
-                column_panel[term * 64 + line] = 0.0f;
+                column_panel[AINO_WRITE(4, term * 64 + line)] = 0.0f;
             }
         }
         AINO_BARRIER();
         UNROLL(16)
         for (int64_t step = 0; step < 16; ++step) {
-            const float row_panel0 = row_panel[step * 16 + down];
-            const float column_panel0 = column_panel[step * 64 + across];
-            const float column_panel1 = column_panel[step * 64 + across + 16];
-            const float column_panel2 = column_panel[step * 64 + across + 32];
-            const float column_panel3 = column_panel[step * 64 + across + 48];
+            const float row_panel0 = row_panel[AINO_READ(3, step * 16 + down)];
+            const float column_panel0 = column_panel[AINO_READ(4, step * 64 + across)];
+            const float column_panel1 = column_panel[AINO_READ(4, step * 64 + across + 16)];
+            const float column_panel2 = column_panel[AINO_READ(4, step * 64 + across + 32)];
+            const float column_panel3 = column_panel[AINO_READ(4, step * 64 + across + 48)];
             sum_0_0 = fma_f32(row_panel0, column_panel0, sum_0_0);
             sum_0_1 = fma_f32(row_panel0, column_panel1, sum_0_1);
             sum_0_2 = fma_f32(row_panel0, column_panel2, sum_0_2);
@@ -89,25 +89,25 @@ AINO_GLOBAL void matmul_32x80_4ef61efd_kernel(
         const int64_t i0_1 = row_tile * 16 + down;
         const int64_t i1_1 = column_tile * 64 + across;
         const float t0 = sum_0_0;
-        out[i0_1 * 80 + i1_1] = t0;
+        out[AINO_WRITE(2, i0_1 * 80 + i1_1)] = t0;
     }
     if (row_tile * 16 + down < 32 && column_tile * 64 + across + 16 < 80) {
         const int64_t i0_2 = row_tile * 16 + down;
         const int64_t i1_2 = across + 16;
         const float t1 = sum_0_1;
-        out[i0_2 * 80 + i1_2] = t1;
+        out[AINO_WRITE(2, i0_2 * 80 + i1_2)] = t1;
     }
     if (row_tile * 16 + down < 32 && column_tile * 64 + across + 32 < 80) {
         const int64_t i0_3 = row_tile * 16 + down;
         const int64_t i1_3 = across + 32;
         const float t2 = sum_0_2;
-        out[i0_3 * 80 + i1_3] = t2;
+        out[AINO_WRITE(2, i0_3 * 80 + i1_3)] = t2;
     }
     if (row_tile * 16 + down < 32 && column_tile * 64 + across + 48 < 80) {
         const int64_t i0_4 = row_tile * 16 + down;
         const int64_t i1_4 = across + 48;
         const float t3 = sum_0_3;
-        out[i0_4 * 80 + i1_4] = t3;
+        out[AINO_WRITE(2, i0_4 * 80 + i1_4)] = t3;
     }
 }
 
@@ -125,6 +125,13 @@ AINO_HOST void matmul_32x80_4ef61efd(void *const *views, const int64_t *syms, vo
 {
     (void)views;
     (void)syms;
+    AINO_WATCH("matmul_32x80_4ef61efd", 5);
+    AINO_WATCH_BUFFER(0, "lhs", 1536, AINO_ONLY_READ);
+    AINO_WATCH_BUFFER(1, "rhs", 3840, AINO_ONLY_READ);
+    AINO_WATCH_BUFFER(2, "out", 2560, AINO_GLOBAL_MEMORY);
+    AINO_WATCH_BUFFER(3, "row_panel", 256, AINO_BLOCK_MEMORY);
+    AINO_WATCH_BUFFER(4, "column_panel", 1024, AINO_BLOCK_MEMORY);
     AINO_LAUNCH_BLOCKS(matmul_32x80_4ef61efd, hi - lo, 256, (const float *)views[0], (const float *)views[1],
             (float *)views[2], (char *)scratch, lo, hi);
+    AINO_UNWATCH(5);
 }

@@ -19,11 +19,11 @@ AINO_GLOBAL void turned_d429eaf2_kernel(
         return;
     const int64_t thread = threadIdx.x;
     AINO_SHARED float line[8];
-    const float x0 = x[unit * 8 + thread];
-    line[thread] = x0;
+    const float x0 = x[AINO_READ(0, unit * 8 + thread)];
+    line[AINO_WRITE(2, thread)] = x0;
     AINO_BARRIER();
-    const float line0 = line[7 - thread];
-    out[unit * 8 + thread] = line0;
+    const float line0 = line[AINO_READ(2, 7 - thread)];
+    out[AINO_WRITE(1, unit * 8 + thread)] = line0;
 }
 
 #if !defined(__CUDACC__)
@@ -39,6 +39,11 @@ AINO_HOST void turned_d429eaf2(void *const *views, const int64_t *syms, void *sc
 {
     (void)views;
     (void)syms;
+    AINO_WATCH("turned_d429eaf2", 3);
+    AINO_WATCH_BUFFER(0, "x", 24, AINO_ONLY_READ);
+    AINO_WATCH_BUFFER(1, "out", 24, AINO_GLOBAL_MEMORY);
+    AINO_WATCH_BUFFER(2, "line", 8, AINO_BLOCK_MEMORY);
     AINO_LAUNCH_BLOCKS(turned_d429eaf2, hi - lo, 8, (const float *)views[0], (float *)views[1],
             (char *)scratch, lo, hi);
+    AINO_UNWATCH(3);
 }

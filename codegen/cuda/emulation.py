@@ -1,0 +1,65 @@
+"""Kernels for the emulation: the text for devices, with every access of memory watched.
+
+An element is ``x[AINO_READ(2, i)]``, where 2 is the buffer's number; the launching function says how
+long each buffer is.  Under nvcc the macro gives the index back, so that this text compiles for devices too.
+"""
+
+from __future__ import annotations
+
+from aino_ir.codegen.c.expression import CPrinter
+from aino_ir.codegen.cstyle.text import Code, call, element
+from aino_ir.codegen.cuda.writer import CudaWriter
+from aino_ir.dims import DimLike, free_symbols
+from aino_ir.loops.stmt import Access, Alloc, Share
+
+Watched = tuple[str, DimLike, str]
+"""A buffer's name, elements, and what the emulation calls its kind of memory."""
+
+
+class EmulatedPrinter(CPrinter):
+    """Prints expressions whose loads are watched; `numbers` gives the buffers' places in the table."""
+
+    numbers: dict[str, int]
+
+    def element(self, buffer: str, at: Code, *, writes: bool = False) -> Code:
+        """``buffer[AINO_READ(number, at)]``."""
+        watch = "AINO_WRITE" if writes else "AINO_READ"
+        return element(self.names[buffer], call(watch, str(self.numbers[buffer]), at))
+
+
+class EmulatedWriter(CudaWriter):
+    """Writes one kernel for the emulation."""
+
+    printer: EmulatedPrinter
+    printer_class = EmulatedPrinter
+
+    def write(self) -> str:
+        """The device functions and the launching function, with a table of the buffers."""
+        self.printer.numbers = {name: number for number, (name, _, _) in enumerate(self._watched())}
+        return super().write()
+
+    def before_launch(self) -> None:
+        """Tell the emulation which buffers there are."""
+        watched = self._watched()
+        self.line(f'AINO_WATCH("{self.fn.name}", {len(watched)});')
+        needed = frozenset().union(*(free_symbols(size) for _, size, _ in watched))
+        for number, symbol in enumerate(self.fn.symbols):
+            if symbol in needed:
+                self.line(f"const int64_t {self.printer.names[symbol]} = syms[{number}];")
+        for number, (name, size, kind) in enumerate(watched):
+            self.line(f'AINO_WATCH_BUFFER({number}, "{name}", {self.index(size)}, {kind});')
+
+    def after_launch(self) -> None:
+        """Give back what watching took."""
+        self.line(f"AINO_UNWATCH({len(self._watched())});")
+
+    def _watched(self) -> list[Watched]:
+        out: list[Watched] = [
+            (p.name, p.size, "AINO_ONLY_READ" if p.access is Access.READ else "AINO_GLOBAL_MEMORY")
+            for p in self.fn.params
+        ]
+        for s in self.fn.prologue:
+            if isinstance(s, (Share, Alloc)):
+                kind = "AINO_BLOCK_MEMORY" if isinstance(s, Share) else "AINO_THREAD_MEMORY"
+                out.append((s.name, s.size, kind))
+        return out

@@ -1,0 +1,310 @@
+/* aino_cuda_emulation.h: what aino_cuda.h means where there is no device.
+ *
+ * The blocks of a launch run one after the other, and so do the threads of a block, as coroutines that
+ * change where they wait for each other.  Every access of memory is watched:
+ *
+ *   bounds       an element outside of its buffer
+ *   races        two threads touch one element, one of them writing, and no barrier stands between; threads
+ *                of different blocks must not do so at all
+ *   first reads  an element of a block's own memory that none of its threads has written
+ *   meetings     a thread leaves while others wait for it
+ *
+ * Whatever is found ends the program with a message that names kernel, buffer and threads.
+ */
+#ifndef AINO_CUDA_EMULATION_H
+#define AINO_CUDA_EMULATION_H
+
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <ucontext.h>
+
+#define AINO_WARP 32               /* threads that run in step */
+#define AINO_MOST_THREADS 1024     /* of a block */
+#define AINO_FIBER_BYTES (64 << 10) /* stack of one emulated thread */
+
+typedef struct {
+    unsigned x, y, z;
+} aino_dim3;
+
+static _Thread_local aino_dim3 blockIdx, blockDim, threadIdx;
+
+#define AINO_GLOBAL static
+#define AINO_DEVICE
+#define AINO_HOST
+#define AINO_RESTRICT restrict
+#define AINO_SCRATCH(bytes) 0
+#define AINO_SHARED static _Thread_local
+
+/* -- what is watched ------------------------------------------------------------------------------- */
+
+enum { AINO_ONLY_READ, AINO_GLOBAL_MEMORY, AINO_BLOCK_MEMORY, AINO_THREAD_MEMORY };
+
+typedef struct {
+    int64_t writer, reader;  /* 1 + number of the thread that did so last, 0: none */
+    uint32_t written, read;  /* when: barriers passed until then */
+    uint8_t threads, blocks; /* whether several have read since: threads of one block, blocks */
+} aino_cell;
+
+typedef struct {
+    const char *name;
+    int64_t size;
+    int kind;
+    aino_cell *cells;
+} aino_buffer;
+
+static _Thread_local aino_buffer *aino_watched;
+static _Thread_local const char *aino_kernel;
+static _Thread_local uint32_t aino_now; /* barriers passed */
+
+static inline void aino_stop(const char *format, ...)
+{
+    va_list arguments;
+    fflush(stdout);
+    fprintf(stderr, "aino: kernel %s: thread %u of block %u ", aino_kernel, threadIdx.x, blockIdx.x);
+    va_start(arguments, format);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    fputc('\n', stderr);
+    abort();
+}
+
+static inline void aino_watch(const char *kernel, int buffers)
+{
+    aino_kernel = kernel;
+    aino_watched = calloc(buffers > 0 ? (size_t)buffers : 1, sizeof *aino_watched);
+    if (!aino_watched)
+        aino_stop("cannot be watched: no memory for %d buffers", buffers);
+}
+
+static inline void aino_watch_buffer(int number, const char *name, int64_t size, int kind)
+{
+    aino_cell *cells = NULL;
+    if (kind == AINO_GLOBAL_MEMORY || kind == AINO_BLOCK_MEMORY) {
+        cells = calloc(size > 0 ? (size_t)size : 1, sizeof *cells);
+        if (!cells)
+            aino_stop("cannot be watched: no memory for %lld elements of %s", (long long)size, name);
+    }
+    aino_watched[number] = (aino_buffer){name, size, kind, cells};
+}
+
+static inline void aino_unwatch(int buffers)
+{
+    for (int n = 0; n < buffers; ++n)
+        free(aino_watched[n].cells);
+    free(aino_watched);
+}
+
+static inline int64_t aino_me(void)
+{
+    return (int64_t)blockIdx.x * blockDim.x + threadIdx.x + 1;
+}
+
+static inline int aino_in_my_block(int64_t thread)
+{
+    return (thread - 1) / blockDim.x == blockIdx.x;
+}
+
+static inline void aino_race(const aino_buffer *buffer, int64_t index, const char *does, int64_t thread, const char *did)
+{
+    aino_stop("%s %s[%lld], which thread %lld of block %lld %s with no barrier between", does, buffer->name,
+              (long long)index, (long long)((thread - 1) % blockDim.x), (long long)((thread - 1) / blockDim.x), did);
+}
+
+/* Whether what another thread did, at a time, is not ordered before what this one does now. */
+static inline int aino_at_once(const aino_buffer *buffer, int64_t thread, uint32_t time)
+{
+    if (thread == 0 || thread == aino_me())
+        return 0;
+    return aino_in_my_block(thread) ? time == aino_now : buffer->kind == AINO_GLOBAL_MEMORY;
+}
+
+static inline void aino_read_cell(const aino_buffer *buffer, int64_t index)
+{
+    aino_cell *cell = &buffer->cells[index];
+    if (aino_at_once(buffer, cell->writer, cell->written))
+        aino_race(buffer, index, "reads", cell->writer, "writes");
+    if (buffer->kind == AINO_BLOCK_MEMORY && (cell->writer == 0 || !aino_in_my_block(cell->writer)))
+        aino_stop("reads %s[%lld], which no thread of the block has written", buffer->name, (long long)index);
+    if (cell->reader && cell->reader != aino_me()) {
+        if (!aino_in_my_block(cell->reader))
+            cell->blocks = 1;
+        else if (cell->read == aino_now)
+            cell->threads = 1;
+    }
+    if (cell->read != aino_now)
+        cell->threads = 0;
+    cell->reader = aino_me();
+    cell->read = aino_now;
+}
+
+static inline void aino_write_cell(const aino_buffer *buffer, int64_t index)
+{
+    aino_cell *cell = &buffer->cells[index];
+    if (aino_at_once(buffer, cell->writer, cell->written))
+        aino_race(buffer, index, "writes", cell->writer, "writes too");
+    if (aino_at_once(buffer, cell->reader, cell->read) || (cell->threads && cell->read == aino_now) ||
+        (cell->blocks && buffer->kind == AINO_GLOBAL_MEMORY))
+        aino_race(buffer, index, "writes", cell->reader, "(or another) reads");
+    cell->writer = aino_me();
+    cell->written = aino_now;
+}
+
+/* The index of the first of `count` elements that are read. */
+static inline int64_t aino_reads(int number, int64_t index, int64_t count)
+{
+    const aino_buffer *buffer = &aino_watched[number];
+    if (index < 0 || index + count > buffer->size)
+        aino_stop("reads %s[%lld], which has %lld elements", buffer->name,
+                  (long long)(index < 0 ? index : index + count - 1), (long long)buffer->size);
+    if (buffer->cells)
+        for (int64_t n = 0; n < count; ++n)
+            aino_read_cell(buffer, index + n);
+    return index;
+}
+
+/* The index of the first of `count` elements that are written. */
+static inline int64_t aino_writes(int number, int64_t index, int64_t count)
+{
+    const aino_buffer *buffer = &aino_watched[number];
+    if (index < 0 || index + count > buffer->size)
+        aino_stop("writes %s[%lld], which has %lld elements", buffer->name,
+                  (long long)(index < 0 ? index : index + count - 1), (long long)buffer->size);
+    if (buffer->cells)
+        for (int64_t n = 0; n < count; ++n)
+            aino_write_cell(buffer, index + n);
+    return index;
+}
+
+#define AINO_READ(number, index) aino_reads(number, index, 1)
+#define AINO_WRITE(number, index) aino_writes(number, index, 1)
+#define AINO_WATCH(name, buffers) aino_watch(name, buffers)
+#define AINO_WATCH_BUFFER(number, name, size, kind) aino_watch_buffer(number, name, size, kind)
+#define AINO_UNWATCH(buffers) aino_unwatch(buffers)
+
+/* -- threads that have nothing in common ------------------------------------------------------------ */
+
+#define AINO_LAUNCH(kernel, count, ...)                                                        \
+    do {                                                                                       \
+        int64_t aino_count = (count);                                                          \
+        int64_t aino_blocks = (aino_count + AINO_BLOCK - 1) / AINO_BLOCK;                      \
+        blockDim.x = AINO_BLOCK;                                                               \
+        for (int64_t aino_block = 0; aino_block < aino_blocks; ++aino_block)                   \
+            for (unsigned aino_thread = 0; aino_thread < AINO_BLOCK; ++aino_thread) {          \
+                blockIdx.x = (unsigned)aino_block;                                             \
+                threadIdx.x = aino_thread;                                                     \
+                kernel(__VA_ARGS__);                                                           \
+            }                                                                                  \
+    } while (0)
+
+/* -- threads that wait for each other --------------------------------------------------------------- */
+
+typedef void aino_thread(void *const *views, const int64_t *syms, void *scratch, int64_t lo, int64_t hi);
+
+typedef struct {
+    aino_thread *thread;
+    void *const *views;
+    const int64_t *syms;
+    void *scratch;
+    int64_t lo, hi;
+} aino_call;
+
+typedef struct {
+    unsigned members, here; /* threads that meet; those that have come */
+    unsigned past;          /* meetings that are over */
+} aino_meeting;
+
+static _Thread_local aino_call aino_present; /* what the fibers run */
+static _Thread_local ucontext_t aino_scheduler, *aino_fibers;
+static _Thread_local char *aino_ended;
+static _Thread_local unsigned aino_progress; /* meetings that are over and threads that have ended */
+static _Thread_local aino_meeting aino_block_meeting, aino_warp_meetings[AINO_MOST_THREADS / AINO_WARP];
+
+/* Stop here until all members have come; 1 for the last one. */
+static inline void aino_meet(aino_meeting *meeting)
+{
+    unsigned number = threadIdx.x, past = meeting->past;
+    if (++meeting->here == meeting->members) {
+        meeting->here = 0;
+        ++meeting->past;
+        ++aino_progress;
+        if (meeting == &aino_block_meeting)
+            ++aino_now;
+        return;
+    }
+    while (meeting->past == past)
+        swapcontext(&aino_fibers[number], &aino_scheduler);
+}
+
+#define AINO_BARRIER() aino_meet(&aino_block_meeting)
+#define AINO_LAUNCH_BLOCKS(name, blocks, threads, ...) \
+    aino_emulate(name##_thread, blocks, threads, views, syms, scratch, lo, hi)
+
+static inline void aino_fiber(void)
+{
+    const aino_call *call = &aino_present;
+    unsigned number = threadIdx.x;
+    call->thread(call->views, call->syms, call->scratch, call->lo, call->hi);
+    aino_ended[number] = 1;
+    ++aino_progress;
+    swapcontext(&aino_fibers[number], &aino_scheduler);
+}
+
+/* Run one block: every thread up to where it waits, again and again till all have ended. */
+static inline void aino_emulate_block(unsigned threads, char *stacks)
+{
+    aino_block_meeting = (aino_meeting){threads, 0, 0};
+    for (unsigned w = 0; w * AINO_WARP < threads; ++w) {
+        unsigned rest = threads - w * AINO_WARP;
+        aino_warp_meetings[w] = (aino_meeting){rest < AINO_WARP ? rest : AINO_WARP, 0, 0};
+    }
+    ++aino_now;
+    for (unsigned n = 0; n < threads; ++n) {
+        getcontext(&aino_fibers[n]);
+        aino_fibers[n].uc_stack.ss_sp = stacks + (size_t)n * AINO_FIBER_BYTES;
+        aino_fibers[n].uc_stack.ss_size = AINO_FIBER_BYTES;
+        aino_fibers[n].uc_link = NULL;
+        makecontext(&aino_fibers[n], aino_fiber, 0);
+        aino_ended[n] = 0;
+    }
+    for (;;) {
+        unsigned before = aino_progress, left = 0;
+        for (unsigned n = 0; n < threads; ++n) {
+            threadIdx.x = n;
+            if (!aino_ended[n])
+                swapcontext(&aino_scheduler, &aino_fibers[n]);
+            left += !aino_ended[n];
+        }
+        if (left == 0)
+            return;
+        if (aino_progress == before) {
+            fprintf(stderr, "aino: %u of %u threads wait at a barrier, the others have left or wait elsewhere\n", left,
+                    threads);
+            abort();
+        }
+    }
+}
+
+static inline void aino_emulate(aino_thread *thread, int64_t blocks, unsigned threads, void *const *views,
+                                const int64_t *syms, void *scratch, int64_t lo, int64_t hi)
+{
+    char *stacks = malloc((size_t)threads * AINO_FIBER_BYTES);
+    aino_fibers = malloc(threads * sizeof *aino_fibers);
+    aino_ended = malloc(threads);
+    if (!stacks || !aino_fibers || !aino_ended || threads > AINO_MOST_THREADS) {
+        fprintf(stderr, "aino: no memory to emulate %u threads\n", threads);
+        abort();
+    }
+    aino_present = (aino_call){thread, views, syms, scratch, lo, hi};
+    blockDim.x = threads;
+    for (int64_t block = 0; block < blocks; ++block) {
+        blockIdx.x = (unsigned)block;
+        aino_emulate_block(threads, stacks);
+    }
+    free(stacks);
+    free(aino_fibers);
+    free(aino_ended);
+}
+
+#endif
