@@ -16,8 +16,8 @@ from aino_ir.codegen.c.isa.cuda import CUDA
 from aino_ir.codegen.c.platforms import Platform, register_platform
 from aino_ir.codegen.c.runtime import runtime_headers
 from aino_ir.codegen.c.writer import CWriter
-from aino_ir.codegen.cuda.runtime import cuda_headers
 from aino_ir.codegen.cuda.emulation import EmulatedWriter
+from aino_ir.codegen.cuda.runtime import cuda_headers
 from aino_ir.errors.usage import BadExtension
 from aino_ir.isa import Isa, register_isa
 from aino_ir.plan import Plan

@@ -107,11 +107,20 @@ def far_write(b: LoopBuilder) -> None:
 
 FAULTS = {
     "writes and reads": (exchange(False), "thread 0 of block 0 reads line[7], which no thread of the block"),
-    "reads and writes": (exchange(True, False), "thread 0 of block 0 reads line[7], which thread 7 of block 0"),
+    "reads and writes": (
+        exchange(True, False),
+        "thread 0 of block 0 reads line[7], which thread 7 of block 0",
+    ),
     "blocks": (between_blocks, "thread 0 of block 1 writes out[4], which thread 4 of block 0 writes too"),
-    "blocks that read": (read_of_another_block, "thread 0 of block 1 writes out[8], which thread 0 of block 0"),
+    "blocks that read": (
+        read_of_another_block,
+        "thread 0 of block 1 writes out[8], which thread 0 of block 0",
+    ),
     "units": (between_units, "thread 1 of block 0 writes out[0], which thread 0 of block 0 writes too"),
-    "first reads": (first_read, "thread 0 of block 1 reads line[0], which no thread of the block has written"),
+    "first reads": (
+        first_read,
+        "thread 0 of block 1 reads line[0], which no thread of the block has written",
+    ),
     "far reads": (far_read, "thread 28 of block 0 reads x[64], which has 64 elements"),
     "far writes": (far_write, "thread 0 of block 0 writes out[-8], which has 64 elements"),
 }
