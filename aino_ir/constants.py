@@ -112,15 +112,6 @@ class Const:
                     self._array = self._array.reshape(self.shape)
             return self._array
 
-    @property
-    def magnitude(self) -> int:
-        """The largest absolute value of an integer constant; reads the data once."""
-        known = self.facts.get("magnitude")
-        if not isinstance(known, int):
-            array = self.array()
-            known = self.facts["magnitude"] = max(int(array.max(initial=0)), -int(array.min(initial=0)))
-        return known
-
     def _evaluate(self, wide: bool) -> np.ndarray:
         from aino_ir.interp import evaluate_block
 

@@ -22,6 +22,7 @@ from aino_ir.loops.canonical import canonical_text
 from aino_ir.loops.expr import Expr
 from aino_ir.loops.stmt import LoopFn
 from aino_ir.op import Op
+from aino_ir.short_sums import ShortSums
 from aino_ir.sparsity import ZeroPattern
 from aino_ir.target import Target
 from aino_ir.types import ROW_MAJOR, Layout
@@ -42,7 +43,7 @@ class Operand:
         shape: logical shape.
         constant: whether its contents are known at compile time (weights: a packing costs nothing).
         zeros: where a constant is zero, when it is in many places.
-        narrow: whether it is an i8 constant within -64..64: two products with u8 then fit 16 bits.
+        short: how many products of an i8 constant with u8 add up in 16 bits.
     """
 
     name: str
@@ -52,7 +53,7 @@ class Operand:
     allocated: tuple[DimLike, ...] | None = None
     constant: bool = False
     zeros: ZeroPattern | None = None
-    narrow: bool = False
+    short: ShortSums | None = None
 
     def addr(self, index: tuple[DimLike, ...]) -> DimLike:
         """Element offset of a coordinate from the view's start."""

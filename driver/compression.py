@@ -18,6 +18,7 @@ from aino_ir.passes.compression.layers import prepared
 from aino_ir.passes.compression.numbers import Recipe, weight_recipe
 from aino_ir.passes.compression.quantize import Quantization, Request
 from aino_ir.plan.walk import runs
+from aino_ir.short_sums import DEPTHS
 from aino_ir.structural import block_hash
 from aino_ir.target import Target
 
@@ -29,8 +30,12 @@ SCHEMES: dict[str, tuple[str, int]] = {
 }
 """Scheme -> (how activations are quantised, bits of a weight)."""
 
-SEVEN_BITS = 64
-"""Largest magnitude of weights of 7 bits: two products with u8 then fit 16 bits."""
+SHORT_SUMS = 2
+"""Steps whose sums fit 16 bits, where nothing else is asked for.
+
+With four products in a lane, scales are about those of 7 bits, and half of the widening is saved; eight
+products cost 2 dB more.
+"""
 
 
 class ModelledTiming:
@@ -68,7 +73,7 @@ def quantize(
     group: int = 128,
     method: str = "rtn",
     symmetric: bool | None = None,
-    seven_bits: bool | None = None,
+    short_sums: int | None = None,
     bias_correction: bool = True,
     ignore: Sequence[str] = (),
     metric: Metric | None = None,
@@ -96,8 +101,9 @@ def quantize(
         group: neighbours along the reduction that share a scale; the last group may be shorter.
         method: rtn (round to nearest) or gptq (needs calibration data).
         symmetric: whether zero points are in the middle.  Default: weights yes, static activations no.
-        seven_bits: int8 and int8-dynamic: weights within -64..64, so that AVX2 can add pairs of products in
-            16 bits.  Default: where the target has no instruction for bytes.
+        short_sums: int8 and int8-dynamic: for how many steps of two products (1, 2 or 4) weights are made
+            small enough that these add up in 16 bits, which is what AVX2 does fastest; 0: for none.
+            Default: 2 where the target has no instruction that multiplies bytes, else 0.
         bias_correction: with calibration data, the mean error of each output channel is taken off.
         ignore: patterns (``head*``) of layers that stay as they are.
         metric: how good a model is: gets a callable model, returns a number, more is better.
@@ -114,7 +120,7 @@ def quantize(
         WeightsNotFinite: a layer's weights cannot be.
     """
     goal = compile_options(target).target
-    weights = _weights(scheme, per, group, symmetric, seven_bits, goal)
+    weights = _weights(scheme, per, group, symmetric, short_sums, goal)
     request = _request(scheme, weights, calibrator, symmetric, method, ignore, bias_correction)
     module = prepared(load(x, example_inputs, dims=dims))
     needed = request.activations == "static" or request.compensate
@@ -130,7 +136,7 @@ def quantize(
 
 
 def _weights(
-    scheme: str, per: str | None, group: int, symmetric: bool | None, seven_bits: bool | None, target: Target
+    scheme: str, per: str | None, group: int, symmetric: bool | None, short_sums: int | None, target: Target
 ) -> Recipe:
     """How weights become integers; options checked."""
     _check("scheme", scheme, tuple(SCHEMES))
@@ -142,12 +148,15 @@ def _weights(
     if activations and per == "group":
         advice = "groups are for weight-only schemes; use per='channel'"
         raise SchemeOptionMisplaced(option="per", got=per, scheme=scheme, advice=advice)
-    if not activations and seven_bits is not None:
+    if not activations and short_sums is not None:
         advice = "it is for schemes that multiply bytes; leave it out"
-        raise SchemeOptionMisplaced(option="seven_bits", got=seven_bits, scheme=scheme, advice=advice)
-    narrow = bool(activations) and (seven_bits if seven_bits is not None else not target.multiplies_bytes)
+        raise SchemeOptionMisplaced(option="short_sums", got=short_sums, scheme=scheme, advice=advice)
+    if short_sums is None:
+        short_sums = SHORT_SUMS if activations and not target.multiplies_bytes else 0
+    if short_sums not in (0, *DEPTHS):
+        raise UnknownOption(option="short_sums", choices=tuple(map(str, (0, *DEPTHS))), got=short_sums)
     centred = symmetric is not False or bool(activations)
-    return weight_recipe(bits, per, group, centred, SEVEN_BITS if narrow else None)
+    return weight_recipe(bits, per, group, centred, short_sums)
 
 
 def _request(

@@ -21,6 +21,7 @@ from aino_ir.dtypes import DType, integer_range
 from aino_ir.errors.loops import LoopRunError
 from aino_ir.loops.expr import (
     Accumulator,
+    AddPairs,
     Arg,
     Binary,
     Bitcast,
@@ -29,6 +30,7 @@ from aino_ir.loops.expr import (
     Compare,
     Const,
     Dot,
+    DotPairs,
     Expr,
     Fma,
     Index,
@@ -146,8 +148,12 @@ def implement(node: Expr) -> Callable[..., Array] | None:
             return _COMPARE[op]
         case Fma():
             return fma32 if node.dtype.bits == 32 else fma64
-        case Dot(narrow=narrow):
-            return partial(dot_products, narrow=narrow)
+        case Dot():
+            return dot_products
+        case DotPairs():
+            return pair_products
+        case AddPairs():
+            return add_neighbours
         case Select():
             return np.where
         case Cast(x=x):
@@ -167,17 +173,30 @@ def implement(node: Expr) -> Callable[..., Array] | None:
     raise LookupError(f"no meaning for {node!r}")
 
 
-def dot_products(accumulator: Array, x: Array, w: Array, narrow: bool) -> Array:
-    """accumulator + sums of four products; see `aino_ir.loops.expr.Dot`.
+def dot_products(accumulator: Array, x: Array, w: Array) -> Array:
+    """accumulator + sums of four products; see `aino_ir.loops.expr.Dot`."""
+    products = x.astype(np.int32) * w.astype(np.int32)
+    sums = products.reshape(*products.shape[:-1], -1, 4).sum(axis=-1, dtype=np.int32)
+    return np.asarray(accumulator + sums.reshape(np.shape(accumulator)))
+
+
+def pair_products(x: Array, w: Array) -> Array:
+    """Sums of two products in i16; see `aino_ir.loops.expr.DotPairs`.
 
     Raises:
-        LoopRunError: `narrow` was promised, and two products need more than 16 bits.
+        LoopRunError: a sum needs more than 16 bits, against the promise.
     """
     products = x.astype(np.int32) * w.astype(np.int32)
-    pairs = products.reshape(*products.shape[:-1], -1, 2, 2).sum(axis=-1, dtype=np.int32)
-    if narrow and pairs.size and (pairs.max() >= 1 << 15 or pairs.min() < -(1 << 15)):
+    pairs = products.reshape(*products.shape[:-1], -1, 2).sum(axis=-1, dtype=np.int32)
+    if pairs.size and (pairs.max() >= 1 << 15 or pairs.min() < -(1 << 15)):
         raise LoopRunError(kernel="", what="a sum of two products leaves 16 bits, against the promise")
-    return np.asarray(accumulator + pairs.sum(axis=-1, dtype=np.int32).reshape(np.shape(accumulator)))
+    return np.asarray(pairs.astype(np.int16))
+
+
+def add_neighbours(accumulator: Array, pairs: Array) -> Array:
+    """accumulator + sums of two neighbours; see `aino_ir.loops.expr.AddPairs`."""
+    sums = pairs.reshape(*pairs.shape[:-1], -1, 2).sum(axis=-1, dtype=np.int32)
+    return np.asarray(accumulator + sums.reshape(np.shape(accumulator)))
 
 
 _F32_TAIL = (1 << 29) - 1

@@ -22,7 +22,7 @@ from operator import attrgetter
 from typing import Any
 
 from aino_ir.dims import DimLike
-from aino_ir.dtypes import DTYPES, DType, boolean, i64, integer_range
+from aino_ir.dtypes import DTYPES, DType, boolean, i16, i64, integer_range
 
 Number = int | float | bool
 
@@ -282,20 +282,40 @@ class Fma(Expr):
 class Dot(Expr):
     """accumulator[l] + the sum over j of x[4 l + j] * w[4 l + j], in wrapping i32.
 
-    x is a vector of u8 or i8, w one of i8, both four times as long as the accumulator.  `narrow` promises
-    that no sum of neighbouring products (j = 0, 1 and j = 2, 3) leaves 16 bits: printers may then use
-    instructions that saturate there, and the loop interpreter raises where the promise is broken.
+    x is a vector of u8 or i8, w one of i8, both four times as long as the accumulator.
     """
 
     accumulator: Expr
     x: Expr
     w: Expr
-    narrow: bool
     type: VecType
 
 
 DOT = 4
 """Products that a `Dot` sums in each lane."""
+
+
+@dataclass(frozen=True)
+class DotPairs(Expr):
+    """x[2 l] * w[2 l] + x[2 l + 1] * w[2 l + 1] in i16.
+
+    x is a vector of u8, w one of i8, both twice as long as the result.  Whoever makes it promises that no
+    sum leaves 16 bits: printers may use instructions that saturate there, and the loop interpreter raises
+    where the promise is broken.
+    """
+
+    x: Expr
+    w: Expr
+    type: VecType
+
+
+@dataclass(frozen=True)
+class AddPairs(Expr):
+    """accumulator[l] + pairs[2 l] + pairs[2 l + 1], in wrapping i32; pairs is of i16, twice as long."""
+
+    accumulator: Expr
+    pairs: Expr
+    type: VecType
 
 
 @dataclass(frozen=True)
@@ -459,9 +479,19 @@ def fma(a: Expr, b: Expr | Number, c: Expr | Number) -> Expr:
     return Fma(x, y, z, x.type) if x.dtype.is_float else x * y + z
 
 
-def dot(accumulator: Expr, x: Expr, w: Expr, narrow: bool = False) -> Expr:
+def dot(accumulator: Expr, x: Expr, w: Expr) -> Expr:
     """accumulator + sums of four products of 8-bit integers; see `Dot`."""
-    return Dot(accumulator, x, w, narrow, accumulator.type)
+    return Dot(accumulator, x, w, accumulator.type)
+
+
+def dot_pairs(x: Expr, w: Expr) -> Expr:
+    """Sums of two products of 8-bit integers that are known to fit 16 bits; see `DotPairs`."""
+    return DotPairs(x, w, VecType(i16, x.lanes // 2))
+
+
+def add_pairs(accumulator: Expr, pairs: Expr) -> Expr:
+    """accumulator + sums of two neighbours in 16 bits; see `AddPairs`."""
+    return AddPairs(accumulator, pairs, accumulator.type)
 
 
 def select(condition: Expr, a: Expr | Number, b: Expr | Number) -> Expr:
@@ -538,8 +568,12 @@ def rebuild(node: Expr, children: tuple[Expr, ...]) -> Expr:
             return compare(op, *children)
         case Fma():
             return fma(*children)
-        case Dot(narrow=narrow):
-            return dot(children[0], children[1], children[2], narrow)
+        case Dot():
+            return dot(*children)
+        case DotPairs():
+            return dot_pairs(*children)
+        case AddPairs():
+            return add_pairs(*children)
         case Select():
             return select(*children)
         case Cast():

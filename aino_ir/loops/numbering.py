@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container
 
 from aino_ir.loops.expr import (
+    AddPairs,
     Binary,
     Bitcast,
     Call,
@@ -16,6 +17,7 @@ from aino_ir.loops.expr import (
     Compare,
     Const,
     Dot,
+    DotPairs,
     Expr,
     Fma,
     Index,
@@ -42,7 +44,9 @@ _STATIC: dict[type, Callable[..., tuple[object, ...]]] = {
     Binary: lambda e: (e.op,),
     Compare: lambda e: (e.op,),
     Fma: lambda e: (),
-    Dot: lambda e: (e.narrow,),
+    Dot: lambda e: (),
+    DotPairs: lambda e: (),
+    AddPairs: lambda e: (),
     Select: lambda e: (),
     Cast: lambda e: (e.type,),
     Round: lambda e: (e.storage,),

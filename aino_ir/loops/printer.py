@@ -18,6 +18,7 @@ from typing import Any
 from aino_ir.dims import DimLike
 from aino_ir.loops.expr import (
     Accumulator,
+    AddPairs,
     Arg,
     Binary,
     Bitcast,
@@ -26,6 +27,7 @@ from aino_ir.loops.expr import (
     Compare,
     Const,
     Dot,
+    DotPairs,
     Expr,
     Fma,
     Index,
@@ -220,10 +222,9 @@ _EXPR: dict[type, Callable[..., str]] = {
     Binary: lambda e: _infix(e),
     Compare: lambda e: _infix(e),
     Fma: lambda e: f"fma({print_expr(e.a)}, {print_expr(e.b)}, {print_expr(e.c)})",
-    Dot: lambda e: (
-        f"dot{'_narrow' if e.narrow else ''}"
-        f"({print_expr(e.accumulator)}, {print_expr(e.x)}, {print_expr(e.w)})"
-    ),
+    Dot: lambda e: f"dot({print_expr(e.accumulator)}, {print_expr(e.x)}, {print_expr(e.w)})",
+    DotPairs: lambda e: f"dot_pairs({print_expr(e.x)}, {print_expr(e.w)})",
+    AddPairs: lambda e: f"add_pairs({print_expr(e.accumulator)}, {print_expr(e.pairs)})",
     Select: lambda e: f"select({print_expr(e.condition)}, {print_expr(e.a)}, {print_expr(e.b)})",
     Cast: lambda e: f"{e.dtype}({print_expr(e.x)})",
     Round: lambda e: f"round_to({e.storage}, {print_expr(e.x)})",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aino_ir.dtypes import boolean, i8, i32, i64, u8
+from aino_ir.dtypes import boolean, i8, i16, i32, i64, u8
 from aino_ir.loops.expr import (
     BINARY_OPS,
     COMBINERS,
@@ -10,6 +10,7 @@ from aino_ir.loops.expr import (
     DOT,
     UNARY_OPS,
     Accumulator,
+    AddPairs,
     Arg,
     Binary,
     Bitcast,
@@ -17,6 +18,7 @@ from aino_ir.loops.expr import (
     Cast,
     Compare,
     Dot,
+    DotPairs,
     Expr,
     Fma,
     Index,
@@ -69,6 +71,11 @@ def _agrees(e: Expr) -> bool:
             long = DOT * e.lanes
             bytes_ = x.dtype in (u8, i8) and w.type == VecType(i8, long) and x.lanes == long
             return bytes_ and acc.type == e.type == VecType(i32, e.lanes)
+        case DotPairs(x=x, w=w):
+            long = 2 * e.lanes
+            return e.dtype is i16 and x.type == VecType(u8, long) and w.type == VecType(i8, long)
+        case AddPairs(accumulator=acc, pairs=pairs):
+            return acc.type == e.type == VecType(i32, e.lanes) and pairs.type == VecType(i16, 2 * e.lanes)
         case Select(condition=c, a=a, b=b):
             return a.type == b.type == e.type and c.type == VecType(boolean, e.lanes)
         case Cast(x=x):

@@ -147,6 +147,20 @@ def _dot(signed_x: bool) -> Callable[[VecType], Lines]:
     return body
 
 
+def _dot_pairs(type_: VecType) -> Lines:
+    """Products of even and of odd bytes in 16 bits, whose sum fits by promise."""
+    word, raw = type_name(type_), type_name(VecType(u16, type_.lanes))
+    return [
+        f"const {word} even = ({word})((({raw})x << 8) >> 8) * ((({word})w << 8) >> 8);",
+        f"return even + ({word})(({raw})x >> 8) * (({word})w >> 8);",
+    ]
+
+
+def _add_pairs(type_: VecType) -> Lines:
+    wide = type_name(type_)
+    return [f"return acc + ((({wide})pairs << 16) >> 16) + (({wide})pairs >> 16);"]
+
+
 GENERIC: dict[str, Callable[[VecType], Lines]] = {
     "splat": _splat,
     "ramp": _ramp,
@@ -167,9 +181,9 @@ GENERIC: dict[str, Callable[[VecType], Lines]] = {
     "scatter": _lane_stores("indexed", False),
     "scatter_masked": _lane_stores("indexed", True),
     "dot_u8": _dot(False),
-    "dot_u8_narrow": _dot(False),
     "dot_i8": _dot(True),
-    "dot_i8_narrow": _dot(True),
+    "dot_pairs": _dot_pairs,
+    "add_pairs": _add_pairs,
     "quartets": _quartets,
     "floordiv": _floor_division,
     "floormod": _floor_modulo,

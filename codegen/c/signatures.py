@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from aino_ir.codegen.c.types import mask_type, scalar_name, type_name
-from aino_ir.dtypes import DType, i8, i64, u8
+from aino_ir.dtypes import DType, i8, i16, i64, u8
 from aino_ir.loops.expr import DOT, VecType
 
-VALUE, MASK, SCALAR, INDEX, INDICES, SOURCE, SINK, NOTHING, UNSIGNED, SIGNED, QUARTET = (
+VALUE, MASK, SCALAR, INDEX, INDICES, SOURCE, SINK, NOTHING, UNSIGNED, SIGNED, HALVES, QUARTET = (
     "value",
     "mask",
     "scalar",
@@ -20,6 +20,7 @@ VALUE, MASK, SCALAR, INDEX, INDICES, SOURCE, SINK, NOTHING, UNSIGNED, SIGNED, QU
     "nothing",
     "unsigned",
     "signed",
+    "halves",
     "quartet",
 )
 
@@ -57,9 +58,9 @@ SIGNATURES: dict[str, Signature] = {
     **{f"reduce_{op}": _REDUCTION for op in ("add", "mul", "min", "max", "and", "or", "xor")},
     "fma": _signature(VALUE, "a:value b:value c:value"),
     "dot_u8": _signature(VALUE, "acc:value x:unsigned w:signed"),
-    "dot_u8_narrow": _signature(VALUE, "acc:value x:unsigned w:signed"),
     "dot_i8": _signature(VALUE, "acc:value x:signed w:signed"),
-    "dot_i8_narrow": _signature(VALUE, "acc:value x:signed w:signed"),
+    "dot_pairs": _signature(VALUE, "x:unsigned w:signed"),
+    "add_pairs": _signature(VALUE, "acc:value pairs:halves"),
     "quartets": _signature(VALUE, "x:quartet"),
     "select": _signature(VALUE, "mask:mask a:value b:value"),
     "splat": _signature(VALUE, "x:scalar"),
@@ -97,9 +98,11 @@ def c_type(kind: str, type_: VecType) -> str:
         case "indices":
             return type_name(VecType(i64, type_.lanes))
         case "unsigned":
-            return type_name(VecType(u8, DOT * type_.lanes))
+            return type_name(VecType(u8, type_.lanes * type_.dtype.bytes))
         case "signed":
-            return type_name(VecType(i8, DOT * type_.lanes))
+            return type_name(VecType(i8, type_.lanes * type_.dtype.bytes))
+        case "halves":
+            return type_name(VecType(i16, 2 * type_.lanes))
         case "quartet":
             return type_name(VecType(type_.dtype, DOT))
         case "source":

@@ -19,6 +19,7 @@ from aino_ir.dims import DimLike
 from aino_ir.dtypes import DType, i64
 from aino_ir.errors.printing import NoSpelling
 from aino_ir.loops.expr import (
+    AddPairs,
     Binary,
     Bitcast,
     Call,
@@ -26,6 +27,7 @@ from aino_ir.loops.expr import (
     Compare,
     Const,
     Dot,
+    DotPairs,
     Expr,
     Fma,
     Index,
@@ -120,6 +122,8 @@ class CStylePrinter:
             Binary: self.binary,
             Fma: self.fma,
             Dot: self.dot,
+            DotPairs: self.dot_pairs,
+            AddPairs: self.add_pairs,
             Compare: self.compare,
             Select: self.select,
             Cast: self.cast,
@@ -254,9 +258,16 @@ class CStylePrinter:
         return self.helper("fma", e.type, e.a, e.b, e.c)
 
     def dot(self, e: Dot) -> Code:
-        """Sums of products of bytes: always the helper."""
-        name = f"dot_{e.x.dtype}{'_narrow' if e.narrow else ''}"
-        return self.helper(name, e.type, e.accumulator, e.x, e.w)
+        """Sums of four products of bytes: always the helper."""
+        return self.helper(f"dot_{e.x.dtype}", e.type, e.accumulator, e.x, e.w)
+
+    def dot_pairs(self, e: DotPairs) -> Code:
+        """Sums of two products of bytes: always the helper."""
+        return self.helper("dot_pairs", e.type, e.x, e.w)
+
+    def add_pairs(self, e: AddPairs) -> Code:
+        """Neighbours added to wider lanes: always the helper."""
+        return self.helper("add_pairs", e.type, e.accumulator, e.pairs)
 
     def compare(self, e: Compare) -> Code:
         """A comparison; on bool through logic."""

@@ -44,6 +44,9 @@ CLOCK = 3.5e9
 BEST = 4
 """Candidates that are offered: the best by the model."""
 
+INTEGER_STEPS = 2.5
+"""How much longer a step of integers takes: they are converted when loaded, and multiply and add apart."""
+
 STRIDED_LOADS = 6.0
 """How much longer a step takes when vectors are gathered lane by lane."""
 
@@ -165,6 +168,8 @@ def _candidate(roles: Roles, tile: Tile, lanes: int, target: Target) -> Candidat
     row_in = [row_name in axes_of(f) for f in roles.factors]
     lane_shared = any(a and not b for a, b in zip(lane_in, row_in, strict=True))
     cycles = tile_cycles(tile, rows, -(-columns // lanes), steps, _row_vector(roles), lane_shared)
+    if not roles.factors[0].dtype.is_float:
+        cycles *= INTEGER_STEPS
     loaded = [f for i, f in enumerate(roles.factors) if i != roles.staged]
     if any(strided_operand(roles.spec, f, roles.lane.name) for f in loaded):
         cycles *= STRIDED_LOADS

@@ -2,12 +2,13 @@
 
 The weights are packed so that a vector holds, for each lane (an output channel), four neighbours along
 the reduction; four bytes of the activation are repeated over all lanes.  What adds them up is the loop
-language's `Dot`; each instruction set spells it with what it has, always exactly:
+language's `Dot`; each instruction set spells it with what it has, always exactly.  Where the target has an
+instruction that adds four products of bytes in 32 bits, that needs no proof; else products are formed from
+bytes that were widened to 16 bits.
 
-- where the weights are known to lie within -64..64, two products with u8 fit 16 bits, and the instruction
-  that adds pairs with saturation cannot saturate (2 * 64 * 255 = 32640 < 2^15);
-- else products are formed from bytes that were widened to 16 bits;
-- where the target has an instruction that adds four products of bytes in 32 bits, it needs no proof.
+Where the weights are small enough that sums of two products with u8 fit 16 bits (`aino_ir.short_sums`), the
+pairs of a step are formed by one instruction (`DotPairs`), and those of as many steps as fit are added up
+before they are widened (`AddPairs`).
 """
 
 from __future__ import annotations
@@ -25,13 +26,26 @@ from aino_ir.codegen.kernels.naming import header, kernel_name
 from aino_ir.codegen.kernels.roles import Roles, analyse, extent_or, is_plain
 from aino_ir.codegen.kernels.tiles import LOADS_PER_CYCLE, Tile, legal_tiles, split_tiles
 from aino_ir.compute import Axis
-from aino_ir.dims import DimLike, is_static
+from aino_ir.dims import Dim, DimLike, is_static
 from aino_ir.dtypes import i8, i32, u8
 from aino_ir.kernels import Candidate, KernelSpec, Packing, Reject
 from aino_ir.loops.builder import LoopBuilder
-from aino_ir.loops.expr import DOT, Cast, Const, Expr, Read, Shuffle, VecType, const, dot
+from aino_ir.loops.expr import (
+    DOT,
+    Cast,
+    Const,
+    Expr,
+    Read,
+    Shuffle,
+    VecType,
+    add_pairs,
+    const,
+    dot,
+    dot_pairs,
+)
 from aino_ir.loops.registers import RegTile
 from aino_ir.loops.stmt import LoopFn
+from aino_ir.short_sums import DEPTHS
 from aino_ir.target import Target
 from aino_ir.types import Layout
 
@@ -51,14 +65,14 @@ class Parts:
         x: the activation, read along that axis at unit stride.
         w: the constant weights, which vary with the lanes.
         axis: the reduction axis that is taken four at a time.
-        narrow: whether two products fit 16 bits.
+        depth: steps whose pairs of products add up in 16 bits, 0 where not even one does.
     """
 
     roles: Roles
     x: Read
     w: Read
     axis: Axis
-    narrow: bool
+    depth: int
 
 
 def parts_of(spec: KernelSpec) -> Parts | str:
@@ -87,8 +101,12 @@ def parts_of(spec: KernelSpec) -> Parts | str:
         return "the activation is not contiguous along the reduction"
     axis = fitting[-1]
     loops = (*(a for a in roles.loops if a is not axis), axis)
-    narrow = weights.narrow and given.dtype is u8
-    return Parts(replace(roles, loops=loops), x, w, axis, narrow)
+    depth = 0
+    if weights.short is not None and given.dtype is u8:
+        place = next(a for a, c in enumerate(w.index) if isinstance(c, Dim) and c.as_symbol() == axis.name)
+        steps = -(-int(axis.extent) // DOT)  # type: ignore[arg-type]
+        depth = min(weights.short.depths[place], 1 << (steps - 1).bit_length())
+    return Parts(replace(roles, loops=loops), x, w, axis, depth)
 
 
 class DotGenerator:
@@ -113,14 +131,15 @@ class DotGenerator:
         roles = parts.roles
         rows = extent_or(roles.row.extent, SYMBOLIC_EXTENT) if roles.row is not None else 1
         columns = extent_or(roles.lane.extent, SYMBOLIC_EXTENT)
-        tiles = [
-            t
-            for t in legal_tiles(target, rows, -(-columns // lanes))
-            if t.rows * t.vectors + (1 if parts.narrow else 2) * t.vectors + 3 <= target.vector_registers
-        ]
-        tiles.sort(key=lambda t: code_size(roles, t))
+        tiles = sorted(legal_tiles(target, rows, -(-columns // lanes)), key=lambda t: code_size(roles, t))
         small = [t for t in tiles if code_size(roles, t) <= CODE_BUDGET * DOT] or tiles[:1]
-        found = [_candidate(parts, t, lanes, target) for t in small]
+        depths = [d for d in (0, *DEPTHS) if d <= parts.depth and not (d and target.multiplies_bytes)]
+        found = [
+            _candidate(parts, t, depth, lanes, target)
+            for depth in depths
+            for t in small
+            if registers(t, depth) <= target.vector_registers
+        ]
         yield from sorted(found, key=lambda c: c.cost)[: self.most]
 
     def build(self, spec: KernelSpec, candidate: Candidate, target: Target) -> LoopFn:
@@ -137,11 +156,22 @@ class DotGenerator:
         emit_checks(place)
         blocking = Blocking(params["chunk"], params["group"], 0)
         shape = Shape(Tile(params["rows"], params["vectors"]), params["lanes"], blocking)
-        DotLoops(b, place, parts, shape).emit()
+        DotLoops(b, place, parts, shape, params["depth"]).emit()
         return b.finish(header(spec, candidate))
 
 
-def _candidate(parts: Parts, tile: Tile, lanes: int, target: Target) -> Candidate:
+def registers(tile: Tile, depth: int) -> int:
+    """Vectors that a step of a tile holds: sums, weights, an activation, and what products need.
+
+    Of several steps, weights and one row's activations are held together (see `DotLoops`).
+    """
+    products = tile.rows * tile.vectors
+    if depth <= 1:
+        return products + (1 if depth else 2) * tile.vectors + 3
+    return products + depth * (tile.vectors + 1) + 2
+
+
+def _candidate(parts: Parts, tile: Tile, depth: int, lanes: int, target: Target) -> Candidate:
     roles = parts.roles
     rows = extent_or(roles.row.extent, SYMBOLIC_EXTENT) if roles.row is not None else 1
     columns = extent_or(roles.lane.extent, SYMBOLIC_EXTENT)
@@ -154,10 +184,10 @@ def _candidate(parts: Parts, tile: Tile, lanes: int, target: Target) -> Candidat
     cycles = 0.0
     for tile_rows, row_count in split_tiles(rows, tile.rows):
         for vectors, count in split_tiles(-(-columns // lanes), tile.vectors):
-            per_tile = step_cycles(tile_rows, vectors, parts.narrow, target) * steps
+            per_tile = step_cycles(tile_rows, vectors, depth, target) * steps
             cycles += row_count * count * (per_tile + 10 + 2.0 * tile_rows * vectors)
     blocking = choose_blocking(roles, tile, lanes, target, element_bytes=1)
-    proof = "pairs of products fit 16 bits" if parts.narrow else "products widened to 16 bits"
+    proof = f"{2 * depth} products fit 16 bits" if depth else "products widened to 16 bits"
     if target.multiplies_bytes:
         proof = "products added in 32 bits"
     return Candidate(
@@ -169,6 +199,7 @@ def _candidate(parts: Parts, tile: Tile, lanes: int, target: Target) -> Candidat
             ("lanes", lanes),
             ("chunk", blocking.chunk),
             ("group", blocking.group),
+            ("depth", depth),
         ),
         ((parts.w.operand, Packing(_panel_layout(parts, tile.vectors * lanes))),),
         cost=(outer * cycles + blocking.cycles) / CLOCK,
@@ -176,12 +207,18 @@ def _candidate(parts: Parts, tile: Tile, lanes: int, target: Target) -> Candidat
     )
 
 
-def step_cycles(rows: int, vectors: int, narrow: bool, target: Target) -> float:
-    """Cycles of one step of four products: multiplications, other vector operations, loads, latency."""
+def step_cycles(rows: int, vectors: int, depth: int, target: Target) -> float:
+    """Cycles of one step of four products: multiplications, other vector operations, loads, latency.
+
+    With `depth`, a step has one multiplication and one addition a product, and the last of so many steps
+    another of each to widen them; without, bytes are widened before they are multiplied.
+    """
     products = rows * vectors
     ports = 2.0 if target.vector_bytes >= 64 else 3.0
-    operations = 3.0 * products if narrow else 4.0 * products + 2.0 * rows + 3.0 * vectors
-    multiplications = 2.0 * products
+    if depth:
+        operations, multiplications = (2.0 + 1.0 / depth) * products, (1.0 + 1.0 / depth) * products
+    else:
+        operations, multiplications = 4.0 * products + 2.0 * rows + 3.0 * vectors, 2.0 * products
     if target.multiplies_bytes:
         operations = multiplications = float(products)
     return max(
@@ -208,9 +245,10 @@ def _panel_layout(parts: Parts, width: int) -> Layout:
 class DotLoops(ContractLoops):
     """Emits one contraction of bytes."""
 
-    def __init__(self, b: LoopBuilder, place: Placement, parts: Parts, shape: Shape) -> None:
+    def __init__(self, b: LoopBuilder, place: Placement, parts: Parts, shape: Shape, depth: int) -> None:
         super().__init__(b, place, parts.roles, shape)
         self.parts = parts
+        self.depth = depth
 
     def _loops(
         self, loops: list[Axis], at: dict[str, DimLike], points: list[list[Point]], acc: RegTile
@@ -220,31 +258,40 @@ class DotLoops(ContractLoops):
             return
         (axis,) = loops
         extent = int(axis.extent)  # type: ignore[arg-type]
-        whole = extent - extent % DOT
+        step = DOT * max(1, self.depth)
+        whole = extent - extent % step
         if whole <= UNROLL_STEPS * DOT:
-            for start in range(0, whole, DOT):
-                self._quartets({**at, axis.name: start}, points, acc)
+            for start in range(0, whole, step):
+                self._run({**at, axis.name: start}, axis.name, step, points, acc)
         else:
-            with self.b.loop(axis.name, 0, whole, step=DOT, unroll=2) as k:
-                self._quartets({**at, axis.name: k}, points, acc)
-        if extent % DOT:
-            self._quartets({**at, axis.name: whole}, points, acc, extent % DOT)
+            with self.b.loop(axis.name, 0, whole, step=step, unroll=max(1, 2 * DOT // step)) as k:
+                self._run({**at, axis.name: k}, axis.name, step, points, acc)
+        if extent > whole:
+            self._run({**at, axis.name: whole}, axis.name, extent - whole, points, acc)
 
-    def _quartets(
-        self,
-        at: dict[str, DimLike],
-        points: list[list[Point]],
-        acc: RegTile,
-        count: int | None = None,
+    def _run(
+        self, at: dict[str, DimLike], axis: str, count: int, points: list[list[Point]], acc: RegTile
     ) -> None:
-        """One step of four products a lane (`count` of them, the rest zero) at every point of the tile."""
+        """So many neighbours along the reduction at every point of the tile, as few steps as they need."""
+        steps = [
+            ({**at, axis: at[axis] + start}, None if start + DOT <= count else count - start)
+            for start in range(0, count, DOT)
+        ]
         for i, row in enumerate(points):
-            x = self._activation({**at, **row[0].at}, count)
-            if x is None:
-                continue
+            factors = [(here, self._activation({**here, **row[0].at}, part)) for here, part in steps]
             for j, point in enumerate(row):
-                w = self._weights({**at, **point.at})
-                self.b.set(acc[i, j], dot(acc[i, j].read(), x, w, self.parts.narrow))
+                pairs: Expr | None = None
+                for here, x in factors:
+                    if x is None:
+                        continue
+                    w = self._weights({**here, **point.at})
+                    if not self.depth:
+                        self.b.set(acc[i, j], dot(acc[i, j].read(), x, w))
+                        continue
+                    more = dot_pairs(x, w)
+                    pairs = self.b.let(more if pairs is None else pairs + more)
+                if pairs is not None:
+                    self.b.set(acc[i, j], add_pairs(acc[i, j].read(), pairs))
 
     def _activation(self, at: dict[str, DimLike], count: int | None) -> Expr | None:
         """Four bytes repeated over all lanes; None where they are zero."""

@@ -38,6 +38,7 @@ from aino_ir.loops.expr import (
     walk,
 )
 from aino_ir.op import Op, Trait
+from aino_ir.short_sums import ShortSums
 from aino_ir.sparsity import ZeroPattern
 from aino_ir.symbols import Symbols
 from aino_ir.types import Layout, TensorType
@@ -56,7 +57,7 @@ class Storage:
     allocated: tuple[DimLike, ...] | None
     constant: bool
     zeros: ZeroPattern | None = None
-    narrow: bool = False
+    short: ShortSums | None = None
 
 
 StorageOf = Callable[[Value], Storage]
@@ -534,7 +535,7 @@ def _operands(
                 where.allocated,
                 where.constant,
                 where.zeros,
-                where.narrow,
+                where.short,
             )
         )
     return tuple(out)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from aino_ir.codegen.lower.compose import Group, Storage, compose
 from aino_ir.dims import DimLike
-from aino_ir.dtypes import i8
 from aino_ir.errors.codegen import NotComposable
 from aino_ir.graph import Value
 from aino_ir.kernels import Candidate, Catalogue, Reject
 from aino_ir.op import Op
 from aino_ir.pattern import constant_of
+from aino_ir.short_sums import short_sums
 from aino_ir.sparsity import zero_pattern
 from aino_ir.symbols import Symbols
 from aino_ir.types import Layout, TensorType
-
-NARROW = 64
-"""Bound of i8 constants of which two products with u8 fit 16 bits: 2 * 64 * 255 < 2^15."""
 
 
 class CataloguePricer:
@@ -48,9 +45,8 @@ def own_buffer(value: Value) -> Storage:
 
 
 def stored(value: Value, layout: Layout, allocated: tuple[DimLike, ...] | None) -> Storage:
-    """What is known of a value that lies somewhere: of a constant also its zeros and its size."""
+    """What is known of a value that lies somewhere: of a constant also its zeros and its short sums."""
     handle = constant_of(value)
     if handle is None:
         return Storage(layout, allocated, False)
-    narrow = handle.dtype is i8 and handle.magnitude <= NARROW
-    return Storage(layout, allocated, True, zero_pattern(handle), narrow)
+    return Storage(layout, allocated, True, zero_pattern(handle), short_sums(handle))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from aino_ir.passes.compression.numbers import Recipe, Weights, grid_of, on_grid
+from aino_ir.passes.compression.numbers import Recipe, Weights, grid_of, on_grid, raised, sums_excess
 
 Array = np.ndarray[Any, Any]
 
@@ -18,14 +18,33 @@ DAMPING = 0.01
 """Share of the mean diagonal that is added to it, so that the matrix can be inverted."""
 
 
-def gptq(w: Array, gram: Array, recipe: Recipe) -> Weights:
+def gptq(w: Array, gram: Array, recipe: Recipe, kernel: tuple[int, ...] = ()) -> Weights:
     """Weights on their grid such that the layer's outputs, not the weights, are close.
 
     Args:
         w: [k, n], f32.
         gram: X^T X over all rows X that the layer saw, [k, k].
-        recipe: the grid; scales of groups are found when their first row is reached.
+        recipe: the grid; scales of groups are found when their first row is reached.  Where sums of
+            products have to stay within 16 bits, a channel's scale is raised until they do.
+        kernel: taps of a convolution, whose rows are (input channel, tap).
     """
+    scale, zero = grid_of(w, recipe, 1)
+    while True:
+        found = _compensated(w, gram, recipe, scale.copy(), zero)
+        if not recipe.depth:
+            return found
+        whole = found.integers
+        if kernel:
+            excess = sums_excess(whole.T.reshape(w.shape[1], -1, *kernel), recipe, 0)
+        else:
+            excess = sums_excess(whole, recipe, 1)
+        if excess.max(initial=0) <= 1:
+            return found
+        scale = raised(scale, excess)
+
+
+def _compensated(w: Array, gram: Array, recipe: Recipe, scale: Array, zero: Array | None) -> Weights:
+    """Weights on a grid, each row's loss put into the rows that follow."""
     k = w.shape[0]
     rest = w.astype(np.float64).copy()
     hessian = gram.astype(np.float64).copy()
@@ -35,7 +54,6 @@ def gptq(w: Array, gram: Array, recipe: Recipe) -> Weights:
     hessian[np.arange(k), np.arange(k)] += DAMPING * float(np.mean(np.diag(hessian)))
     upper = np.linalg.cholesky(np.linalg.inv(hessian)).T
     integers = np.empty(w.shape, recipe.dtype.numpy)
-    scale, zero = grid_of(w, recipe, 1)
     group = recipe.group
     for row in range(k):
         if group and row % group == 0:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from aino_ir.dtypes import DTYPES, DType, integer_range
+from aino_ir.short_sums import MOST, lane_sums, slice_sums
 
 Array = np.ndarray[Any, Any]
 
@@ -47,28 +48,32 @@ class Recipe:
 
     Attributes:
         dtype: i8, i4, u8 or u4 (unsigned where there is a zero point).
-        most: largest magnitude that is used of a signed dtype.
         per: tensor, channel or group.
         group: neighbours along the reduction that share a scale; 0 where groups do not.
+        depth: steps of four neighbours whose products with u8 have to add up in 16 bits
+            (`aino_ir.short_sums`); 0 for no such demand.
     """
 
     dtype: DType
-    most: int
     per: str
     group: int = 0
+    depth: int = 0
 
     @property
     def symmetric(self) -> bool:
         """Whether zero is 0."""
         return self.dtype.is_signed
 
+    @property
+    def most(self) -> int:
+        """The largest magnitude that is used of a signed dtype."""
+        return integer_range(self.dtype)[1]
 
-def weight_recipe(bits: int, per: str, group: int, symmetric: bool, most: int | None = None) -> Recipe:
+
+def weight_recipe(bits: int, per: str, group: int, symmetric: bool, depth: int = 0) -> Recipe:
     """The recipe of so many bits."""
     dtype = DTYPES[f"{'i' if symmetric else 'u'}{bits}"]
-    return Recipe(
-        dtype, most if most is not None else (1 << (bits - 1)) - 1, per, group if per == "group" else 0
-    )
+    return Recipe(dtype, per, group if per == "group" else 0, depth)
 
 
 @dataclass(frozen=True)
@@ -135,14 +140,43 @@ def _scales(values: Array) -> Array:
 
 
 def round_weights(w: Array, recipe: Recipe, channel_axis: int) -> Weights:
-    """Weights rounded to the nearest number of their grid."""
+    """Weights rounded to the nearest number of their grid.
+
+    Where sums of products have to stay within 16 bits, a channel's scale is raised until they do.
+    """
     scale, zero = grid_of(w, recipe, channel_axis)
     group = recipe.group
+    while recipe.depth:
+        excess = sums_excess(on_grid(w, scale, None, recipe), recipe, channel_axis)
+        if excess.max(initial=0) <= 1:
+            break
+        scale = raised(scale, excess)
     wide, middle = scale, zero
     if group:
         at = np.arange(w.shape[0]) // group
         wide, middle = scale[at], None if zero is None else zero[at]
     return Weights(on_grid(w, wide, middle, recipe), scale, zero, recipe)
+
+
+def sums_excess(integers: Array, recipe: Recipe, channel_axis: int) -> Array:
+    """How many times more than 16 bits hold the sums of products of each channel come to.
+
+    Neighbours are those along the input channels, which kernels take in steps of four; where there is a
+    single one (depthwise convolutions), all taps have to fit.
+    """
+    if integers.ndim > 2 and integers.shape[1] == 1:
+        sums = slice_sums(integers)
+    else:
+        lanes = lane_sums(integers, 1 - channel_axis, recipe.depth)
+        sums = lanes.reshape(*lanes.shape[:2], -1).max(axis=(0, 2), initial=0)
+    return np.asarray(sums / MOST)
+
+
+def raised(scale: Array, excess: Array) -> Array:
+    """Scales (one a channel, or one) by which the sums fit, or nearly so."""
+    if scale.size == 1:
+        return np.asarray(scale * np.float32(excess.max()), np.float32)
+    return np.asarray(scale * np.maximum(excess, 1).reshape(scale.shape), np.float32)
 
 
 def on_grid(w: Array, scale: Array, zero: Array | None, recipe: Recipe) -> Array:
@@ -163,6 +197,8 @@ __all__ = [
     "activation_grid",
     "grid_of",
     "on_grid",
+    "raised",
     "round_weights",
+    "sums_excess",
     "weight_recipe",
 ]

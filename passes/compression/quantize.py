@@ -183,12 +183,12 @@ class Quantization:
         w, channel_axis = matrix_of(layer, op)
         recipe = self.request.recipe
         if recipe.per == "group" and w.ndim != 2:
-            recipe = Recipe(recipe.dtype, recipe.most, "channel")
+            recipe = Recipe(recipe.dtype, "channel")
         if gram is None:
             return round_weights(w, recipe, channel_axis)
         if w.ndim == 2:
             return gptq(w, gram, recipe)
-        flat = gptq(np.ascontiguousarray(w.reshape(w.shape[0], -1).T), gram, recipe)
+        flat = gptq(np.ascontiguousarray(w.reshape(w.shape[0], -1).T), gram, recipe, w.shape[2:])
         column = (w.shape[0], *[1] * (w.ndim - 1)) if recipe.per == "channel" else ()
         zero = None if flat.zero is None else flat.zero.reshape(column)
         return Weights(flat.integers.T.reshape(w.shape), flat.scale.reshape(column), zero, recipe)

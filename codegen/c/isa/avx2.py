@@ -44,10 +44,7 @@ def _conversions() -> Rows:
 
 
 def _dots() -> Rows:
-    """Bytes of even and odd place as 16 bits for vpmaddwd; vpmaddubsw where its sums cannot saturate.
-
-    Only pairs of the latter that stay within 16 bits may use the narrow form (`aino_ir.loops.expr.Dot`).
-    """
+    """Bytes of even and odd place as 16 bits for vpmaddwd; vpmaddubsw for pairs that cannot saturate."""
     rows: Rows = {}
     for lanes, width in ((4, "128"), (8, "256")):
         word, half, byte = f"i32x{lanes}", f"i16x{2 * lanes}", f"c8x{4 * lanes}"
@@ -56,13 +53,11 @@ def _dots() -> Rows:
             raw = f"{dtype}16x{2 * lanes}"
             even = f"{add}(({half})((({raw})x << 8) >> 8), (({half})w << 8) >> 8)"
             odd = f"{add}(({half})(({raw})x >> 8), ({half})w >> 8)"
-            exact = Spelling(add, f"acc + {even} + {odd}")
-            rows[f"dot_{dtype}8", word] = (exact,)
-            rows[f"dot_{dtype}8_narrow", word] = (exact,)
-        pairs = f"__builtin_ia32_pmaddubsw{width}"
+            rows[f"dot_{dtype}8", word] = (Spelling(add, f"acc + {even} + {odd}"),)
+        products = f"__builtin_ia32_pmaddubsw{width}"
+        rows["dot_pairs", half] = (Spelling(products, f"{products}(({byte})x, ({byte})w)"),)
         ones = f"({half}){{{', '.join(['1'] * 2 * lanes)}}}"
-        narrow = Spelling(pairs, f"acc + {add}({pairs}(({byte})x, ({byte})w), {ones})")
-        rows["dot_u8_narrow", word] = (narrow, *rows["dot_u8", word])
+        rows["add_pairs", word] = (Spelling(add, f"acc + {add}(pairs, {ones})"),)
     return rows
 
 

@@ -59,15 +59,10 @@ def _dots() -> Rows:
         raw = f"{dtype}16x32"
         even = summed(f"(i16x32)((({raw})x << 8) >> 8)", "((i16x32)w << 8) >> 8")
         odd = summed(f"(i16x32)(({raw})x >> 8)", "(i16x32)w >> 8")
-        exact = Spelling(add, f"acc + {even} + {odd}")
-        rows[f"dot_{dtype}8", "i32x16"] = (exact,)
-        rows[f"dot_{dtype}8_narrow", "i32x16"] = (exact,)
+        rows[f"dot_{dtype}8", "i32x16"] = (Spelling(add, f"acc + {even} + {odd}"),)
+    rows["dot_pairs", "i16x32"] = (Spelling(pairs, f"{pairs}((c8x64)x, (c8x64)w, (i16x32){{0}}, -1)"),)
     ones = f"(i16x32){{{', '.join(['1'] * 32)}}}"
-    made = f"{pairs}((c8x64)x, (c8x64)w, (i16x32){{0}}, -1)"
-    rows["dot_u8_narrow", "i32x16"] = (
-        Spelling(pairs, f"acc + {summed(made, ones)}"),
-        *rows["dot_u8", "i32x16"],
-    )
+    rows["add_pairs", "i32x16"] = (Spelling(add, f"acc + {summed('pairs', ones)}"),)
     return rows
 
 

@@ -25,10 +25,9 @@ def _dots() -> Rows:
         for n in _NAMES
     )
     rows: Rows = {}
-    for suffix in ("", "_narrow"):
-        for dtype, best in (("u8", unsigned), ("i8", signed)):
-            key = f"dot_{dtype}{suffix}", "i32x16"
-            rows[key] = (*best, *AVX512_ROWS[key])
+    for dtype, best in (("u8", unsigned), ("i8", signed)):
+        key = f"dot_{dtype}", "i32x16"
+        rows[key] = (*best, *AVX512_ROWS[key])
     return rows
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -25,12 +24,14 @@ from aino_ir.loops.expr import (
     Splat,
     Var,
     VecType,
+    add_pairs,
     binary,
     bitcast,
     cast,
     compare,
     const,
     dot,
+    dot_pairs,
     fma,
     maximum,
     minimum,
@@ -247,17 +248,27 @@ def test_dot_sums_four_products_a_lane() -> None:
     node = dot(*(Var(n, VecType(dtype_of(v.dtype), v.size)) for n, v in names.items()))
     want = acc + (x.astype(int) * w.astype(int)).reshape(2, 4).sum(1)
     assert np.array_equal(evaluate(node, names), want)
-    assert print_expr(replace(node, narrow=True)) == "dot_narrow(a, x, w)"
+    assert print_expr(node) == "dot(a, x, w)"
 
 
-def test_dot_keeps_its_promise_or_says_so() -> None:
-    names = {
-        "a": np.zeros(1, np.int32),
+def test_pairs_keep_their_promise_or_say_so() -> None:
+    names: dict[str, Array] = {
         "x": np.full(4, 255, np.uint8),
         "w": np.array([64, 65, 0, 0], np.int8),
     }
-    node = dot(*(Var(n, VecType(dtype_of(v.dtype), v.size)) for n, v in names.items()), narrow=True)
+    node = dot_pairs(*(Var(n, VecType(dtype_of(v.dtype), v.size)) for n, v in names.items()))
     with pytest.raises(LoopRunError, match="leaves 16 bits"):
         evaluate(node, names)
     names["w"][1] = 64
-    assert evaluate(node, names) == 255 * 128
+    assert evaluate(node, names).tolist() == [255 * 128, 0]
+    assert print_expr(node) == "dot_pairs(x, w)"
+
+
+def test_pairs_are_added_to_wider_lanes() -> None:
+    names: dict[str, Array] = {
+        "a": np.array([1, -1], np.int32),
+        "p": np.array([32767, 32767, -32768, -32768], np.int16),
+    }
+    node = add_pairs(*(Var(n, VecType(dtype_of(v.dtype), v.size)) for n, v in names.items()))
+    assert evaluate(node, names).tolist() == [65535, -65537]
+    assert print_expr(node) == "add_pairs(a, p)"

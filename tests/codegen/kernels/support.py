@@ -14,10 +14,9 @@ from aino_ir.builder import Builder
 from aino_ir.codegen.c.unit import print_unit
 from aino_ir.codegen.catalogue import generators_for
 from aino_ir.codegen.lower.compose import Group, Storage, compose
-from aino_ir.codegen.lower.pricing import NARROW
 from aino_ir.constants import Const
 from aino_ir.dims import DimLike
-from aino_ir.dtypes import dtype_of, i8
+from aino_ir.dtypes import dtype_of
 from aino_ir.graph import Value
 from aino_ir.interp import run_module
 from aino_ir.kernels import Candidate, KernelSpec, Operand, Reject
@@ -25,6 +24,7 @@ from aino_ir.loops.interp import run_kernel
 from aino_ir.loops.stmt import LoopFn, Status
 from aino_ir.loops.verify import verify_loops
 from aino_ir.ops.core import Fused
+from aino_ir.short_sums import short_sums
 from aino_ir.sparsity import zero_pattern
 from aino_ir.tolerance import disagreement
 from aino_ir.types import ROW_MAJOR, Layout, TensorType
@@ -141,8 +141,8 @@ def problem(
     def storage(v: Value) -> Storage:
         array = operands[inputs.index(v)].array if constant.get(v, False) else None
         zeros = None if array is None else zero_pattern(Const.of(array))
-        narrow = array is not None and v.dtype is i8 and Const.of(array).magnitude <= NARROW
-        return Storage(layout_of[v], None, array is not None, zeros, narrow)
+        short = None if array is None else short_sums(Const.of(array))
+        return Storage(layout_of[v], None, array is not None, zeros, short)
 
     composed = compose(group, storage, b.function.symbols)
     arrays = [operands[inputs.index(v)].array for v in composed.operands]

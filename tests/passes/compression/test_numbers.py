@@ -6,9 +6,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from aino_ir.constants import Const
 from aino_ir.passes.compression.gptq import gptq
 from aino_ir.passes.compression.guard import sqnr
 from aino_ir.passes.compression.numbers import activation_grid, round_weights, weight_recipe
+from aino_ir.short_sums import DEPTHS, MOST, lane_sums, short_sums
 
 RNG = np.random.default_rng(0)
 MATRIX = RNG.standard_normal((50, 6)).astype(np.float32)
@@ -47,9 +49,30 @@ def test_rounding_is_within_half_a_step(bits: int, per: str, symmetric: bool) ->
     assert (np.abs(q.values() - MATRIX) <= step * slack * 1.001).all()
 
 
-def test_seven_bits_stay_within_64() -> None:
-    q = round_weights(MATRIX, weight_recipe(8, "channel", 1, True, most=64), 1)
-    assert np.abs(q.integers.astype(int)).max() == 64
+@pytest.mark.parametrize("per", ["tensor", "channel"])
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_short_sums_fit_and_use_what_there_is(depth: int, per: str) -> None:
+    q = round_weights(MATRIX, weight_recipe(8, per, 1, True, depth), 1)
+    fact = short_sums(Const.of(q.integers))
+    assert fact is not None and fact.depths[0] >= depth
+    assert lane_sums(q.integers, 0, depth).max() > MOST - 8 * depth
+    assert np.abs(q.values() - MATRIX).max() <= q.scale.max() / 2 * 1.001
+
+
+def test_short_sums_cost_no_more_than_they_must() -> None:
+    w = np.random.default_rng(1).standard_normal((512, 16)).astype(np.float32)
+    found = {d: round_weights(w, weight_recipe(8, "channel", 1, True, d), 1) for d in (0, *DEPTHS)}
+    quality = {d: sqnr(q.values(), w) for d, q in found.items()}
+    assert quality[0] >= quality[1] >= quality[2] >= quality[4]
+    assert quality[0] - quality[2] < 6 and quality[0] - quality[4] < 10
+
+
+@pytest.mark.parametrize("depthwise", [False, True])
+def test_short_sums_of_convolutions(depthwise: bool) -> None:
+    w = np.random.default_rng(2).standard_normal((6, 1 if depthwise else 20, 3, 3)).astype(np.float32)
+    q = round_weights(w, weight_recipe(8, "channel", 1, True, 2), 0)
+    fact = short_sums(Const.of(q.integers))
+    assert fact is not None and (fact.whole if depthwise else fact.depths[1] >= 2)
 
 
 def test_zero_channels_and_sizes() -> None:
