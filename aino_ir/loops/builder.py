@@ -21,7 +21,7 @@ from aino_ir.dtypes import boolean, i64
 from aino_ir.errors.dims import ContradictoryDims
 from aino_ir.errors.loops import LoopStructureError
 from aino_ir.loops.conditions import Condition, as_condition, conditions_of, negations_of
-from aino_ir.loops.expr import Const, Expr, Number, VecType, const
+from aino_ir.loops.expr import Const, Expr, Load, Number, Var, VecType, const
 from aino_ir.loops.finish import assemble
 from aino_ir.loops.ranges import declare_loop
 from aino_ir.loops.registers import Reg, RegTile
@@ -30,8 +30,11 @@ from aino_ir.loops.stmt import (
     THREAD,
     UNIT,
     Access,
+    AwaitCopies,
     Barrier,
+    CloseCopies,
     Comment,
+    CopyAsync,
     DeclareReg,
     Fail,
     For,
@@ -41,9 +44,11 @@ from aino_ir.loops.stmt import (
     SetReg,
     Status,
     Store,
+    WarpCall,
     While,
 )
 from aino_ir.loops.values import ValueBuilder
+from aino_ir.loops.warp import OPERATIONS
 from aino_ir.symbols import Symbols
 
 __all__ = ["Condition", "Fact", "LoopBuilder", "Reg", "RegTile"]
@@ -98,6 +103,57 @@ class LoopBuilder(ValueBuilder):
     def barrier(self) -> None:
         """Wait for all threads of the unit."""
         self._emit(Barrier())
+
+    def warp(self, operation: str, *operands: Expr, parameter: int = 0, hint: str = "w") -> tuple[Expr, ...]:
+        """What an operation of the warp gives this thread; see `aino_ir.loops.warp`."""
+        what = OPERATIONS[operation]
+        settled = tuple(self.let(e) for e in operands)
+        return self._warp_results(operation, settled, parameter, hint, what.results)
+
+    def load_matrix(self, buffer: str, offset: DimLike, *, turned: bool = False) -> tuple[Expr, ...]:
+        """Four fragments out of a shared buffer of 16-bit floats; this thread gives the row at `offset`."""
+        dtype = self._buffer(buffer, "load from", Access.WRITE)
+        row = Load(buffer, self.dim(offset), VecType(dtype.compute, 8))
+        operation = f"load_matrix_{dtype}"
+        results = OPERATIONS[operation].results
+        return self._warp_results(operation, (row,), int(turned), "fragment", results)
+
+    def _warp_results(
+        self,
+        operation: str,
+        operands: tuple[Expr, ...],
+        parameter: int,
+        hint: str,
+        results: tuple[VecType, ...],
+    ) -> tuple[Expr, ...]:
+        names = tuple(self._fresh(hint) for _ in results)
+        self._emit(WarpCall(operation, names, operands, parameter))
+        return tuple(Var(n, t) for n, t in zip(names, results, strict=True))
+
+    def copy(
+        self,
+        target: str,
+        offset: DimLike,
+        source: str,
+        source_offset: DimLike,
+        count: int,
+        mask: Expr | None = None,
+    ) -> None:
+        """Begin to copy elements to a shared buffer; see `CopyAsync`."""
+        self._buffer(target, "store to", Access.READ)
+        self._buffer(source, "load from", Access.WRITE)
+        mask = self._mask(mask, 1)
+        if isinstance(mask, Const) and mask.value:
+            mask = None
+        self._emit(CopyAsync(target, self.dim(offset), source, self.dim(source_offset), count, mask))
+
+    def close_copies(self) -> None:
+        """The copies since the last call are a group."""
+        self._emit(CloseCopies())
+
+    def await_copies(self, open: int) -> None:
+        """Wait until at most so many groups, the latest, have not arrived."""
+        self._emit(AwaitCopies(open))
 
     @contextmanager
     def loop(

@@ -21,6 +21,7 @@ from aino_ir.loops.stmt import (
     Let,
     SetReg,
     Stmt,
+    WarpCall,
     While,
     walk_statements,
 )
@@ -58,6 +59,9 @@ class DeadCode:
     def _live(self, s: Stmt) -> Stmt | None:
         if isinstance(s, (Let, BindIndex)):
             if s.name not in self.used:
+                return None
+        elif isinstance(s, WarpCall):
+            if self.used.isdisjoint(s.names):
                 return None
         elif isinstance(s, (DeclareReg, SetReg)):
             if s.name not in self._read:

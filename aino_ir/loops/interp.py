@@ -32,9 +32,12 @@ from aino_ir.loops.stmt import (
     THREAD,
     UNIT,
     Alloc,
+    AwaitCopies,
     Barrier,
     BindIndex,
+    CloseCopies,
     Comment,
+    CopyAsync,
     DeclareReg,
     Fail,
     For,
@@ -47,8 +50,10 @@ from aino_ir.loops.stmt import (
     Status,
     Stmt,
     Store,
+    WarpCall,
     While,
 )
+from aino_ir.loops.warp import OPERATIONS, WARP
 
 Array = np.ndarray[Any, Any]
 
@@ -119,6 +124,8 @@ class _Machine:
         self.values: dict[str, Any] = {}
         self.buffers: dict[str, Array] = {}
         self.meeting: threading.Barrier | None = None
+        self.warp: _Warp | None = None
+        self.copies: list[list[Callable[[], None]]] = [[]]  # groups that have not arrived, the open one last
 
     def bind(self, views: Sequence[Array]) -> None:
         """Attach the arguments, cut to their declared sizes."""
@@ -138,15 +145,37 @@ class _Machine:
                 )
             self.buffers[param.name] = view[:size]
 
-    def thread(self, number: int, meeting: threading.Barrier) -> _Machine:
+    def thread(self, number: int, meeting: threading.Barrier, warp: _Warp) -> _Machine:
         """The state of one thread of a unit: names of its own, buffers in common."""
         own = _Machine(self.fn, {**self.dims, THREAD: number})
-        own.values, own.buffers, own.meeting = dict(self.values), self.buffers, meeting
+        own.values, own.buffers, own.meeting, own.warp = dict(self.values), self.buffers, meeting, warp
         return own
 
     def fault(self, what: str) -> LoopRunError:
         """An error about this kernel."""
         return LoopRunError(kernel=self.name, what=what)
+
+
+class _Warp:
+    """Threads that compute together: the last one that comes computes for all."""
+
+    def __init__(self, threads: int) -> None:
+        self.given: list[tuple[Array, ...]] = [()] * threads
+        self.results: list[Array] = []
+        self.call: WarpCall | None = None
+        self.meeting = threading.Barrier(threads, self._compute)
+
+    def _compute(self) -> None:
+        assert self.call is not None
+        together = [np.stack(of_all) for of_all in zip(*self.given, strict=True)]
+        with np.errstate(all="ignore"):
+            self.results = OPERATIONS[self.call.operation].apply(together, self.call.parameter)
+
+    def meet(self, call: WarpCall, number: int, operands: tuple[Array, ...]) -> list[Array]:
+        """The results for one thread."""
+        self.given[number], self.call = operands, call
+        self.meeting.wait()
+        return [r[number] for r in self.results]
 
 
 _Value = Callable[[_Machine], Any]
@@ -185,11 +214,13 @@ def _run(machine: _Machine, prologue: _Block, body: _Block, lo: int, hi: int | N
 
 def _run_together(machine: _Machine, body: _Block) -> None:
     """One unit by all of its threads, which wait for each other at barriers."""
-    meeting = threading.Barrier(machine.fn.threads)
+    threads = machine.fn.threads
+    meeting = threading.Barrier(threads)
+    warps = [_Warp(min(WARP, threads - first)) for first in range(0, threads, WARP)]
     failures: list[Exception] = []
 
     def run(number: int) -> None:
-        own = machine.thread(number, meeting)
+        own = machine.thread(number, meeting, warps[number // WARP])
         try:
             with np.errstate(all="ignore"):
                 for action in body:
@@ -198,9 +229,10 @@ def _run_together(machine: _Machine, body: _Block) -> None:
             pass
         except Exception as failure:
             failures.append(failure)
-            meeting.abort()
+            for waiting in (meeting, *(warp.meeting for warp in warps)):
+                waiting.abort()
 
-    workers = [threading.Thread(target=run, args=(n,)) for n in range(machine.fn.threads)]
+    workers = [threading.Thread(target=run, args=(n,)) for n in range(threads)]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -360,6 +392,14 @@ def _action(s: Stmt) -> _Action:
             return _alloc(s)
         case Barrier():
             return _meet
+        case WarpCall():
+            return _warp_call(s)
+        case CopyAsync():
+            return _copy(s)
+        case CloseCopies():
+            return lambda m: m.copies.append([])
+        case AwaitCopies(open=left):
+            return lambda m: _await(m, left)
         case Fail(code=code, value=e):
             value = _expr(e)
 
@@ -461,6 +501,46 @@ def _while(s: While) -> _Action:
 def _meet(m: _Machine) -> None:
     assert m.meeting is not None
     m.meeting.wait()
+
+
+def _warp_call(s: WarpCall) -> _Action:
+    operands = [_expr(e) for e in s.operands]
+
+    def meet(m: _Machine) -> None:
+        assert m.warp is not None
+        number = m.dims[THREAD] % WARP
+        m.values.update(zip(s.names, m.warp.meet(s, number, tuple(e(m) for e in operands)), strict=True))
+
+    return meet
+
+
+def _copy(s: CopyAsync) -> _Action:
+    offset, source_offset = _dim(s.offset), _dim(s.source_offset)
+    mask = _expr(s.mask) if s.mask is not None else None
+
+    def begin(m: _Machine) -> None:
+        source, target, at = m.buffers[s.source], m.buffers[s.target], offset(m)
+        _check(m, "store", s.target, np.array([at, at + s.count - 1]), target.size)
+        if mask is not None and not mask(m):
+            found = np.zeros(s.count, source.dtype)
+        else:
+            first = source_offset(m)
+            _check(m, "load", s.source, np.array([first, first + s.count - 1]), source.size)
+            found = source[first : first + s.count].copy()
+
+        def arrive() -> None:
+            target[at : at + s.count] = found
+
+        m.copies[-1].append(arrive)
+
+    return begin
+
+
+def _await(m: _Machine, left: int) -> None:
+    """Let all closed groups of copies arrive but the last `left`."""
+    while len(m.copies) - 1 > left:
+        for arrive in m.copies.pop(0):
+            arrive()
 
 
 def _alloc(s: Alloc | Share) -> _Action:

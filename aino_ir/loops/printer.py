@@ -48,9 +48,12 @@ from aino_ir.loops.expr import (
 from aino_ir.loops.stmt import (
     UNIT,
     Alloc,
+    AwaitCopies,
     Barrier,
     BindIndex,
+    CloseCopies,
     Comment,
+    CopyAsync,
     DeclareReg,
     Fail,
     For,
@@ -63,6 +66,7 @@ from aino_ir.loops.stmt import (
     Status,
     Stmt,
     Store,
+    WarpCall,
     While,
 )
 
@@ -173,6 +177,16 @@ def _place(buffer: str, offset: DimLike, lanes: int, stride: DimLike, vector: Ex
     return f"{buffer}[{offset} +: {lanes}{by}]"
 
 
+def _warp_call(s: WarpCall) -> str:
+    parameter = f" {s.parameter}" if s.parameter else ""
+    return f"{', '.join(s.names)} = warp {s.operation}{parameter}({', '.join(map(print_expr, s.operands))})"
+
+
+def _copy(s: CopyAsync) -> str:
+    source = _place(s.source, s.source_offset, s.count, 1, None)
+    return f"copy {_place(s.target, s.offset, s.count, 1, None)} = {source}{_where(s.mask)}"
+
+
 def _store(s: Store) -> str:
     place = _place(s.buffer, s.offset, s.value.lanes, s.stride, s.scatter)
     return f"{place} = {print_expr(s.value)}{_where(s.mask)}"
@@ -203,6 +217,10 @@ _STMT: dict[type, Callable[..., None]] = {
     Alloc: _line(lambda s: f"alloc {s.name}: {s.dtype}[{s.size}] at {s.offset}"),
     Share: _line(lambda s: f"share {s.name}: {s.dtype}[{s.size}]"),
     Barrier: _line(lambda s: "barrier"),
+    WarpCall: _line(_warp_call),
+    CopyAsync: _line(_copy),
+    CloseCopies: _line(lambda s: "close copies"),
+    AwaitCopies: _line(lambda s: f"await copies but {s.open}"),
     Prefetch: _line(lambda s: f"prefetch {s.buffer}[{s.offset}] locality {s.locality}"),
     Fail: _line(lambda s: f"fail {Status(s.code).name.lower()} {print_expr(s.value)}"),
     Comment: _line(lambda s: "# " + s.text.replace("\n", " ")),

@@ -32,6 +32,7 @@ from aino_ir.loops.stmt import (
     THREAD,
     UNIT,
     BindIndex,
+    CopyAsync,
     DeclareReg,
     Fail,
     For,
@@ -42,6 +43,7 @@ from aino_ir.loops.stmt import (
     SetReg,
     Stmt,
     Store,
+    WarpCall,
     While,
 )
 from aino_ir.symbols import Origin, Symbols
@@ -61,7 +63,7 @@ class MemoryAccess:
     stride: DimLike
     mask: Expr | None
     vector: Expr | None
-    node: Load | Store
+    node: Load | Store | CopyAsync
 
 
 class RangeWalk:
@@ -124,6 +126,9 @@ class RangeWalk:
         elif isinstance(s, Store):
             lanes = s.value.lanes
             self.on_access(MemoryAccess(s.buffer, True, s.offset, lanes, s.stride, s.mask, s.scatter, s))
+        elif isinstance(s, CopyAsync):
+            self.on_access(MemoryAccess(s.source, False, s.source_offset, s.count, 1, s.mask, None, s))
+            self.on_access(MemoryAccess(s.target, True, s.offset, s.count, 1, None, None, s))
         elif isinstance(s, For):
             self._inside(s.body, lambda: self._enter_loop(s))
         elif isinstance(s, While):
@@ -299,6 +304,10 @@ def expressions_of(s: Stmt) -> tuple[Expr, ...]:
             return (e,)
         case If(condition=e) | While(condition=e):
             return (e,)
+        case WarpCall():
+            return s.operands
+        case CopyAsync():
+            return () if s.mask is None else (s.mask,)
         case Store():
             return tuple(e for e in (s.value, s.mask, s.scatter) if e is not None)
     return ()
@@ -364,4 +373,6 @@ def dims_of(s: Stmt) -> tuple[DimLike, ...]:
             return tuple(d for d in (s.lo, s.hi) if d is not None)
         case Prefetch():
             return (s.offset,)
+        case CopyAsync():
+            return s.offset, s.source_offset
     return ()

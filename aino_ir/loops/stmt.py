@@ -137,6 +137,46 @@ class Barrier:
 
 
 @dataclass(frozen=True)
+class WarpCall:
+    """An operation of the 32 threads of a warp together: each gives operands and gets results of its own.
+
+    `operation` is one of `aino_ir.loops.warp.OPERATIONS`; its results are pinned under `names`, as by `Let`.
+    """
+
+    operation: str
+    names: tuple[str, ...]
+    operands: tuple[Expr, ...]
+    parameter: int = 0
+
+
+@dataclass(frozen=True)
+class CopyAsync:
+    """Begin to copy `count` elements of a buffer to a shared one; where `mask` is false, zeros are written.
+
+    Elements arrive when the thread waits for the group that the copy belongs to, or before.
+    """
+
+    target: str
+    offset: DimLike
+    source: str
+    source_offset: DimLike
+    count: int
+    mask: Expr | None = None
+
+
+@dataclass(frozen=True)
+class CloseCopies:
+    """The copies that the thread has begun since the last one of these are a group."""
+
+
+@dataclass(frozen=True)
+class AwaitCopies:
+    """Wait until at most `open` of the thread's groups of copies, the latest ones, have not arrived."""
+
+    open: int
+
+
+@dataclass(frozen=True)
 class Prefetch:
     """Hint that the cache line at `offset` (elements) will be read soon; locality 3 = L1 ... 0 = none."""
 
@@ -172,6 +212,10 @@ Stmt = (
     | Alloc
     | Share
     | Barrier
+    | WarpCall
+    | CopyAsync
+    | CloseCopies
+    | AwaitCopies
     | Prefetch
     | Fail
     | Comment

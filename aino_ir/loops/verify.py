@@ -35,6 +35,7 @@ from aino_ir.loops.stmt import (
     Alloc,
     Barrier,
     BindIndex,
+    CopyAsync,
     DeclareReg,
     Fail,
     For,
@@ -46,11 +47,13 @@ from aino_ir.loops.stmt import (
     Share,
     Stmt,
     Store,
+    WarpCall,
     While,
     blocks_of,
     walk_statements,
 )
 from aino_ir.loops.typing import BOOL, INDEX, type_problem
+from aino_ir.loops.warp import OPERATIONS, WARP
 from aino_ir.symbols import Symbols
 
 INVARIANTS = {
@@ -67,7 +70,8 @@ INVARIANTS = {
     "L11": "a kernel says that it can fail exactly when it holds a failure",
     "L12": "scratch buffers are allocated in the prologue, aligned, disjoint and within the scratch area",
     "L13": "no access is provably outside its buffer",
-    "L14": "barriers stand where all threads of a unit come; only kernels of several threads share buffers",
+    "L14": "barriers and operations of warps stand where all threads of a unit come; only kernels of several "
+    "threads share buffers, only those of whole warps have operations of warps",
 }
 """Number -> rule."""
 
@@ -123,6 +127,8 @@ class _Checker:
         self._values: dict[str, VecType] = {}
         self._registers: dict[str, VecType] = {}
         self._dims: set[str] = set()
+        self._apart = {THREAD}
+        """Indices of which each thread may have another."""
 
     def check(self) -> None:
         fn = self.fn
@@ -204,6 +210,10 @@ class _Checker:
                 self._access(s.value.lanes, s.mask, s.scatter)
             case Prefetch():
                 self._buffer(s.buffer, None)
+            case WarpCall():
+                self._warp_call(s)
+            case CopyAsync():
+                self._copy(s)
             case For() | While() | If():
                 self._control(s)
             case Fail():
@@ -212,14 +222,40 @@ class _Checker:
                 if s not in self.fn.prologue:
                     raise broken(self.fn, "L12", f"`{s.name}` is allocated inside a block")
 
+    def _warp_call(self, s: WarpCall) -> None:
+        operation = OPERATIONS.get(s.operation)
+        if operation is None or len(operation.operands) != len(s.operands):
+            raise broken(self.fn, "L4", f"{s.operation} of {len(s.operands)} operands")
+        if self.fn.threads % WARP:
+            raise broken(self.fn, "L14", f"{s.operation} in a unit of {self.fn.threads} threads")
+        for e, expected in zip(s.operands, operation.operands, strict=True):
+            self._typed("L3", e, expected)
+        for name, type_ in zip(s.names, operation.results, strict=True):
+            self._claim(name)
+            self._values[name] = type_
+
+    def _copy(self, s: CopyAsync) -> None:
+        if self._buffer(s.target, Access.READ) is not self._buffer(s.source, Access.WRITE):
+            raise broken(self.fn, "L6", f"a copy from `{s.source}` to `{s.target}`")
+        if not any(isinstance(p, Share) and p.name == s.target for p in self.fn.prologue):
+            raise broken(self.fn, "L5", f"`{s.target}`, which a copy arrives at, is not shared")
+        if s.mask is not None:
+            self._typed("L7", s.mask, BOOL)
+
     def _barriers(self, body: tuple[Stmt, ...], together: bool) -> None:
         """Demand that no barrier stands where threads may go apart."""
         for s in body:
-            if isinstance(s, Barrier) and not together:
-                raise broken(self.fn, "L14", "a barrier that some threads may not reach")
-            uniform = isinstance(s, For) and THREAD not in free_symbols(s.lo) | free_symbols(s.hi)
+            if isinstance(s, (Barrier, WarpCall)) and not together:
+                raise broken(self.fn, "L14", "a meeting of threads that some may not reach")
+            if isinstance(s, BindIndex) and self._differs(s.value):
+                self._apart.add(s.name)
+            uniform = isinstance(s, For) and self._apart.isdisjoint(free_symbols(s.lo) | free_symbols(s.hi))
             for block in blocks_of(s):
                 self._barriers(block, together and uniform)
+
+    def _differs(self, value: Expr) -> bool:
+        """Whether the threads of a unit may find different values; unless it names a Dim, they may."""
+        return not isinstance(value, Index) or not self._apart.isdisjoint(free_symbols(value.dim))
 
     def _control(self, s: For | While | If) -> None:
         if isinstance(s, For):

@@ -15,11 +15,15 @@ from aino_ir.codegen.c.isa import TABLES, IsaTable
 from aino_ir.codegen.c.isa.cuda import CUDA
 from aino_ir.codegen.c.platforms import Platform, register_platform
 from aino_ir.codegen.c.runtime import runtime_headers
+from aino_ir.codegen.c.types import scalar_name
 from aino_ir.codegen.c.writer import CWriter
 from aino_ir.codegen.cuda.emulation import EmulatedWriter
+from aino_ir.codegen.cuda.lanes import WIDE_ELEMENTS, WIDE_LANES, wide_name
 from aino_ir.codegen.cuda.runtime import cuda_headers
+from aino_ir.dtypes import DTYPES
 from aino_ir.errors.usage import BadExtension
 from aino_ir.isa import Isa, register_isa
+from aino_ir.loops.expr import VecType
 from aino_ir.plan import Plan
 from aino_ir.target import Target
 
@@ -72,8 +76,11 @@ class Dialect:
     folder: Folder | None = None
 
 
+_WIDE = tuple((wide_name(VecType(DTYPES[e], n)), e, n) for e in WIDE_ELEMENTS for n in WIDE_LANES)
+
 CUDA_DEFINITIONS: Definitions = (
     ("AINO_GLOBAL", '#include <math.h>\n#include "aino_cuda.h"'),
+    *((name, f"AINO_WIDE({name}, {scalar_name(DTYPES[e])}, {n})") for name, e, n in _WIDE),
     ("INLINE", "#define INLINE static inline AINO_DEVICE __attribute__((unused))"),
     (
         "UNROLL(",

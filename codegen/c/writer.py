@@ -24,11 +24,13 @@ class CWriter(CStyleWriter):
 
     printer: CPrinter
     printer_class: type[CPrinter] = CPrinter
+    reserved: tuple[str, ...] = (STATUS,)
+    """Words that no local name may be."""
 
     def __init__(self, fn: LoopFn, helpers: Helpers) -> None:
         usage = analyse(fn)
         ranges = Ranges({name: (low, high) for name, low, high in fn.facts})
-        printer = self.printer_class(helpers, Names((STATUS,)), ranges)
+        printer = self.printer_class(helpers, Names(self.reserved), ranges)
         super().__init__(printer, usage)
         self.fn = fn
         self.helpers = helpers

@@ -21,6 +21,7 @@ from aino_ir.loops.expr import (
 from aino_ir.loops.stmt import (
     Alloc,
     BindIndex,
+    CopyAsync,
     DeclareReg,
     Fail,
     For,
@@ -31,6 +32,7 @@ from aino_ir.loops.stmt import (
     SetReg,
     Stmt,
     Store,
+    WarpCall,
     While,
 )
 
@@ -88,6 +90,9 @@ def analyse(fn: LoopFn) -> Usage:
                 | SetReg(name=name, value=value)
             ):
                 definitions.setdefault(name, []).append(value)
+            case WarpCall(names=names, operands=operands):
+                for name in names:
+                    definitions.setdefault(name, []).extend(operands)
             case DeclareReg(name=name, init=init):
                 definitions.setdefault(name, []).append(init)
             case _:
@@ -116,6 +121,13 @@ class _Reader:
 
     def effect(self, statement: Stmt) -> None:
         match statement:
+            case CopyAsync():
+                self.name(statement.target)
+                self.name(statement.source)
+                self.dim(statement.offset)
+                self.dim(statement.source_offset)
+                if statement.mask is not None:
+                    self.expr(statement.mask)
             case Store(buffer=buffer, value=value):
                 self.name(buffer)
                 self.dim(statement.offset)

@@ -17,9 +17,12 @@ from aino_ir.errors.printing import NoSpelling
 from aino_ir.loops.expr import VecType
 from aino_ir.loops.stmt import (
     Alloc,
+    AwaitCopies,
     Barrier,
     BindIndex,
+    CloseCopies,
     Comment,
+    CopyAsync,
     DeclareReg,
     Fail,
     For,
@@ -30,6 +33,7 @@ from aino_ir.loops.stmt import (
     Share,
     Stmt,
     Store,
+    WarpCall,
     While,
 )
 
@@ -56,6 +60,10 @@ class CStyleWriter:
             Alloc: self.alloc,
             Share: self.share,
             Barrier: self.barrier,
+            WarpCall: self.warp_call,
+            CopyAsync: self.copy,
+            CloseCopies: self.close_copies,
+            AwaitCopies: self.await_copies,
             Prefetch: self.prefetch,
             Fail: self.fail,
             Comment: self.comment,
@@ -110,6 +118,22 @@ class CStyleWriter:
     def barrier(self, s: Barrier) -> None:
         """Wait for the threads of the unit; only languages of GPUs have such."""
         raise self.printer.missing("a barrier", "a statement")
+
+    def warp_call(self, s: WarpCall) -> None:
+        """An operation of a warp; only languages of GPUs have such."""
+        raise self.printer.missing(s.operation, "a warp")
+
+    def copy(self, s: CopyAsync) -> None:
+        """Begin a copy to shared memory; only languages of GPUs have such."""
+        raise self.printer.missing("an asynchronous copy", "a statement")
+
+    def close_copies(self, s: CloseCopies) -> None:
+        """End a group of copies; only languages of GPUs have such."""
+        raise self.printer.missing("a group of copies", "a statement")
+
+    def await_copies(self, s: AwaitCopies) -> None:
+        """Wait for groups of copies; only languages of GPUs have such."""
+        raise self.printer.missing("waiting for copies", "a statement")
 
     def prefetch(self, s: Prefetch) -> None:
         """Hint a read."""

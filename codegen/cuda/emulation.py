@@ -6,17 +6,17 @@ long each buffer is.  Under nvcc the macro gives the index back, so that this te
 
 from __future__ import annotations
 
-from aino_ir.codegen.c.expression import CPrinter
 from aino_ir.codegen.cstyle.text import Code, call, element
+from aino_ir.codegen.cuda.lanes import LanePrinter, added
 from aino_ir.codegen.cuda.writer import CudaWriter
 from aino_ir.dims import DimLike, free_symbols
-from aino_ir.loops.stmt import Access, Alloc, Share
+from aino_ir.loops.stmt import Access, Alloc, CopyAsync, Share
 
 Watched = tuple[str, DimLike, str]
 """A buffer's name, elements, and what the emulation calls its kind of memory."""
 
 
-class EmulatedPrinter(CPrinter):
+class EmulatedPrinter(LanePrinter):
     """Prints expressions whose loads are watched; `numbers` gives the buffers' places in the table."""
 
     numbers: dict[str, int]
@@ -25,6 +25,12 @@ class EmulatedPrinter(CPrinter):
         """``buffer[AINO_READ(number, at)]``."""
         watch = "AINO_WRITE" if writes else "AINO_READ"
         return element(self.names[buffer], call(watch, str(self.numbers[buffer]), at))
+
+    def span(self, buffer: str, offset: DimLike, count: int, *, writes: bool = False) -> Code:
+        """``buffer + AINO_READS(number, offset, count)``."""
+        watch = "AINO_WRITES" if writes else "AINO_READS"
+        first = call(watch, str(self.numbers[buffer]), self.index(offset), str(count))
+        return added(self.names[buffer], first)
 
 
 class EmulatedWriter(CudaWriter):
@@ -37,6 +43,14 @@ class EmulatedWriter(CudaWriter):
         """The device functions and the launching function, with a table of the buffers."""
         self.printer.numbers = {name: number for number, (name, _, _) in enumerate(self._watched())}
         return super().write()
+
+    def copy(self, s: CopyAsync) -> None:
+        """``AINO_COPY(target, its number, offset, source, its number, offset, elements, bytes, whether)``."""
+        ends = [
+            f"{self.printer.names[b]}, {self.printer.numbers[b]}, {self.index(o)}"
+            for b, o in ((s.target, s.offset), (s.source, s.source_offset))
+        ]
+        self.line(f"AINO_COPY({', '.join(ends)}, {s.count}, {self._copied(s)});")
 
     def before_launch(self) -> None:
         """Tell the emulation which buffers there are."""

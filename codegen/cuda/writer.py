@@ -10,22 +10,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aino_ir.codegen.c.types import element_dtype, scalar_name
-from aino_ir.codegen.c.writer import STATUS, CWriter
+from aino_ir.codegen.c.writer import STATUS
 from aino_ir.codegen.cstyle.usage import every
+from aino_ir.codegen.cuda.vectors import VectorWriter
+from aino_ir.loops.expr import Load
 from aino_ir.loops.stmt import (
     THREAD,
     UNIT,
     Access,
     Alloc,
+    AwaitCopies,
     Barrier,
     BindIndex,
+    CloseCopies,
     Comment,
+    CopyAsync,
     DeclareReg,
     Fail,
     Let,
     Share,
     Stmt,
+    WarpCall,
 )
+from aino_ir.loops.warp import OPERATIONS
 
 SIGNATURE = "void {name}(void *const *views, const int64_t *syms, void *scratch, int64_t lo, int64_t hi)"
 """The launching function, as the C target's kernels look from outside."""
@@ -34,7 +41,7 @@ EVERYWHERE = (Let, BindIndex, DeclareReg, Alloc, Share, Comment)
 """Statements before the units that every thread repeats; the others are checks."""
 
 
-class CudaWriter(CWriter):
+class CudaWriter(VectorWriter):
     """Writes one kernel as CUDA C++."""
 
     def write(self) -> str:
@@ -154,6 +161,40 @@ class CudaWriter(CWriter):
     def barrier(self, s: Barrier) -> None:
         """Wait for the threads of the block."""
         self.line("AINO_BARRIER();")
+
+    def warp_call(self, s: WarpCall) -> None:
+        """``aino_mma_bf16(&d0, ..., a0, ...)``."""
+        results = OPERATIONS[s.operation].results
+        names = [self.printer.names[n] for n in s.names]
+        self.line(f"{scalar_name(results[0].dtype)} {', '.join(names)};")
+        if s.operation.startswith("load_matrix"):
+            (row,) = s.operands
+            assert isinstance(row, Load)
+            given = [str(self.printer.span(row.buffer, row.offset, row.lanes)), str(s.parameter)]
+        else:
+            given = [str(self.printer.value(e)) for e in s.operands]
+            given += [str(s.parameter)] if s.operation.startswith("exchange") else []
+        self.line(f"aino_{s.operation}({', '.join([*('&' + n for n in names), *given])});")
+
+    def copy(self, s: CopyAsync) -> None:
+        """``aino_copy(target, source, bytes, whether)``."""
+        target, source = (
+            self.printer.address(b, o) for b, o in ((s.target, s.offset), (s.source, s.source_offset))
+        )
+        self.line(f"aino_copy({target}, {source}, {self._copied(s)});")
+
+    def _copied(self, s: CopyAsync) -> str:
+        """Bytes of a copy, and whether there is something to copy."""
+        mask = "1" if s.mask is None else str(self.printer.value(s.mask))
+        return f"{s.count * self.printer.buffers[s.target].bytes}, {mask}"
+
+    def close_copies(self, s: CloseCopies) -> None:
+        """End a group of copies."""
+        self.line("AINO_CLOSE_COPIES();")
+
+    def await_copies(self, s: AwaitCopies) -> None:
+        """Wait until so many groups are open."""
+        self.line(f"AINO_AWAIT_COPIES({s.open});")
 
     def alloc(self, s: Alloc) -> None:
         """A pointer into the thread's scratch."""

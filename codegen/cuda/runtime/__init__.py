@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aino_ir.codegen.c.runtime import runtime_headers
 
-HEADERS = ("aino_cuda.h", "aino_cuda_emulation.h")
+HEADERS = ("aino_cuda.h", "aino_cuda_emulation.h", "aino_cuda_warp.h")
 
 
 def cuda_headers(system: str) -> Mapping[str, str]:

@@ -9,6 +9,13 @@
  *   AINO_SHARED, AINO_BARRIER()           memory of a block; all of its threads wait for all
  *
  *   AINO_READ(n, i), AINO_WRITE(n, i)     element i of the kernel's n-th buffer, watched by the emulation
+ *   AINO_WIDE(name, type, count)          a vector of so many lanes, with name_load and name_store
+ *   AINO_CLOSE_COPIES(), AINO_AWAIT_COPIES(n)
+ *                                         copies begun since the last time are a group; wait till at most n
+ *                                         groups have not arrived
+ *
+ * and the operations of warps, aino_exchange_*, aino_mma_*, aino_load_matrix_* and aino_pack_*, with the
+ * meaning that aino_ir/loops/warp.py gives them.
  *
  * Under nvcc these are CUDA's own.  Elsewhere they are emulated by aino_cuda_emulation.h.
  */
@@ -39,14 +46,20 @@
         if (aino_blocks > 0)                                                                   \
             name##_kernel<<<(unsigned)aino_blocks, (threads)>>>(__VA_ARGS__);                  \
     } while (0)
-#define AINO_SHARED __shared__
+#define AINO_SHARED __shared__ __align__(16)
 #define AINO_BARRIER() __syncthreads()
 
 #define AINO_READ(number, index) (index)
 #define AINO_WRITE(number, index) (index)
 #define AINO_WATCH(name, buffers) ((void)0)
 #define AINO_WATCH_BUFFER(number, name, size, kind) ((void)0)
+#define AINO_READS(number, index, count) (index)
+#define AINO_WRITES(number, index, count) (index)
+#define AINO_COPY(target, n, offset, source, m, from, count, bytes, present) \
+    aino_copy((target) + (offset), (source) + (from), bytes, present)
 #define AINO_UNWATCH(buffers) ((void)0)
+
+#include "aino_cuda_warp.h"
 
 /* Record a failure unless one is recorded already. */
 static __device__ void aino_device_fail(int64_t *status, int64_t code, int64_t value)
@@ -62,6 +75,30 @@ static __device__ void aino_device_fail(int64_t *status, int64_t code, int64_t v
 #include "aino_cuda_emulation.h"
 
 #endif
+
+/* A vector: as much of it as 16 bytes hold is moved at a time, where its address allows that. */
+#define AINO_WIDE(name, type, count)                                                           \
+    typedef struct {                                                                           \
+        type lane[count];                                                                      \
+    } __attribute__((aligned(sizeof(type) * (count) < 16 ? sizeof(type) * (count) : 16))) name; \
+    static inline AINO_DEVICE __attribute__((unused)) name name##_load(const type *place)      \
+    {                                                                                          \
+        name x;                                                                                \
+        if (((uintptr_t)place & (__alignof__(name) - 1)) == 0)                                 \
+            return *(const name *)place;                                                       \
+        for (int i = 0; i < (count); ++i)                                                      \
+            x.lane[i] = place[i];                                                              \
+        return x;                                                                              \
+    }                                                                                          \
+    static inline AINO_DEVICE __attribute__((unused)) void name##_store(type *place, name x)   \
+    {                                                                                          \
+        if (((uintptr_t)place & (__alignof__(name) - 1)) == 0) {                               \
+            *(name *)place = x;                                                                \
+            return;                                                                            \
+        }                                                                                      \
+        for (int i = 0; i < (count); ++i)                                                      \
+            place[i] = x.lane[i];                                                              \
+    }
 
 #define AINO_THREAD ((int64_t)blockIdx.x * blockDim.x + threadIdx.x)
 

@@ -14,10 +14,13 @@
 #ifndef AINO_CUDA_EMULATION_H
 #define AINO_CUDA_EMULATION_H
 
+#include <math.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <ucontext.h>
 
 #define AINO_WARP 32               /* threads that run in step */
@@ -35,7 +38,7 @@ static _Thread_local aino_dim3 blockIdx, blockDim, threadIdx;
 #define AINO_HOST
 #define AINO_RESTRICT restrict
 #define AINO_SCRATCH(bytes) 0
-#define AINO_SHARED static _Thread_local
+#define AINO_SHARED static _Thread_local __attribute__((aligned(16)))
 
 /* -- what is watched ------------------------------------------------------------------------------- */
 
@@ -179,6 +182,8 @@ static inline int64_t aino_writes(int number, int64_t index, int64_t count)
 
 #define AINO_READ(number, index) aino_reads(number, index, 1)
 #define AINO_WRITE(number, index) aino_writes(number, index, 1)
+#define AINO_READS(number, index, count) aino_reads(number, index, count)
+#define AINO_WRITES(number, index, count) aino_writes(number, index, count)
 #define AINO_WATCH(name, buffers) aino_watch(name, buffers)
 #define AINO_WATCH_BUFFER(number, name, size, kind) aino_watch_buffer(number, name, size, kind)
 #define AINO_UNWATCH(buffers) aino_unwatch(buffers)
@@ -238,6 +243,221 @@ static inline void aino_meet(aino_meeting *meeting)
 }
 
 #define AINO_BARRIER() aino_meet(&aino_block_meeting)
+
+/* -- what warps do together ------------------------------------------------------------------------- */
+
+#define AINO_MOST_GIVEN 16 /* 32-bit words that a thread gives to an operation */
+
+static _Thread_local uint32_t aino_given[2][AINO_MOST_THREADS][AINO_MOST_GIVEN]; /* by turns */
+
+/* Where this thread's operands go; `aino_together` then waits and says where those of the warp are. */
+static inline uint32_t *aino_operands(void)
+{
+    return aino_given[aino_warp_meetings[threadIdx.x / AINO_WARP].past & 1][threadIdx.x];
+}
+
+static inline uint32_t (*aino_together(void))[AINO_MOST_GIVEN]
+{
+    aino_meeting *warp = &aino_warp_meetings[threadIdx.x / AINO_WARP];
+    unsigned turn = warp->past & 1;
+    aino_meet(warp);
+    return &aino_given[turn][threadIdx.x / AINO_WARP * AINO_WARP];
+}
+
+#define AINO_EXCHANGE(name, type)                                                              \
+    static inline void aino_exchange_##name(type *result, type x, int distance)                \
+    {                                                                                          \
+        memcpy(aino_operands(), &x, sizeof x);                                                 \
+        memcpy(result, aino_together()[threadIdx.x % AINO_WARP ^ (unsigned)distance], sizeof x); \
+    }
+AINO_EXCHANGE(f32, float)
+AINO_EXCHANGE(f64, double)
+AINO_EXCHANGE(i32, int32_t)
+AINO_EXCHANGE(u32, uint32_t)
+AINO_EXCHANGE(i64, int64_t)
+AINO_EXCHANGE(u64, uint64_t)
+
+static inline double aino_part_bf16(uint32_t word, int part)
+{
+    uint32_t bits = (word >> 16 * part) << 16;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+static inline double aino_part_f16(uint32_t word, int part)
+{
+    uint32_t h = word >> 16 * part & 0xffff, exponent = h >> 10 & 31, fraction = h & 1023;
+    double sign = h & 0x8000 ? -1.0 : 1.0;
+    if (exponent == 31)
+        return fraction ? NAN : sign * INFINITY;
+    return sign * (exponent ? ldexp(1024 + fraction, (int)exponent - 25) : ldexp(fraction, -24));
+}
+
+static inline double aino_part_tf32(uint32_t word, int part)
+{
+    float x;
+    (void)part;
+    word &= 0xffffe000u;
+    memcpy(&x, &word, sizeof x);
+    return x;
+}
+
+static inline int64_t aino_part_s8(uint32_t word, int part)
+{
+    return (int8_t)(word >> 8 * part);
+}
+
+static inline int64_t aino_part_u8(uint32_t word, int part)
+{
+    return (uint8_t)(word >> 8 * part);
+}
+
+/* Fragments hold `width` neighbouring terms each: a0 and a2 of row g, a1 and a3 of row g + 8 lie in the
+ * threads 4 g to 4 g + 3, as do b0 and b1 of column g. */
+#define AINO_MMA(name, part_a, part_b, width, fragment, type, exact)                           \
+    static inline void aino_mma_##name(                                                        \
+        type *d0, type *d1, type *d2, type *d3, fragment a0, fragment a1, fragment a2, fragment a3, \
+        fragment b0, fragment b1, type c0, type c1, type c2, type c3)                          \
+    {                                                                                          \
+        const fragment given[6] = {a0, a1, a2, a3, b0, b1};                                    \
+        const type totals[4] = {c0, c1, c2, c3};                                               \
+        type *const results[4] = {d0, d1, d2, d3};                                             \
+        memcpy(aino_operands(), given, sizeof given);                                          \
+        uint32_t(*all)[AINO_MOST_GIVEN] = aino_together();                                     \
+        for (int i = 0; i < 4; ++i) {                                                          \
+            unsigned row = threadIdx.x % AINO_WARP / 4, column = 2 * (threadIdx.x % 4) + i % 2; \
+            exact sum = 0;                                                                     \
+            for (int half = 0; half < 2; ++half)                                               \
+                for (int quad = 0; quad < 4; ++quad)                                           \
+                    for (int w = 0; w < (width); ++w)                                          \
+                        sum += part_a(all[4 * row + quad][2 * half + i / 2], w) *              \
+                               part_b(all[4 * column + quad][4 + half], w);                    \
+            *results[i] = (type)(totals[i] + sum);                                             \
+        }                                                                                      \
+    }
+AINO_MMA(bf16, aino_part_bf16, aino_part_bf16, 2, uint32_t, float, double)
+AINO_MMA(f16, aino_part_f16, aino_part_f16, 2, uint32_t, float, double)
+AINO_MMA(tf32, aino_part_tf32, aino_part_tf32, 1, float, float, double)
+AINO_MMA(s8, aino_part_s8, aino_part_s8, 4, uint32_t, int32_t, int64_t)
+AINO_MMA(u8, aino_part_u8, aino_part_s8, 4, uint32_t, int32_t, int64_t)
+
+static inline void aino_load_matrix_bf16(
+    uint32_t *r0, uint32_t *r1, uint32_t *r2, uint32_t *r3, const uint16_t *row, int turned)
+{
+    uint32_t *const results[4] = {r0, r1, r2, r3};
+    unsigned lane = threadIdx.x % AINO_WARP;
+    if ((uintptr_t)row % 16)
+        aino_stop("loads a row of a matrix that is not aligned to 16 bytes");
+    memcpy(aino_operands(), row, 16);
+    uint32_t(*all)[AINO_MOST_GIVEN] = aino_together();
+    for (int block = 0; block < 4; ++block) {
+        uint16_t pair[2];
+        for (unsigned n = 0; n < 2; ++n) {
+            unsigned down = lane / 4, across = 2 * (lane % 4) + n;
+            const uint32_t *given = all[8 * block + (turned ? across : down)];
+            memcpy(&pair[n], (const char *)given + 2 * (turned ? down : across), 2);
+        }
+        memcpy(results[block], pair, 4);
+    }
+}
+#define aino_load_matrix_f16 aino_load_matrix_bf16
+
+static inline uint32_t aino_bits_bf16(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    if (x != x)
+        return (bits >> 16) | 64;
+    return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}
+
+static inline uint32_t aino_bits_f16(float x)
+{
+    uint32_t sign = signbit(x) ? 0x8000 : 0;
+    int exponent;
+    double y = fabs((double)x);
+    if (x != x)
+        return sign | 0x7e00;
+    if (y >= 65520.0)
+        return sign | 0x7c00;
+    if (y < ldexp(1.0, -14))
+        return sign | (uint32_t)nearbyint(ldexp(y, 24));
+    frexp(y, &exponent);
+    return sign | (uint32_t)(((exponent + 14) << 10) + (int)nearbyint(ldexp(y, 11 - exponent)) - 1024);
+}
+
+static inline void aino_pack_bf16(uint32_t *result, float x, float y)
+{
+    *result = aino_bits_bf16(x) | aino_bits_bf16(y) << 16;
+}
+
+static inline void aino_pack_f16(uint32_t *result, float x, float y)
+{
+    *result = aino_bits_f16(x) | aino_bits_f16(y) << 16;
+}
+
+/* -- copies that arrive later ----------------------------------------------------------------------- */
+
+#define AINO_MOST_COPIES 256 /* of a thread that have not arrived */
+
+typedef struct {
+    char bytes[16], *target;
+    int size, number, count;
+    int64_t offset;
+    unsigned group;
+} aino_pending;
+
+typedef struct {
+    aino_pending copies[AINO_MOST_COPIES];
+    unsigned first, last; /* copies that have arrived, and that were begun */
+    unsigned groups;      /* closed */
+} aino_queue;
+
+static _Thread_local aino_queue *aino_queues;
+
+static inline void aino_copy(char *target, int number, int64_t offset, const char *source, int source_number,
+                             int64_t from, int count, int size, bool present)
+{
+    aino_queue *queue = &aino_queues[threadIdx.x];
+    aino_pending *copy = &queue->copies[queue->last % AINO_MOST_COPIES];
+    const aino_buffer *buffer = &aino_watched[number];
+    if (queue->last - queue->first == AINO_MOST_COPIES)
+        aino_stop("has %d copies that have not arrived", AINO_MOST_COPIES);
+    if (offset < 0 || offset + count > buffer->size)
+        aino_stop("copies to %s[%lld], which has %lld elements", buffer->name, (long long)offset,
+                  (long long)buffer->size);
+    if ((uintptr_t)target % (unsigned)size)
+        aino_stop("copies to %s[%lld], which is not aligned to %d bytes", buffer->name, (long long)offset, size);
+    *copy = (aino_pending){{0}, target, size, number, count, offset, queue->groups};
+    if (present) {
+        aino_reads(source_number, from, count);
+        memcpy(copy->bytes, source, (size_t)size);
+    }
+    ++queue->last;
+}
+
+#define AINO_COPY(target, number, offset, source, source_number, from, count, bytes, present) \
+    aino_copy((char *)((target) + (offset)), number, offset, (const char *)((source) + (from)), source_number, from, \
+              count, bytes, present)
+#define AINO_CLOSE_COPIES() (++aino_queues[threadIdx.x].groups)
+
+static inline void aino_await_copies(unsigned open)
+{
+    aino_queue *queue = &aino_queues[threadIdx.x];
+    while (queue->first != queue->last) {
+        aino_pending *copy = &queue->copies[queue->first % AINO_MOST_COPIES];
+        if (copy->group + open >= queue->groups)
+            return;
+        aino_writes(copy->number, copy->offset, copy->count);
+        memcpy(copy->target, copy->bytes, (size_t)copy->size);
+        ++queue->first;
+    }
+}
+#define AINO_AWAIT_COPIES(open) aino_await_copies(open)
+
+/* -- launches ---------------------------------------------------------------------------------------- */
+
 #define AINO_LAUNCH_BLOCKS(name, blocks, threads, ...) \
     aino_emulate(name##_thread, blocks, threads, views, syms, scratch, lo, hi)
 
@@ -292,7 +512,8 @@ static inline void aino_emulate(aino_thread *thread, int64_t blocks, unsigned th
     char *stacks = malloc((size_t)threads * AINO_FIBER_BYTES);
     aino_fibers = malloc(threads * sizeof *aino_fibers);
     aino_ended = malloc(threads);
-    if (!stacks || !aino_fibers || !aino_ended || threads > AINO_MOST_THREADS) {
+    aino_queues = calloc(threads, sizeof *aino_queues);
+    if (!stacks || !aino_fibers || !aino_ended || !aino_queues || threads > AINO_MOST_THREADS) {
         fprintf(stderr, "aino: no memory to emulate %u threads\n", threads);
         abort();
     }
@@ -305,6 +526,7 @@ static inline void aino_emulate(aino_thread *thread, int64_t blocks, unsigned th
     free(stacks);
     free(aino_fibers);
     free(aino_ended);
+    free(aino_queues);
 }
 
 #endif

@@ -33,13 +33,18 @@ int main(void)
 """
 
 
+def write_headers(folder: Path) -> None:
+    """What units of CUDA C++ include, beside them."""
+    for name, header in {**runtime_headers("linux"), **cuda_headers("linux")}.items():
+        (folder / name).write_text(header, encoding="ascii")
+
+
 def outcome(fn: LoopFn, folder: Path) -> subprocess.CompletedProcess[str]:
     """What a program that runs the kernel once, with symbols 8, says and returns."""
     compiler = shutil.which("gcc") or pytest.skip("no gcc")
     text = print_unit([fn], target(EMULATED)) + MAIN.replace("NAME", fn.name).replace("UNITS", str(fn.units))
     (folder / "k.c").write_text(text, encoding="ascii")
-    for name, header in {**runtime_headers("linux"), **cuda_headers("linux")}.items():
-        (folder / name).write_text(header, encoding="ascii")
+    write_headers(folder)
     command = [compiler, "-O1", "-ffp-contract=off", "-o", "k", "k.c", "-lm"]
     subprocess.run(command, cwd=folder, check=True, timeout=60)
     return subprocess.run(["./k"], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
