@@ -61,9 +61,10 @@ class StorageAssignment:
             self._forward(op)
 
     def owners(self, buffer: int) -> int:
-        """How many values (and copies) live in a buffer."""
+        """How many values live in a buffer, and copies that write it or read it as it was assigned."""
         if self._owners is None:
-            views = [*self.views.values(), *(view for copies in self.copies.values() for _, view in copies)]
+            copied = [place for copies in self.copies.values() for copy in copies for place in copy]
+            views = [*self.views.values(), *(place for place in copied if isinstance(place, View))]
             self._owners = Counter(view.buffer for view in views)
         return self._owners[buffer]
 

@@ -161,6 +161,15 @@ def test_a_piece_read_again_behind_the_concatenation() -> None:
     check(one_input(build, 4, 6), normal(4, 6))
 
 
+def test_a_reshaped_piece_is_copied_from_where_its_operand_was_made() -> None:
+    def build(b: Any, x: Any) -> Any:
+        e = b.neg(b.exp(x))  # could lie where exp was: but a copy of it was planned already
+        column = b.reshape(e, shape=(6, 1))
+        return b.concat(column, b.reshape(b.abs(e), shape=(6, 1)), axis=1)
+
+    check(one_input(build, 6), normal(6))
+
+
 # ---------------------------------------------------------------------------------- the edges
 
 
