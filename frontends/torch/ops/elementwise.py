@@ -341,6 +341,7 @@ TABLE: dict[str, Row] = {
     "aten.isnan": not_a_number,
     "aten.isneginf": infinite(False, True),
     "aten.isposinf": infinite(True, False),
+    "aten.lift_fresh": identity,
     "aten.lift_fresh_copy": identity,
     "aten.masked_fill": masked_fill,
     "aten.maximum": extreme("max", "logical_or"),
