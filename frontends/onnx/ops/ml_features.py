@@ -9,8 +9,8 @@ import numpy as np
 
 from aino_ir.dims import product
 from aino_ir.dtypes import DType, f32, i64
+from aino_ir.frontends.floats import Number
 from aino_ir.frontends.onnx.context import NodeContext, Row
-from aino_ir.frontends.onnx.floats import Number
 from aino_ir.frontends.onnx.nodes import OnnxNode
 from aino_ir.frontends.onnx.ops.movement import cut
 from aino_ir.graph import Value

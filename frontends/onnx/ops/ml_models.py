@@ -9,8 +9,8 @@ import numpy as np
 
 from aino_ir.dims import is_static
 from aino_ir.dtypes import f32, i64
+from aino_ir.frontends.floats import Number
 from aino_ir.frontends.onnx.context import NodeContext, Row
-from aino_ir.frontends.onnx.floats import Number
 from aino_ir.frontends.onnx.nodes import OnnxNode
 from aino_ir.frontends.onnx.ops.ml_features import as_float, chosen, vector
 from aino_ir.graph import Value

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 from aino_ir.dims import DimLike
 from aino_ir.dtypes import DType, boolean, f32, f64, i64, u64
+from aino_ir.frontends.floats import Number
 from aino_ir.frontends.onnx.context import NodeContext, Row, constant_array, element_dtype
-from aino_ir.frontends.onnx.floats import Number
 from aino_ir.frontends.onnx.nodes import OnnxNode
 from aino_ir.graph import Value
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from aino_ir.dims import DimLike
 from aino_ir.dtypes import i64
+from aino_ir.frontends.floats import Number, extent_number, positions_number
 from aino_ir.frontends.onnx.context import NodeContext, Row
-from aino_ir.frontends.onnx.floats import Number, extent_number, positions_number
 from aino_ir.frontends.onnx.nodes import OnnxNode
 from aino_ir.graph import Value
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from aino_ir.dims import DimLike, is_static
 from aino_ir.dtypes import f32, f64, i64
+from aino_ir.frontends.floats import Number, extent_number, positions_number
 from aino_ir.frontends.onnx.context import NodeContext, Row, constant_array
-from aino_ir.frontends.onnx.floats import Number, extent_number, positions_number
 from aino_ir.frontends.onnx.integers import bound, extents, integer
 from aino_ir.frontends.onnx.nodes import OnnxNode
 from aino_ir.frontends.onnx.ops.quantization import repeated

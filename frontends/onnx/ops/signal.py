@@ -11,9 +11,9 @@ from aino_ir.builder import Builder, op_class
 from aino_ir.dims import DimLike, is_static
 from aino_ir.dtypes import DType, f64, i64
 from aino_ir.frontends.emitter import Emitter
+from aino_ir.frontends.floats import Number, extent_number, positions_number
 from aino_ir.frontends.onnx.axes import around, axes_input, run_time_axes
 from aino_ir.frontends.onnx.context import NodeContext, Row, element_dtype
-from aino_ir.frontends.onnx.floats import Number, extent_number, positions_number
 from aino_ir.frontends.onnx.integers import bound, integer, sole
 from aino_ir.frontends.onnx.nodes import OnnxNode
 from aino_ir.frontends.onnx.ops.movement import cut

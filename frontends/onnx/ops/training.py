@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from aino_ir.frontends.floats import Number
+from aino_ir.frontends.gradients import TABLE as RULES
+from aino_ir.frontends.gradients import pullback
 from aino_ir.frontends.onnx.context import NodeContext, Row
-from aino_ir.frontends.onnx.floats import Number
-from aino_ir.frontends.onnx.gradients import TABLE as RULES
-from aino_ir.frontends.onnx.gradients import pullback
 from aino_ir.frontends.onnx.names import quote
 from aino_ir.frontends.onnx.nodes import OnnxNode
 from aino_ir.graph import Value

@@ -10,8 +10,8 @@ import numpy as np
 
 from aino_ir.dims import DimLike, product
 from aino_ir.dtypes import i64
+from aino_ir.frontends.floats import Number, extent_number, positions_number
 from aino_ir.frontends.onnx.context import NodeContext, Row
-from aino_ir.frontends.onnx.floats import Number, extent_number, positions_number
 from aino_ir.frontends.onnx.integers import bound, integer, integers, sole
 from aino_ir.frontends.onnx.nodes import OnnxNode
 from aino_ir.frontends.onnx.ops.contraction import kernel_of

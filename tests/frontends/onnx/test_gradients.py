@@ -14,8 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import aino_ir as aino
 from aino_ir.errors.onnx import GradientMissing, NodeInvalid
+from aino_ir.frontends.gradients import TABLE
 from aino_ir.frontends.onnx import load_onnx
-from aino_ir.frontends.onnx.gradients import TABLE
 from aino_ir.interp import run_module
 from tests.frontends.onnx.models import tensor_value
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from aino_ir.dims import product
-from aino_ir.frontends.onnx.floats import Number, extent_number
-from aino_ir.frontends.onnx.gradients.engine import Gradients, Rule, Step
-from aino_ir.frontends.onnx.gradients.movement import inverse, transposed
+from aino_ir.frontends.floats import Number, extent_number
+from aino_ir.frontends.gradients.engine import Gradients, Rule, Step
+from aino_ir.frontends.gradients.movement import inverse, transposed
 from aino_ir.graph import Value
 
 

@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 from aino_ir.dims import DimLike, is_static
-from aino_ir.frontends.onnx.gradients.engine import Gradients, Rule, Step, is_one
-from aino_ir.frontends.onnx.gradients.movement import scattered_flat, transposed
+from aino_ir.frontends.gradients.engine import Gradients, Rule, Step, is_one
+from aino_ir.frontends.gradients.movement import scattered_flat, transposed
 from aino_ir.graph import Value
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from aino_ir.dims import DimLike, product
-from aino_ir.frontends.onnx.floats import Number
-from aino_ir.frontends.onnx.gradients.engine import Gradients, Rule, Step, pullback
+from aino_ir.frontends.floats import Number
+from aino_ir.frontends.gradients.engine import Gradients, Rule, Step, pullback
 from aino_ir.graph import Value
 
 

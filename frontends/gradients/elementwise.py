@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 from typing import TypeAlias
 
-from aino_ir.frontends.onnx.floats import Number, Operand
-from aino_ir.frontends.onnx.gradients.engine import Gradients, Rule, Step
+from aino_ir.frontends.floats import Number, Operand
+from aino_ir.frontends.gradients.engine import Gradients, Rule, Step
 from aino_ir.graph import Value
 
 Derivative: TypeAlias = "Callable[[Step, Number, Number], Operand]"

@@ -9,7 +9,7 @@ from aino_ir.builder import Builder
 from aino_ir.dims import DimLike, is_static
 from aino_ir.errors.onnx import GradientMissing
 from aino_ir.frontends.emitter import Emitter
-from aino_ir.frontends.onnx.floats import Number
+from aino_ir.frontends.floats import Number
 from aino_ir.graph import Value
 from aino_ir.op import Op
 from aino_ir.ops.math import Add

@@ -7,8 +7,8 @@ Walther, "Evaluating Derivatives", 2008, chapter 3), and adds up what reaches a 
 
 from __future__ import annotations
 
-from aino_ir.frontends.onnx.gradients import composed, contraction, elementwise, movement, reduction
-from aino_ir.frontends.onnx.gradients.engine import Rule, Step, pullback
+from aino_ir.frontends.gradients import composed, contraction, elementwise, movement, reduction
+from aino_ir.frontends.gradients.engine import Rule, Step, pullback
 
 TABLE: dict[str, Rule] = {
     **elementwise.TABLE,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aino_ir.dims import DimLike, is_static, product
-from aino_ir.frontends.onnx.gradients.engine import Gradients, Rule, Step
+from aino_ir.frontends.gradients.engine import Gradients, Rule, Step
 from aino_ir.graph import Value
 
 
