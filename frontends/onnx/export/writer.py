@@ -67,6 +67,7 @@ class ModelWriter:
     """
 
     initializers: list[onnx.TensorProto] = field(default_factory=list)
+    by_name: dict[str, onnx.TensorProto] = field(default_factory=dict)
     renamed: dict[str, str] = field(default_factory=dict)
     opset: int = OPSET
     domains: dict[str, int] = field(default_factory=dict)
@@ -88,7 +89,8 @@ class ModelWriter:
         """A new initializer."""
         dtype = dtype_of(array.dtype)
         found = self.unique(name)
-        self.initializers.append(numpy_helper.from_array(np.asarray(array, order="C"), found))
+        self.by_name[found] = numpy_helper.from_array(np.asarray(array, order="C"), found)
+        self.initializers.append(self.by_name[found])
         return Ref(found, dtype)
 
 
@@ -238,6 +240,11 @@ class GraphWriter:
             found = self.model.initializer(const.array(), const.name or "constant")
             self.model.constants[const.identity] = found
         return found
+
+    def known(self, ref: Ref) -> np.ndarray[Any, Any] | None:
+        """The array of a constant, None for another value."""
+        found = self.model.by_name.get(ref.name)
+        return None if found is None else numpy_helper.to_array(found)
 
     def scalar(self, number: float | int | bool, like: Ref | DType) -> Ref:
         """A 0-d constant in the dtype of another value."""

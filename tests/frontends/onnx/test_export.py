@@ -44,7 +44,6 @@ UNWRITTEN = {
     "linalg.solve_triangular",
     "linalg.svd",
     "svm.pairwise_coupling",
-    "trees.leaves",
 }
 """Ops that ONNX has no operator for, and that nobody has composed yet (docs/status.md)."""
 
@@ -68,6 +67,13 @@ def ran(module: Module, *inputs: Any) -> list[Array]:
 def test_every_op_has_an_exporter() -> None:
     own = {name for name, cls in OPS.items() if cls.__module__.startswith("aino_ir.ops")}
     assert own - TABLE.keys() == {"core.return", *UNWRITTEN}
+
+
+@pytest.mark.parametrize("op", ["math.select", "trees.leaves"])
+def test_every_sample_runs_in_onnx_runtime(op: str) -> None:
+    trips = trips_of(list(defined_samples(lambda name: name.startswith(f"{op}/"))))
+    assert trips and not [t for t in trips if t.status in ("wrong", "crashed", "refused")]
+    assert [t for t in trips if t.status == "passed"]
 
 
 def test_samples_of_ops_run_in_onnx_runtime() -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from aino_ir.dtypes import DTYPES, DType, f64, i32, integer_range
+from aino_ir.dtypes import DTYPES, DType, boolean, f64, i32, integer_range
 from aino_ir.frontends.onnx.export.types import element_code
 from aino_ir.frontends.onnx.export.writer import Exporter, GraphWriter, Ref, Row
 
@@ -69,9 +69,11 @@ def not_equal(g: GraphWriter, op: Any) -> Ref:
 
 
 def select(g: GraphWriter, op: Any) -> Ref:
-    """One of two values."""
-    chosen = g.of(op.on_true)
-    return g.node("Where", g.of(op.condition), chosen, g.of(op.on_false), dtype=chosen.dtype)
+    """One of two values; of truth values by logic, since engines leave Where of these out."""
+    condition, chosen, other = g.of(op.condition), g.of(op.on_true), g.of(op.on_false)
+    if chosen.dtype is boolean:
+        return g.node("Or", g.node("And", condition, chosen), g.node("And", g.node("Not", condition), other))
+    return g.node("Where", condition, chosen, other, dtype=chosen.dtype)
 
 
 def opposite(g: GraphWriter, remainder: Ref, divisor: Ref) -> Ref:
@@ -117,16 +119,20 @@ def shift(g: GraphWriter, op: Any) -> Ref:
     """A shift by a count that may be the width or more; ONNX shifts unsigned integers by less than that."""
     left = op.name == "logic.shift_left"
     x, count, dtype = g.of(op.lhs), g.of(op.rhs), op.lhs.dtype
+    direction, known = "LEFT" if left else "RIGHT", g.known(count)
     unsigned = DTYPES[f"u{dtype.bits}"]
     negative_x = None
     if dtype.is_signed and not left:  # floor(x / 2^n) = ~(~x >> n) below 0
         negative_x = g.node("Less", x, g.scalar(0, x))
         x = g.node("Where", negative_x, g.node("BitwiseNot", x), x, dtype=x.dtype)
     x, count = g.cast(x, unsigned), g.cast(count, unsigned)
-    inside = g.node("Less", count, g.scalar(dtype.bits, unsigned))
-    near = g.node("Where", inside, count, g.scalar(0, unsigned), dtype=unsigned)
-    moved = g.node("BitShift", x, near, direction="LEFT" if left else "RIGHT")
-    y = g.cast(g.node("Where", inside, moved, g.scalar(0, unsigned), dtype=unsigned), dtype)
+    if known is not None and bool(((known >= 0) & (known < dtype.bits)).all()):
+        y = g.cast(g.node("BitShift", x, count, direction=direction), dtype)
+    else:
+        inside = g.node("Less", count, g.scalar(dtype.bits, unsigned))
+        near = g.node("Where", inside, count, g.scalar(0, unsigned), dtype=unsigned)
+        moved = g.node("BitShift", x, near, direction=direction)
+        y = g.cast(g.node("Where", inside, moved, g.scalar(0, unsigned), dtype=unsigned), dtype)
     if negative_x is None:
         return y
     return g.node("Where", negative_x, g.node("BitwiseNot", y), y, dtype=dtype)
