@@ -54,7 +54,7 @@ def emit_tvm(
     headers = {**runtime_headers(), HEADER: header_text()}
     headers |= {f"{p.name}.h": program.header for p, program in zip(plans, programs, strict=True)}
     walk = walk_text(plans[0], kernels) if len(plans) == 1 else ""
-    script = print_script(name, kernels, helpers, tvm_target(target), walk)
+    script = print_script(name, kernels, helpers, tvm_target(target), walk) if plans else ""
     return Emission(units, headers, tuple(programs), script)
 
 

@@ -29,7 +29,6 @@ from aino_ir.codegen.tvm.text import PythonNames, Text, binary, call, comment, e
 from aino_ir.codegen.tvm.tiling import Tile, number, vector_width
 from aino_ir.compute import Axis, Compute
 from aino_ir.dims import Dim, DimLike, FloorDiv
-from aino_ir.dtypes import DType
 from aino_ir.errors.printing import NoSpelling
 from aino_ir.kernels import KernelSpec, Operand
 from aino_ir.loops.expr import (
@@ -37,6 +36,7 @@ from aino_ir.loops.expr import (
     Binary,
     Expr,
     Read,
+    VecType,
     const,
     identity,
     select,
@@ -171,6 +171,8 @@ class BlockKernel:
     def printed(self) -> PrintedKernel:
         """The function and its schedule."""
         program = self.program
+        for expression in self._expressions():
+            self._affordable(tree_size(expression))
         body = self._body() if program.reduce else None
         margins = self._margins(body) if body is not None else {}
         blocks = BlockNames(
@@ -305,7 +307,8 @@ class BlockKernel:
             argument = self.arguments[count + place]
             index = self.physical[-1 - place].index(result.index)
             at = element(argument.name, *(map(self.printer.index.text, index) if index else (Text("0"),)))
-            value = self._affordable(self.printer.encoded(self._result_expr(place), result.dtype))
+            value = self.printer.encoded(self._result_expr(place), result.dtype)
+            self._affordable(value.size)
             if many:
                 kept = self.names.fresh(f"value{place}")
                 self.line(f"{kept}: T.let = {value}")
@@ -315,11 +318,10 @@ class BlockKernel:
             self.line(store)
         self.depth = 1
 
-    def _affordable(self, value: Text) -> Text:
-        """A value that TVM's simplifier can look at."""
-        if value.size > MOST:
-            raise NoSpelling(operation="an expression", type=f"{value.size:.0f} nodes", target="a block")
-        return value
+    def _affordable(self, size: float) -> None:
+        """Refuse what is too large for TVM's simplifier, which looks at a part wherever it stands."""
+        if size > MOST:
+            raise NoSpelling(operation="an expression", type=f"{size:.3g} nodes", target="a block")
 
     # -- reads --------------------------------------------------------------------------------------
 
@@ -380,7 +382,7 @@ class _BlockPrinter(TirPrinter):
     def read(self, e: Read) -> Text:
         return self.kernel.load(e)
 
-    def helper(self, function: str, *args: tuple[Text, DType]) -> Text:
+    def helper(self, function: str, *args: tuple[Text, VecType]) -> Text:
         if function in self.helpers.keeping:
             raise self.missing(f"{function} in a block", args[0][1])
         return super().helper(function, *args)
@@ -405,6 +407,21 @@ def all_reads(e: Expr) -> list[Read]:
                 if isinstance(part, Expr):
                     found += all_reads(part)
     return found
+
+
+def tree_size(e: Expr) -> float:
+    """How many nodes an expression has when parts that it shares are counted wherever they stand."""
+    sizes: dict[int, float] = {}
+    stack = [e]
+    while stack:
+        node = stack[-1]
+        rest = [c for c in node.children() if id(c) not in sizes]
+        if rest:
+            stack += rest
+            continue
+        sizes[id(node)] = 1.0 + sum(sizes[id(c)] for c in node.children())
+        stack.pop()
+    return sizes[id(e)]
 
 
 def physical_extents(operand: Operand) -> tuple[int, ...]:

@@ -1,10 +1,10 @@
-"""Scalar expressions of the loop language as TVMScript.
+"""Expressions of the loop language as TVMScript: scalars, and vectors lane by lane.
 
 TVM's simplifier and LLVM's instruction selection do not keep all that IEEE arithmetic says: ``x * 0`` and
 ``x + 0`` are folded, ``a * b + c`` is contracted to one rounding, and a negated comparison of floats is
 replaced by the opposite one, which is another where NaN comes in.  So zeros in arithmetic and products that
 a sum could swallow stand behind `fence`, and negation is an exclusive or.  Nor do TVM's integers wrap around:
-helpers do (`WRAPPING`).
+helpers do (`WRAPPING`).  Its analysis does not take names for vectors of bools: they are held as numbers.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Protocol
 from aino_ir.codegen.cstyle.expression import BOOL_AS_LOGIC, COMPARISONS, constant_of
 from aino_ir.codegen.cstyle.lowering import Raw, raw_dtype
 from aino_ir.codegen.tvm.index import IndexText
-from aino_ir.codegen.tvm.text import Text, binary, call, element, literal, prefix, type_name
+from aino_ir.codegen.tvm.text import Text, binary, broadcast, call, element, literal, prefix, ramp, type_name
+from aino_ir.codegen.tvm.vectors import vector_load
 from aino_ir.dims import DimLike
-from aino_ir.dtypes import DType
+from aino_ir.dtypes import DType, i32, u8
 from aino_ir.errors.printing import NoSpelling
 from aino_ir.loops.expr import (
     Accumulator,
@@ -31,12 +32,18 @@ from aino_ir.loops.expr import (
     Fma,
     Index,
     Load,
+    PrefixMask,
+    Ramp,
     Read,
+    Reduce,
     RegRead,
     Round,
     Select,
+    Shuffle,
+    Splat,
     Unary,
     Var,
+    VecType,
 )
 
 _INTRINSICS = {
@@ -48,7 +55,7 @@ _INTRINSICS = {
     "trunc": "T.trunc",
     "isnan": "T.isnan",
 }
-"""Operations on floats that LLVM has exactly as the loop language means them."""
+"""Operations on floats that LLVM has exactly as the loop language means them, on vectors too."""
 
 _BITWISE = {"and": "&", "or": "|", "xor": "^"}
 _ARITHMETIC = {"add": "+", "sub": "-", "mul": "*"}
@@ -67,19 +74,22 @@ Those of i64 are positions and extents, which never do; narrower ones TVM leaves
 class HelperNames(Protocol):
     """Gives out helper functions, remembering which were asked for."""
 
-    def operation(self, op: str, dtype: DType) -> str:
+    def operation(self, op: str, type_: VecType) -> str:
         """The function of an operation on equal types."""
 
-    def conversion(self, source: DType, target: DType) -> str:
+    def reduction(self, op: str, type_: VecType) -> str:
+        """The function that combines all lanes of a vector."""
+
+    def conversion(self, source: VecType, target: DType) -> str:
         """The function that converts floats to an integer dtype, saturating."""
 
-    def decoding(self, storage: DType) -> str:
+    def decoding(self, storage: DType, lanes: int) -> str:
         """The function from raw storage values to compute values."""
 
-    def encoding(self, storage: DType) -> str:
+    def encoding(self, storage: DType, lanes: int) -> str:
         """The function from compute values to raw storage values."""
 
-    def math(self, function: str, dtype: DType) -> str:
+    def math(self, function: str, type_: VecType) -> str:
         """The function of the vector math library on a type."""
 
     keeping: set[str]
@@ -87,12 +97,20 @@ class HelperNames(Protocol):
     def fence(self) -> str:
         """The function that keeps a value apart from the arithmetic around it."""
 
+    def masks(self, function: str) -> str:
+        """The function that makes numbers of bools, or bools of the numbers."""
+
+    def choose(self) -> str:
+        """The function that takes one of two values, by a condition that TVM concludes nothing from."""
+
     def growth(self, function: str) -> tuple[float, float]:
         """The size of a helper's result, without and for each node of its arguments."""
 
 
 class TirPrinter:
     """Prints expressions; one instance a function.
+
+    `holds_masks` says that a name of a vector of bools stands for numbers (`held`).
 
     Args:
         helpers: where helper functions come from.
@@ -119,22 +137,28 @@ class TirPrinter:
         """How many helpers with names of their own have been called."""
         self.sizes: dict[str, float] = {}
         """Name -> the size of what it stands for, where that is not 1."""
-        self.keep: Callable[[Text, DType], Text] | None = None
+        self.holds_masks = True
+        self.keep: Callable[[Text, VecType], Text] | None = None
         """Puts a value into a variable, which the simplifier does not look through."""
         self._methods: dict[type[Expr], Callable[..., Text]] = {
-            Const: lambda e: literal(e.value, e.dtype),
+            Const: lambda e: literal(e.value, e.dtype, e.lanes),
             Index: lambda e: self.dim_values.text(e.dim),
-            Var: lambda e: Text(self.identifier(e.name), size=self.sizes.get(e.name, 1.0)),
-            RegRead: lambda e: Text(self.identifier(e.name)),
+            Ramp: lambda e: ramp(self.dim_values.text(e.base), Text(f"T.int64({e.step})"), e.lanes),
+            PrefixMask: self.prefix_mask,
+            Var: lambda e: self.held_name(e, self.sizes.get(e.name, 1.0)),
+            RegRead: lambda e: self.held_name(e, 1.0),
+            Splat: lambda e: broadcast(self.value(e.x), e.lanes),
+            Shuffle: self.shuffle,
+            Reduce: self.reduce,
             Unary: self.unary,
             Binary: self.binary,
             Fma: lambda e: call("T.fma", *map(self.value, (e.a, e.b, e.c))),
             Compare: self.compare,
-            Select: lambda e: call("T.Select", *map(self.value, (e.condition, e.a, e.b))),
+            Select: self.select,
             Cast: self.cast,
             Round: self.round,
             Bitcast: self.bitcast,
-            Call: lambda e: self.helper(self.helpers.math(e.function, e.dtype), *map(self.argument, e.args)),
+            Call: lambda e: self.helper(self.helpers.math(e.function, e.type), *map(self.argument, e.args)),
             Load: self.load,
             Read: self.read,
             Accumulator: self.accumulator,
@@ -142,13 +166,13 @@ class TirPrinter:
         }
 
     def value(self, e: Expr) -> Text:
-        """The value of a scalar expression.
+        """The value of an expression.
 
         Raises:
             NoSpelling: TensorIR has none for it.
         """
         method = self._methods.get(type(e))
-        if method is None or e.lanes != 1:
+        if method is None:
             raise self.missing(type(e).__name__.lower(), e.type)
         return method(e)
 
@@ -159,16 +183,16 @@ class TirPrinter:
             return call(self.helpers.fence(), text)
         return text
 
-    def helper(self, function: str, *args: tuple[Text, DType]) -> Text:
-        """A call of a helper function on values of some dtypes; large ones are kept in variables."""
+    def helper(self, function: str, *args: tuple[Text, VecType]) -> Text:
+        """A call of a helper function on values of some types; large ones are kept in variables."""
         self.named += 1
-        given = [self.keep(a, dtype) if self.keep and a.size > LARGE else a for a, dtype in args]
+        given = [self.keep(a, type_) if self.keep and a.size > LARGE else a for a, type_ in args]
         base, uses = self.helpers.growth(function)
         return Text(call(function, *given).text, size=base + uses * sum(a.size for a in given))
 
-    def argument(self, e: Expr) -> tuple[Text, DType]:
+    def argument(self, e: Expr) -> tuple[Text, VecType]:
         """An argument of a helper."""
-        return self.pinned(e), e.dtype
+        return self.pinned(e), e.type
 
     def missing(self, operation: str, type_: object) -> NoSpelling:
         """The error that says what cannot be printed."""
@@ -184,7 +208,7 @@ class TirPrinter:
             return prefix("-", self.value(e.x))
         if e.op == "not":
             if e.dtype.is_bool:
-                return call("T.bitwise_xor", self.value(e.x), "T.bool(True)")
+                return self.negation(self.value(e.x), e.lanes)
             return call("T.bitwise_not", self.value(e.x))
         if e.x.dtype.is_integer and e.op in ("floor", "ceil", "round", "trunc"):
             return self.value(e.x)
@@ -194,7 +218,11 @@ class TirPrinter:
             and e.op in _INTRINSICS
         ):
             return call(_INTRINSICS[e.op], self.value(e.x))
-        return self.helper(self.helpers.operation(e.op, e.x.dtype), self.argument(e.x))
+        return self.helper(self.helpers.operation(e.op, e.x.type), self.argument(e.x))
+
+    def negation(self, x: Text, lanes: int) -> Text:
+        """Logical not."""
+        return call("T.bitwise_xor", x, broadcast(Text("T.bool(True)"), lanes))
 
     def binary(self, e: Binary) -> Text:
         """An operator where its meaning is that of the loop language, else a helper."""
@@ -211,7 +239,7 @@ class TirPrinter:
         right = constant_of(e.b)
         if right is not None and self._is_plain(e.op, int(right.value), e.dtype):
             return self.machine(e.op, e.a, e.b)
-        return self.helper(self.helpers.operation(e.op, e.dtype), self.argument(e.a), self.argument(e.b))
+        return self.helper(self.helpers.operation(e.op, e.type), self.argument(e.a), self.argument(e.b))
 
     def plain(self, e: Binary) -> Text:
         """An arithmetic operator."""
@@ -219,10 +247,8 @@ class TirPrinter:
 
     def float_binary(self, e: Binary) -> Text:
         """Arithmetic on floats, with what the simplifier must not see fenced."""
-        if e.op == "copysign":
-            return call("T.copysign", self.value(e.a), self.value(e.b))
-        if e.op in ("min", "max"):
-            return self.helper(self.helpers.operation(e.op, e.dtype), self.argument(e.a), self.argument(e.b))
+        if e.op in ("min", "max", "copysign"):
+            return self.helper(self.helpers.operation(e.op, e.type), self.argument(e.a), self.argument(e.b))
         operator = {**_ARITHMETIC, "div": "/"}.get(e.op)
         if operator is None:
             raise self.missing(e.op, e.type)
@@ -257,50 +283,100 @@ class TirPrinter:
     def compare(self, e: Compare) -> Text:
         """A comparison; on bools through numbers."""
         if e.a.dtype.is_bool:
-            left, right = (call("T.Cast", '"int32"', self.value(x)) for x in (e.a, e.b))
+            left, right = (self.conversion(self.value(x), VecType(i32, x.lanes)) for x in (e.a, e.b))
         else:
             left, right = self.value(e.a), self.value(e.b)
         if e.op == "eq":
             return call("T.EQ", left, right)
         if e.op == "ne":
             if e.a.dtype.is_float:  # TVM's own is false where NaN comes in
-                return call("T.bitwise_xor", call("T.EQ", left, right), "T.bool(True)")
+                return self.negation(call("T.EQ", left, right), e.lanes)
             return call("T.NE", left, right)
         return binary(COMPARISONS[e.op], left, right)
+
+    def select(self, e: Select) -> Text:
+        """One of two values."""
+        values = [self.value(x) for x in (e.condition, e.a, e.b)]
+        if compares_integers(e.condition):
+            return call("T.Select", *values)
+        return Text(call(self.helpers.choose(), *values).text, size=4 + sum(v.size for v in values))
 
     # -- conversions
 
     def cast(self, e: Cast) -> Text:
         """Value conversion."""
         if e.dtype.is_bool:
-            return self.value(Compare("ne", e.x, Const(_zero(e.x.dtype), e.x.type), e.type))
+            return self.value(Compare("ne", e.x, Const(zero_of(e.x.dtype), e.x.type), e.type))
         if e.x.dtype.is_float and e.dtype.is_integer:
-            return self.helper(self.helpers.conversion(e.x.dtype, e.dtype), self.argument(e.x))
-        return call("T.Cast", f'"{type_name(e.dtype)}"', self.value(e.x))
+            return self.helper(self.helpers.conversion(e.x.type, e.dtype), self.argument(e.x))
+        return self.conversion(self.value(e.x), e.type)
+
+    def conversion(self, x: Text, type_: VecType) -> Text:
+        """The unguarded value conversion."""
+        return call("T.Cast", f'"{type_name(type_.dtype, type_.lanes)}"', x)
 
     def round(self, e: Round) -> Text:
         """Through the storage type and back."""
-        encoded = self.helper(self.helpers.encoding(e.storage), self.argument(e.x))
-        return self.helper(self.helpers.decoding(e.storage), (encoded, raw_dtype(e.storage)))
+        encoded = self.helper(self.helpers.encoding(e.storage, e.lanes), self.argument(e.x))
+        return self.decoded(encoded, e.storage, e.lanes)
 
     def bitcast(self, e: Bitcast) -> Text:
         """The same bits."""
         if e.x.dtype is e.dtype:
             return self.value(e.x)
-        return call("T.reinterpret", f'"{type_name(e.dtype)}"', self.value(e.x))
+        return call("T.reinterpret", f'"{type_name(e.dtype, e.lanes)}"', self.value(e.x))
 
     def raw(self, e: Raw) -> Text:
         """An unguarded operation, or a helper."""
         if e.op == "convert":
-            return call("T.Cast", f'"{type_name(e.dtype)}"', self.value(e.args[0]))
+            return self.conversion(self.value(e.args[0]), e.type)
         if e.op in ("shl", "shr", "div", "rem") and e.dtype.is_integer:
             return self.machine(e.op, e.args[0], e.args[1])
-        return self.helper(self.helpers.operation(e.op, e.dtype), *map(self.argument, e.args))
+        return self.helper(self.helpers.operation(e.op, e.type), *map(self.argument, e.args))
+
+    # -- lanes
+
+    def prefix_mask(self, e: PrefixMask) -> Text:
+        """Lane numbers below a count."""
+        count = self.dim_values.text(e.count)
+        lanes = ramp(Text("T.int64(0)"), Text("T.int64(1)"), e.lanes)
+        return binary("<", lanes, broadcast(count, e.lanes))
+
+    def held_name(self, e: Var | RegRead, size: float) -> Text:
+        """What stands under a name."""
+        name = Text(self.identifier(e.name), size=size)
+        return self.unheld(name) if e.dtype.is_bool and e.lanes > 1 and self.holds_masks else name
+
+    def held(self, x: Text) -> Text:
+        """A vector of bools as numbers, which may have a name."""
+        return call(self.helpers.masks("masked"), x)
+
+    def unheld(self, x: Text) -> Text:
+        """A vector of bools again."""
+        return call(self.helpers.masks("unmasked"), x)
+
+    def shuffle(self, e: Shuffle) -> Text:
+        """Lanes by their numbers."""
+        first = self.value(e.a)
+        if all(lane < e.a.lanes for lane in e.pattern):
+            return call("T.Shuffle", f"[{first}]", str(list(e.pattern)))
+        return call("T.Shuffle", f"[{first}, {self.value(e.b)}]", str(list(e.pattern)))
+
+    def reduce(self, e: Reduce) -> Text:
+        """The helper that folds halves; bools as numbers."""
+        if not e.dtype.is_bool:
+            return self.helper(self.helpers.reduction(e.op, e.x.type), self.argument(e.x))
+        numbers = VecType(i32, e.x.lanes)
+        function = self.helpers.reduction(BOOL_AS_LOGIC[e.op], numbers)
+        total = self.helper(function, (self.conversion(self.value(e.x), numbers), numbers))
+        return call("T.NE", total, literal(0, i32))
 
     # -- memory
 
     def load(self, e: Load) -> Text:
-        """One element in its compute dtype; nothing is read where the mask is false."""
+        """Elements in their compute dtype; nothing is read where the mask is false."""
+        if e.lanes > 1:
+            return vector_load(self, e)
         at = self.index.text(e.offset) if e.gather is None else self.offset(e.offset, e.gather)
         storage = self.buffers[e.buffer]
         value = element(self.identifier(e.buffer), at)
@@ -311,31 +387,31 @@ class TirPrinter:
     def guarded(self, mask: Text, raw: Text, storage: DType, other: Expr | None, dtype: DType) -> Text:
         """A raw value that is read only where the mask is true, as a compute value; elsewhere `other` (0)."""
         if not storage.is_storage:
-            default = self.value(other) if other is not None else literal(_zero(dtype), dtype)
+            default = self.value(other) if other is not None else literal(zero_of(dtype), dtype)
             return call("T.if_then_else", mask, self.decoded(raw, storage), default)
         value = self.decoded(call("T.if_then_else", mask, raw, literal(0, raw_dtype(storage))), storage)
         return value if other is None else call("T.Select", mask, value, self.value(other))
 
     def offset(self, offset: DimLike, value: Expr) -> Text:
-        """A Dim plus a value, as one index."""
+        """A Dim plus values, as indices."""
         if isinstance(offset, int) and offset == 0:
             return self.value(value)
-        return binary("+", self.dim_values.text(offset), self.value(value))
+        return binary("+", broadcast(self.dim_values.text(offset), value.lanes), self.value(value))
 
-    def decoded(self, raw: Text, storage: DType) -> Text:
-        """A loaded raw value as a compute value."""
+    def decoded(self, raw: Text, storage: DType, lanes: int = 1) -> Text:
+        """Loaded raw values as compute values."""
         if storage.is_bool:
-            return call("T.NE", raw, "T.uint8(0)")
+            return call("T.NE", raw, literal(0, u8, lanes))
         if not storage.is_storage:
             return raw
-        return self.helper(self.helpers.decoding(storage), (raw, raw_dtype(storage)))
+        return self.helper(self.helpers.decoding(storage, lanes), (raw, VecType(raw_dtype(storage), lanes)))
 
     def encoded(self, e: Expr, storage: DType) -> Text:
-        """A compute value as what the buffer holds."""
+        """Compute values as what the buffer holds."""
         if storage.is_bool:
-            return call("T.Cast", '"uint8"', self.value(e))
+            return self.conversion(self.value(e), VecType(u8, e.lanes))
         return (
-            self.helper(self.helpers.encoding(storage), self.argument(e))
+            self.helper(self.helpers.encoding(storage, e.lanes), self.argument(e))
             if storage.is_storage
             else self.value(e)
         )
@@ -351,5 +427,18 @@ class TirPrinter:
         raise self.missing("accumulator", e.type)
 
 
-def _zero(dtype: DType) -> float | int | bool:
+def compares_integers(condition: Expr) -> bool:
+    """Whether a condition is made of comparisons of integers: no NaN can be in it."""
+    match condition:
+        case Compare(a=a):
+            return a.dtype.is_integer
+        case Binary(a=a, b=b):
+            return compares_integers(a) and compares_integers(b)
+        case Unary(op="not", x=x) | Splat(x=x):
+            return compares_integers(x)
+    return isinstance(condition, (Const, PrefixMask))
+
+
+def zero_of(dtype: DType) -> float | int | bool:
+    """Zero as a constant of a dtype."""
     return False if dtype.is_bool else 0.0 if dtype.is_float else 0

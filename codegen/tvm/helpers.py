@@ -14,6 +14,7 @@ from aino_ir.codegen.cstyle.lowering import LOWERINGS, Recorder
 from aino_ir.codegen.tvm.expression import TirPrinter
 from aino_ir.codegen.tvm.index import IndexText
 from aino_ir.codegen.tvm.text import PythonNames, Text
+from aino_ir.codegen.tvm.wrapping import SIGNS, WRAPPED, wrapping_lines
 from aino_ir.dtypes import DType
 from aino_ir.errors.printing import NoSpelling
 from aino_ir.loops.expr import Expr, Var, VecType, unary
@@ -24,11 +25,32 @@ def fence(x):
     return T.call_llvm_pure_intrin(x.ty, "llvm.arithmetic.fence", x)
 '''
 
+CHOOSE = '''\
+def choose(condition, a, b):
+    """a where the condition holds, else b: TVM concludes nothing from it, who thinks that not < is >=."""
+    return T.Select(unmasked(masked(condition)), a, b)
+'''
+
+MASKS = '''\
+def masked(condition):
+    """A bool, or a vector of them, as numbers: TVM looks through these, and names vectors of them."""
+    lanes = str(tirx.convert(condition).ty).removeprefix("bool").removeprefix("x")
+    yes, no = (T.Broadcast(x, int(lanes)) if lanes else x for x in (T.int32(-1), T.int32(0)))
+    return T.Select(condition, yes, no)
+
+
+def unmasked(numbers):
+    """The bools again; a test for zero would be turned around, NaN or not."""
+    lanes = str(tirx.convert(numbers).ty).removeprefix("int32").removeprefix("x")
+    return numbers < (T.Broadcast(T.int32(0), int(lanes)) if lanes else T.int32(0))
+'''
+
 NAMES = '''\
 class Names:
     """Names for parts of an expression, each of which is computed once.
 
     TVM's simplifier puts the parts back in their places; what would become too large is kept in a variable.
+    Its analysis of integers does not take names for comparisons of vectors: bools are held as numbers.
     """
 
     def __init__(self):
@@ -36,12 +58,17 @@ class Names:
 
     def let(self, name, value):
         value = tirx.convert(value)
+        if str(value.ty).startswith("bool"):
+            return unmasked(self.let(name, masked(value)))
         var = tirx.Var(name, value.ty)
         self.bound.append((var, value))
         return var
 
     def keep(self, name, value):
-        kept = T.local_scalar(str(tirx.convert(value).ty))
+        value = tirx.convert(value)
+        if str(value.ty).startswith("bool"):
+            return unmasked(self.keep(name, masked(value)))
+        kept = T.local_scalar(str(value.ty))
         IRBuilder.name(name, kept.scalar.source)
         T.buffer_store(kept.scalar.source, value, [0])
         return kept.scalar
@@ -64,6 +91,8 @@ class Helpers:
         self._asked: set[str] = set()
         self._functions: list[str] = []
         self.uses_fence = False
+        self.uses_choose = False
+        self.uses_masks = False
         self._growth: dict[str, tuple[float, float]] = {}
         self.keeping: set[str] = set()
         """Helpers that have variables, which a block may not."""
@@ -71,71 +100,95 @@ class Helpers:
     @property
     def texts(self) -> list[str]:
         """What the file must define."""
-        head = ([FENCE] if self.uses_fence else []) + ([NAMES] if self._functions else [])
-        return [*head, *self._functions]
+        masks = bool(self._functions) or self.uses_choose or self.uses_masks
+        parts = (
+            (FENCE, self.uses_fence),
+            (MASKS, masks),
+            (CHOOSE, self.uses_choose),
+            (NAMES, self._functions),
+        )
+        return [*(text for text, used in parts if used), *self._functions]
 
     # -- what printers ask for
 
-    def operation(self, op: str, dtype: DType) -> str:
+    def operation(self, op: str, type_: VecType) -> str:
         """The function of an operation on equal types."""
-        name = f"{op}_{dtype}"
-        if (op, dtype.name) in _WRAPPING:
-            return self._text(name, _WRAPPING[op, dtype.name])
-        body = _OWN.get(op) or LOWERINGS.get(op)
+        name = f"{op}_{type_}"
+        if (op, type_.dtype.name) in WRAPPED:
+            return self._wrapping(op, type_)
+        body = LOWERINGS.get(op)
+        if op == "isnan":  # TVM writes its operand twice: it needs a name
+            body = _is_nan
         if body is None:
-            raise NoSpelling(operation=op, type=str(dtype), target="TVM")
+            raise NoSpelling(operation=op, type=str(type_), target="TVM")
         arity = 1 if op in ("abs", "isnan", "isinf", "round", "floor", "ceil", "trunc") else 2
-        args = tuple(Var(letter, VecType(dtype)) for letter in ("x", "y")[:arity])
+        args = tuple(Var(letter, type_) for letter in ("x", "y")[:arity])
         return self._function(name, args, lambda b: body(b, *args), _FIRST_LINES.get(op, ""))
 
-    def conversion(self, source: DType, target: DType) -> str:
+    def reduction(self, op: str, type_: VecType) -> str:
+        """The function that combines all lanes of a vector."""
+        x = Var("x", type_)
+        doc = f"all lanes of x, combined by {op}"
+        return self._function(f"reduce_{op}_{type_}", (x,), lambda b: lowering.reduce_lanes(b, x, op), doc)
+
+    def conversion(self, source: VecType, target: DType) -> str:
         """The function that converts floats to an integer dtype, saturating."""
-        x = Var("x", VecType(source))
+        x = Var("x", source)
         doc = "x towards zero, out of range to the nearest end, NaN to 0"
         return self._function(
             f"{target}_from_{source}", (x,), lambda b: lowering.saturating_cast(b, x, target), doc
         )
 
-    def decoding(self, storage: DType) -> str:
+    def decoding(self, storage: DType, lanes: int) -> str:
         """The function from raw storage values to compute values."""
-        x = Var("x", VecType(lowering.raw_dtype(storage)))
-        doc = f"the {storage.compute} value of the bits of a {storage}"
-        return self._function(
-            f"{storage.compute}_from_{storage}", (x,), lambda b: lowering.decode(b, x, storage), doc
-        )
+        x = Var("x", VecType(lowering.raw_dtype(storage), lanes))
+        name = f"{storage.compute}_from_{VecType(storage, lanes)}"
+        doc = f"the {storage.compute} values of the bits of {storage}"
+        return self._function(name, (x,), lambda b: lowering.decode(b, x, storage), doc)
 
-    def encoding(self, storage: DType) -> str:
+    def encoding(self, storage: DType, lanes: int) -> str:
         """The function from compute values to raw storage values."""
-        x = Var("x", VecType(storage.compute))
+        x = Var("x", VecType(storage.compute, lanes))
         doc = f"the bits of x rounded to {storage}"
-        return self._function(
-            f"{storage}_from_{storage.compute}", (x,), lambda b: lowering.encode(b, x, storage), doc
-        )
+        return self._function(f"{storage}_from_{x.type}", (x,), lambda b: lowering.encode(b, x, storage), doc)
 
-    def math(self, function: str, dtype: DType) -> str:
+    def math(self, function: str, type_: VecType) -> str:
         """The function of the vector math library on a type."""
         from aino_ir.loops.math import FUNCTIONS
 
         entry = FUNCTIONS.get(function)
-        if entry is None or dtype not in entry.dtypes:
-            raise NoSpelling(operation=function, type=str(dtype), target="TVM")
+        if entry is None or type_.dtype not in entry.dtypes:
+            raise NoSpelling(operation=function, type=str(type_), target="TVM")
         letters = ("x",) if entry.arity == 1 else tuple("abcdefgh"[: entry.arity])
-        args = tuple(Var(letter, VecType(dtype)) for letter in letters)
-        doc = f"{entry.doc.rstrip('.')} (at most {entry.ulp[dtype.name]:g} ulp off)"
-        return self._function(f"{function}_{dtype}", args, lambda b: entry.body(b, *args), doc)
+        args = tuple(Var(letter, type_) for letter in letters)
+        doc = f"{entry.doc.rstrip('.')} (at most {entry.ulp[type_.dtype.name]:g} ulp off)"
+        return self._function(f"{function}_{type_}", args, lambda b: entry.body(b, *args), doc)
 
     def fence(self) -> str:
         """The function that keeps a value apart."""
         self.uses_fence = True
         return "fence"
 
+    def masks(self, function: str) -> str:
+        """The function that makes numbers of bools, or bools of the numbers."""
+        self.uses_masks = True
+        return function
+
+    def choose(self) -> str:
+        """The function that takes one of two values, by a condition that TVM concludes nothing from."""
+        self.uses_choose = True
+        return "choose"
+
     # -- text
 
-    def _text(self, name: str, lines: Sequence[str]) -> str:
+    def _wrapping(self, op: str, type_: VecType) -> str:
+        """The function of a sum or a product that wraps around."""
+        name = f"{op}_{type_}"
         if name not in self._asked:
             self._asked.add(name)
-            doc = "around the end of the type, if need be"
-            head = [f"def {name}(x, y):", f'    """x {_SIGNS[name[:3]]} y, {doc}."""']
+            lines = wrapping_lines(op, type_)
+            doc = f"x {SIGNS[op]} y, around the end of the type, if need be"
+            head = [f"def {name}(x, y):", f'    """{doc}."""']
             self._functions.append("\n".join([*head, *(f"    {line}" for line in lines)]) + "\n")
             self._growth[name] = (40.0, 8.0) if len(lines) > 1 else (3.0, 1.0)
         return name
@@ -169,10 +222,11 @@ class Helpers:
         letters = [names[a.name] for a in args]
         index = IndexText(lambda n: Text(names[n]), lambda v: Text(str(v)))
         printer = TirPrinter(self, lambda n: names[n], index, index, {})
+        printer.holds_masks = False  # Names has them
         printer.sizes = dict.fromkeys((a.name for a in args), size)
         lines = ["    name = Names()"]
 
-        def keep(value: Text, dtype: DType) -> Text:
+        def keep(value: Text, type_: VecType) -> Text:
             mine = names.fresh("kept")
             lines.append(f'    {mine} = name.keep("{mine}", {value})')
             return Text(mine)
@@ -190,53 +244,9 @@ class Helpers:
         return lines, value.size
 
 
-_SIGNS = {"add": "+", "sub": "-", "mul": "*"}
+def _is_nan(recorder: Recorder, x: Expr) -> Expr:
+    return unary("isnan", x)
 
-_HALVES = (
-    "name = Names()",
-    'x, y = name.let("x", x), name.let("y", y)',
-    "half = T.uint64(4294967295)",
-)
-
-_UPPER_SUM = "high = " + " + ".join(f"T.shift_right({part}, T.uint64(32))" for part in ("x", "y", "low"))
-
-_JOINED = "return name.result(T.shift_left(high, T.uint64(32)) | (low & half))"
-
-_WRAPPING: dict[tuple[str, str], tuple[str, ...]] = {
-    **{
-        (op, "i32"): (f'return T.Cast("int32", T.Cast("int64", x) {sign} T.Cast("int64", y))',)
-        for op, sign in _SIGNS.items()
-    },
-    **{
-        (op, "u32"): (f'return T.Cast("uint32", T.Cast("uint64", x) {sign} T.Cast("uint64", y))',)
-        for op, sign in (("add", "+"), ("sub", "+ T.uint64(4294967296) -"), ("mul", "*"))
-    },
-    ("add", "u64"): (
-        *_HALVES,
-        'low = name.let("low", (x & half) + (y & half))',
-        _UPPER_SUM,
-        _JOINED,
-    ),
-    ("sub", "u64"): (
-        *_HALVES,
-        'y = name.let("y", T.bitwise_not(y))',
-        'low = name.let("low", (x & half) + (y & half) + T.uint64(1))',
-        _UPPER_SUM,
-        _JOINED,
-    ),
-    ("mul", "u64"): (
-        *_HALVES,
-        'low = name.let("low", (x & half) * (y & half))',
-        'cross = name.let("cross", (T.shift_right(x, T.uint64(32)) * (y & half)) & half)',
-        'other = name.let("other", ((x & half) * T.shift_right(y, T.uint64(32))) & half)',
-        "high = T.shift_right(low, T.uint64(32)) + cross + other",
-        _JOINED,
-    ),
-}
-"""Sums and products that wrap around, from ones that do not have to: lines of the function's body."""
-
-_OWN: dict[str, Callable[..., Expr]] = {"isnan": lambda b, x: unary("isnan", x)}
-"""Operations that TVM writes with their operand twice: it needs a name."""
 
 _FIRST_LINES = {
     "isnan": "whether x is NaN",

@@ -1,4 +1,4 @@
-"""Kernels whose loops stand as they run: a `LoopFn` of scalars as a PrimFunc.
+"""Kernels whose loops stand as they run: a `LoopFn`, vectors and all, as a PrimFunc.
 
 An error cannot leave a PrimFunc in the middle of a parallel loop: it sets the status word, and what follows
 it runs only while that is zero.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from aino_ir.codegen.cstyle.usage import Usage, analyse
-from aino_ir.codegen.tvm.expression import LARGE, HelperNames, TirPrinter
+from aino_ir.codegen.tvm.expression import LARGE, HelperNames, TirPrinter, compares_integers
 from aino_ir.codegen.tvm.index import IndexText, needs_int64
 from aino_ir.codegen.tvm.kernel import (
     INDENT,
@@ -21,10 +21,11 @@ from aino_ir.codegen.tvm.kernel import (
     signature,
 )
 from aino_ir.codegen.tvm.text import PREFIX, PythonNames, Text, call, comment, element, type_name
+from aino_ir.codegen.tvm.vectors import vector_store
 from aino_ir.dims import DimLike, ceildiv
-from aino_ir.dtypes import DType
+from aino_ir.dtypes import DType, i32
 from aino_ir.errors.printing import NoSpelling
-from aino_ir.loops.expr import Expr
+from aino_ir.loops.expr import Expr, VecType
 from aino_ir.loops.stmt import (
     UNIT,
     Alloc,
@@ -46,10 +47,10 @@ from aino_ir.loops.stmt import (
 
 
 def print_loop_kernel(fn: LoopFn, helpers: HelperNames) -> PrintedKernel:
-    """A kernel of scalar loops as a PrimFunc.
+    """A kernel of loops as a PrimFunc.
 
     Raises:
-        NoSpelling: it has vectors, or an operation that TensorIR lacks.
+        NoSpelling: it has an operation that TensorIR lacks.
     """
     return _LoopKernel(fn, helpers).printed()
 
@@ -199,6 +200,9 @@ class _LoopKernel:
 
     def named(self, wish: str, value: Expr) -> None:
         """A value under a name: TVM's simplifier does not take names inside of what it gives a name to."""
+        if value.lanes > 1:
+            self.variable(wish, value)
+            return
         before = self.printer.named
         text = self.printer.pinned(value)
         if self.printer.named == before and text.size < LARGE:
@@ -207,17 +211,37 @@ class _LoopKernel:
         else:
             self.line(f"{self.names[wish]}: T.{type_name(value.dtype)} = {text}")
 
-    def keep(self, value: Text, dtype: DType) -> Text:
+    def variable(self, wish: str, value: Expr) -> None:
+        """A variable with its first value."""
+        self.line(f"{self.names[wish]}: T.{self.held_type(value.type)} = {self.assigned(value)}")
+
+    def held_type(self, type_: VecType) -> str:
+        """The type of a variable for values of a type."""
+        return type_name(i32 if self._is_mask(type_) else type_.dtype, type_.lanes)
+
+    def assigned(self, value: Expr) -> Text:
+        """What is assigned to a variable."""
+        text = self.printer.pinned(value)
+        return self.printer.held(text) if self._is_mask(value.type) else text
+
+    @staticmethod
+    def _is_mask(type_: VecType) -> bool:
+        return type_.dtype.is_bool and type_.lanes > 1
+
+    def keep(self, value: Text, type_: VecType) -> Text:
         """A value in a variable."""
         name = self.names.fresh("kept")
-        self.line(f"{name}: T.{type_name(dtype)} = {value}")
-        return Text(name)
+        if not self._is_mask(type_):
+            self.line(f"{name}: T.{type_name(type_.dtype, type_.lanes)} = {value}")
+            return Text(name)
+        self.line(f"{name}: T.{self.held_type(type_)} = {self.printer.held(value)}")
+        return self.printer.unheld(Text(name))
 
     def condition(self, value: Expr) -> Text:
-        """A condition: under a name where it calls helpers."""
+        """A condition: under a name where it calls helpers, or where TVM would conclude too much from it."""
         before = self.printer.named
         text = self.printer.value(value)
-        if self.printer.named == before:
+        if self.printer.named == before and compares_integers(value):
             return text
         name = self.names.fresh("condition")
         self.line(f"{name}: T.bool = {text}")
@@ -231,19 +255,19 @@ class _LoopKernel:
     def declare_register(self, s: DeclareReg) -> None:
         """A variable."""
         if self.usage.is_read(s.name):
-            if s.type.lanes != 1:
-                raise NoSpelling(operation="register", type=str(s.type), target="TVM")
-            self.line(f"{self.names[s.name]}: T.{type_name(s.type.dtype)} = {self.printer.pinned(s.init)}")
+            self.variable(s.name, s.init)
 
     def set_register(self, s: SetReg) -> None:
         """An assignment."""
         if self.usage.is_read(s.name):
-            self.line(f"{self.names[s.name]} = {self.printer.pinned(s.value)}")
+            self.line(f"{self.names[s.name]} = {self.assigned(s.value)}")
 
     def store(self, s: Store) -> None:
-        """Write one element."""
-        if s.value.lanes != 1:
-            raise NoSpelling(operation="store", type=str(s.value.type), target="TVM")
+        """Write elements."""
+        if s.value.lanes > 1:
+            for line in vector_store(self.printer, s):
+                self.line(line)
+            return
         at = self.index(s.offset) if s.scatter is None else self.printer.offset(s.offset, s.scatter)
         target = element(self.names[s.buffer], at)
         if s.mask is not None:
@@ -281,7 +305,7 @@ class _LoopKernel:
         """A loop on a condition."""
         before = self.printer.named
         text = self.printer.value(s.condition)
-        if self.printer.named == before:
+        if self.printer.named == before and compares_integers(s.condition):
             self.line(f"while {text}:")
             self.nested(s.body)
             return

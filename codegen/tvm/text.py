@@ -38,9 +38,23 @@ DTYPE_NAMES = {
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 
 _ALWAYS_TAKEN = frozenset(
-    {"T", "tvm", "tirx", "np", "status", "main", "build", *keyword.kwlist, *keyword.softkwlist}
+    {
+        "T",
+        "tvm",
+        "tirx",
+        "np",
+        "status",
+        "main",
+        "build",
+        "fence",
+        "choose",
+        "masked",
+        "unmasked",
+        *keyword.kwlist,
+        *keyword.softkwlist,
+    }
 )
-_HELPER_LIKE = re.compile(r".*_(bool|bf16|[iu](2|4|8|16|32|64)|f(4|8|16|32|64)[a-z0-9]*)\Z")
+_HELPER_LIKE = re.compile(r".*_(bool|bf16|[iu](2|4|8|16|32|64)|f(4|8|16|32|64)[a-z0-9]*)(x[0-9]+)?\Z")
 
 
 @dataclass(frozen=True)
@@ -86,13 +100,26 @@ def element(buffer: str, *index: Text) -> Text:
     return Text(f"{buffer}[{', '.join(map(str, index))}]")
 
 
-def type_name(dtype: DType) -> str:
-    """TVM's name of a compute dtype."""
-    return DTYPE_NAMES[dtype.name]
+def type_name(dtype: DType, lanes: int = 1) -> str:
+    """TVM's name of a compute dtype, or of a vector of it."""
+    name = DTYPE_NAMES[dtype.name]
+    return name if lanes == 1 else f"{name}x{lanes}"
 
 
-def literal(value: float | bool, dtype: DType) -> Text:
-    """A constant of a compute dtype, exactly."""
+def broadcast(value: Text, lanes: int) -> Text:
+    """A scalar in every lane."""
+    return value if lanes == 1 else call("T.Broadcast", value, str(lanes))
+
+
+def ramp(base: Text, step: Text, lanes: int) -> Text:
+    """base, base + step, base + 2 * step ..."""
+    return call("T.Ramp", base, step, str(lanes))
+
+
+def literal(value: float | bool, dtype: DType, lanes: int = 1) -> Text:
+    """A constant of a compute dtype, exactly, in every lane."""
+    if lanes > 1:
+        return broadcast(literal(value, dtype), lanes)
     name = type_name(dtype)
     if dtype.is_bool:
         return Text(f"T.bool({bool(value)})")

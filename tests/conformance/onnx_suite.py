@@ -1,7 +1,7 @@
 """The ONNX backend test suite through `aino_ir.driver.onnx_backend`, every case in a guarded process.
 
     python -m tests.conformance.onnx_suite [--target reference|c] [--shard i/n] [--jobs N] [--match REGEX]
-        [--kind node] [--failing] [--verbose] [--jsonl FILE] [--fresh] [--write-docs] [--update-floors]
+        [--kind node] [--failing] [--seconds S] [--verbose] [--jsonl FILE] [--fresh] [--write-docs] [--update-floors]
 
 Outcomes are appended to a file, by default build/conformance/TARGET.jsonl, one JSON line a case; cases
 that it already holds for the present source of AINO are not run again.  The command fails when a case
@@ -90,15 +90,17 @@ def run_case(case: Case, target: str = "reference") -> Outcome:
     return Outcome(*facts, status, detail[:500], host_steps, fixed, seconds)
 
 
-def run_cases(todo: Sequence[Case], target: str, jobs: int = 1) -> Iterator[Outcome]:
-    """Outcomes as they come, each case in a process that may die."""
+def run_cases(
+    todo: Sequence[Case], target: str, jobs: int = 1, limit: float = USUAL_SECONDS
+) -> Iterator[Outcome]:
+    """Outcomes as they come, each case in a process that may die; `limit` in seconds, of most kinds."""
     by_name = {case.name: case for case in todo}
 
     def work(name: str) -> Outcome:
         return run_case(by_name[name], target)
 
     def seconds(name: str) -> float:
-        return SECONDS.get(by_name[name].kind, USUAL_SECONDS)
+        return SECONDS.get(by_name[name].kind, limit)
 
     for name, answer in guarded(list(by_name), work, seconds, jobs):
         if isinstance(answer, Death):
@@ -209,6 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--failing", action="store_true", help="only cases that are known to fail")
     parser.add_argument("--shard", default="0/1", help="i/n: the i-th of n shares of the cases")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="cases at a time")
+    parser.add_argument("--seconds", type=float, default=USUAL_SECONDS, help="how long a case may take")
     parser.add_argument("--verbose", action="store_true", help="print every case that does not pass")
     parser.add_argument("--jsonl", type=Path, help="where rows are appended")
     parser.add_argument("--fresh", action="store_true", help="forget the rows that the file holds")
@@ -234,8 +237,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "versions": versions("onnx", "numpy", "ml-dtypes"),
     }
+    todo = [c for c in mine if c.name not in done]
     with Log(path, options.fresh) as log:
-        for outcome in run_cases([c for c in mine if c.name not in done], options.target, options.jobs):
+        for outcome in run_cases(todo, options.target, options.jobs, options.seconds):
             row = {**asdict(outcome), **facts}
             log.write(row)
             rows.append(row)

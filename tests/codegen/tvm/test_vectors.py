@@ -1,0 +1,129 @@
+"""Finished loops keep their vectors: what rows, sums along the lanes, symbols and masks become."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from aino_ir.builder import Builder
+from aino_ir.codegen.tvm.helpers import Helpers
+from aino_ir.codegen.tvm.kernel import PrintedKernel
+from aino_ir.codegen.tvm.loops import print_loop_kernel
+from aino_ir.codegen.tvm.wrapping import WRAPPED, wrapping_lines
+from aino_ir.dims import symbol
+from aino_ir.dtypes import DTYPES, f32
+from aino_ir.graph import Module
+from aino_ir.loops.builder import LoopBuilder
+from aino_ir.loops.expr import PrefixMask, Ramp, VecType, binary, const
+from aino_ir.loops.stmt import Access
+from aino_ir.types import TensorType, tensor
+from tests.codegen.tvm.support import agrees, emitted, weights
+
+
+def softmax(rows: int, columns: int, axis: int = -1, dtype: str = "f32") -> Module:
+    """Softmax along an axis."""
+    b = Builder()
+    b.output("out", b.softmax(b.input("x", tensor(dtype, rows, columns)), axis=axis))
+    return b.module
+
+
+def layer_norm(rows: int, columns: int) -> Module:
+    """Rows without mean and with a deviation of one, scaled and shifted."""
+    b = Builder()
+    x = b.input("x", tensor("f32", rows, columns))
+    b.output(
+        "out", b.layer_norm(x, b.constant(weights(columns)), b.constant(weights(columns, seed=1)), axis=-1)
+    )
+    return b.module
+
+
+def sums(rows: int, columns: int) -> Module:
+    """A sum, an extreme and whether anything is above zero, along the contiguous axis."""
+    b = Builder()
+    x = b.input("x", tensor("f32", rows, columns))
+    b.output("sum", b.reduce_sum(x, axes=(1,), keepdims=False))
+    b.output("max", b.reduce_max(x, axes=(1,), keepdims=False))
+    return b.module
+
+
+def product_with_symbol() -> Module:
+    """A product whose rows are a symbol."""
+    b = Builder()
+    x = b.input("x", TensorType(f32, (b.function.symbols.new("n", 1, 64), 9)))
+    b.output("out", b.relu(b.matmul(x, b.constant(weights(9, 40)))))
+    return b.module
+
+
+CASES: dict[str, tuple[Any, tuple[int, int]]] = {
+    "softmax": (lambda: softmax(300, 37), (300, 37)),
+    "softmax across rows": (lambda: softmax(37, 300, axis=0), (37, 300)),
+    "layer norm": (lambda: layer_norm(130, 70), (130, 70)),
+    "sums": (lambda: sums(700, 130), (700, 130)),
+    "symbolic rows": (product_with_symbol, (13, 9)),
+}
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_loops_have_vectors_and_threads(name: str) -> None:
+    _, emission = emitted(CASES[name][0]())
+    kernels = re.findall(
+        r"^@T\.prim_func.*?(?=^@T\.prim_func|^KERNELS|^def schedule)", emission.script, re.M | re.S
+    )
+    assert kernels
+    for text in kernels:
+        assert "T.parallel(" in text
+        assert re.search(r": T\.float32x[0-9]+ = ", text), text
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_loops_agree(name: str) -> None:
+    build, shape = CASES[name]
+    agrees(build(), weights(*shape, seed=2), terms=max(shape))
+
+
+def test_storage_types_travel_in_vectors() -> None:
+    agrees(softmax(5, 33, dtype="f16"), weights(5, 33).astype(np.float16), terms=33)
+
+
+def printed(build: Any) -> tuple[PrintedKernel, str]:
+    """A kernel of one unit on x[32] and out[32], and the helpers that it calls."""
+    b = LoopBuilder("kernel")
+    x = b.param("x", f32, 32, Access.READ)
+    out = b.param("out", f32, 32, Access.WRITE)
+    with b.units(2):
+        build(b, x, out)
+    helpers = Helpers()
+    return print_loop_kernel(b.finish(()), helpers), "\n".join(helpers.texts)
+
+
+def test_masked_neighbours_go_by_llvms_own_loads_and_stores() -> None:
+    def build(b: LoopBuilder, x: str, out: str) -> None:
+        mask = PrefixMask(symbol("unit") + 3, VecType(DTYPES["bool"], 8))
+        b.store(out, 0, b.load(x, 8, 8, mask=mask), mask=mask)
+
+    text = printed(build)[0].text
+    assert '"llvm.masked.load", T.address_of(x[8])' in text
+    assert '"llvm.masked.store"' in text
+
+
+def test_elements_that_lie_apart_are_not_touched_where_the_mask_is_false() -> None:
+    def build(b: LoopBuilder, x: str, out: str) -> None:
+        mask = PrefixMask(symbol("unit") + 1, VecType(DTYPES["bool"], 4))
+        value = b.load(x, 1, 4, stride=3, mask=mask)
+        places = Ramp(symbol("unit"), 2, VecType(DTYPES["i64"], 4))
+        b.store(out, 0, binary("add", value, const(1.0, f32, 4)), mask=mask, scatter=places)
+
+    text = printed(build)[0].text
+    assert re.search(r"x\[T\.Select\(T\.NE\(|x\[T\.Select\(T\.Ramp\(", text)
+    assert text.count("if T.Shuffle(") == 4
+
+
+@pytest.mark.parametrize(("op", "dtype"), sorted(WRAPPED))
+def test_wrapping_is_computed_on_more_bits(op: str, dtype: str) -> None:
+    lines = wrapping_lines(op, VecType(DTYPES[dtype], 4))
+    text = "\n".join(lines)
+    assert "T.Broadcast(" in text or "int64x4" in text
+    assert "{" not in text
