@@ -35,6 +35,24 @@ DESKTOP = Machine(4, 32 << 10, 512 << 10, 8 << 20)
 BOARD = Machine(4, 32 << 10, 512 << 10, 512 << 10)
 BROWSER = Machine(1, 32 << 10, 256 << 10, 4 << 20)
 MICROCONTROLLER = Machine(1, 4 << 10, 16 << 10, 64 << 10)
+AMPERE = Machine(108, 164 << 10, 40 << 20, 40 << 20)
+HOPPER = Machine(132, 228 << 10, 50 << 20, 50 << 20)
+BLACKWELL = Machine(148, 228 << 10, 126 << 20, 126 << 20)
+"""GPUs: multiprocessors, shared memory of each of them, the cache that all share."""
+
+GPU = "nvidia"
+"""The processor family of instruction sets that GPUs run; their names are those of CUDA."""
+
+
+def runs_on_gpu(isa: str, device: str) -> bool:
+    """Whether code for a GPU architecture such as ``sm_86`` runs on a device of another.
+
+    The major number must be the same and the minor no greater; with an ``a`` behind it both must be the same.
+    """
+    (major, minor), (own_major, own_minor) = (
+        (name[3:].rstrip("a")[:-1], name[3:].rstrip("a")[-1:]) for name in (isa, device)
+    )
+    return major == own_major and (minor == own_minor if isa.endswith("a") else minor <= own_minor)
 
 
 @dataclass(frozen=True)
@@ -98,6 +116,18 @@ ISAS: dict[str, Isa] = {
     "cuda-emu": Isa(
         "cuda-emu", "", 4, 32, True, False, (), _LINUX, DESKTOP, "CUDA C++ on an emulated GPU", emulated=True
     ),
+    **{
+        name: Isa(name, GPU, 4, 32, True, False, (name,), _LINUX, machine, f"CUDA C++ for {what}")
+        for name, machine, what in (
+            ("sm_80", AMPERE, "A100, A30"),
+            ("sm_86", AMPERE, "A10, RTX 30"),
+            ("sm_89", AMPERE, "L4, L40, RTX 40"),
+            ("sm_90", HOPPER, "H100, H200"),
+            ("sm_90a", HOPPER, "H100, H200 with wgmma"),
+            ("sm_100", BLACKWELL, "B200"),
+            ("sm_120", BLACKWELL, "RTX 50"),
+        )
+    },
 }
 """Every ISA variant by name; of one family, from the least to the most demanding."""
 

@@ -17,17 +17,18 @@ from pathlib import Path
 
 from aino_ir.errors.toolchain import UnknownTarget
 from aino_ir.errors.usage import BadExtension
-from aino_ir.isa import BUILT_IN, ISAS, SYSTEMS, Isa
+from aino_ir.isa import BUILT_IN, GPU, ISAS, SYSTEMS, Isa, runs_on_gpu
 
 _PORTABLE = "portable"
 """What targets call the ISA variant of every processor."""
 
-_TARGET_NAMES = ("c", "tvm", "stablehlo", "reference", "null")
+_TARGET_NAMES = ("c", "cuda", "tvm", "stablehlo", "reference", "null")
 KNOWN_TARGETS = (
     *("c", "c:portable", "c:avx2", "c:avx512", "c:avx512vnni", "c:avx2+avx512"),
     *("c:aarch64", "c:armv7", "c:riscv64", "c:wasm32", "c:cortex-m"),
     *("c:avx2-windows", "c:avx2-macos", "c:aarch64-windows", "c:aarch64-macos"),
-    *("tvm:llvm", "c:cuda-emu", "stablehlo", "reference", "null"),
+    *("cuda:sm_80", "cuda:sm_90a", "c:cuda-emu"),
+    *("tvm:llvm", "stablehlo", "reference", "null"),
 )
 """What messages and ``ainoc targets`` list (every sum of architectures after ``c:`` is a target)."""
 
@@ -50,6 +51,7 @@ class Host:
         l1_bytes, l2_bytes: data caches of one core.
         l3_bytes: the shared last-level cache.
         system: operating system, one of `SYSTEMS`.
+        gpu: the instruction set that ``cuda`` alone stands for, a key of `ISAS`; empty: not known.
     """
 
     arch: str
@@ -60,6 +62,7 @@ class Host:
     l2_bytes: int
     l3_bytes: int
     system: str = "linux"
+    gpu: str = ""
 
     def missing(self, features: Iterable[str]) -> tuple[str, ...]:
         """Return the features of `features` that this machine lacks, sorted."""
@@ -74,6 +77,10 @@ class Host:
     def obstacle(self, target: Target, isa: str) -> str:
         """Why this machine does not run one variant of a target; empty when it does."""
         facts = ISAS[isa]
+        if target.arch == GPU:
+            if not self.gpu:
+                return "there is no GPU of NVIDIA's, or no driver for it"
+            return "" if runs_on_gpu(isa, self.gpu) else f"it is for {isa}, the GPU here is {self.gpu}"
         if target.arch != self.arch or facts.arch not in ("", self.arch):
             return f"it is for {facts.arch or target.arch} processors, this machine is {self.arch}"
         if target.system != self.system:
@@ -87,7 +94,7 @@ class Target:
     """What code is generated for: facts only.
 
     Attributes:
-        name: ``c``, ``tvm``, ``stablehlo``, ``reference`` or ``null``.
+        name: ``c``, ``cuda``, ``tvm``, ``stablehlo``, ``reference`` or ``null``.
         arch: processor family.
         isa: ISA variant that these facts describe; the most demanding one of `variants`.
         vector_bytes, vector_registers, has_fma, has_masks: as in `Isa`.
@@ -146,6 +153,8 @@ class Target:
     def __str__(self) -> str:
         if self.name == "tvm":
             return f"tvm:{self.device}"
+        if self.name == "cuda":
+            return f"cuda:{'+'.join(self.variants)}"
         if self.name != "c":
             return self.name
         names = "+".join(_PORTABLE if v == "vec128" else v for v in self.variants)
@@ -158,7 +167,8 @@ def parse_target(text: str, host: Host | None = None) -> Target:
     Args:
         text: ``c`` (this CPU), ``c:portable``, ``c:avx2``, sums such as ``c:avx2+avx512``, instruction
             sets of other machines such as ``c:aarch64``, with a system where that is not the usual one
-            (``c:aarch64-macos``), ``tvm:llvm``, ``stablehlo``, ``reference`` or ``null``.
+            (``c:aarch64-macos``), ``cuda`` (the GPU of `host`), ``cuda:sm_80``, sums such as
+            ``cuda:sm_80+sm_90a``, ``tvm:llvm``, ``stablehlo``, ``reference`` or ``null``.
         host: facts of the machine; read from it when None.
 
     Raises:
@@ -175,6 +185,8 @@ def parse_target(text: str, host: Host | None = None) -> Target:
     if name == "tvm":
         target = _target(name, (host.isa().name,), host.system, host)
         return replace(target, device=_tvm_device(text, rest if colon else "llvm"))
+    if name == "cuda":
+        return _target(name, _gpus(text, rest if colon else host.gpu), "linux", host)
     if colon and name != "c":
         raise _unknown(text, f"target {name!r} takes no architecture")
     if not colon:
@@ -188,6 +200,17 @@ def _tvm_device(text: str, device: str) -> str:
     if device != "llvm":
         raise _unknown(text, f"TVM code is made for 'llvm' alone, not for {device!r}")
     return device
+
+
+def _gpus(text: str, names: str) -> tuple[str, ...]:
+    """The ISA names of ``sm_80+sm_90a``, least demanding first."""
+    if not names:
+        raise _unknown(text, "no GPU is known of here; name an architecture, such as cuda:sm_80")
+    for part in names.split("+"):
+        if part not in ISAS or ISAS[part].arch != GPU:
+            known = ", ".join(isa for isa, facts in ISAS.items() if facts.arch == GPU)
+            raise _unknown(text, f"no GPU architecture {part!r}; there are {known}")
+    return tuple(isa for isa in ISAS if isa in names.split("+"))
 
 
 REGISTERED: dict[str, tuple[str, dict[str, int]]] = {}
@@ -226,7 +249,7 @@ def _parse_architecture(text: str, rest: str) -> tuple[tuple[str, ...], str]:
     names, dash, system = rest.rpartition("-")
     if not dash or system not in SYSTEMS:
         names, system = rest, ""
-    chosen = {_PORTABLE: "vec128", **{name: name for name in ISAS}}
+    chosen = {_PORTABLE: "vec128", **{name: name for name, facts in ISAS.items() if facts.arch != GPU}}
     for part in names.split("+"):
         if part not in chosen:
             raise _unknown(text, f"no architecture {part!r} for the target 'c'")

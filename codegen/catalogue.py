@@ -9,6 +9,7 @@ from aino_ir.codegen.cuda.generators import cuda_generators
 from aino_ir.codegen.kernels import registry
 from aino_ir.codegen.kernels.contract import BEST
 from aino_ir.codegen.tvm.generators import tvm_generators
+from aino_ir.isa import GPU
 from aino_ir.kernels import Candidate, Generator, KernelSpec, Reject
 from aino_ir.loops.stmt import LoopFn
 from aino_ir.target import Target
@@ -38,7 +39,7 @@ def identity(candidate: Candidate) -> tuple[str, str]:
 
 def generators_for(target: Target, most: int = BEST) -> list[Generator]:
     """All generators for a target, special ones first; each offers at most `most` candidates."""
-    if target.isa == "cuda-emu":
+    if target.arch == GPU or target.isa == "cuda-emu":
         return cuda_generators()
     return tvm_generators() if target.name == "tvm" else registry.generators(most)
 

@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from aino_ir.codegen.c.toolchain import CompilerCalls, find_toolchain
+from aino_ir.codegen.c.toolchain import CompilerCalls
 from aino_ir.driver.bundle import program_report
 from aino_ir.driver.cache import compilation_key, keep_artifact, stored_artifact
 from aino_ir.driver.extend import load_entry_points
+from aino_ir.driver.gpu import this_host, toolchain_for
 from aino_ir.driver.pipeline import Compilation, CompileOptions, Progress
 from aino_ir.driver.xla import XlaExecutable
 from aino_ir.errors.usage import ArtifactIsNoModel, OptionTooSmall, UnknownModelKind, UnknownOption
@@ -28,7 +29,7 @@ from aino_ir.runtime.null import NullExecutable
 from aino_ir.runtime.reference import ReferenceExecutable
 from aino_ir.runtime.report import Report
 from aino_ir.runtime.store import opened_or_temporary
-from aino_ir.target import Target, detect_host, parse_target
+from aino_ir.target import Target, parse_target
 
 Dims = Mapping[str, int | tuple[int, int]]
 AnyExecutable = Executable | ReferenceExecutable | NullExecutable | XlaExecutable
@@ -128,7 +129,8 @@ def compile(
 
     Args:
         x: what `load` takes.
-        target: ``c`` (this CPU), ``c:avx2``, ``c:avx2+avx512``, ``stablehlo``, ``reference`` ...
+        target: ``c`` (this CPU), ``c:avx2``, ``c:avx2+avx512``, ``cuda`` (the first GPU), ``cuda:sm_80``,
+            ``stablehlo``, ``reference`` ...
         example_inputs: for PyTorch models.
         dynamic_shapes: for an `nn.Module`, as `torch.export.export` takes them.
         dims: bounds or values of symbols.
@@ -156,7 +158,7 @@ def compile(
     if without_artifact is not None:
         return without_artifact(compilation, load(x, example_inputs, dynamic_shapes, dims))
     with opened_or_temporary(cache) as store:
-        toolchain = find_toolchain(store, calls=calls, target=options.target)
+        toolchain = toolchain_for(options.target, store, calls)
         kept = cache and not store.temporary
         key = compilation_key(x, options, dims, toolchain.identity) if kept else None
         artifact = stored_artifact(store, key) if key is not None else None
@@ -185,7 +187,7 @@ def compile_options(target: str | Target = "c", **chosen: Any) -> CompileOptions
     if isinstance(tune, bool) or not isinstance(tune, (int, float)) or not tune >= 0:
         raise OptionTooSmall(option="tune", kind="number", least=0, got=tune)
     load_entry_points()
-    goal = target if isinstance(target, Target) else parse_target(target, detect_host())
+    goal = target if isinstance(target, Target) else parse_target(target, this_host())
     return CompileOptions(goal, **chosen)
 
 

@@ -10,17 +10,21 @@ from typing import Any
 
 from aino_ir import __version__
 from aino_ir.codegen.c.backend import Emission
+from aino_ir.codegen.c.dialects import dialect
 from aino_ir.codegen.c.footprint import footprint
-from aino_ir.codegen.c.toolchain import Toolchain
+from aino_ir.codegen.cuda.plan_data import plan_data
+from aino_ir.codegen.cuda.toolchain import BinaryMaker
 from aino_ir.codegen.lower.constants import constant_bytes
 from aino_ir.codegen.lower.outline import Outlined
 from aino_ir.constants import Const
 from aino_ir.dims import DimLike, is_static
 from aino_ir.driver.program import Program
 from aino_ir.graph import Module
+from aino_ir.isa import GPU
 from aino_ir.passes.plan_memory import used_constants
 from aino_ir.plan import Bind, Plan, Require, Run, runs, walk
 from aino_ir.runtime.artifact import WEIGHT_ALIGNMENT, ArtifactWriter
+from aino_ir.runtime.cubins import CubinLibrary
 from aino_ir.runtime.host import PROGRAM
 from aino_ir.runtime.manifest import Manifest, TensorSpec
 from aino_ir.runtime.structures import shown_type
@@ -45,7 +49,7 @@ class Bundle:
     target: Target
     emissions: Mapping[str, Emission]
     libraries: Mapping[str, bytes]
-    toolchain: Toolchain
+    toolchain: BinaryMaker
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -62,7 +66,7 @@ class Bundle:
                 writer.add_weight(partial(constant_bytes, buffer), whole(buffer.bytes), buffer.name)
         for isa, emission in self.emissions.items():
             for unit in emission.units:
-                writer.add_source(f"{isa}/{unit.name}.c", unit.text)
+                writer.add_source(f"{isa}/{unit.name}{dialect(isa).ending}", unit.text)
             if emission.script:
                 writer.add_source(f"{isa}/{emission.programs[0].name}.py", emission.script)
         for name, handle in self._whole_constants():
@@ -146,7 +150,14 @@ class Bundle:
                 "constants": self._host_constants(whole_before),
             },
             "variants": {
-                isa: {"kernels": program_rows(functions)} for isa, functions in program.plans.items()
+                isa: {
+                    "kernels": [
+                        {"function": name, **row}
+                        for name, plan in functions.items()
+                        for row in self._kernel_rows(isa, plan)
+                    ]
+                }
+                for isa, functions in program.plans.items()
             },
         }
 
@@ -168,14 +179,25 @@ class Bundle:
                 "steps": [str(getattr(s, "loc", "")) for s in walk(p.steps)],
                 "demands": demands(p),
             }
+            if self.target.arch == GPU:
+                found["variants"][isa]["plan"] = plan_data(p)
             if self.host is None:
-                found["variants"][isa]["kernels"] = kernel_rows(p)
+                found["variants"][isa]["kernels"] = self._kernel_rows(isa, p)
         if self.host is not None:
             del found["checks"]  # the host program tests them
             specs = [tensor_spec(n, t) for n, t in plan.outputs]
             found["inputs"] = len(plan.inputs)
             found["outputs"] = [[s.name, s.dtype, list(s.shape)] for s in specs]
         return found
+
+    def _kernel_rows(self, isa: str, plan: Plan) -> list[dict[str, Any]]:
+        """Rows of the report; on a GPU with what the compiler says that kernels take."""
+        rows = kernel_rows(plan)
+        if self.target.arch == GPU:
+            entries = CubinLibrary.from_bytes(self.libraries[isa], isa).entries
+            for row in rows:
+                row |= asdict(entries[f"{row['kernel']}_kernel"][1])
+        return rows
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import numpy as np
 
 from aino_ir.codegen.c.process import Command, run_commands
 from aino_ir.codegen.c.program import kernel_names
-from aino_ir.codegen.c.toolchain import Toolchain
+from aino_ir.codegen.cuda.toolchain import BinaryMaker
 from aino_ir.driver.cache import source_hash
 from aino_ir.driver.kernel_trials import PATTERN, Trial, trials
 from aino_ir.errors.codegen import KernelTrialsFailed
@@ -110,7 +110,7 @@ class KernelChecker:
 
     def __init__(
         self,
-        toolchain: Toolchain,
+        toolchain: BinaryMaker,
         store: Store,
         checks: KernelChecks,
         progress: Callable[[int, int], None] | None = None,

@@ -15,6 +15,7 @@ from aino_ir.codegen.c.backend import Emission, emit_all
 from aino_ir.codegen.c.compile import compile_units
 from aino_ir.codegen.c.toolchain import CompilerCalls, Toolchain
 from aino_ir.codegen.catalogue import Experience, KernelCatalogue, generators_for
+from aino_ir.codegen.cuda.backend import emit_cuda
 from aino_ir.codegen.kernels.contract import BEST
 from aino_ir.codegen.lower.legality import (
     host_ops,
@@ -30,6 +31,7 @@ from aino_ir.codegen.tvm.backend import emit_tvm
 from aino_ir.codegen.tvm.build import built_object
 from aino_ir.driver.bundle import Bundle, model_identifier
 from aino_ir.driver.extend import with_extensions
+from aino_ir.driver.gpu import AnyToolchain, cubin_libraries, spillers
 from aino_ir.driver.kernel_check import KernelChecker, KernelChecks, KernelWrong, Wrong
 from aino_ir.driver.program import Program
 from aino_ir.driver.tuning import DEFAULT_SECONDS, MOST_CANDIDATES, Tuner, Tuning
@@ -50,6 +52,9 @@ from aino_ir.runtime.executable import default_threads
 from aino_ir.runtime.store import Store
 from aino_ir.target import Target, detect_host
 from aino_ir.verify import verify
+
+_EMITTERS: dict[str, Callable[..., Emission]] = {"tvm": emit_tvm, "cuda": emit_cuda}
+"""What writes the sources of targets that are not C."""
 
 PLAN_PASSES = (PlaceConstants(), ReserveSegments(), PlanMemory(), InsertBarriers())
 """Passes over the plan, in order."""
@@ -89,6 +94,7 @@ class Compilation:
         tuning: what was measured, for the report.
         turned_down: ids of ops that no generator serves -> why; they run in Python.
         remarks: lines about what was written.
+        spilled: kernels for GPUs that are not used because registers do not suffice for them.
     """
 
     options: CompileOptions
@@ -101,6 +107,7 @@ class Compilation:
     tuning: dict[str, Any] = field(default_factory=dict)
     turned_down: dict[int, str] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    spilled: list[dict[str, str]] = field(default_factory=list)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -118,7 +125,7 @@ class Compilation:
             self.progress(stage, done, total)
 
     def artifact(
-        self, module: Module, toolchain: Toolchain, store: Store, calls: CompilerCalls | None = None
+        self, module: Module, toolchain: AnyToolchain, store: Store, calls: CompilerCalls | None = None
     ) -> ArtifactWriter:
         """Compile a module; what is returned writes the artifact."""
         optimized, host = self.prepared(module)
@@ -132,6 +139,8 @@ class Compilation:
             except TvmRefused as refusal:
                 self._take_others(program, refusal)
                 continue
+            if self._spilling_given_up(program, libraries):
+                continue
             if self.options.verify == "off" or self._kernels_are_right(program, libraries, toolchain, store):
                 break
         return Bundle(program, self.options.target, emissions, libraries, toolchain, self.facts()).writer()
@@ -139,11 +148,14 @@ class Compilation:
     def _libraries(
         self,
         emissions: Mapping[str, Emission],
-        toolchain: Toolchain,
+        toolchain: AnyToolchain,
         store: Store,
         calls: CompilerCalls | None,
     ) -> dict[str, bytes]:
         """The compiled library of every variant."""
+        if not isinstance(toolchain, Toolchain):
+            with self.stage("cubins"):
+                return cubin_libraries(emissions, toolchain, store, calls, self.options.jobs)
         objects = {}
         for isa, emission in emissions.items():
             if emission.script:
@@ -163,7 +175,22 @@ class Compilation:
                 objects=objects,
             )
 
-    def tune(self, module: Module, host: Outlined | None, toolchain: Toolchain, store: Store) -> None:
+    def _spilling_given_up(self, program: Program, libraries: Mapping[str, bytes]) -> bool:
+        """Whether kernels for GPUs spilled that others can replace; those are taken from now on."""
+        if self.options.target.name != "cuda":
+            return False
+        before = len(self.spilled)
+        for isa, library in libraries.items():
+            plans, experience = list(program.plans[isa].values()), self.experience[isa]
+            target = self.options.target.variant(isa)
+            catalogue = KernelCatalogue(target, generators_for(target), experience)
+            for kernel, reason in list(spillers(plans, library, isa, catalogue)):
+                experience.note_wrong(kernel.spec, kernel.candidate, reason)
+                self.spilled.append(Wrong(kernel, reason).facts(isa))
+        self.checks["registers"] = {"given up": list(self.spilled)}
+        return len(self.spilled) > before
+
+    def tune(self, module: Module, host: Outlined | None, toolchain: AnyToolchain, store: Store) -> None:
         """Measure candidates of the module's kernels where that was asked for: level 3, or seconds for it."""
         options, machine = self.options, detect_host()
         seconds = options.tune or (DEFAULT_SECONDS if options.level >= 3 else 0.0)
@@ -177,6 +204,7 @@ class Compilation:
                 if machine.obstacle(options.target, isa):
                     tuning.skipped[isa] = "this machine does not run it"
                     continue
+                assert isinstance(toolchain, Toolchain)
                 target, experience = options.target.variant(isa), self.experience[isa]
                 known = Experience(wrong=experience.wrong)
                 catalogue = KernelCatalogue(target, generators_for(target, MOST_CANDIDATES), known)
@@ -198,19 +226,17 @@ class Compilation:
         warnings.warn(f"{wrong.sentence()}; another candidate is taken", KernelWrong, stacklevel=4)
 
     def _kernels_are_right(
-        self, program: Program, libraries: Mapping[str, bytes], toolchain: Toolchain, store: Store
+        self, program: Program, libraries: Mapping[str, bytes], toolchain: AnyToolchain, store: Store
     ) -> bool:
         """Whether every kernel does what its ops mean; candidates that do not are not taken again."""
         checks = KernelChecks(wrong=list(self.wrong_kernels))
         with self.stage("check kernels"):
-            host, target = detect_host(), self.options.target
+            target = self.options.target
             checker = KernelChecker(
                 toolchain, store, checks, partial(self.tell, "check kernels"), target.name
             )
             found = {
-                isa: checker.check(
-                    list(program.plans[isa].values()), isa, library, host.obstacle(target, isa)
-                )
+                isa: checker.check(list(program.plans[isa].values()), isa, library, self._check_obstacle(isa))
                 for isa, library in libraries.items()
             }
         for isa, several in found.items():
@@ -218,6 +244,12 @@ class Compilation:
                 self._take_another(isa, wrong)
         self.checks["kernels"] = checks.facts()
         return not any(found.values())
+
+    def _check_obstacle(self, isa: str) -> str:
+        """Why kernels of an instruction set cannot be tried here one by one; empty: they can."""
+        if self.options.target.name == "cuda":
+            return "kernels are tried on the CPU: c:cuda-emu runs the same text"
+        return detect_host().obstacle(self.options.target, isa)
 
     def facts(self) -> dict[str, Any]:
         """What the report tells about the compilation itself."""
@@ -369,7 +401,7 @@ class Compilation:
     ) -> dict[str, Emission]:
         """C text of every variant's plans; with `profile`, an entry that measures the steps beside it."""
         target = self.options.target
-        emit = emit_tvm if target.name == "tvm" else emit_all
+        emit = _EMITTERS.get(target.name, emit_all)
         with self.stage("emit"):
             return {
                 isa: emit(

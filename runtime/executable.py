@@ -14,10 +14,10 @@ from aino_ir.dtypes import DTYPES
 from aino_ir.errors.artifact import ArchitectureMismatch, CpuUnsupported, NotAnArtifact
 from aino_ir.errors.run import BadOutputBuffer, OutputDecidedByRun, WrongInputCount, WrongOutputCount
 from aino_ir.errors.usage import OptionTooSmall
+from aino_ir.isa import GPU
 from aino_ir.runtime.artifact import Artifact, save_artifact
-from aino_ir.runtime.function import Extents, NativeCode, NativeFunction
+from aino_ir.runtime.function import Extents, Model, NativeCode, NativeFunction
 from aino_ir.runtime.manifest import Manifest
-from aino_ir.runtime.native import NativeModel
 from aino_ir.runtime.profile import Profile, measure
 from aino_ir.runtime.report import Report
 from aino_ir.runtime.symbol_binding import SymbolBinding
@@ -70,7 +70,7 @@ class Executable:
         self.symbols = {name: (lo, hi) for name, lo, hi, _ in manifest.details["symbols"]}
         variants: Mapping[str, Any] = manifest.details["variants"]
         self._function = NativeFunction(
-            NativeCode(self._artifact),
+            self._code(),
             variants,
             self._binding.names,
             self._results,
@@ -78,6 +78,10 @@ class Executable:
             manifest.details["decided"],
         )
         self._extents: dict[tuple[tuple[int, ...], ...], Extents] = {}
+
+    def _code(self) -> NativeCode:
+        """Where the library comes from."""
+        return NativeCode(self._artifact)
 
     # -- running ------------------------------------------------------------------------------------
 
@@ -265,7 +269,7 @@ class Executable:
         return self._function
 
     @property
-    def native(self) -> NativeModel:
+    def native(self) -> Model:
         """The loaded library, loaded at the first use."""
         return self._function.native
 
@@ -316,7 +320,12 @@ def open_executable(artifact: Artifact, threads: int | None = None) -> Executabl
         NotAnArtifact: what it says about itself makes no sense.
         OptionTooSmall: AINO_THREADS is no number of threads.
     """
-    if "host" not in artifact.manifest.details:
+    host = "host" in artifact.manifest.details
+    if artifact.manifest.arch == GPU:
+        from aino_ir.runtime.cuda.executable import CudaExecutable, CudaHostExecutable
+
+        return CudaHostExecutable(artifact, threads) if host else CudaExecutable(artifact, threads)
+    if not host:
         return Executable(artifact, threads)
     from aino_ir.runtime.host_executable import HostExecutable  # models that are all native need none of it
 

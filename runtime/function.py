@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -38,6 +38,22 @@ class Extents:
     shapes: tuple[tuple[int, ...] | None, ...]
 
 
+class Model(Protocol):
+    """What runs on raw addresses: a native library, or code on a GPU."""
+
+    steps: Sequence[str]
+    threads: int
+
+    @property
+    def notes_times(self) -> bool:
+        """Whether `run` can note times."""
+        raise NotImplementedError
+
+    def run(self, inputs: list[int], outputs: list[int], times: Array | None = None) -> None:
+        """Run on raw addresses; see `NativeModel.run`."""
+        raise NotImplementedError
+
+
 class NativeCode:
     """The library of an artifact that this machine can run, loaded at the first use."""
 
@@ -61,6 +77,18 @@ class NativeCode:
             made = Library(self.artifact.library(self.variant), self.variant.section)
             found = self.__dict__.setdefault("_library", made)
         return found
+
+    def model(self, variants: Mapping[str, Any], threads: int) -> Model:
+        """One function of the library, ready to run.
+
+        Args:
+            variants: what the manifest says of it by ISA.
+            threads: threads that a run may use.
+        """
+        details = variants[self.variant.isa]
+        weights = self.artifact.weights[details["weights_offset"] :]
+        facts = details["steps"], details["demands"]
+        return NativeModel(self.library, details["symbol_prefix"], weights, threads, *facts)
 
 
 class NativeFunction:
@@ -166,25 +194,13 @@ class NativeFunction:
         return self.run(arrays, extents, self.empty(extents), times, symbols)
 
     @property
-    def native(self) -> NativeModel:
+    def native(self) -> Model:
         """The loaded library, loaded at the first use."""
-        found: NativeModel | None = self.__dict__.get("_native")
+        found: Model | None = self.__dict__.get("_native")
         if found is None:  # no lock, so that a fork meanwhile is harmless: who comes second drops his own
-            found = self.__dict__.setdefault("_native", self._load())
+            made = self._code.model(self._variants, self.threads)
+            found = self.__dict__.setdefault("_native", made)
         return found
-
-    def _load(self) -> NativeModel:
-        code = self._code
-        details = self._variants[code.variant.isa]
-        weights = code.artifact.weights[details["weights_offset"] :]
-        return NativeModel(
-            code.library,
-            details["symbol_prefix"],
-            weights,
-            self.threads,
-            details["steps"],
-            details["demands"],
-        )
 
 
 def _possible(port: Port, symbols: dict[str, int]) -> tuple[int, ...]:

@@ -9,7 +9,6 @@ import numpy as np
 
 from aino_ir.ops.call import type_symbols
 from aino_ir.runtime.executable import Executable, Outputs
-from aino_ir.runtime.function import NativeCode
 from aino_ir.runtime.host import open_program
 from aino_ir.runtime.host_profile import measure_host
 from aino_ir.runtime.manifest import Manifest
@@ -24,8 +23,7 @@ class HostExecutable(Executable):
     """
 
     def _read(self, manifest: Manifest) -> None:
-        self._code = NativeCode(self._artifact)
-        self._program = open_program(self._artifact, self._code, self.threads)
+        self._program = open_program(self._artifact, self._code(), self.threads)
         main = self._program.main
         ins = zip(main.input_names, main.inputs, strict=True)
         outs = zip(main.output_names, main.outputs, strict=True)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from aino_ir.errors.artifact import LibraryNotLoadable
+from aino_ir.errors.base import AinoError
 from aino_ir.errors.run import (
     IndexOutOfRange,
     KernelStatusUnknown,
@@ -105,16 +106,7 @@ class NativeModel:
             self._fail(status)
 
     def _fail(self, status: int) -> None:
-        code, step = status & 0xFF, status >> 8
-        loc = self.steps[step] if 0 <= step < len(self.steps) else ""
-        if code == 16:
-            raise NativeAllocationFailed(what="a run")
-        error = STATUS_ERRORS.get(code)
-        if error is None:
-            raise KernelStatusUnknown(kernel=loc or str(step), status=code)
-        if error is NativeShapeError:
-            raise NativeShapeError(loc=loc or None, what=self.demands.get(str(step), "an extent is negative"))
-        raise error(loc=loc or None)
+        raise status_error(status & 0xFF, status >> 8, self.steps, self.demands)
 
     def close(self) -> None:
         """Free the context and let go of the library; no run may be under way or follow."""
@@ -126,6 +118,26 @@ class NativeModel:
     def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         if getattr(self, "_context", None) is not None and not finalizing():
             self.close()  # at the end of the process its memory goes anyway, and modules are half gone
+
+
+def status_error(code: int, step: int, steps: Sequence[str], demands: Mapping[str, str]) -> AinoError:
+    """The error that a status stands for.
+
+    Args:
+        code: of `aino_ir.loops.stmt.Status`, or of aino_status.h.
+        step: the number of the plan step that failed.
+        steps, demands: as for `NativeModel`.
+    """
+    loc = steps[step] if 0 <= step < len(steps) else ""
+    if code == 16:
+        return NativeAllocationFailed(what="a run")
+    error = STATUS_ERRORS.get(code)
+    if error is None:
+        return KernelStatusUnknown(kernel=loc or str(step), status=code)
+    if error is NativeShapeError:
+        return NativeShapeError(loc=loc or None, what=demands.get(str(step), "an extent is negative"))
+    made: AinoError = error(loc=loc or None)
+    return made
 
 
 def address_of(buffer: Any) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 from aino_ir.dims import parse_dim
 from aino_ir.errors.run import NoProfile
 from aino_ir.errors.usage import OptionTooSmall
-from aino_ir.runtime.native import NativeModel
+from aino_ir.runtime.function import Model
 from aino_ir.runtime.tables import format_table
 
 WARM_UP_RUNS = 2
@@ -125,7 +125,7 @@ class Profile:
 
 def measure(
     run: Callable[[np.ndarray[Any, Any]], None],
-    native: NativeModel,
+    native: Model,
     kernels: Sequence[Mapping[str, Any]],
     symbols: Mapping[str, int],
     runs: int,

@@ -25,7 +25,7 @@ ALLOWED = {
 }
 """Room -> rooms that it may import."""
 
-EXTRA = {("codegen", f"aino_ir.runtime.{module}") for module in ("artifact", "store", "fileio")}
+EXTRA = {("codegen", f"aino_ir.runtime.{module}") for module in ("artifact", "cubins", "store", "fileio")}
 """Single modules that a room may import on top: codegen puts files on disk with the runtime's writers."""
 
 HEAVY = {"torch", "onnx", "tvm", "transformers", "onnxruntime", "openvino", "onnxscript"}

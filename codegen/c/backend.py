@@ -69,7 +69,7 @@ def emit_all(
     ]
     units = [
         SourceUnit(f"{plans[0].name}_kernels_{i}", text, target.isa)
-        for i, text in enumerate(_kernel_units(plans, target))
+        for i, text in enumerate(kernel_units(plans, target))
     ]
     units += [
         SourceUnit(p.name, program.source, target.isa) for p, program in zip(plans, programs, strict=True)
@@ -79,7 +79,7 @@ def emit_all(
     return Emission(units, headers, tuple(programs))
 
 
-def _kernel_units(plans: Sequence[Plan], target: Target) -> Iterator[str]:
+def kernel_units(plans: Sequence[Plan], target: Target) -> Iterator[str]:
     """Kernels in order of first use, packed into units of about UNIT_LINES lines."""
     used: dict[str, LoopFn] = {}
     for plan in plans:

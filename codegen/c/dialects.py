@@ -8,7 +8,7 @@ else, passes, kernel generators, schedules and plan, is shared.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aino_ir.codegen.c.interface import InterfacePrinter
 from aino_ir.codegen.c.isa import TABLES, IsaTable
@@ -20,9 +20,10 @@ from aino_ir.codegen.c.writer import CWriter
 from aino_ir.codegen.cuda.emulation import EmulatedWriter
 from aino_ir.codegen.cuda.lanes import WIDE_ELEMENTS, WIDE_LANES, wide_name
 from aino_ir.codegen.cuda.runtime import cuda_headers
+from aino_ir.codegen.cuda.writer import CudaWriter
 from aino_ir.dtypes import DTYPES
 from aino_ir.errors.usage import BadExtension
-from aino_ir.isa import Isa, register_isa
+from aino_ir.isa import GPU, ISAS, Isa, register_isa
 from aino_ir.loops.expr import VecType
 from aino_ir.plan import Plan
 from aino_ir.target import Target
@@ -61,6 +62,7 @@ class Dialect:
         includes: what a kernel unit includes.
         runtime: the headers that are emitted with every model, by file name, for an operating system.
         compiled_with: what the first line of a unit says about flags.
+        ending: of a unit's file name.
         folder: what ``--emit c`` writes beside sources and headers, by file name, from the plan, the target,
             the names of the sources and the constants with their offsets; a main, CMakeLists and a file of
             weights when None.
@@ -73,6 +75,7 @@ class Dialect:
     includes: tuple[str, ...] = ("stdbool.h", "stdint.h")
     runtime: Callable[[str], Mapping[str, str]] = runtime_headers
     compiled_with: str = "-ffp-contract=off -fwrapv"
+    ending: str = ".c"
     folder: Folder | None = None
 
 
@@ -95,14 +98,18 @@ CUDA_DEFINITIONS: Definitions = (
 )
 """What units of CUDA C++ need, for a device or its emulation."""
 
+_EMULATED = Dialect(
+    CUDA,
+    EmulatedWriter,
+    definitions=CUDA_DEFINITIONS,
+    runtime=cuda_headers,
+    compiled_with="-ffp-contract=off",
+)
+_DEVICE = replace(_EMULATED, writer=CudaWriter, compiled_with="nvcc -fmad=false", ending=".cu")
+
 _OTHERS: dict[str, Dialect] = {
-    "cuda-emu": Dialect(
-        CUDA,
-        EmulatedWriter,
-        definitions=CUDA_DEFINITIONS,
-        runtime=cuda_headers,
-        compiled_with="-ffp-contract=off",
-    )
+    "cuda-emu": _EMULATED,
+    **{name: _DEVICE for name, facts in ISAS.items() if facts.arch == GPU},
 }
 
 

@@ -39,17 +39,30 @@ def limit_checks(plan: Plan, name: Callable[[str], str], largest_bytes: int = LA
         name: the C variable of a symbol.
         largest_bytes: bytes of one tensor, and of all intermediate ones together, at most.
     """
+    lines = [
+        _unless(f"{as_double(dim, name)} >= 0.0", "AINO_BAD_SHAPE", step) for dim, step in entry_extents(plan)
+    ]
+    for size in entry_sizes(plan, largest_bytes):
+        condition = f"{as_double(size, name)} <= {float(largest_bytes)!r}"
+        lines.append(_unless(condition, "AINO_LIMIT_EXCEEDED", step_count(plan.steps)))
+    return lines
+
+
+def entry_extents(plan: Plan) -> Iterator[tuple[Dim, int]]:
+    """Extents that a run's shapes decide and that might be negative, each with its first step."""
     table = _table(plan)
-    lines = []
     for dim, step in _extents(plan).items():
         if not plan.is_decided(dim) and not table.prove_ge(dim, 0):
-            lines.append(_unless(f"{as_double(dim, name)} >= 0.0", "AINO_BAD_SHAPE", step))
+            yield dim, step
+
+
+def entry_sizes(plan: Plan, largest_bytes: int = LARGEST_BYTES) -> Iterator[Dim]:
+    """Bytes that a run's shapes decide and that might be more than `largest_bytes`."""
+    table = _table(plan)
     for size in _sizes(plan):
         upper = table.interval(size)[1]
         if upper is None or upper > largest_bytes:
-            condition = f"{as_double(size, name)} <= {float(largest_bytes)!r}"
-            lines.append(_unless(condition, "AINO_LIMIT_EXCEEDED", step_count(plan.steps)))
-    return lines
+            yield size
 
 
 def late_checks(plan: Plan, bound: str, known: Collection[str], name: Callable[[str], str]) -> Iterator[str]:
@@ -61,11 +74,16 @@ def late_checks(plan: Plan, bound: str, known: Collection[str], name: Callable[[
         known: the symbols that have one, that one included.
         name: the C variable of a symbol.
     """
+    return (f"{as_double(dim, name)} >= 0.0" for dim in late_extents(plan, bound, known))
+
+
+def late_extents(plan: Plan, bound: str, known: Collection[str]) -> Iterator[Dim]:
+    """Extents that might be negative and are known as soon as one symbol is bound; see `late_checks`."""
     table = _table(plan)
     for dim in _extents(plan):
         symbols = dim.free_symbols()
         if bound in symbols and symbols <= set(known) and not table.prove_ge(dim, 0):
-            yield f"{as_double(dim, name)} >= 0.0"
+            yield dim
 
 
 def check_condition(check: Check, name: Callable[[str], str]) -> str:

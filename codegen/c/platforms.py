@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from aino_ir.errors.usage import BadExtension
+from aino_ir.isa import GPU
 
 LINK_FLAGS = (
     "-shared",
@@ -43,7 +44,8 @@ class Platform:
 
     Attributes:
         triple: what zig calls it.
-        format: file format of a library: ``elf``, ``macho``, ``coff``, ``wasm``, or ``archive``, an archive
+        format: file format of a library: ``elf``, ``macho``, ``coff``, ``wasm``, ``cubin``
+            (several in a row), or ``archive``, an archive
             of objects for devices whose firmware is linked elsewhere.
         ending: of a library's file name.
         cpu: flags that choose the processor, by compiler family.
@@ -85,6 +87,7 @@ PLATFORMS: dict[tuple[str, str], Platform] = {
     ("aarch64", "windows"): Platform("aarch64-windows-gnu", "coff", ".dll", without=_STATIC),
     ("armv7", "linux"): Platform("arm-linux-gnueabihf.2.17", cpu=_ARMV7, address_bits=32),
     ("riscv64", "linux"): Platform("riscv64-linux-gnu.2.27"),
+    (GPU, "linux"): Platform("nvptx64", "cubin", ".cubins"),
     ("wasm32", "wasi"): Platform("wasm32-wasi", "wasm", ".wasm", cpu=_WASM, without=_STATIC, address_bits=32),
 }
 """(processor family, operating system) -> how libraries are made for it."""

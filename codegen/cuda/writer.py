@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from aino_ir.codegen.c.types import element_dtype, scalar_name
 from aino_ir.codegen.c.writer import STATUS
 from aino_ir.codegen.cstyle.usage import every
+from aino_ir.codegen.cuda.launch import Argument, arguments, has_checks, repeated
 from aino_ir.codegen.cuda.vectors import VectorWriter
 from aino_ir.loops.expr import Load
 from aino_ir.loops.stmt import (
@@ -21,13 +22,9 @@ from aino_ir.loops.stmt import (
     Alloc,
     AwaitCopies,
     Barrier,
-    BindIndex,
     CloseCopies,
-    Comment,
     CopyAsync,
-    DeclareReg,
     Fail,
-    Let,
     Share,
     Stmt,
     WarpCall,
@@ -37,9 +34,6 @@ from aino_ir.loops.warp import OPERATIONS
 SIGNATURE = "void {name}(void *const *views, const int64_t *syms, void *scratch, int64_t lo, int64_t hi)"
 """The launching function, as the C target's kernels look from outside."""
 
-EVERYWHERE = (Let, BindIndex, DeclareReg, Alloc, Share, Comment)
-"""Statements before the units that every thread repeats; the others are checks."""
-
 
 class CudaWriter(VectorWriter):
     """Writes one kernel as CUDA C++."""
@@ -48,14 +42,13 @@ class CudaWriter(VectorWriter):
         """The device functions and the launching function."""
         self._header()
         prologue = self.fn.prologue
-        has_checks = any(not isinstance(s, EVERYWHERE) for s in prologue)
-        if has_checks:
+        checked = has_checks(self.fn)
+        if checked:
             self._device_function("checks", prologue)
-        shared = tuple(s for s in prologue if isinstance(s, EVERYWHERE))
-        self._device_function("kernel", (*shared, *self.fn.body))
+        self._device_function("kernel", (*repeated(self.fn), *self.fn.body))
         if self.fn.threads > 1:
             self._emulated_thread()
-        self._launcher(has_checks)
+        self._launcher(checked)
         return "\n".join(self.lines)
 
     def _device_function(self, kind: str, body: Sequence[Stmt]) -> None:
@@ -82,8 +75,7 @@ class CudaWriter(VectorWriter):
     def _leave_after_failed_checks(self) -> None:
         """Do nothing when the checks have failed; all threads of a block decide alike."""
         in_body = any(isinstance(s, Fail) for s in every(self.fn.body))
-        checked = any(not isinstance(s, EVERYWHERE) for s in self.fn.prologue)
-        if checked and self.usage.fails and not (in_body and self.fn.threads > 1):
+        if has_checks(self.fn) and self.usage.fails and not (in_body and self.fn.threads > 1):
             self.line(f"if (*{STATUS})")
             self.line("    return;")
 
@@ -101,36 +93,41 @@ class CudaWriter(VectorWriter):
 
     def _parameters_and_arguments(self) -> list[tuple[str, str]]:
         """(how a device function declares a parameter, what the launching function passes)."""
-        out: list[tuple[str, str]] = []
-        for number, param in enumerate(self.fn.params):
-            if self.usage.is_read(param.name):
-                const = "const " if param.access is Access.READ else ""
-                type_ = f"{const}{scalar_name(element_dtype(param.dtype))} *"
-                name = self.printer.names[param.name]
-                out.append((f"{type_}AINO_RESTRICT {name}", f"({type_})views[{number}]"))
-        if self.usage.fails:
-            out.append((f"int64_t *{STATUS}", f"(int64_t *)views[{len(self.fn.params)}]"))
-        for number, symbol in enumerate(self.fn.symbols):
-            if self.usage.is_read(symbol):
-                out.append((f"const int64_t {self.printer.names[symbol]}", f"syms[{number}]"))
-        return [*out, ("char *scratch", "(char *)scratch"), ("int64_t lo", "lo"), ("int64_t hi", "hi")]
+        return [self._parameter_and_argument(a) for a in arguments(self.fn)]
 
-    def _launcher(self, has_checks: bool) -> None:
-        arguments = ", ".join(argument for _, argument in self._parameters_and_arguments())
-        self.lines += [f"AINO_HOST {SIGNATURE.format(name=self.fn.name)}", "{"]
+    def _parameter_and_argument(self, argument: Argument) -> tuple[str, str]:
+        kind, number = argument
+        if kind == "view":
+            param = self.fn.params[number]
+            const = "const " if param.access is Access.READ else ""
+            type_ = f"{const}{scalar_name(element_dtype(param.dtype))} *"
+            return f"{type_}AINO_RESTRICT {self.printer.names[param.name]}", f"({type_})views[{number}]"
+        if kind == "status":
+            return f"int64_t *{STATUS}", f"(int64_t *)views[{number}]"
+        if kind == "symbol":
+            return f"const int64_t {self.printer.names[self.fn.symbols[number]]}", f"syms[{number}]"
+        return ("char *scratch", "(char *)scratch") if kind == "scratch" else (f"int64_t {kind}", kind)
+
+    def _launcher(self, checked: bool) -> None:
+        passed = ", ".join(argument for _, argument in self._parameters_and_arguments())
+        self.lines += [
+            "#if !defined(__CUDACC_RTC__)",
+            f"AINO_HOST {SIGNATURE.format(name=self.fn.name)}",
+            "{",
+        ]
         self._depth = 1
         self.line("(void)views;")
         self.line("(void)syms;")
         self.before_launch()
-        if has_checks:
+        if checked:
             self.line("if (lo == 0)")
-            self.line(f"    AINO_LAUNCH({self.fn.name}_checks, 1, {arguments});")
+            self.line(f"    AINO_LAUNCH({self.fn.name}_checks, 1, {passed});")
         if self.fn.threads > 1:
-            self.line(f"AINO_LAUNCH_BLOCKS({self.fn.name}, hi - lo, {self.fn.threads}, {arguments});")
+            self.line(f"AINO_LAUNCH_BLOCKS({self.fn.name}, hi - lo, {self.fn.threads}, {passed});")
         else:
-            self.line(f"AINO_LAUNCH({self.fn.name}_kernel, hi - lo, {arguments});")
+            self.line(f"AINO_LAUNCH({self.fn.name}_kernel, hi - lo, {passed});")
         self.after_launch()
-        self.lines.append("}")
+        self.lines += ["}", "#endif"]
 
     def before_launch(self) -> None:
         """Statements of the launching function before it launches."""
@@ -140,7 +137,7 @@ class CudaWriter(VectorWriter):
 
     def _emulated_thread(self) -> None:
         """What the emulation calls for each thread of a block, whatever the kernel's parameters are."""
-        arguments = ", ".join(argument for _, argument in self._parameters_and_arguments())
+        passed = ", ".join(argument for _, argument in self._parameters_and_arguments())
         self.lines += [
             "#if !defined(__CUDACC__)",
             f"static {SIGNATURE.format(name=f'{self.fn.name}_thread')}",
@@ -149,7 +146,7 @@ class CudaWriter(VectorWriter):
         self._depth = 1
         self.line("(void)views;")
         self.line("(void)syms;")
-        self.line(f"{self.fn.name}_kernel({arguments});")
+        self.line(f"{self.fn.name}_kernel({passed});")
         self.lines += ["}", "#endif", ""]
 
     def share(self, s: Share) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from aino_ir.errors.toolchain import UnknownTarget
 from aino_ir.errors.usage import BadExtension
-from aino_ir.isa import Isa, register_isa
+from aino_ir.isa import Isa, register_isa, runs_on_gpu
 from aino_ir.target import ISAS, KNOWN_TARGETS, Host, detect_host, parse_target, usable_cpus
 
 AVX2 = " ".join(ISAS["avx2"].features)
@@ -217,3 +217,35 @@ def test_usable_cpus_respect_the_cgroup(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text + "\n")
     assert usable_cpus(tmp_path) == (6 if expected is None else expected)
+
+
+@pytest.mark.parametrize(
+    ("isa", "device", "runs"),
+    [
+        ("sm_80", "sm_80", True),
+        ("sm_80", "sm_86", True),
+        ("sm_86", "sm_80", False),
+        ("sm_80", "sm_90", False),
+        ("sm_90a", "sm_90", True),
+        ("sm_90a", "sm_91", False),
+        ("sm_100", "sm_103", True),
+        ("sm_100", "sm_120", False),
+        ("sm_90", "sm_100", False),
+    ],
+)
+def test_which_gpus_run_which_code(isa: str, device: str, runs: bool) -> None:
+    assert runs_on_gpu(isa, device) is runs
+    if isa in ISAS:
+        host = dataclasses.replace(detect_host(), gpu=device)
+        assert (host.obstacle(parse_target(f"cuda:{isa}"), isa) == "") is runs
+
+
+@pytest.mark.parametrize("text", ["cuda:", "cuda:sm_70", "cuda:avx2", "cuda:sm_80+avx2", "c:sm_80"])
+def test_gpu_architectures_that_are_none(text: str) -> None:
+    with pytest.raises(UnknownTarget):
+        parse_target(text)
+
+
+def test_gpu_targets_print_as_they_are_read() -> None:
+    assert str(parse_target("cuda:sm_90a+sm_80")) == "cuda:sm_80+sm_90a"
+    assert str(parse_target("cuda", dataclasses.replace(detect_host(), gpu="sm_89"))) == "cuda:sm_89"

@@ -10,6 +10,7 @@ from aino_ir.codegen.c.isa.neon import NEON
 from aino_ir.codegen.c.isa.portable import PORTABLE
 from aino_ir.codegen.c.isa.table import IsaTable, Spelling
 from aino_ir.codegen.c.isa.wasm import WASM
+from aino_ir.isa import GPU, ISAS
 
 TABLES: dict[str, IsaTable] = {
     "vec128": PORTABLE,
@@ -21,6 +22,7 @@ TABLES: dict[str, IsaTable] = {
     "riscv64": PORTABLE,
     "wasm32": WASM,
     "cuda-emu": CUDA,
+    **{name: CUDA for name, facts in ISAS.items() if facts.arch == GPU},
 }
 """The table of each ISA variant (`aino_ir.isa.ISAS`)."""
 

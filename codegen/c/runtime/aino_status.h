@@ -20,6 +20,8 @@ enum {
     AINO_CANCELLED = 18
 };
 
+#if !defined(__CUDACC__) /* on a device see aino_cuda.h */
+
 /* Record a failure unless one is recorded already. */
 static inline void aino_fail(int64_t *status, int64_t code, int64_t value)
 {
@@ -33,5 +35,7 @@ static inline int64_t aino_status_code(const int64_t *status)
 {
     return __atomic_load_n(&status[0], __ATOMIC_ACQUIRE);
 }
+
+#endif
 
 #endif

@@ -28,7 +28,7 @@
 
 #if defined(__CUDACC__)
 
-#define AINO_GLOBAL static __global__
+#define AINO_GLOBAL extern "C" __global__
 #define AINO_DEVICE __device__
 #define AINO_HOST extern "C"
 #define AINO_RESTRICT __restrict__

@@ -121,6 +121,7 @@ static void matmul_32x80_4ef61efd_thread(void *const *views, const int64_t *syms
 }
 #endif
 
+#if !defined(__CUDACC_RTC__)
 AINO_HOST void matmul_32x80_4ef61efd(void *const *views, const int64_t *syms, void *scratch, int64_t lo, int64_t hi)
 {
     (void)views;
@@ -135,3 +136,4 @@ AINO_HOST void matmul_32x80_4ef61efd(void *const *views, const int64_t *syms, vo
             (float *)views[2], (char *)scratch, lo, hi);
     AINO_UNWATCH(5);
 }
+#endif

@@ -106,6 +106,7 @@ AINO_GLOBAL void vectors_2302aea0_kernel(
     }
 }
 
+#if !defined(__CUDACC_RTC__)
 AINO_HOST void vectors_2302aea0(void *const *views, const int64_t *syms, void *scratch, int64_t lo, int64_t hi)
 {
     (void)views;
@@ -119,3 +120,4 @@ AINO_HOST void vectors_2302aea0(void *const *views, const int64_t *syms, void *s
             (float *)views[2], (uint16_t *)views[3], (char *)scratch, lo, hi);
     AINO_UNWATCH(4);
 }
+#endif

@@ -1,0 +1,406 @@
+"""One GPU: its context, memory, streams, modules and graphs, each freed with the object that owns it."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from aino_ir.errors.base import EnvironmentFault
+from aino_ir.errors.cuda import (
+    DeviceArchitectureMismatch,
+    DeviceOutOfMemory,
+    DriverCallFailed,
+    KernelFailed,
+    NoCudaDevice,
+)
+from aino_ir.isa import runs_on_gpu
+from aino_ir.runtime.cuda.driver import (
+    COMPUTE_CAPABILITY_MAJOR,
+    COMPUTE_CAPABILITY_MINOR,
+    NO_BINARY_FOR_GPU,
+    OUT_OF_MEMORY,
+    Driver,
+    KernelNode,
+    the_driver,
+)
+
+_NAME_BYTES = 256
+_NON_BLOCKING = 1
+
+
+class Device:
+    """A GPU with its primary context, which torch and others share.
+
+    Attributes:
+        driver: whose device it is.
+        number: as the driver counts.
+        name: the maker's.
+        capability: (major, minor).
+    """
+
+    def __init__(self, driver: Driver, number: int = 0) -> None:
+        """Open a device.
+
+        Raises:
+            NoCudaDevice: there is no such.
+            DriverCallFailed: it does not start.
+        """
+        count = driver.device_count
+        if not 0 <= number < count:
+            raise NoCudaDevice(device=number, count=count)
+        self.driver = driver
+        self.number = number
+        self._device = driver.number("cuDeviceGet", number)
+        text = ctypes.create_string_buffer(_NAME_BYTES)
+        driver.call("cuDeviceGetName", text, _NAME_BYTES, self._device)
+        self.name = text.value.decode("utf-8", "replace")
+        self.capability = (
+            driver.number("cuDeviceGetAttribute", COMPUTE_CAPABILITY_MAJOR, self._device),
+            driver.number("cuDeviceGetAttribute", COMPUTE_CAPABILITY_MINOR, self._device),
+        )
+        self._context = driver.handle("cuDevicePrimaryCtxRetain", self._device)
+
+    @property
+    def architecture(self) -> str:
+        """What compilers call it, such as ``sm_90``."""
+        return "sm_{}{}".format(*self.capability)
+
+    def runs(self, architecture: str) -> bool:
+        """Whether cubins for an architecture run here."""
+        return runs_on_gpu(architecture, self.architecture)
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Make it the current device of this thread meanwhile."""
+        self.driver.call("cuCtxPushCurrent_v2", self._context)
+        try:
+            yield
+        finally:
+            popped = ctypes.c_void_p()
+            self.driver.status("cuCtxPopCurrent_v2", ctypes.byref(popped))
+
+    def free_and_total(self) -> tuple[int, int]:
+        """Bytes of its memory."""
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        self.driver.call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
+        return free.value, total.value
+
+    def alloc(self, size: int, what: str) -> Memory:
+        """New memory of `size` bytes, at least one; `what` says in errors what it is for.
+
+        Raises:
+            DeviceOutOfMemory: there is not enough.
+        """
+        made = ctypes.c_uint64()
+        status = self.driver.status("cuMemAlloc_v2", ctypes.byref(made), max(1, size))
+        if status == OUT_OF_MEMORY:
+            free, total = self.free_and_total()
+            raise DeviceOutOfMemory(what=what, wanted=size, free=free, total=total)
+        if status:
+            raise DriverCallFailed(function="cuMemAlloc", error=self.driver.error_name(status))
+        return Memory(self, made.value, size)
+
+    def load(self, cubin: bytes, architecture: str, path: str) -> Code:
+        """Load a cubin.
+
+        Raises:
+            DeviceArchitectureMismatch: it is for other devices.
+            DriverCallFailed: the driver refuses it.
+        """
+        made = ctypes.c_void_p()
+        status = self.driver.status("cuModuleLoadData", ctypes.byref(made), cubin)
+        if status == NO_BINARY_FOR_GPU:
+            raise self.mismatch(path, architecture)
+        if status:
+            raise DriverCallFailed(function="cuModuleLoadData", error=self.driver.error_name(status))
+        return Code(self, made.value or 0)
+
+    def mismatch(self, path: str, found: str) -> DeviceArchitectureMismatch:
+        """The error of code that is for other devices."""
+        return DeviceArchitectureMismatch(
+            path=path, found=found, device=self.number, name=self.name, needed=self.architecture
+        )
+
+    def upload(self, memory: int, source: int, size: int, stream: int) -> None:
+        """Copy `size` bytes from a host address; the source may change as soon as this returns."""
+        if size:
+            self.driver.call("cuMemcpyHtoDAsync_v2", memory, source, size, stream)
+
+    def download(self, target: int, memory: int, size: int, stream: int) -> None:
+        """Copy `size` bytes to a host address, which holds them when the stream has come so far."""
+        if size:
+            self.driver.call("cuMemcpyDtoHAsync_v2", target, memory, size, stream)
+
+    def copy(self, target: int, memory: int, size: int, stream: int) -> None:
+        """Copy `size` bytes on the device."""
+        if size:
+            self.driver.call("cuMemcpyDtoDAsync_v2", target, memory, size, stream)
+
+    def fill_words(self, memory: int, value: int, count: int, stream: int) -> None:
+        """Write a 32-bit word `count` times."""
+        if count:
+            self.driver.call("cuMemsetD32Async", memory, value & 0xFFFFFFFF, count, stream)
+
+    def store_i64(self, memory: int, value: int, stream: int) -> None:
+        """Write one i64 (little-endian, as on every host that CUDA runs on)."""
+        self.fill_words(memory, value, 1, stream)
+        self.fill_words(memory + 4, value >> 32, 1, stream)
+
+    def synchronize(self, stream: int, kernel: str = "", loc: str = "") -> None:
+        """Wait for a stream.
+
+        Raises:
+            KernelFailed: something on it failed; `kernel` and `loc` say what may be at fault.
+        """
+        status = self.driver.status("cuStreamSynchronize", stream)
+        if status:
+            name = kernel or "(one of the model's)"
+            raise KernelFailed(loc=loc or None, kernel=name, error=self.driver.error_name(status))
+
+
+class Owned:
+    """A thing of the driver's that is freed with this object, or by `free`.
+
+    Attributes:
+        device: where it is.
+        handle: what the driver calls it.
+    """
+
+    destroyer = ""
+
+    def __init__(self, device: Device, handle: int) -> None:
+        self.device = device
+        self.handle = handle
+
+    def free(self) -> None:
+        """Let go of it; nothing may use it any more."""
+        handle, self.handle = self.handle, 0
+        if handle:
+            with self.device.current():
+                self.device.driver.status(self.destroyer, handle)
+
+    def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if getattr(self, "handle", 0) and not finalizing():
+            self.free()
+
+
+class Memory(Owned):
+    """A stretch of device memory; the handle is its address."""
+
+    destroyer = "cuMemFree_v2"
+
+    def __init__(self, device: Device, address: int, size: int) -> None:
+        super().__init__(device, address)
+        self.bytes = size
+
+    @property
+    def address(self) -> int:
+        """Where it starts."""
+        return self.handle
+
+
+class Stream(Owned):
+    """A stream of AINO's own."""
+
+    destroyer = "cuStreamDestroy_v2"
+
+    @staticmethod
+    def new(device: Device) -> Stream:
+        """A new stream; the device must be current."""
+        return Stream(device, device.driver.handle("cuStreamCreate", _NON_BLOCKING))
+
+
+class Event(Owned):
+    """A point in a stream whose time is taken."""
+
+    destroyer = "cuEventDestroy_v2"
+
+    @staticmethod
+    def now(device: Device, stream: int) -> Event:
+        """An event that happens when a stream has come so far."""
+        event = Event(device, device.driver.handle("cuEventCreate", 0))
+        device.driver.call("cuEventRecord", event.handle, stream)
+        return event
+
+    def nanoseconds_since(self, earlier: Event) -> int:
+        """Time between two events that have happened."""
+        made = ctypes.c_float()
+        self.device.driver.call("cuEventElapsedTime", ctypes.byref(made), earlier.handle, self.handle)
+        return round(made.value * 1e6)
+
+
+class Code(Owned):
+    """A loaded cubin."""
+
+    destroyer = "cuModuleUnload"
+
+    def entry(self, name: str) -> int:
+        """The handle of a kernel.
+
+        Raises:
+            DriverCallFailed: there is none of that name.
+        """
+        return self.device.driver.handle("cuModuleGetFunction", self.handle, name.encode("ascii"))
+
+
+class Launch:
+    """One launch of a kernel: what `cuLaunchKernel` and a node of a graph take.
+
+    Args:
+        function: handle of the kernel.
+        blocks, threads: of the launch, and of a block.
+        values: the arguments, eight bytes each.
+        kernel, loc: its name and the node that it is for, for errors.
+    """
+
+    def __init__(
+        self, function: int, blocks: int, threads: int, values: Sequence[int], kernel: str, loc: str
+    ) -> None:
+        self.function = function
+        self.blocks = blocks
+        self.threads = threads
+        self.kernel = kernel
+        self.loc = loc
+        count = len(values)
+        self.values = (ctypes.c_int64 * count)(*(_signed(v) for v in values))
+        first = ctypes.addressof(self.values)
+        self._pointers = (ctypes.c_void_p * count)(*(first + 8 * n for n in range(count)))
+
+    def set(self, values: Sequence[int]) -> bool:
+        """Take other arguments; whether any of them is new."""
+        wanted = [_signed(v) for v in values]
+        if list(self.values) == wanted:
+            return False
+        for number, value in enumerate(wanted):
+            self.values[number] = value
+        return True
+
+    def enqueue(self, device: Device, stream: int) -> None:
+        """Put it on a stream.
+
+        Raises:
+            KernelFailed: the driver refuses it.
+        """
+        size = self.blocks, 1, 1, self.threads, 1, 1
+        status = device.driver.status("cuLaunchKernel", self.function, *size, 0, stream, self._pointers, None)
+        self.expect(device, status)
+
+    def node(self) -> KernelNode:
+        """As a graph takes it; valid as long as this object."""
+        return KernelNode(
+            self.function,
+            (self.blocks, 1, 1),
+            (self.threads, 1, 1),
+            0,
+            ctypes.addressof(self._pointers),
+            None,
+            None,
+            None,
+        )
+
+    def expect(self, device: Device, status: int) -> None:
+        """Raise the error of a status that is not success.
+
+        Raises:
+            KernelFailed: as that is.
+        """
+        if status:
+            raise KernelFailed(
+                loc=self.loc or None, kernel=self.kernel, error=device.driver.error_name(status)
+            )
+
+
+class Graph(Owned):
+    """Launches one after the other as one graph, instantiated; the handle is the executable one."""
+
+    destroyer = "cuGraphExecDestroy"
+
+    def __init__(self, device: Device, launches: Sequence[Launch]) -> None:
+        """Make the graph; the device must be current.
+
+        Raises:
+            KernelFailed: the driver refuses a launch.
+            DriverCallFailed: it refuses the graph.
+        """
+        super().__init__(device, 0)
+        driver, self.launches = device.driver, list(launches)
+        self._graph = driver.handle("cuGraphCreate", 0)
+        self._nodes: list[int] = []
+        for launch in self.launches:
+            node, before = ctypes.c_void_p(), (ctypes.c_void_p * 1)(*self._nodes[-1:])
+            count = 1 if self._nodes else 0
+            status = driver.status(
+                "cuGraphAddKernelNode_v2",
+                ctypes.byref(node),
+                self._graph,
+                before,
+                count,
+                ctypes.byref(launch.node()),
+            )
+            launch.expect(device, status)
+            self._nodes.append(node.value or 0)
+        self.handle = driver.handle("cuGraphInstantiateWithFlags", self._graph, 0)
+
+    def update(self, number: int) -> None:
+        """Take over the arguments of a launch, from the next run on.
+
+        Raises:
+            KernelFailed: the driver refuses it.
+        """
+        launch = self.launches[number]
+        node = launch.node()
+        status = self.device.driver.status(
+            "cuGraphExecKernelNodeSetParams_v2", self.handle, self._nodes[number], ctypes.byref(node)
+        )
+        launch.expect(self.device, status)
+
+    def enqueue(self, stream: int) -> None:
+        """Run it on a stream.
+
+        Raises:
+            DriverCallFailed: the driver refuses.
+        """
+        self.device.driver.call("cuGraphLaunch", self.handle, stream)
+
+    def free(self) -> None:
+        """Let go of the graph and of what was instantiated."""
+        super().free()
+        graph, self._graph = getattr(self, "_graph", 0), 0
+        if graph:
+            self.device.driver.status("cuGraphDestroy", graph)
+
+    def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if (getattr(self, "handle", 0) or getattr(self, "_graph", 0)) and not finalizing():
+            self.free()
+
+
+def _signed(value: int) -> int:
+    """The i64 with the bits of a number of 64 bits."""
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+_opened: dict[tuple[int, int], Device] = {}
+
+
+def open_device(number: int = 0) -> Device:
+    """The device of a number, opened once for each driver.
+
+    Raises:
+        NoCudaDriver, NoCudaDevice, DriverCallFailed: as they say.
+    """
+    driver = the_driver()
+    key = (id(driver), number)
+    found = _opened.get(key)
+    if found is None or found.driver is not driver:
+        found = _opened[key] = Device(driver, number)
+    return found
+
+
+def gpu_architecture() -> str:
+    """The architecture of the first GPU, or nothing where there is none."""
+    try:
+        return open_device().architecture
+    except EnvironmentFault:
+        return ""

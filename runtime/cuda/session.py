@@ -1,0 +1,447 @@
+"""What one run on a GPU needs for itself, and the walk through the plan's steps."""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aino_ir.dims import DimLike
+from aino_ir.dtypes import DTYPES
+from aino_ir.runtime.cuda.device import Event, Graph, Launch, Memory
+from aino_ir.runtime.cuda.plan import (
+    BindStep,
+    BranchStep,
+    BufferFacts,
+    ExtendStep,
+    RepeatStep,
+    RequireStep,
+    ReserveStep,
+    RunStep,
+    StepFacts,
+    View,
+    valued,
+)
+
+if TYPE_CHECKING:
+    from aino_ir.runtime.cuda.model import CudaModel
+
+BLOCK = 128
+"""Threads of a block where each thread has a unit of its own."""
+
+MOST_BLOCKS = (1 << 31) - 1
+SCRATCH_BYTES = 256 << 20
+"""Scratch of one launch at most; more units than that serves are launched in several parts."""
+
+REMEMBERED_GRAPHS = 32
+"""Combinations of extents whose graphs a session keeps."""
+
+OUT_OF_RANGE = 4  # status of extents that cannot be
+LIMIT_EXCEEDED = 3
+LARGEST_BYTES = 1 << 43
+_NO_LIMIT = (1 << 63) - 1
+_HOLDS = {"eq": operator.eq, "ge": operator.ge}
+
+
+@dataclass
+class Places:
+    """Where a run reads and writes, on the device.
+
+    Attributes:
+        inputs, outputs: addresses by slot; an output whose size the run decides gets its own later.
+        allocate: makes such an output: (slot, bytes) to a thing with `address`.
+    """
+
+    inputs: list[int]
+    outputs: list[int]
+    allocate: Callable[[int, int], Any]
+    made: dict[int, Any] = field(default_factory=dict)
+
+
+@dataclass
+class _Recorded:
+    """The launches of a straight plan for one combination of extents.
+
+    Attributes:
+        launches: in order, with the step of each.
+        graph: all of them.
+        inputs, outputs, memory: addresses that their arguments hold.
+    """
+
+    launches: list[tuple[Launch, RunStep]]
+    graph: Graph
+    inputs: list[int]
+    outputs: list[int]
+    memory: tuple[int, ...]
+
+
+class Session:
+    """Memory of runs on one stream, one after the other.
+
+    Args:
+        model: whose runs.
+    """
+
+    def __init__(self, model: CudaModel) -> None:
+        self.model = model
+        self.device, self.plan = model.device, model.plan
+        self.values: dict[str, int] = {}
+        self._places = Places([], [], lambda slot, size: None)
+        self._stream = 0
+        self._times: Any = None
+        self._marks: list[tuple[int, Event]] = []
+        self._memory: dict[Any, Memory] = {}
+        self._segments: dict[int, Any] = {}
+        self._graphs: dict[tuple[int, ...], _Recorded] = {}
+        slots = len(model.status_slots)
+        self._statuses = np.zeros((slots, 2), np.int64)
+        self._fresh = bool(slots)
+        self._each = os.environ.get("AINO_CUDA_SYNC", "").strip() not in ("", "0")
+
+    # -- a run --------------------------------------------------------------------------------------
+
+    def begin(self, places: Places, symbols: dict[str, int], stream: int, times: Any) -> None:
+        """Get ready: memory is there, statuses are clear."""
+        self._places, self.values, self._stream, self._times = places, dict(symbols), stream, times
+        sizes = {
+            "arena": valued(self.plan.arena, symbols),
+            "status": self._statuses.nbytes,
+            "turns": 8 * len(self.plan.turns),
+        }
+        for key, size in sizes.items():
+            if size:
+                self.staged(key, size)
+        if self._fresh:
+            self._clear_statuses()
+            self._fresh = False
+
+    def run(self) -> None:
+        """Put all steps on the stream; waits where a step decides how to go on."""
+        if self.plan.is_straight and self._times is None and not self._each:
+            self._run_graph()
+            return
+        if self._times is not None:
+            self._marks = [(-1, Event.now(self.device, self._stream))]
+        self._walk(self.plan.steps)
+        self._note_times()
+
+    def expect_success(self) -> None:
+        """Wait for the kernels if any of them may have failed, and raise what the first one met.
+
+        Raises:
+            IndexOutOfRange, NativeDivisionByZero ...: as the kernel says.
+        """
+        if not len(self._statuses):
+            return
+        status = self._memory["status"]
+        self.device.download(self._statuses.ctypes.data, status.address, self._statuses.nbytes, self._stream)
+        self.device.synchronize(self._stream, self.model.suspects())
+        self._judge()
+
+    def _judge(self) -> None:
+        codes = self._statuses[:, 0]
+        if codes.any():
+            found = {
+                number: int(codes[slot]) for number, slot in self.model.status_slots.items() if codes[slot]
+            }
+            self._fresh = True
+            first = min(found)
+            raise self.model.error(found[first], first)
+
+    def _clear_statuses(self) -> None:
+        words = self._statuses.nbytes // 4
+        self.device.fill_words(self._memory["status"].address, 0, words, self._stream)
+
+    def end(self) -> None:
+        """Let go of what belongs to the caller."""
+        self._places = Places([], [], lambda slot, size: None)
+        for number, segment in enumerate(self.plan.segments):
+            if segment.output >= 0:
+                self._segments.pop(number, None)
+        self._times, self._marks = None, []
+
+    def free(self) -> None:
+        """Free everything."""
+        for recorded in self._graphs.values():
+            recorded.graph.free()
+        for memory in (*self._memory.values(), *self._segments.values()):
+            memory.free()
+        self._graphs, self._memory, self._segments = {}, {}, {}
+
+    # -- memory -------------------------------------------------------------------------------------
+
+    def staged(self, key: Any, size: int) -> Memory:
+        """Memory of the session that holds `size` bytes; nothing in it is kept when it has to grow."""
+        found = self._memory.get(key)
+        if found is None or found.bytes < size:
+            if found is not None:
+                self.device.synchronize(self._stream, self.model.suspects())
+                found.free()
+                del self._memory[key]
+            what = key if isinstance(key, str) else f"{key[0]} {key[1]}"
+            found = self._memory[key] = self.device.alloc(size, _WHAT.get(what, what))
+        return found
+
+    def address(self, view: View) -> int:
+        """Where a view lies on the device."""
+        number, offset = view
+        buffer = self.plan.buffers[number]
+        return self._base(buffer) + valued(offset, self.values)
+
+    def _base(self, buffer: BufferFacts) -> int:
+        if buffer.segment:
+            return int(self._segments[buffer.segment - 1].address) + valued(buffer.offset, self.values)
+        base = _BASES[buffer.kind](self, buffer)
+        return base + (valued(buffer.offset, self.values) if buffer.kind in ("arena", "const") else 0)
+
+    def _input(self, buffer: BufferFacts) -> int:
+        return self._places.inputs[buffer.slot]
+
+    def _output(self, buffer: BufferFacts) -> int:
+        return self._places.outputs[buffer.slot]
+
+    def _arena(self, buffer: BufferFacts) -> int:
+        return self._memory["arena"].address if "arena" in self._memory else 0  # nothing has any bytes
+
+    def _const(self, buffer: BufferFacts) -> int:
+        return self.model.weights.address
+
+    def _state(self, buffer: BufferFacts) -> int:
+        return self.model.states[buffer.slot].address
+
+    def _turn(self, buffer: BufferFacts) -> int:
+        return self._memory["turns"].address + 8 * buffer.slot
+
+    # -- launches -----------------------------------------------------------------------------------
+
+    def _launches(self, step: RunStep) -> list[Launch]:
+        """The launches of a step: checks of one thread, then all units, in parts where scratch is short."""
+        facts = self.plan.kernels[step.kernel]
+        units, scratch = valued(facts.units, self.values), valued(facts.scratch, self.values)
+        if units <= 0:
+            return []
+        threads = facts.threads if facts.threads > 1 else BLOCK
+        each = 1 if facts.threads > 1 else BLOCK  # units of a block
+        most = MOST_BLOCKS if scratch <= 0 else max(1, SCRATCH_BYTES // (threads * scratch))
+        part = each * min(most, MOST_BLOCKS)
+        blocks = min(-(-units // each), most)
+        memory = self.staged("scratch", blocks * threads * scratch).address if scratch > 0 else 0
+        loc, code = self.model.steps[step.number], self.model.code
+        made = []
+        if facts.checks:
+            values = self._values(step, memory, 0, units)
+            made.append(Launch(code.function(facts.checks), 1, 1, values, step.kernel, loc))
+        function = code.function(facts.entry)
+        for lo in range(0, units, part):
+            hi = min(lo + part, units)
+            values = self._values(step, memory, lo, hi)
+            made.append(Launch(function, -(-(hi - lo) // each), threads, values, step.kernel, loc))
+        return made
+
+    def _values(self, step: RunStep, scratch: int, lo: int, hi: int) -> list[int]:
+        """The arguments of a launch."""
+        facts, given = self.plan.kernels[step.kernel], {"scratch": scratch, "lo": lo, "hi": hi}
+        values = []
+        for kind, number in facts.arguments:
+            if kind == "view":
+                values.append(self.address(step.views[number]))
+            elif kind == "status":
+                slot = self.model.status_slots[step.number]
+                values.append(self._memory["status"].address + 16 * slot)
+            elif kind == "symbol":
+                values.append(self.values[facts.symbols[number]])
+            else:
+                values.append(given[kind])
+        return values
+
+    def _run_graph(self) -> None:
+        """Launch the graph for these extents, made at the first time, its addresses brought up to date."""
+        key = tuple(self.values[s] for s in self.plan.symbols)
+        recorded = self._graphs.get(key)
+        if recorded is None:
+            launches = [(launch, step) for step in self._straight() for launch in self._launches(step)]
+            if not launches:
+                return
+            if len(self._graphs) >= REMEMBERED_GRAPHS:
+                self.device.synchronize(self._stream, self.model.suspects())
+                self._graphs.pop(next(iter(self._graphs))).graph.free()
+            launches = self._settled(launches)
+            graph = Graph(self.device, [launch for launch, _ in launches])
+            inputs, outputs = list(self._places.inputs), list(self._places.outputs)
+            recorded = self._graphs[key] = _Recorded(launches, graph, inputs, outputs, self._own_addresses())
+        else:
+            self._refresh(recorded)
+        recorded.graph.enqueue(self._stream)
+
+    def _straight(self) -> list[RunStep]:
+        return [s for s in self.plan.steps if isinstance(s, RunStep)]
+
+    def _settled(self, launches: list[tuple[Launch, RunStep]]) -> list[tuple[Launch, RunStep]]:
+        """The launches with the scratch as it is now, after the greatest of them has made it grow."""
+        return [pair for step in dict.fromkeys(s for _, s in launches) for pair in self._pairs(step)]
+
+    def _pairs(self, step: RunStep) -> list[tuple[Launch, RunStep]]:
+        return [(launch, step) for launch in self._launches(step)]
+
+    def _own_addresses(self) -> tuple[int, ...]:
+        keys = ("arena", "status", "turns", "scratch")
+        return tuple(self._memory[k].address if k in self._memory else 0 for k in keys)
+
+    def _refresh(self, recorded: _Recorded) -> None:
+        """Bring the arguments of a graph up to date where inputs, outputs or memory lie elsewhere now."""
+        here = self._own_addresses()
+        if (recorded.inputs, recorded.outputs, recorded.memory) == (
+            self._places.inputs,
+            self._places.outputs,
+            here,
+        ):
+            return
+        number = 0
+        for step in dict.fromkeys(s for _, s in recorded.launches):
+            for fresh in self._launches(step):
+                if recorded.launches[number][0].set(list(fresh.values)):
+                    recorded.graph.update(number)
+                number += 1
+        recorded.inputs, recorded.outputs = list(self._places.inputs), list(self._places.outputs)
+        recorded.memory = self._own_addresses()
+
+    # -- steps one by one ---------------------------------------------------------------------------
+
+    def _walk(self, steps: Sequence[StepFacts]) -> None:
+        for step in steps:
+            _ACTIONS[type(step)](self, step)
+
+    def _launch(self, step: RunStep) -> None:
+        for launch in self._launches(step):
+            launch.enqueue(self.device, self._stream)
+            if self._each:
+                self.device.synchronize(self._stream, launch.kernel, launch.loc)
+        self._mark(step.number)
+
+    def _bind(self, step: BindStep) -> None:
+        value = self.values[step.symbol] = self._read(step.source, step.dtype)
+        lo, hi = (None if d is None else valued(d, self.values) for d in (step.lo, step.hi))
+        fits = (lo is None or value >= lo) and (hi is None or value <= hi) and value % step.multiple == 0
+        self._demand(fits and all(valued(d, self.values) >= 0 for d in step.extents), step.number)
+        self._mark(step.number)
+
+    def _require(self, step: RequireStep) -> None:
+        lhs, rhs = valued(step.check.lhs, self.values), valued(step.check.rhs, self.values)
+        self._demand(_HOLDS[step.check.kind](lhs, rhs), step.number)
+
+    def _reserve(self, step: ReserveStep) -> None:
+        segment = self.plan.segments[step.segment - 1]
+        if not segment.per_thread:  # scratch is made large enough where a kernel is launched
+            self._make_room(step.segment - 1, segment.bytes, step.number, keep=False)
+
+    def _extend(self, step: ExtendStep) -> None:
+        number = self.plan.buffers[step.buffer].segment - 1
+        self._make_room(number, step.bytes, step.number, keep=step.keep, spare=True)
+
+    def _make_room(self, number: int, wanted: DimLike, step: int, keep: bool, spare: bool = False) -> None:
+        """Make a segment hold so many bytes, and half as much again as it did where it grows turn by turn."""
+        size, before = valued(wanted, self.values), self._segments.get(number)
+        self._demand(size <= LARGEST_BYTES, step, LIMIT_EXCEEDED)
+        if before is not None and before.bytes >= size:
+            return
+        if before is not None and spare:
+            size = max(size, before.bytes + before.bytes // 2)
+        output = self.plan.segments[number].output
+        if output >= 0:
+            made = self._places.made[output] = self._places.allocate(output, size)
+            self._places.outputs[output] = made.address
+        else:
+            made = self.device.alloc(size, "what a run has decided")
+        if before is not None:
+            if keep:
+                self.device.copy(made.address, before.address, before.bytes, self._stream)
+            self.device.synchronize(self._stream, self.model.suspects())
+        self._segments[number] = made
+
+    def _branch(self, step: BranchStep) -> None:
+        self._mark(step.number)
+        self._walk(step.then if self._read(step.condition, "bool") else step.otherwise)
+
+    def _repeat(self, step: RepeatStep) -> None:
+        self._mark(step.number)
+        limit, turn = self._limit(step), 0
+        cell = self._memory["turns"].address + 8 * self.plan.turns.index(step.turn)
+        while turn < limit:
+            self.values[step.turn] = turn
+            self.device.store_i64(cell, turn, self._stream)
+            self._walk(step.body)
+            again = step.again is None or bool(self._read(step.again, "bool"))
+            turn += 1
+            self._mark(step.number)
+            if not again:
+                break
+        self.values.pop(step.turn, None)
+        if step.turns is not None:
+            self.device.store_i64(self.address(step.turns), turn, self._stream)
+
+    def _limit(self, step: RepeatStep) -> int:
+        if step.start is not None and not self._read(step.start, "bool"):
+            return 0
+        if step.count is None:
+            return _NO_LIMIT
+        if isinstance(step.count, tuple):
+            return self._read(*step.count)
+        return valued(step.count, self.values)
+
+    def _read(self, view: View, dtype: str) -> int:
+        """An element that kernels wrote; whatever they met meanwhile is raised first."""
+        cell = np.zeros(1, DTYPES[dtype].numpy)
+        self.device.download(cell.ctypes.data, self.address(view), cell.nbytes, self._stream)
+        if len(self._statuses):
+            self.expect_success()
+        else:
+            self.device.synchronize(self._stream, self.model.suspects())
+        return int(cell[0])
+
+    def _demand(self, holds: bool, step: int, code: int = OUT_OF_RANGE) -> None:
+        if not holds:
+            raise self.model.error(code, step)
+
+    # -- times --------------------------------------------------------------------------------------
+
+    def _mark(self, number: int) -> None:
+        if self._times is not None:
+            self._marks.append((number, Event.now(self.device, self._stream)))
+
+    def _note_times(self) -> None:
+        """Add the time between two marks to the step of the later one."""
+        if self._times is None:
+            return
+        self.device.synchronize(self._stream, self.model.suspects())
+        for (_, before), (number, event) in zip(self._marks, self._marks[1:], strict=False):
+            self._times[number, 0] += event.nanoseconds_since(before)
+            self._times[number, 1] += 1
+
+
+_WHAT = {"arena": "intermediate results", "status": "statuses", "turns": "loop counters"}
+"""What errors call memory."""
+
+_BASES: dict[str, Callable[[Session, BufferFacts], int]] = {
+    "input": Session._input,
+    "output": Session._output,
+    "arena": Session._arena,
+    "const": Session._const,
+    "state": Session._state,
+    "turn": Session._turn,
+}
+"""Where the buffers of each kind lie."""
+
+_ACTIONS: dict[type, Callable[[Session, Any], None]] = {
+    RunStep: Session._launch,
+    BindStep: Session._bind,
+    RequireStep: Session._require,
+    ReserveStep: Session._reserve,
+    ExtendStep: Session._extend,
+    BranchStep: Session._branch,
+    RepeatStep: Session._repeat,
+}
+"""What each kind of step does."""

@@ -1,0 +1,133 @@
+"""Compilers of CUDA C++: which is taken, what they say of kernels, and that the same text is compiled once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from aino_ir.codegen.c.compile import SourceUnit
+from aino_ir.codegen.c.toolchain import CompilerCalls
+from aino_ir.codegen.c.unit import print_unit
+from aino_ir.codegen.cuda import toolchain as tools
+from aino_ir.codegen.cuda.cubins import Cubin, compile_cubins, resources_of
+from aino_ir.codegen.cuda.runtime import device_headers
+from aino_ir.codegen.cuda.toolchain import Nvcc, Nvrtc, find_cuda_toolchain, nvrtc_library
+from aino_ir.errors.cuda import CudaCompilerFailed, NoCudaCompiler
+from aino_ir.errors.toolchain import CompilerUnusable
+from aino_ir.runtime.cubins import Resources
+from aino_ir.runtime.store import Store
+from aino_ir.target import parse_target
+from tests.codegen.cuda.test_device import problems
+from tests.codegen.kernels.support import kernels
+
+NVRTC = nvrtc_library()
+FAKE = """#!{python}
+import sys
+if "--version" in sys.argv:
+    print("Cuda compilation tools, release 13.9, V13.9.1")
+    raise SystemExit(0)
+text = open("unit.cu").read()
+if "broken" in text:
+    print("unit.cu(1): error: identifier is undefined")
+    raise SystemExit(2)
+open("unit.cubin", "wb").write(text.encode())
+print("ptxas info : Compiling entry function 'k' for 'sm_80'")
+print("    16 bytes stack frame, 8 bytes spill stores, 4 bytes spill loads")
+print("ptxas info : Used 40 registers, 512 bytes smem, 400 bytes cmem[0]")
+"""
+
+
+@pytest.fixture
+def nvcc(tmp_path: Path) -> str:
+    path = tmp_path / "nvcc"
+    path.write_text(FAKE.format(python=sys.executable))
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(tmp_path / "cache")
+
+
+def test_the_report_of_ptxas_is_read() -> None:
+    text = "x\n".join(
+        f"ptxas info : Compiling entry function '{n}' for 'sm_80'\nUsed {r} registers, {s} bytes smem\n"
+        for n, r, s in (("a", 8, 0), ("b", 255, 4096))
+    )
+    assert resources_of(text) == {"a": Resources(8, 0), "b": Resources(255, 4096)}
+    assert resources_of("nothing of the kind") == {}
+
+
+def test_cubins_keep_their_report() -> None:
+    cubin = Cubin(b"\x7fELF\n\x00", {"k": Resources(40, 512, 16, 12)})
+    assert Cubin.from_bytes(cubin.to_bytes()) == cubin
+
+
+def test_the_same_text_is_compiled_once(nvcc: str, store: Store) -> None:
+    tool, calls = find_cuda_toolchain({"AINO_NVCC": nvcc}), CompilerCalls()
+    units = [
+        SourceUnit("a", "one", "sm_80"),
+        SourceUnit("b", "one", "sm_80"),
+        SourceUnit("c", "one", "sm_90a"),
+    ]
+    made = compile_cubins(units, {}, tool, store, calls)
+    assert calls.compiles == 2  # two architectures
+    assert [c.data for c in made] == [b"one"] * 3
+    assert made[0].resources == {"k": Resources(40, 512, 16, 12)}
+    assert compile_cubins(units, {}, tool, store, calls) == made
+    assert calls.compiles == 2 and calls.object_hits == 2
+    compile_cubins(units[:1], {"aino_cuda.h": "new"}, tool, store, calls)
+    assert calls.compiles == 3
+
+
+def test_rejected_text_is_kept(nvcc: str, store: Store) -> None:
+    with pytest.raises(CudaCompilerFailed, match=r"nvcc 13.9 rejected generated code \(bad\)") as caught:
+        compile_cubins([SourceUnit("bad", "broken", "sm_80")], {}, Nvcc.at(nvcc), store)
+    assert "identifier is undefined" in str(caught.value)
+    assert Path(caught.value.fields["kept"]).read_text() == "broken"
+
+
+def test_the_compiler_is_chosen(nvcc: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = find_cuda_toolchain({"AINO_NVCC": nvcc})
+    assert isinstance(found, Nvcc) and str(found) == "nvcc 13.9"
+    with pytest.raises(CompilerUnusable, match="AINO_NVCC"):
+        find_cuda_toolchain({"AINO_NVCC": "no-such-nvcc", "PATH": str(tmp_path)})
+    monkeypatch.setattr(tools, "nvrtc_library", lambda: "libnvrtc.so")
+    assert find_cuda_toolchain({"PATH": str(tmp_path)}) == Nvrtc("libnvrtc.so")
+    monkeypatch.setattr(tools, "nvrtc_library", lambda: None)
+    assert isinstance(find_cuda_toolchain({"PATH": str(tmp_path)}), Nvcc)
+    with pytest.raises(NoCudaCompiler, match="nvidia-cuda-nvrtc"):
+        find_cuda_toolchain({"PATH": str(tmp_path / "empty")})
+
+
+def test_a_program_without_a_version_is_no_compiler(tmp_path: Path) -> None:
+    path = tmp_path / "nvcc"
+    path.write_text("#!/bin/sh\necho hello\n")
+    path.chmod(0o755)
+    with pytest.raises(CompilerUnusable, match="no release"):
+        Nvcc.at(str(path))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(NVRTC is None, reason="NVRTC is not installed")
+def test_nvrtc_compiles_kernels_of_every_generator(store: Store) -> None:
+    assert NVRTC is not None
+    for architecture in ("sm_80", "sm_90a"):
+        target = parse_target(f"cuda:{architecture}")
+        functions = {k.fn.name: k.fn for p in problems() for k in kernels(p, str(target))}
+        unit = SourceUnit("kernels", print_unit(list(functions.values()), target), architecture)
+        (cubin,) = compile_cubins([unit], device_headers(), Nvrtc(NVRTC), store)
+        assert cubin.data[:4] == b"\x7fELF"
+        assert {f"{name}_kernel" for name in functions} <= set(cubin.resources)
+        assert all(taken.registers > 0 for taken in cubin.resources.values())
+        assert not [n for n, taken in cubin.resources.items() if taken.spill_bytes]
+
+
+@pytest.mark.skipif(NVRTC is None, reason="NVRTC is not installed")
+def test_nvrtc_says_what_is_wrong(store: Store) -> None:
+    assert NVRTC is not None
+    with pytest.raises(CudaCompilerFailed, match="nvrtc"):
+        Nvrtc(NVRTC).compile("bad", "int x = ;", "sm_80", {}, store)

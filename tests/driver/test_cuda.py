@@ -1,0 +1,347 @@
+"""The target `cuda` from end to end, on an emulated GPU: the driver's functions and the kernels run on the CPU."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import aino_ir as aino
+from aino_ir.builder import Builder
+from aino_ir.codegen.cuda.emulated.device import EmulatedGpus
+from aino_ir.driver.gpu import emulated_gpu, this_host
+from aino_ir.dtypes import DTYPES
+from aino_ir.errors.cuda import (
+    DeviceArchitectureMismatch,
+    DeviceOutOfMemory,
+    KernelFailed,
+    MixedDevices,
+    NoCudaDevice,
+    NoCudaDriver,
+)
+from aino_ir.errors.run import IndexOutOfRange, InputMismatch
+from aino_ir.errors.toolchain import UnknownTarget
+from aino_ir.graph import Module
+from aino_ir.location import loc
+from aino_ir.runtime.cuda import driver as cuda_driver
+from aino_ir.runtime.cuda.tensors import DeviceArray
+from aino_ir.types import tensor
+
+Array = np.ndarray[Any, Any]
+
+
+@pytest.fixture
+def gpus() -> Iterator[EmulatedGpus]:
+    with emulated_gpu() as devices:
+        yield devices
+
+
+def normal(*shape: int) -> Array:
+    return np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32)
+
+
+def perceptron(symbolic: bool = True) -> Module:
+    b = Builder()
+    rows = b.symbol("n", 1, 64) if symbolic else 5
+    x = b.input("x", tensor("f32", rows, 33))
+    hidden = b.relu(b.matmul(x, b.constant(normal(33, 50))))
+    b.output("y", b.softmax(b.matmul(hidden, b.constant(normal(50, 70)))))
+    b.finish()
+    return b.module
+
+
+def picked() -> Module:
+    """Rows by their indices: a kernel that can fail."""
+    b = Builder()
+    x, i = b.input("x", tensor("f32", 6, 4)), b.input("i", tensor("i64", 3))
+    b.loc = loc("node 'pick' (Gather)")
+    b.output("y", b.relu(b.gather(x, i, axis=0)))
+    b.finish()
+    return b.module
+
+
+def on_gpu(module: Module, target: str = "cuda:sm_80", **options: Any) -> Any:
+    return aino.compile(module, target, cache=False, **options)
+
+
+def reference(module: Module, *inputs: Any) -> tuple[Any, ...]:
+    return aino.compile(module, "reference").run(*inputs)
+
+
+def close(got: Any, want: Any) -> None:
+    assert (got.dtype, got.shape) == (want.dtype, want.shape)
+    np.testing.assert_allclose(np.float64(got), np.float64(want), rtol=1e-4, atol=1e-5)
+
+
+def placed(gpus: EmulatedGpus, array: Array, device: int = 0) -> DeviceArray:
+    """An array on a device, as another library would hand it over."""
+    dtype = next(name for name, d in DTYPES.items() if d.numpy == array.dtype)
+    memory = SimpleNamespace(address=gpus.allocate(array, device))
+    return DeviceArray(memory, array.shape, dtype, device)
+
+
+def fetched(gpus: EmulatedGpus, value: DeviceArray) -> Array:
+    dtype = DTYPES[value.dtype].numpy
+    size = int(np.prod(value.shape)) * dtype.itemsize
+    return np.frombuffer(gpus.contents(value.memory.address, size), dtype).reshape(value.shape)
+
+
+# -- runs ---------------------------------------------------------------------------------------------
+
+
+def test_a_perceptron_of_any_batch(gpus: EmulatedGpus) -> None:
+    module = perceptron()
+    executable = on_gpu(module)
+    for rows in (5, 7, 5, 1):
+        (got,) = executable.run(normal(rows, 33))
+        close(got, reference(module, normal(rows, 33))[0])
+
+
+def test_runs_of_one_shape_launch_one_graph(gpus: EmulatedGpus) -> None:
+    executable = on_gpu(perceptron())
+    for rows in (5, 5, 7, 5):
+        executable.run(normal(rows, 33))
+    assert gpus.calls["cuGraphLaunch"] == 4
+    assert gpus.calls["cuGraphInstantiateWithFlags"] == 2
+    assert "cuLaunchKernel" not in gpus.calls
+    assert len(gpus.launched) == 4 * len(executable.report.kernels)
+
+
+def test_nothing_is_left_on_the_device(gpus: EmulatedGpus) -> None:
+    executable = on_gpu(perceptron())
+    executable.run(normal(5, 33))
+    executable.run(normal(9, 33))
+    assert gpus.live()["memory"] > 2
+    del executable
+    gc.collect()
+    assert gpus.live() == {}
+
+
+def test_artifacts_hold_cubins_and_sources(gpus: EmulatedGpus, tmp_path: Path) -> None:
+    module = perceptron()
+    path = on_gpu(module, "cuda:sm_80+sm_90a").save(tmp_path / "m.aino")
+    executable = aino.load_executable(path)
+    assert {"lib/sm_80.cubins", "lib/sm_90a.cubins"} <= set(executable.artifact.sections)
+    assert any(
+        s.startswith("src/sm_80/") and s.endswith("_kernels_0.cu") for s in executable.artifact.sections
+    )
+    (got,) = executable.run(normal(5, 33))
+    close(got, reference(module, normal(5, 33))[0])
+
+
+def test_branches_and_loops_are_walked(gpus: EmulatedGpus) -> None:
+    from onnx import parser
+
+    text = """
+    <ir_version: 9, opset_import: ["" : 18]>
+    g (float[4] x, int64 n, bool c) => (float[4] y, float[4] z, int64[?, 1] k) {
+        y = Loop (n, c, x) <body = b (int64 i, bool go, float[4] v) => (bool again, float[4] w) {
+            f = Cast <to = 1> (i)
+            w = Add (v, f)
+            again = Identity (go)
+        }>
+        z = If (c) <then_branch = t () => (float[4] a) { a = Neg (x) }, else_branch = e () => (float[4] a) { a = Abs (x) }>
+        p = Greater (y, x)
+        t0 = NonZero (p)
+        k = Transpose (t0)
+    }
+    """
+    model = parser.parse_model(text)
+    x = np.array([1, -2, 3, -4], np.float32)
+    executable = aino.compile(model, "cuda:sm_80", cache=False)
+    assert not executable.report.python_nodes
+    for n, c in ((3, True), (0, True), (2, False)):
+        given = (x, np.array(n, np.int64), np.array(c))
+        for got, want in zip(executable.run(*given), reference(aino.load(model), *given), strict=True):
+            close(got, want)
+    assert gpus.calls["cuLaunchKernel"] > 0
+
+
+def test_profiles_measure_kernels_by_events(gpus: EmulatedGpus) -> None:
+    executable = on_gpu(perceptron())
+    profile = executable.profile(normal(5, 33), runs=2)
+    assert [row.ms for row in profile.rows] == [1.0] * len(executable.report.kernels)
+
+
+# -- tensors on the device ----------------------------------------------------------------------------
+
+
+def test_tensors_on_the_device_are_not_copied(gpus: EmulatedGpus) -> None:
+    module = perceptron()
+    executable = on_gpu(module)
+    executable.run(normal(5, 33))
+    copies = {name: count for name, count in gpus.calls.items() if "Memcpy" in name}
+    for _ in range(2):
+        (got,) = executable.run(placed(gpus, normal(5, 33)))
+        assert isinstance(got, DeviceArray)
+        close(fetched(gpus, got), reference(module, normal(5, 33))[0])
+    assert {name: count for name, count in gpus.calls.items() if "Memcpy" in name} == copies
+
+
+def test_a_graph_follows_its_tensors(gpus: EmulatedGpus) -> None:
+    executable = on_gpu(perceptron())
+    first, second = placed(gpus, normal(5, 33)), placed(gpus, 2 * normal(5, 33))
+    (a,) = executable.run(first)
+    (b,) = executable.run(second)
+    assert gpus.calls["cuGraphInstantiateWithFlags"] == 1
+    assert gpus.calls["cuGraphExecKernelNodeSetParams_v2"] >= 2
+    assert not np.array_equal(fetched(gpus, a), fetched(gpus, b))
+
+
+def test_outputs_may_be_given(gpus: EmulatedGpus) -> None:
+    module = perceptron()
+    target = placed(gpus, np.zeros((5, 70), np.float32))
+    (got,) = on_gpu(module).run(placed(gpus, normal(5, 33)), out=[target])
+    assert got is target
+    close(fetched(gpus, target), reference(module, normal(5, 33))[0])
+
+
+def test_wrong_tensors_are_refused(gpus: EmulatedGpus) -> None:
+    executable = on_gpu(perceptron())
+    with pytest.raises(InputMismatch, match="dtype"):
+        executable.run(placed(gpus, normal(5, 33).astype(np.float64)))
+    with pytest.raises(InputMismatch, match="rank"):
+        executable.run(placed(gpus, normal(33)))
+
+
+def test_every_device_gets_its_own_code() -> None:
+    with emulated_gpu(EmulatedGpus([(8, 0), (8, 6)])) as gpus:
+        module = perceptron()
+        executable = on_gpu(module)
+        (got,) = executable.run(placed(gpus, normal(5, 33), device=1))
+        assert got.device == 1
+        close(fetched(gpus, got), reference(module, normal(5, 33))[0])
+
+
+# -- errors -------------------------------------------------------------------------------------------
+
+
+def test_what_a_kernel_meets_is_raised_with_its_node(gpus: EmulatedGpus) -> None:
+    module = picked()
+    executable = on_gpu(module)
+    x = normal(6, 4)
+    with pytest.raises(IndexOutOfRange) as caught:
+        executable.run(x, np.array([0, 9, 1]))
+    assert "'pick' (Gather)" in str(caught.value)
+    (got,) = executable.run(x, np.array([0, 5, 1]))
+    close(got, reference(module, x, np.array([0, 5, 1]))[0])
+
+
+def test_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    with emulated_gpu():
+        executable = on_gpu(perceptron())
+    monkeypatch.setattr(cuda_driver, "LIBRARY", "libcuda-that-is-not-there.so.1")
+    with pytest.raises(NoCudaDriver, match="libcuda-that-is-not-there"):
+        executable.run(normal(5, 33))
+    with pytest.raises(UnknownTarget, match="no GPU is known of here"):
+        aino.compile(perceptron(), "cuda")
+    assert this_host().gpu == ""
+
+
+def test_a_driver_that_does_not_start() -> None:
+    broken = EmulatedGpus()
+    broken.fail("cuInit", 999)
+    with pytest.raises(NoCudaDriver, match="CUDA_ERROR_UNKNOWN"), emulated_gpu(broken):
+        pass
+
+
+def test_no_device() -> None:
+    with emulated_gpu(EmulatedGpus([])):
+        executable = on_gpu(perceptron())
+        with pytest.raises(NoCudaDevice, match="the driver lists 0"):
+            executable.run(normal(5, 33))
+
+
+def test_the_first_gpu_is_the_default() -> None:
+    with emulated_gpu(EmulatedGpus([(8, 9)])):
+        assert aino.compile(perceptron(), "cuda", cache=False).artifact.manifest.target == "cuda:sm_89"
+
+
+def test_code_for_another_architecture() -> None:
+    with emulated_gpu(EmulatedGpus([(8, 6)])):
+        close(on_gpu(perceptron()).run(normal(5, 33))[0], reference(perceptron(), normal(5, 33))[0])
+        with pytest.raises(
+            DeviceArchitectureMismatch, match=r"code for sm_90a, device 0 \(Emulated GPU\) needs sm_86"
+        ):
+            on_gpu(perceptron(), "cuda:sm_90a").run(normal(5, 33))
+
+
+def test_a_driver_that_finds_no_binary(gpus: EmulatedGpus) -> None:
+    gpus.fail("cuModuleLoadData", 209)
+    with pytest.raises(DeviceArchitectureMismatch):
+        on_gpu(perceptron()).run(normal(5, 33))
+
+
+@pytest.mark.parametrize(
+    ("room", "what"), [(1 << 10, "the weights"), (24 << 10, "an? |intermediate|input|output")]
+)
+def test_out_of_memory(room: int, what: str) -> None:
+    with emulated_gpu(EmulatedGpus(memory=room)):
+        executable = on_gpu(perceptron())
+        with pytest.raises(DeviceOutOfMemory, match=what) as caught:
+            executable.run(normal(64, 33))
+        assert caught.value.fields["total"] == room
+
+
+@pytest.mark.parametrize("function", ["cuLaunchKernel", "cuGraphAddKernelNode_v2"])
+def test_a_launch_that_fails_names_kernel_and_node(
+    function: str, gpus: EmulatedGpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if function == "cuLaunchKernel":
+        monkeypatch.setenv("AINO_CUDA_SYNC", "1")
+    executable = on_gpu(perceptron())
+    gpus.fail(function, 701, after=1)
+    with pytest.raises(KernelFailed, match="CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES") as caught:
+        executable.run(normal(5, 33))
+    assert caught.value.fields["kernel"] == executable.report.kernels[1]["kernel"]
+
+
+def test_a_kernel_that_fails_later(gpus: EmulatedGpus) -> None:
+    executable = on_gpu(perceptron())
+    executable.run(normal(5, 33))
+    gpus.break_down(after=len(gpus.launched) + 2)
+    with pytest.raises(KernelFailed, match="CUDA_ERROR_LAUNCH_FAILED"):
+        executable.run(normal(5, 33))
+
+
+def test_mixed_devices() -> None:
+    b = Builder()
+    x, y = b.input("x", tensor("f32", 4)), b.input("y", tensor("f32", 4))
+    b.output("z", b.add(x, y))
+    b.finish()
+    with emulated_gpu(EmulatedGpus([(8, 0), (8, 0)])) as gpus:
+        executable = on_gpu(b.module)
+        here, there = placed(gpus, normal(4)), placed(gpus, normal(4), device=1)
+        with pytest.raises(MixedDevices, match="'y' is on cpu, but 'x' is on cuda:0"):
+            executable.run(here, normal(4))
+        with pytest.raises(MixedDevices, match="'y' is on cuda:1, but 'x' is on cuda:0"):
+            executable.run(here, there)
+        with pytest.raises(MixedDevices, match="'z' is on cpu"):
+            executable.run(here, here, out=[np.zeros(4, np.float32)])
+
+
+# -- registers ----------------------------------------------------------------------------------------
+
+SPILLS = """ptxas info : Compiling entry function '{entry}' for 'sm_80'
+ptxas info : Function properties for {entry}
+    8 bytes stack frame, 24 bytes spill stores, 16 bytes spill loads
+ptxas info : Used 255 registers, 1024 bytes smem
+"""
+
+
+def test_what_spills_is_reported_and_given_up_where_another_is_as_fast() -> None:
+    module = perceptron()
+    with emulated_gpu():
+        row = on_gpu(module).report.kernels[0]
+    with emulated_gpu(messages=SPILLS.format(entry=f"{row['kernel']}_kernel")):
+        executable = on_gpu(module)
+        given_up = executable.report.checks["registers"]["given up"]
+        first = executable.report.kernels[0]
+        assert bool(given_up) == (first["candidate"] != row["candidate"])
+        if not given_up:  # nothing else is nearly as fast
+            assert (first["registers"], first["spill_bytes"], first["shared_bytes"]) == (255, 40, 1024)
