@@ -13,8 +13,9 @@ from torch.fx import Node
 from aino_ir.dims import Dim, DimLike, is_static
 from aino_ir.dtypes import DType, boolean, f32, f64, i64
 from aino_ir.errors.torch import AtenVariant, SymbolUnsupported
+from aino_ir.frontends.complex_numbers import Complex
 from aino_ir.frontends.emitter import Emitter
-from aino_ir.frontends.torch.complex import Complex, is_complex, real_dtype
+from aino_ir.frontends.torch.complex import is_complex, real_dtype
 from aino_ir.frontends.torch.dtypes import DTYPE_OF
 from aino_ir.frontends.torch.expressions import expression_of
 from aino_ir.graph import Value

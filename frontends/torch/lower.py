@@ -19,17 +19,10 @@ from aino_ir.builder import Builder
 from aino_ir.dims import DimLike, is_static
 from aino_ir.errors.base import AinoError
 from aino_ir.errors.torch import AtenUnsupported, SymbolUnsupported, TorchLoweringFault, TorchTypeUnsupported
+from aino_ir.frontends.complex_numbers import Complex, by_parts, joined, split
 from aino_ir.frontends.emitter import Emitter
 from aino_ir.frontends.torch.binding import bound_arguments
-from aino_ir.frontends.torch.complex import (
-    Complex,
-    by_parts,
-    is_complex,
-    joined,
-    real_dtype,
-    split,
-    touches_complex,
-)
+from aino_ir.frontends.torch.complex import is_complex, real_dtype, touches_complex
 from aino_ir.frontends.torch.context import NodeContext, argument_types, type_text
 from aino_ir.frontends.torch.dimensions import FAR, finite
 from aino_ir.frontends.torch.dtypes import DTYPE_OF

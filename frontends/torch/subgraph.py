@@ -19,8 +19,9 @@ from aino_ir.builder import Builder
 from aino_ir.dims import DimLike
 from aino_ir.dtypes import f64, i64
 from aino_ir.errors.base import AinoError
+from aino_ir.frontends.complex_numbers import Complex
 from aino_ir.frontends.dead import remove_dead
-from aino_ir.frontends.torch.complex import Complex, real_dtype
+from aino_ir.frontends.torch.complex import real_dtype
 from aino_ir.frontends.torch.dimensions import TorchDimensions
 from aino_ir.frontends.torch.dtypes import DTYPE_OF
 from aino_ir.frontends.torch.expressions import expression_of

@@ -11,97 +11,22 @@ from typing import Any
 
 from aino_ir.dims import DimLike, is_static
 from aino_ir.dtypes import DType
-from aino_ir.frontends.torch.complex import Complex, joined, split
+from aino_ir.frontends.complex_numbers import (
+    Complex,
+    Number,
+    Parts,
+    cosine,
+    hyperbolic_sine,
+    hyperbolic_tangent,
+    joined,
+    sign,
+    sine,
+    split,
+)
+from aino_ir.frontends.complex_numbers import transformed as fourier_sums
 from aino_ir.frontends.torch.context import NodeContext, Row
 from aino_ir.frontends.torch.ops.elementwise import to_dtype
 from aino_ir.graph import Value
-from aino_ir.ops.signal import roots_of_unity
-
-Number = Any
-"""A complex or real tensor, or a plain number."""
-
-
-class Parts:
-    """Arithmetic on complex numbers in one real dtype."""
-
-    def __init__(self, c: NodeContext, dtype: DType) -> None:
-        self.c = c
-        self.dtype = dtype
-
-    def of(self, x: Number) -> Complex:
-        """A tensor or number as a complex tensor of the dtype."""
-        if isinstance(x, Complex):
-            return Complex(self.c.cast(x.real, self.dtype), self.c.cast(x.imaginary, self.dtype))
-        if isinstance(x, complex):
-            return Complex(self.c.scalar(x.real, self.dtype), self.c.scalar(x.imag, self.dtype))
-        real = self.c.operand(x, self.dtype)
-        return Complex(real, self.c.filled(real.shape, 0, self.dtype))
-
-    def number(self, x: float) -> Value:
-        """A real number."""
-        return self.c.scalar(x, self.dtype)
-
-    def __call__(self, op: str, *operands: Value | float) -> Value:
-        """A real op."""
-        return self.c.emit(op, *(x if isinstance(x, Value) else self.number(x) for x in operands))
-
-    def plus(self, x: Complex, y: Complex, op: str = "add") -> Complex:
-        """x + y, or x - y."""
-        return Complex(self(op, x.real, y.real), self(op, x.imaginary, y.imaginary))
-
-    def times(self, x: Complex, y: Complex, op: str = "mul") -> Complex:
-        """x y"""
-        real = self("sub", self(op, x.real, y.real), self(op, x.imaginary, y.imaginary))
-        return Complex(real, self("add", self(op, x.real, y.imaginary), self(op, x.imaginary, y.real)))
-
-    def over(self, x: Complex, y: Complex) -> Complex:
-        """x / y, scaled by the larger part of y (Smith 1962)."""
-        wide = self("ge", self("abs", y.real), self("abs", y.imaginary))
-        large = self.c.emit("select", wide, y.real, y.imaginary)
-        small = self.c.emit("select", wide, y.imaginary, y.real)
-        ratio = self("div", small, large)
-        divisor = self("add", large, self("mul", small, ratio))
-        straight = self("add", x.real, self("mul", x.imaginary, ratio))
-        crossed = self("add", self("mul", x.real, ratio), x.imaginary)
-        down = self("sub", x.imaginary, self("mul", x.real, ratio))
-        back = self("sub", self("mul", x.imaginary, ratio), x.real)
-        return Complex(
-            self("div", self.c.emit("select", wide, straight, crossed), divisor),
-            self("div", self.c.emit("select", wide, down, back), divisor),
-        )
-
-    def size(self, x: Complex) -> Value:
-        """|x|, without overflow on the way."""
-        a, b = self("abs", x.real), self("abs", x.imaginary)
-        large, small = self("max", a, b), self("min", a, b)
-        safe = self.c.emit("select", self("eq", large, 0.0), self.number(1.0), large)
-        ratio = self("div", small, safe)
-        value = self("mul", large, self("sqrt", self("add", self("mul", ratio, ratio), 1.0)))
-        infinite = self.c.emit("logical_or", self.c.emit("is_inf", a), self.c.emit("is_inf", b))
-        return self.c.emit("select", infinite, self.number(math.inf), value)
-
-    def polar(self, size: Value, angle: Value) -> Complex:
-        """The number of a magnitude and an angle."""
-        return Complex(self("mul", size, self("cos", angle)), self("mul", size, self("sin", angle)))
-
-    def exp(self, x: Complex) -> Complex:
-        """e^x"""
-        return self.polar(self("exp", x.real), x.imaginary)
-
-    def log(self, x: Complex) -> Complex:
-        """The principal logarithm."""
-        return Complex(self("log", self.size(x)), self("atan2", x.imaginary, x.real))
-
-    def sqrt(self, x: Complex) -> Complex:
-        """The principal root: the roots of (|x| + re) / 2 and, signed as im, of (|x| - re) / 2."""
-        size = self.size(x)
-        real = self("sqrt", self("mul", self("max", self("add", size, x.real), 0.0), 0.5))
-        side = self("sqrt", self("mul", self("max", self("sub", size, x.real), 0.0), 0.5))
-        return Complex(real, self.c.emit("select", self("lt", x.imaginary, 0.0), self("neg", side), side))
-
-    def turned(self, x: Complex) -> Complex:
-        """i x"""
-        return Complex(self("neg", x.imaginary), x.real)
 
 
 def unary(function: Callable[[Parts, Complex], Complex]) -> Any:
@@ -153,39 +78,6 @@ def power(c: NodeContext, x: Number, exponent: Number) -> Complex:
     real = c.emit("select", gone, p.number(0.0), value.real)
     side = c.emit("select", c.emit("logical_or", gone, none), p.number(0.0), value.imaginary)
     return Complex(c.emit("select", none, p.number(1.0), real), side)
-
-
-def sine(p: Parts, x: Complex) -> Complex:
-    """sin a cosh b + i cos a sinh b"""
-    return Complex(
-        p("mul", p("sin", x.real), p("cosh", x.imaginary)),
-        p("mul", p("cos", x.real), p("sinh", x.imaginary)),
-    )
-
-
-def cosine(p: Parts, x: Complex) -> Complex:
-    """cos a cosh b - i sin a sinh b"""
-    side = p("mul", p("sin", x.real), p("sinh", x.imaginary))
-    return Complex(p("mul", p("cos", x.real), p("cosh", x.imaginary)), p("neg", side))
-
-
-def hyperbolic_sine(p: Parts, x: Complex) -> Complex:
-    """-i sin(i x)"""
-    y = sine(p, p.turned(x))
-    return Complex(y.imaginary, p("neg", y.real))
-
-
-def hyperbolic_tangent(p: Parts, x: Complex) -> Complex:
-    """sinh / cosh"""
-    return p.over(hyperbolic_sine(p, x), cosine(p, p.turned(x)))
-
-
-def sign(p: Parts, x: Complex) -> Complex:
-    """x / |x|, and 0 for 0."""
-    size = p.size(x)
-    gone = p("eq", size, 0.0)
-    safe = p.c.emit("select", gone, p.number(1.0), size)
-    return Complex(p("div", x.real, safe), p("div", x.imaginary, safe))
 
 
 def conjugate(c: NodeContext, x: Number) -> Number:
@@ -326,18 +218,9 @@ def constant_in(number: float) -> Any:
 
 def transformed(c: NodeContext, x: Complex, axes: Sequence[int], forward: bool) -> Complex:
     """The sums over several axes, not divided by anything."""
-    pairs = joined(c, x)
-    for axis in axes:
-        n = pairs.shape[axis]
-        if not is_static(n):
-            c.unsupported("a Fourier transform of a symbolic extent")
-        perm = [*(a for a in range(x.rank) if a != axis), axis, x.rank]
-        roots = c.b.constant(roots_of_unity(int(n), pairs.dtype.compute))
-        y = c.emit("signal.fft", c.transposed(pairs, perm), roots, inverse=not forward)
-        if not forward:  # the op divides by n
-            y = c.emit("mul", y, c.scalar(int(n), y.dtype))
-        pairs = c.transposed(y, c.inverse(perm))
-    return split(c, pairs)
+    if not all(is_static(x.shape[a]) for a in axes):
+        c.unsupported("a Fourier transform of a symbolic extent")
+    return fourier_sums(c, x, axes, forward)
 
 
 def normalised(c: NodeContext, x: Complex, extents: Sequence[DimLike], mode: int) -> Complex:
