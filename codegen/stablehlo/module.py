@@ -11,6 +11,8 @@ from aino_ir.codegen.catalogue import KernelCatalogue
 from aino_ir.codegen.lower.compose import Group, compose
 from aino_ir.codegen.lower.legality import interface_obstacles, type_obstacle
 from aino_ir.codegen.lower.pricing import own_buffer
+from aino_ir.codegen.stablehlo.accumulating import Violation, write_scatter
+from aino_ir.codegen.stablehlo.accumulating import write_scan as write_running
 from aino_ir.codegen.stablehlo.control import Status, write_if, write_loop, write_scan
 from aino_ir.codegen.stablehlo.defined import Definitions
 from aino_ir.codegen.stablehlo.loops import LoopWriter
@@ -26,7 +28,10 @@ from aino_ir.graph import Block, Function, Value
 from aino_ir.interp import decomposition
 from aino_ir.kernels import Attention, Candidate
 from aino_ir.op import Op, Trait
+from aino_ir.loops.stmt import Status as Code
 from aino_ir.ops.control import If, Loop, Scan
+from aino_ir.ops.scan import Scan as Running
+from aino_ir.ops.scatter import Scatter
 from aino_ir.target import Target, parse_target
 
 INLINE_ELEMENTS = 64
@@ -170,9 +175,15 @@ class ModuleWriter:
         shapes = [self.shape(r) for r in op.results]
         if all(0 in s for s in shapes):
             return [self.w.constant(0, r.dtype, s) for r, s in zip(op.results, shapes, strict=True)]
-        row = ROWS.get(op.name)
-        if row is not None and not any(0 in v.shape for v in operands):
-            return row(self.w, op, operands, self.symbols)
+        if not any(0 in v.shape for v in operands):
+            if isinstance(op, Scatter):
+                result, outside = write_scatter(self.w, op, *operands)
+                self._check(outside, self._numbered(op, Code.INDEX_OUT_OF_RANGE.value))
+                return [result]
+            if isinstance(op, Running):
+                return [write_running(self.w, op, operands[0])]
+            if op.name in ROWS:
+                return ROWS[op.name](self.w, op, operands, self.symbols)
         return self._defined(op, operands, shapes)
 
     def _defined(self, op: Op, operands: Sequence[Tensor], shapes: list[tuple[int, ...]]) -> list[Tensor]:
@@ -203,7 +214,7 @@ class ModuleWriter:
             self._places.append(where)
         return self._places.index(where) << 8 | code
 
-    def _check(self, found: tuple[Tensor, Tensor] | None, code: int) -> None:
+    def _check(self, found: Violation | None, code: int) -> None:
         """Keep the first failed check in the status."""
         if found is None:
             return

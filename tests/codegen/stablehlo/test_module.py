@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 
 from aino_ir.builder import Builder
 from aino_ir.codegen.stablehlo.module import ModuleWriter, StableHloModule
@@ -127,3 +128,30 @@ def test_what_has_no_form_is_told_altogether() -> None:
 def test_results_may_be_written_at_several_axes_in_a_row() -> None:
     module = written(lambda b, x, s, o: b.group_norm(x, s, o, groups=2), "f32 1 6 4", "f32 6", "f32 6")
     assert module.text.count("return") and operations(module)[-1] == "reshape"
+
+
+@pytest.mark.parametrize("reduction", ["none", "add", "max"])
+def test_updates_at_positions_are_one_scatter(reduction: str) -> None:
+    def rows(b: Any, x: Value, i: Value, u: Value) -> Value:
+        return b.scatter_nd(x, i, u, reduction=reduction)  # type: ignore[no-any-return]
+
+    def single(b: Any, x: Value, i: Value, u: Value) -> Value:
+        return b.scatter_elements(x, i, u, axis=1, reduction=reduction)  # type: ignore[no-any-return]
+
+    for build, types in (
+        (rows, ("f32 5 4", "i64 3 1", "f32 3 4")),
+        (single, ("bf16 5 4", "i32 2 3", "bf16 2 3")),
+    ):
+        module = written(build, *types)
+        found = operations(module)
+        assert found.count("scatter") == 1 and "while" not in found
+        assert module.has_status
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_running_sums_are_one_window_reduction(exclusive: bool) -> None:
+    def build(b: Any, x: Value) -> Value:
+        return b.cumsum(x, axis=1, exclusive=exclusive, reverse=True)  # type: ignore[no-any-return]
+
+    found = operations(written(build, "f32 2 5"))
+    assert [n for n in found if n != "add"] == ["reduce_window"] + ["pad"] * exclusive
