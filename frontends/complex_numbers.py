@@ -212,7 +212,7 @@ def transformed(c: Emitter, x: Complex, axes: Sequence[int], forward: bool) -> C
     """The Fourier sums over several axes of known extents, not divided by anything."""
     pairs = joined(c, x)
     for axis in axes:
-        n = int(pairs.shape[axis])  # type: ignore[arg-type]
+        n = int(pairs.shape[axis])
         perm = [*(a for a in range(x.rank) if a != axis), axis, x.rank]
         moved = perm != list(range(x.rank + 1))
         roots = c.b.constant(roots_of_unity(n, pairs.dtype.compute))
