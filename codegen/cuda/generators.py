@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 
 from aino_ir.codegen.cuda.block_rows import BlockRowGenerator
+from aino_ir.codegen.cuda.tensor_cores import TensorCoreGenerator
 from aino_ir.codegen.cuda.tile import TileGenerator
 from aino_ir.codegen.kernels.access import Placement, Point
 from aino_ir.codegen.kernels.attention import AttentionGenerator
@@ -82,6 +83,7 @@ def _reduced(b: LoopBuilder, place: Placement, program: Compute, at: dict[str, D
 def cuda_generators() -> list[Generator]:
     """Fresh instances of all generators for CUDA."""
     return [
+        TensorCoreGenerator(),
         TileGenerator(),
         BlockRowGenerator(),
         RowGenerator(unit_elements=1),

@@ -2,84 +2,29 @@
 
 A block of 16 x 16 threads makes a tile of the result, each thread `rows` x `columns` elements of it in
 registers.  For every 16 terms of the sum the block copies the parts of both factors that it needs into
-shared memory, each element once, and every thread then reads its rows and columns from there.  Axes that
-move only the first factor are the rows, those of the second the columns, those of both (or neither) are a
-stack; a convolution is the product that its index arithmetic makes of it, borders included.
+shared memory, each element once, and every thread then reads its rows and columns from there.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 
+from aino_ir.codegen.cuda.product import Product, analyse, extent_of
 from aino_ir.codegen.kernels.access import Placement, Point
-from aino_ir.codegen.kernels.canonical import axes_of, drop_unit_axes, merge_axes
 from aino_ir.codegen.kernels.emit import emit_checks
 from aino_ir.codegen.kernels.naming import header, kernel_name
-from aino_ir.codegen.kernels.roles import extent_or
 from aino_ir.compute import Axis, Compute
 from aino_ir.dims import DimLike, ceildiv, product
 from aino_ir.kernels import Candidate, KernelSpec, Reject
 from aino_ir.loops.builder import LoopBuilder
 from aino_ir.loops.conditions import Condition
-from aino_ir.loops.expr import Binary, Expr, VecType, const, fma, index
+from aino_ir.loops.expr import Expr, VecType, const, fma, index
 from aino_ir.loops.registers import RegTile
 from aino_ir.loops.stmt import LoopFn
 from aino_ir.target import Target
 
 SIDE = 16
 """Threads of a block along each side, and terms of the sum that are in shared memory at a time."""
-
-LEAST = 16
-"""Rows, columns and terms that a tile wants; below that a thread for each element does as well."""
-
-SYMBOLIC_EXTENT = 128
-
-
-@dataclass(frozen=True)
-class Product:
-    """A sum of products, taken apart.
-
-    Attributes:
-        spec: canonical.
-        factors: what is multiplied.
-        stack, rows, columns: axes of the result.
-        terms: axes of the sum.
-    """
-
-    spec: KernelSpec
-    factors: tuple[Expr, Expr]
-    stack: tuple[Axis, ...]
-    rows: tuple[Axis, ...]
-    columns: tuple[Axis, ...]
-    terms: tuple[Axis, ...]
-
-
-def analyse(spec: KernelSpec) -> Product | str:
-    """A spec as rows times columns, or why it is no such thing."""
-    program = spec.program
-    if not isinstance(program, Compute) or program.combiner != "add" or program.where is not None:
-        return "not a plain sum"
-    if not isinstance(program.body, Binary) or program.body.op != "mul" or program.body.dtype.is_bool:
-        return "not a sum of products"
-    spec = merge_axes(drop_unit_axes(spec))
-    program = spec.program
-    assert isinstance(program, Compute) and isinstance(program.body, Binary)
-    factors = (program.body.a, program.body.b)
-    moves = [axes_of(f) for f in factors]
-    rows = tuple(a for a in program.axes if a.name in moves[0] and a.name not in moves[1])
-    columns = tuple(a for a in program.axes if a.name in moves[1] and a.name not in moves[0])
-    stack = tuple(a for a in program.axes if a not in rows and a not in columns)
-    if min(_extent(rows), _extent(columns), _extent(program.reduce)) < LEAST:
-        return f"fewer than {LEAST} rows, columns or terms"
-    if any(a.name not in moves[0] & moves[1] for a in program.reduce):
-        return "a term that does not move both factors"
-    return Product(spec, factors, stack, rows, columns, program.reduce)
-
-
-def _extent(axes: Sequence[Axis]) -> int:
-    return math.prod(extent_or(a.extent, SYMBOLIC_EXTENT) for a in axes)
 
 
 class TileGenerator:
@@ -93,7 +38,7 @@ class TileGenerator:
         if isinstance(found, str):
             yield Reject(self.name, found)
             return
-        rows, columns = (4 if _extent(axes) >= 4 * SIDE else 1 for axes in (found.rows, found.columns))
+        rows, columns = (4 if extent_of(axes) >= 4 * SIDE else 1 for axes in (found.rows, found.columns))
         params = (("rows", rows), ("columns", columns))
         name = f"tile {rows * SIDE}x{columns * SIDE} by {SIDE}, {rows}x{columns} a thread"
         yield Candidate(self.name, name, params, cost=1e-6)
@@ -148,10 +93,7 @@ class _Tile:
             self._store(starts, (down, across), stack, sums)
 
     def _coordinates(self, axes: tuple[Axis, ...], flat: DimLike) -> dict[str, DimLike]:
-        if not axes:
-            return {}
-        extents = {a.name: a.extent for a in axes}
-        return dict(zip(extents, self.b.split(flat, extents), strict=True))
+        return self.of.coordinates(self.b, axes, flat)
 
     def _fill(self, side: int, panel: str, start: DimLike, k: DimLike, stack: dict[str, DimLike]) -> None:
         """Copy the panel of one factor: term `step` of line `line` lies at step * height + line.

@@ -176,6 +176,15 @@ class Placement:
         address = operand.addr(tuple(coordinates))
         return self._load(node.operand, address, coordinates, vectors, point, mask, other)
 
+    def address(self, node: Read, point: Point) -> tuple[str, DimLike, Expr | None]:
+        """Where a Read of one element is: buffer, offset, and when it is inside (None: always)."""
+        operand = self.operands[node.operand]
+        coordinates, vectors = self._coordinates(node, operand, point)
+        mask, outside = self._bounds(node, operand, coordinates, vectors, point)
+        if outside:
+            mask = const(False, boolean)
+        return self.buffers[node.operand], operand.addr(tuple(coordinates)), mask
+
     def _load_nibbles(self, number: int, coordinates: list[DimLike], point: Point) -> Expr:
         """A 4-bit element out of its byte: the upper half where its coordinate is odd."""
         axis, dtype = self.nibbles[number], self.spec.operands[number].dtype

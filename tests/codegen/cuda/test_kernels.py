@@ -117,6 +117,50 @@ def test_rows_by_blocks() -> None:
     assert all(name.startswith("block rows") for name in names)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(3, 64), (2, 1000), (2, 1024), (1, 40000), (3, 67)])
+@pytest.mark.parametrize("dtype", ["f32", "f16"])
+def test_rows_of_many_lengths(shape: tuple[int, int], dtype: str) -> None:
+    made = module(lambda b, x: (b.softmax(x), b.reduce_max(x, axes=(1,))), f"{dtype} {shape[0]} {shape[1]}")
+    names = emulated(made, normal(*shape).astype(DTYPES[dtype].numpy))
+    assert all(name.startswith("block rows") for name in names)
+    assert all(("read once" in name) == (shape[1] < 40000) for name in names)
+
+
+def test_rows_of_several_axes() -> None:
+    made = module(
+        lambda b, x: (b.reduce_sum(x, axes=(1, 2)), b.reduce_l2(x, axes=(0, 2)), b.reduce_min(x, axes=(2,))),
+        "f32 4 6 50",
+    )
+    emulated(made, normal(4, 6, 50))
+
+
+def test_norms_by_blocks() -> None:
+    def build(b: Any, x: Value, w: Value, v: Value) -> Value:
+        return b.layer_norm(x, w, v)  # type: ignore[no-any-return]
+
+    names = emulated(
+        module(build, "f32 9 768", "f32 768", "f32 768"), normal(9, 768), normal(768), normal(768)
+    )
+    assert names == ["block rows: a block of 64 threads a row, 4 lanes, read once"]
+
+
+def test_products_with_a_vector() -> None:
+    made = module(lambda b, x, w: b.matmul(x, w, transpose_rhs=True), "f32 1 400", "f32 70 400")
+    assert emulated(made, normal(1, 400), normal(70, 400))[0].startswith("block rows")
+
+
+@pytest.mark.parametrize("dtype", ["i8", "u8", "i32", "i64", "f64", "bf16"])
+def test_reductions_of_every_type(dtype: str) -> None:
+    rng = np.random.default_rng(3)
+    x = rng.integers(0, 100, (4, 150)).astype(DTYPES[dtype].numpy)
+
+    def build(b: Any, x: Value) -> tuple[Value, ...]:
+        return b.reduce_max(x, axes=(1,)), b.reduce_sum(x, axes=(1,)), b.argmin(x, axis=1)
+
+    emulated(module(build, f"{dtype} 4 150"), x)
+
+
 def test_sums_of_one_term() -> None:
     made = module(lambda b, x: (b.reduce_sum(x, axes=(1,)), b.reduce_l2(x, axes=(1,))), "f32 5 1 3")
     assert all(name.startswith("element") for name in emulated(made, normal(5, 1, 3)))

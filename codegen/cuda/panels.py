@@ -1,0 +1,187 @@
+"""Panels: parts of a factor that a block keeps in shared memory for `mma` instructions.
+
+A panel holds 16-bit floats in rows of chunks, eight elements or 16 bytes each: rows are the lines of the tile
+and chunks run along the terms, or, where the factor is contiguous along its lines, the other way round
+(`turned`).  Chunks are swapped within a row by the row's number, so that the eight rows of a block that
+`load_matrix` reads lie in different banks.
+
+Where eight neighbouring elements of the factor always lie side by side in memory, a chunk is an asynchronous
+copy; else its elements are computed and stored one by one, borders and whatever stands before the product
+included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aino_ir.codegen.cuda.product import Product, inner_slope
+from aino_ir.codegen.kernels.access import Placement, Point
+from aino_ir.compute import Axis
+from aino_ir.dims import DimLike, is_static
+from aino_ir.dtypes import DType
+from aino_ir.loops.builder import LoopBuilder
+from aino_ir.loops.conditions import Condition
+from aino_ir.loops.expr import Expr, Read, binary, const, index
+
+CHUNK = 8
+"""Elements of a chunk."""
+
+Coordinates = Mapping[str, DimLike]
+
+
+@dataclass(frozen=True)
+class PanelShape:
+    """How a panel lies in shared memory.
+
+    Attributes:
+        lines, terms: of the tile.
+        turned: whether rows are terms and chunks run along lines.
+        copied: whether chunks are copied asynchronously.
+    """
+
+    lines: int
+    terms: int
+    turned: bool
+    copied: bool
+
+    @property
+    def rows(self) -> int:
+        """Rows in memory."""
+        return self.terms if self.turned else self.lines
+
+    @property
+    def chunks(self) -> int:
+        """Chunks of a row."""
+        return (self.lines if self.turned else self.terms) // CHUNK
+
+    @property
+    def size(self) -> int:
+        """Elements."""
+        return self.lines * self.terms
+
+
+def panel_shape(of: Product, side: int, lines: int, terms: int) -> PanelShape:
+    """The panel that suits a factor: chunks along what is contiguous."""
+    axes = (of.rows, of.columns)[side]
+    along_terms, along_lines = (inner_slope(of, side, group) for group in (of.terms, axes))
+    turned = along_lines == 1 and along_terms != 1
+    inner = (axes if turned else of.terms)[-1]
+    contiguous = (along_lines if turned else along_terms) == 1
+    copied = contiguous and is_static(inner.extent) and int(inner.extent) % CHUNK == 0  # type: ignore[arg-type]
+    return PanelShape(lines, terms, turned, copied)
+
+
+class Panel:
+    """One factor's panels, one for each stage of the pipeline.
+
+    Args:
+        b, place, of: the kernel under construction.
+        side: which factor, 0 for rows and 1 for columns.
+        dtype: a 16-bit float.
+        shape: of each panel.
+        stages: how many there are.
+        threads: of the block.
+    """
+
+    def __init__(
+        self,
+        b: LoopBuilder,
+        place: Placement,
+        of: Product,
+        side: int,
+        dtype: DType,
+        shape: PanelShape,
+        stages: int,
+        threads: int,
+    ) -> None:
+        self.b = b
+        self.place = place
+        self.of = of
+        self.side = side
+        self.dtype = dtype
+        self.shape = shape
+        self.threads = threads
+        self.axes: tuple[Axis, ...] = (of.rows, of.columns)[side]
+        self.buffer = b.share(f"{('row', 'column')[side]}_panels", dtype, shape.size * stages)
+
+    # -- places
+
+    def place_of(self, stage: DimLike, row: DimLike, chunk: DimLike) -> DimLike:
+        """Where a chunk starts, in elements."""
+        b, shape = self.b, self.shape
+        step = max(1, CHUNK // shape.chunks)  # rows that share the banks of one row of eight chunks
+        mixed = min(shape.chunks, CHUNK)
+        turn = index(row // step % mixed)
+        swapped = b.index(binary("xor", index(chunk), turn), 0, shape.chunks - 1, "chunk")
+        return stage * shape.size + row * (shape.chunks * CHUNK) + swapped * CHUNK
+
+    # -- filling
+
+    def fill(self, stage: DimLike, start: DimLike, first_term: DimLike, stack: Coordinates) -> None:
+        """Begin to fill a stage's panel with lines from `start` and terms from `first_term` on."""
+        b, shape = self.b, self.shape
+        chunks = shape.rows * shape.chunks
+        each = -(-chunks // self.threads)
+        with b.loop("part", 0, each, unroll=each) as part:
+            number = b.thread + part * self.threads
+            guard = Condition(number, "<", chunks)
+            with b.when(guard):
+                row = b.index(index(number // shape.chunks), 0, shape.rows - 1, "row")
+                chunk = b.index(index(number % shape.chunks), 0, shape.chunks - 1, "part_of_row")
+                target = self.place_of(stage, row, chunk)
+                line, term = (chunk * CHUNK, row) if shape.turned else (row, chunk * CHUNK)
+                if shape.copied:
+                    self._copy(target, start + line, first_term + term, stack)
+                else:
+                    self._compute(target, start + line, first_term + term, stack)
+
+    def _copy(self, target: DimLike, line: DimLike, term: DimLike, stack: Coordinates) -> None:
+        """One chunk as it lies in memory; zeros outside of the factor."""
+        b, factor = self.b, self.of.factors[self.side]
+        assert isinstance(factor, Read)
+        here = b.index(index(line), 0, None, "line")
+        there = b.index(index(term), 0, None, "term")
+        inside = self._inside(here, there)
+        buffer, address, mask = self.place.address(factor, self._point(here, there, stack))
+        present = inside if mask is None else binary("and", inside, mask)
+        b.copy(self.buffer, target, buffer, address, CHUNK, present)
+
+    def _compute(self, target: DimLike, line: DimLike, term: DimLike, stack: Coordinates) -> None:
+        """One chunk element by element."""
+        b, factor = self.b, self.of.factors[self.side]
+        with b.loop("i", 0, CHUNK) as i:
+            here, there = (line + i, term) if self.shape.turned else (line, term + i)
+            with b.when(self._inside(here, there)):
+                b.store(self.buffer, target + i, self.place.expr(factor, self._point(here, there, stack)))
+            with b.otherwise():
+                b.store(self.buffer, target + i, const(0, factor.dtype))
+
+    def _inside(self, line: DimLike, term: DimLike) -> Expr:
+        lines, terms = self.of.extent(self.axes), self.of.extent(self.of.terms)
+        return binary("and", Condition(line, "<", lines).expr(), Condition(term, "<", terms).expr())
+
+    def _point(self, line: DimLike, term: DimLike, stack: Coordinates) -> Point:
+        at = dict(stack)
+        for axes, flat in ((self.axes, line), (self.of.terms, term)):
+            at |= self.of.coordinates(self.b, axes, flat)
+        return Point(at)
+
+    # -- reading
+
+    def fragments(self, stage: DimLike, line: DimLike, term: int) -> tuple[Expr, ...]:
+        """16 lines from `line` and 16 terms from `term` on, as `mma` wants this factor: four registers.
+
+        Of rows they are one first factor, of columns two second ones of eight columns each.
+        """
+        b, shape = self.b, self.shape
+        block, step = b.split(b.dim(b.thread % 32), {"block": 4, "step": 8})
+        inner, outer = (block % 2, block // 2) if self.side == 0 else (block // 2, block % 2)
+        lines, terms = inner, outer  # blocks of eight lines and of eight terms
+        if shape.turned:
+            row, chunk = term + terms * 8 + step, line // CHUNK + lines
+        else:
+            row, chunk = line + lines * 8 + step, term // CHUNK + terms
+        named = b.index(index(row), 0, shape.rows - 1, "row")
+        part = b.index(index(chunk), 0, shape.chunks - 1, "part_of_row")
+        return b.load_matrix(self.buffer, self.place_of(stage, named, part), turned=shape.turned)

@@ -1,0 +1,281 @@
+"""Products of 16-bit floats on tensor cores: GEMM, convolution, einsum.
+
+A block makes a tile of the result, each of its warps a part of it, in `mma.sync` instructions of 16 x 8
+results and 16 terms whose sums are f32.  Panels of both factors come to shared memory in a pipeline: while
+the warps multiply one stage, the copies of the next ones are on their way.  The results of a warp go eight
+rows at a time through shared memory, so that neighbouring threads write neighbouring elements, and
+whatever follows the product (bias, activation, residual) is computed there.
+
+f32 factors are never rounded: they are multiplied by `tile`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from aino_ir.codegen.cuda.panels import Panel, panel_shape
+from aino_ir.codegen.cuda.product import Product, analyse, extent_of
+from aino_ir.codegen.kernels.access import Placement, Point
+from aino_ir.codegen.kernels.emit import emit_checks
+from aino_ir.codegen.kernels.naming import header, kernel_name
+from aino_ir.compute import Compute
+from aino_ir.dims import DimLike, ceildiv
+from aino_ir.dtypes import DTYPES, DType, f32
+from aino_ir.kernels import Candidate, KernelSpec, Reject
+from aino_ir.loops.builder import LoopBuilder
+from aino_ir.loops.conditions import Condition
+from aino_ir.loops.expr import Expr, Read, Round, VecType, index
+from aino_ir.loops.registers import RegTile
+from aino_ir.loops.stmt import LoopFn
+from aino_ir.loops.warp import WARP
+from aino_ir.target import Target
+
+HALVES = ("bf16", "f16")
+TERMS = 32
+"""Terms of a stage."""
+
+STRIP = 8
+"""Rows of a warp that are written together."""
+
+PAD = 8
+"""Elements behind each row of a strip, for the banks."""
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a block does its tile.
+
+    Attributes:
+        rows, columns: of the tile.
+        down, across: warps.
+        stages: of the pipeline.
+    """
+
+    rows: int
+    columns: int
+    down: int
+    across: int
+    stages: int
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return self.down * self.across * WARP
+
+    @property
+    def part(self) -> tuple[int, int]:
+        """Rows and columns of a warp."""
+        return self.rows // self.down, self.columns // self.across
+
+    @property
+    def shared_bytes(self) -> int:
+        """Shared memory of a block; 48 KB at most."""
+        strips = self.down * self.across * STRIP * (self.part[1] + PAD) * 4
+        return 2 * TERMS * (self.rows + self.columns) * self.stages + strips
+
+    def __str__(self) -> str:
+        part = f"{self.part[0]}x{self.part[1]} a warp"
+        return f"tensor cores, {self.rows}x{self.columns} by {TERMS}, {part}, {self.stages} stages"
+
+
+TILINGS = (
+    Tiling(128, 128, 2, 2, 2),
+    Tiling(128, 64, 2, 2, 3),
+    Tiling(64, 64, 2, 2, 4),
+    Tiling(16, 64, 1, 4, 4),
+    Tiling(64, 16, 4, 1, 4),
+)
+"""From the most work for each byte to the least."""
+
+WAVES = 132
+"""Tiles that keep a device busy: as many as it has multiprocessors."""
+
+
+def half_of(of: Product) -> DType | None:
+    """The 16-bit float that both factors are, exactly; None where they are not."""
+    found = set()
+    for factor in of.factors:
+        if isinstance(factor, Read):
+            found.add(of.spec.operands[factor.operand].dtype.name)
+        elif isinstance(factor, Round):
+            found.add(factor.storage.name)
+        else:
+            return None
+    name = found.pop()
+    return DTYPES[name] if not found and name in HALVES and of.factors[0].dtype is f32 else None
+
+
+class TensorCoreGenerator:
+    """Products of bf16 and f16."""
+
+    name = "tensor cores"
+
+    def candidates(self, spec: KernelSpec, target: Target) -> Iterable[Candidate | Reject]:
+        """The tilings that fit, the best first."""
+        found = analyse(spec)
+        if isinstance(found, str):
+            yield Reject(self.name, found)
+            return
+        if half_of(found) is None:
+            yield Reject(self.name, "factors that are not 16-bit floats")
+            return
+        extents = extent_of(found.rows), extent_of(found.columns)
+        for number, tiling in sorted(enumerate(TILINGS), key=lambda item: _rank(item[1], extents, item[0])):
+            if tiling.rows < 2 * extents[0] or tiling.rows == 16:
+                cost = 5e-7 + 1e-14 * _rank(tiling, extents, number)[0]
+                yield Candidate(self.name, str(tiling), (("tiling", number),), cost=cost)
+
+    def build(self, spec: KernelSpec, candidate: Candidate, target: Target) -> LoopFn:
+        """The loops."""
+        found = analyse(spec)
+        assert isinstance(found, Product)
+        b = LoopBuilder(kernel_name(spec))
+        place = Placement(b, found.spec)
+        emit_checks(place)
+        _Kernel(b, place, found, TILINGS[dict(candidate.params)["tiling"]]).emit()
+        return b.finish(header(spec, candidate))
+
+
+def _rank(tiling: Tiling, extents: tuple[int, int], number: int) -> tuple[float, int]:
+    """Modelled work: elements of whole tiles, times what a tile loads for each, over how many run at once."""
+    tiles = -(-extents[0] // tiling.rows) * -(-extents[1] // tiling.columns)
+    work = tiles * (tiling.rows * tiling.columns + 64 * (tiling.rows + tiling.columns))
+    waves = -(-tiles // WAVES)
+    return work * waves / tiles, number
+
+
+class _Kernel:
+    def __init__(self, b: LoopBuilder, place: Placement, of: Product, tiling: Tiling) -> None:
+        self.b = b
+        self.place = place
+        self.of = of
+        self.tiling = tiling
+        half = half_of(of)
+        assert half is not None
+        self.half = half
+        self.panels = tuple(
+            Panel(
+                b, place, of, side, half, panel_shape(of, side, lines, TERMS), tiling.stages, tiling.threads
+            )
+            for side, lines in ((0, tiling.rows), (1, tiling.columns))
+        )
+        width = tiling.part[1] + PAD
+        self.strips = b.share("strips", f32, tiling.down * tiling.across * STRIP * width)
+
+    def emit(self) -> None:
+        """Units are tiles: the pipeline, then the results."""
+        b, of, tiling = self.b, self.of, self.tiling
+        heights = (tiling.rows, tiling.columns)
+        tiles = [ceildiv(of.extent(a), h) for a, h in zip((of.rows, of.columns), heights, strict=True)]
+        stacked = of.extent(of.stack)
+        with b.units(stacked * tiles[0] * tiles[1], tiling.threads) as unit:
+            layer, row_tile, column_tile = b.split(
+                unit, {"layer": stacked, "row_tile": tiles[0], "column_tile": tiles[1]}
+            )
+            stack = of.coordinates(b, of.stack, layer)
+            starts = (row_tile * tiling.rows, column_tile * tiling.columns)
+            warp = b.index(index(b.thread // WARP), 0, tiling.threads // WARP - 1, "warp")
+            corner = b.split(warp, {"warp_down": tiling.down, "warp_across": tiling.across})
+            own = tuple(c * p for c, p in zip(corner, tiling.part, strict=True))
+            sums = b.reg_tile("sum", (tiling.part[0] // 16, tiling.part[1] // 8, 4), VecType(f32), 0)
+            self._pipeline(starts, stack, own, sums)
+            self._results(starts, stack, own, warp, sums)
+
+    def _pipeline(
+        self, starts: tuple[DimLike, ...], stack: dict[str, DimLike], own: tuple[DimLike, ...], sums: RegTile
+    ) -> None:
+        b, stages = self.b, self.tiling.stages
+        steps = ceildiv(self.of.extent(self.of.terms), TERMS)
+        for ahead in range(stages - 1):
+            self._fill(ahead, ahead, steps, starts, stack)
+        with b.loop("k", 0, steps) as k:
+            b.await_copies(stages - 2)
+            b.barrier()
+            later = k + (stages - 1)
+            self._fill(later, b.dim(later % stages), steps, starts, stack)
+            self._multiply(b.index(index(k % stages), 0, stages - 1, "stage"), own, sums)
+
+    def _fill(
+        self,
+        step: DimLike,
+        stage: DimLike,
+        steps: DimLike,
+        starts: tuple[DimLike, ...],
+        stack: dict[str, DimLike],
+    ) -> None:
+        b = self.b
+        with b.when(Condition(step, "<", steps)):
+            for panel, start in zip(self.panels, starts, strict=True):
+                panel.fill(stage, start, step * TERMS, stack)
+        b.close_copies()
+
+    def _multiply(self, stage: DimLike, own: tuple[DimLike, ...], sums: RegTile) -> None:
+        b, (rows, columns) = self.b, self.tiling.part
+        for term in range(0, TERMS, 16):
+            first = [self.panels[0].fragments(stage, own[0] + r, term) for r in range(0, rows, 16)]
+            for c in range(0, columns, 16):
+                second = self.panels[1].fragments(stage, own[1] + c, term)
+                for r, a in enumerate(first):
+                    for half in range(2):
+                        place = (r, c // 8 + half)
+                        totals = [sums[place[0], place[1], i] for i in range(4)]
+                        found = b.warp(
+                            f"mma_{self.half}",
+                            *a,
+                            *second[2 * half : 2 * half + 2],
+                            *[t.read() for t in totals],
+                        )
+                        for total, value in zip(totals, found, strict=True):
+                            b.set(total, value)
+
+    # -- results
+
+    def _results(
+        self,
+        starts: tuple[DimLike, ...],
+        stack: dict[str, DimLike],
+        own: tuple[DimLike, ...],
+        warp: DimLike,
+        sums: RegTile,
+    ) -> None:
+        """Eight rows of each warp at a time: from registers to shared memory, and from there on."""
+        b, (rows, columns) = self.b, self.tiling.part
+        width = columns + PAD
+        lane = b.index(index(b.thread % WARP), 0, WARP - 1, "lane")
+        row, quad = b.split(lane, {"row": 8, "quad": 4})
+        mine = warp * (STRIP * width)
+        for r in range(rows // 16):
+            for half in range(2):
+                b.barrier()
+                for c in range(columns // 8):
+                    for i in range(2):
+                        target = mine + row * width + c * 8 + quad * 2 + i
+                        b.store(self.strips, target, sums[r, c, 2 * half + i].read())
+                b.barrier()
+                with b.loop("part", 0, STRIP * columns // WARP) as part:
+                    number = part * WARP + lane
+                    down = b.index(index(number // columns), 0, STRIP - 1, "down")
+                    across = b.index(index(number % columns), 0, columns - 1, "across")
+                    value = b.load(self.strips, mine + down * width + across)
+                    self._result(
+                        starts[0] + own[0] + r * 16 + half * 8 + down,
+                        starts[1] + own[1] + across,
+                        stack,
+                        value,
+                    )
+
+    def _result(self, row: DimLike, column: DimLike, stack: dict[str, DimLike], total: Expr) -> None:
+        b, of = self.b, self.of
+        program = of.spec.program
+        assert isinstance(program, Compute)
+        inside = Condition(row, "<", of.extent(of.rows)).expr()
+        with b.when(inside & Condition(column, "<", of.extent(of.columns)).expr()):
+            at = {**stack, **of.coordinates(b, of.rows, row), **of.coordinates(b, of.columns, column)}
+            point = Point(at)
+            values = [
+                self.place.expr(r.expr if r.expr is not None else program.result_expr, point, {0: total})
+                for r in of.spec.results
+            ]
+            for number, value in enumerate(values):
+                self.place.store(number, point, value)
