@@ -10,6 +10,7 @@ from aino_ir.codegen.kernels.nest import NestGenerator
 from aino_ir.codegen.kernels.reduction import ReductionGenerator
 from aino_ir.codegen.kernels.rows import RowGenerator
 from aino_ir.codegen.kernels.scheduled import ScheduledGenerator
+from aino_ir.codegen.kernels.short_products import ShortProductsGenerator
 from aino_ir.codegen.kernels.sparse import SparseGenerator
 from aino_ir.kernels import Generator
 
@@ -20,6 +21,7 @@ def generators(most: int = BEST) -> list[Generator]:
         ContractGenerator(most),
         SparseGenerator(most),
         DotGenerator(most),
+        ShortProductsGenerator(most),
         ReductionGenerator(),
         RowGenerator(),
         AttentionGenerator(),
