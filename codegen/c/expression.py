@@ -8,6 +8,7 @@ from what was compared, so that a mask selects between the compared values witho
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
 from aino_ir.codegen.c.types import element_dtype, mask_type, scalar_name, type_name
 from aino_ir.codegen.cstyle.expression import (
@@ -22,7 +23,7 @@ from aino_ir.codegen.cstyle.literals import literal
 from aino_ir.codegen.cstyle.names import Names
 from aino_ir.codegen.cstyle.text import Code, binary, call, cast, conditional, element, prefix
 from aino_ir.dims import DimLike
-from aino_ir.dtypes import DType
+from aino_ir.dtypes import DType, integer_range
 from aino_ir.loops.expr import (
     Binary,
     Bitcast,
@@ -69,12 +70,40 @@ def _ordered(e: Select) -> str | None:
     return _ORDERED.get((c.op, (e.a, e.b) != (c.a, c.b)))
 
 
+def is_bounded(x: Expr, dtype: DType) -> bool:
+    """Whether a float is NaN or within an integer dtype, since it was cut off to constants just before."""
+    low, high = integer_range(dtype)
+    match x:
+        case Binary(op="min", a=inner, b=top):
+            upper = constant_of(top)
+        case _:
+            return False
+    match inner:
+        case Binary(op="max", b=bottom):
+            lower = constant_of(bottom)
+        case _:
+            return False
+    return upper is not None and lower is not None and low <= lower.value <= upper.value <= high
+
+
+class VectorHelpers(HelperSource, Protocol):
+    """Helpers of conversions between vectors too."""
+
+    def conversion(self, source: VecType, target: DType, bounded: bool = False) -> str:
+        """The function that converts floats to an integer dtype; `bounded`: NaN or within it."""
+
+    def integer_conversion(self, source: VecType, target: VecType) -> str | None:
+        """The function that widens integers or cuts them off, None where there is no special one."""
+
+
 class CPrinter(CStylePrinter):
     """Prints expressions of one C function; `masks` gives the width of each pinned bool vector."""
 
+    helpers: VectorHelpers
+
     def __init__(
         self,
-        helpers: HelperSource,
+        helpers: VectorHelpers,
         names: Names,
         ranges: Ranges | None = None,
         buffers: dict[str, DType] | None = None,
@@ -158,7 +187,8 @@ class CPrinter(CStylePrinter):
         if e.x.dtype.is_bool:
             return self._from_mask(e)
         if e.x.dtype.is_float and e.dtype.is_integer:
-            return call(self.helpers.conversion(e.x.type, e.dtype), self.value(e.x))
+            bounded = is_bounded(e.x, e.dtype)
+            return call(self.helpers.conversion(e.x.type, e.dtype, bounded), self.value(e.x))
         return self.convert(e.x, e.type)
 
     def _from_mask(self, e: Cast) -> Code:
@@ -174,6 +204,10 @@ class CPrinter(CStylePrinter):
             return super().convert(x, type_)
         if x.dtype.bits == type_.dtype.bits and x.dtype.is_integer and type_.dtype.is_integer:
             return cast(type_name(type_), self.value(x))
+        if x.dtype.is_integer and type_.dtype.is_integer:
+            helper = self.helpers.integer_conversion(x.type, type_)
+            if helper is not None:
+                return call(helper, self.value(x))
         return call("__builtin_convertvector", self.value(x), type_name(type_))
 
     def bitcast(self, e: Bitcast) -> Code:

@@ -65,14 +65,19 @@ class Helpers:
             self._emit(name, c_type(signature.result, type_), parameters, branches)
         return name
 
-    def conversion(self, source: VecType, target: DType) -> str:
-        """The function that converts floats to an integer dtype, saturating."""
+    def conversion(self, source: VecType, target: DType, bounded: bool = False) -> str:
+        """The function that converts floats to an integer dtype, saturating.
+
+        Where they are `bounded`, within the dtype or NaN, the table may have fewer instructions.
+        """
         result = VecType(target, source.lanes)
-        name = f"{result}_from_{source}"
+        bounded = bounded and bool(self.table.spellings(f"to_{target}_bounded", str(source)))
+        suffix = "_bounded" if bounded else ""
+        name = f"{result}_from_{source}{suffix}"
         if self._claim(name):
             x = Var("x", source)
             branches = self._branches(
-                f"to_{target}",
+                f"to_{target}{suffix}",
                 source,
                 lambda: (
                     self._convert_by_halves(source, target)
@@ -80,6 +85,18 @@ class Helpers:
                 ),
             )
             self._emit(name, type_name(result), [f"{type_name(source)} x"], branches)
+        return name
+
+    def integer_conversion(self, source: VecType, target: VecType) -> str | None:
+        """The function that widens integers or cuts them off, None where the compiler's own is as good."""
+        op = f"convert_{target.dtype}"
+        if not self.table.spellings(op, str(source)):
+            return None
+        name = f"{target}_from_{source}"
+        if self._claim(name):
+            plain = f"return __builtin_convertvector(x, {type_name(target)});"
+            branches = self._branches(op, source, lambda: [plain])
+            self._emit(name, type_name(target), [f"{type_name(source)} x"], branches)
         return name
 
     def decoding(self, storage: DType, lanes: int) -> str:

@@ -35,11 +35,25 @@ def _conversions() -> Rows:
         # The instruction gives INT_MIN for what does not fit; x >= 2^31 flips it to INT_MAX, NaN clears it.
         text = f"({convert}(x) ^ (x >= 2147483648.0f)) & (x == x)"
         rows["to_i32", f"f32x{lanes}"] = (Spelling(convert, text),)
+        rows["to_i32_bounded", f"f32x{lanes}"] = (Spelling(convert, f"{convert}(x) & (x == x)"),)
     rows["decode_f16", "f32x8"] = (
         builtin("vcvtph2ps256", "(i16x8)x"),
         Spelling("", "__builtin_convertvector((h16x8)x, f32x8)"),
     )
     rows["encode_f16", "f32x8"] = (builtin("vcvtps2ph256", "x, 0", result="u16x8"),)
+    return rows
+
+
+def _integer_conversions() -> Rows:
+    """Between bytes and 32 bits, which gcc takes apart lane by lane; what cuts off keeps the lowest byte."""
+    rows: Rows = {}
+    shuffle, permute = "__builtin_ia32_pshufb256", "__builtin_ia32_permvarsi256"
+    lowest = ", ".join(["0, 4, 8, 12", *["0"] * 12] * 2)
+    packed = f"{permute}((i32x8){shuffle}((c8x32)x, (c8x32){{{lowest}}}), (i32x8){{0, 4, 0, 0, 0, 0, 0, 0}})"
+    for dtype, letter in (("u8", "z"), ("i8", "s")):
+        widen = f"__builtin_ia32_pmov{letter}xbd256"
+        rows[f"convert_{dtype}", "i32x8"] = (Spelling(shuffle, f"({dtype}x8)((q64x4){packed})[0]"),)
+        rows["convert_i32", f"{dtype}x8"] = (Spelling(widen, f"{widen}((c8x16)(q64x2){{(int64_t)x, 0}})"),)
     return rows
 
 
@@ -87,6 +101,13 @@ def _masked_access() -> Rows:
     return rows
 
 
-ROWS: Rows = {**SCALAR_ROWS, **_arithmetic(), **_conversions(), **_dots(), **_masked_access()}
+ROWS: Rows = {
+    **SCALAR_ROWS,
+    **_arithmetic(),
+    **_conversions(),
+    **_integer_conversions(),
+    **_dots(),
+    **_masked_access(),
+}
 
 AVX2 = IsaTable(macros=("__AVX2__", "__FMA__", "__F16C__"), flags="-mavx2 -mfma -mf16c", rows=ROWS)

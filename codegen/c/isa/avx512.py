@@ -40,6 +40,7 @@ def _conversions() -> Rows:
     whole = f"{convert}(x, (i32x16){{0}}, -1, {_CURRENT})"
     return {
         ("to_i32", "f32x16"): (Spelling(convert, f"({whole} ^ (x >= 2147483648.0f)) & (x == x)"),),
+        ("to_i32_bounded", "f32x16"): (Spelling(convert, f"{whole} & (x == x)"),),
         ("decode_f16", "f32x16"): (
             builtin("vcvtph2ps512_mask", f"(i16x16)x, (f32x16){{0}}, -1, {_CURRENT}"),
         ),

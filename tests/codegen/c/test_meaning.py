@@ -154,6 +154,15 @@ def casts(lanes: int) -> Iterator[Case]:
                     lanes,
                     (values(source, 9),),
                 )
+    for goal, low, high in (("i32", -128.0, 127.0), ("u8", 0.0, 255.0), ("i32", -(2.0**31), 2.0**31 - 128)):
+        yield Case(
+            f"bounded_{goal}_{int(high)}_l{lanes}",
+            (f32,),
+            DTYPES[goal],
+            lambda x, goal=goal, low=low, high=high: cast(minimum(maximum(x, low), high), DTYPES[goal]),
+            lanes,
+            (values("f32", 21),),
+        )
     for a, b in (("f32", "i32"), ("i32", "f32"), ("f64", "u64"), ("u32", "i32"), ("i16", "u16")):
         given, goal = DTYPES[a], DTYPES[b]
         yield Case(
