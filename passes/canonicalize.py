@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from aino_ir.passes.arithmetic_rules import ARITHMETIC_RULES
 from aino_ir.passes.movement_rules import MOVEMENT_RULES
+from aino_ir.passes.quantization_rules import QUANTIZATION_RULES
 from aino_ir.passes.rules import RulePass
 
 
@@ -14,4 +15,4 @@ class Canonicalize(RulePass):
     """Algebraic identities and chains of data movement, by rules."""
 
     name = "canonicalize"
-    rules = (*ARITHMETIC_RULES, *MOVEMENT_RULES)
+    rules = (*ARITHMETIC_RULES, *MOVEMENT_RULES, *QUANTIZATION_RULES)
