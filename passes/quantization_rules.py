@@ -29,19 +29,21 @@ def constants(*values: Value | None) -> list[Op]:
 class DropZeroPoint(Rule):
     """quantize(x, s, 0) ==> quantize(x, s), dequantize(x, s, 0) ==> dequantize(x, s)"""
 
-    pattern = P((Quantize, Dequantize))
+    pattern = P((Quantize, Dequantize), op="op")
 
     def check(self, m: Match) -> str | None:
-        zero = m.root.zero
-        if zero is None or zero.type.size != 1 or zero.rank > m.root.x.rank or number(zero) != 0:
+        op = m.op("op")
+        zero = op.zero
+        if zero is None or zero.type.size != 1 or zero.rank > op.x.rank or number(zero) != 0:
             return ""
         return None
 
     def looked_at(self, m: Match) -> list[Op]:
-        return constants(m.root.zero)
+        return constants(m.op("op").zero)
 
     def rewrite(self, m: Match, b: Builder) -> Value:
-        return b.op(type(m.root), m.root.x, m.root.scale, **m.root.attrs()).result
+        op = m.op("op")
+        return b.op(type(op), op.x, op.scale, **op.attrs()).result
 
 
 class SaturateInstead(Rule):
@@ -50,14 +52,14 @@ class SaturateInstead(Rule):
     when the ends of the range saturate: round(a / s) + z <= least code, round(b / s) + z >= largest.
     """
 
-    pattern = P(Quantize, P((Relu, Clip), op="cut"))
+    pattern = P(Quantize, P((Relu, Clip), op="cut"), op="op")
 
     def check(self, m: Match) -> str | None:
-        scale, zero = number(m.root.scale), number(m.root.zero)
+        op, cut = m.op("op"), m.op("cut")
+        scale, zero = number(op.scale), number(op.zero)
         if scale is None or zero is None or not np.isfinite(scale) or scale <= 0:
             return ""
-        low, high = integer_range(m.root.to)
-        cut = m.op("cut")
+        low, high = integer_range(op.to)
         ends = (0.0, None) if isinstance(cut, Relu) else (cut.min, cut.max)
         if ends[0] is not None and code(ends[0], scale, zero) > low:
             return "it cuts off more than saturation does"
@@ -66,10 +68,11 @@ class SaturateInstead(Rule):
         return None
 
     def looked_at(self, m: Match) -> list[Op]:
-        return constants(m.root.scale, m.root.zero)
+        return constants(m.op("op").scale, m.op("op").zero)
 
     def rewrite(self, m: Match, b: Builder) -> Value:
-        return b.op(Quantize, m.op("cut").x, m.root.scale, m.root.zero, **m.root.attrs()).result
+        op = m.op("op")
+        return b.op(Quantize, m.op("cut").x, op.scale, op.zero, **op.attrs()).result
 
 
 def code(x: float, scale: float, zero: float) -> float:

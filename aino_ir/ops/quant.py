@@ -56,12 +56,17 @@ def check_scale(ic: InferContext, scale: Any) -> None:
 
 
 def quantized_expr(x: Expr, scale: Expr, zero: Expr | None, to: DType) -> Expr:
-    """round(x / scale) + zero, saturated; NaN gives 0."""
-    y = unary("round", x / scale)
-    if zero is not None:
-        y = y + cast(zero, f32)
+    """round(x / scale) + zero, saturated; NaN gives 0.
+
+    Without a zero point it is cut off before it is rounded: the ends are whole, so that changes nothing.
+    """
+    y = x / scale
     low, high = integer_range(to)
-    return round_to(cast(cast(minimum(maximum(y, low), high), i32), to.compute), to)
+    if zero is None:
+        y = unary("round", minimum(maximum(y, low), high))
+    else:
+        y = minimum(maximum(unary("round", y) + cast(zero, f32), low), high)
+    return round_to(cast(cast(y, i32), to.compute), to)
 
 
 def quantized_array(ev: Any, x: Array, scale: Array, zero: Array | None, to: DType) -> Array:

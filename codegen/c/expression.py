@@ -92,6 +92,9 @@ class VectorHelpers(HelperSource, Protocol):
     def conversion(self, source: VecType, target: DType, bounded: bool = False) -> str:
         """The function that converts floats to an integer dtype; `bounded`: NaN or within it."""
 
+    def rounding_conversion(self, source: VecType, target: DType) -> str | None:
+        """The function that rounds floats to nearest integers, NaN or within the dtype; None: it has two."""
+
     def integer_conversion(self, source: VecType, target: VecType) -> str | None:
         """The function that widens integers or cuts them off, None where there is no special one."""
 
@@ -187,9 +190,17 @@ class CPrinter(CStylePrinter):
         if e.x.dtype.is_bool:
             return self._from_mask(e)
         if e.x.dtype.is_float and e.dtype.is_integer:
-            bounded = is_bounded(e.x, e.dtype)
-            return call(self.helpers.conversion(e.x.type, e.dtype, bounded), self.value(e.x))
+            return self.cut_off(e)
         return self.convert(e.x, e.type)
+
+    def cut_off(self, e: Cast) -> Code:
+        """Floats as integers; those known to fit, and those that are rounded first, may cost less."""
+        x = e.x
+        if isinstance(x, Unary) and x.op == "round" and is_bounded(x.x, e.dtype):
+            rounded = self.helpers.rounding_conversion(x.type, e.dtype)
+            if rounded is not None:
+                return call(rounded, self.value(x.x))
+        return call(self.helpers.conversion(x.type, e.dtype, is_bounded(x, e.dtype)), self.value(x))
 
     def _from_mask(self, e: Cast) -> Code:
         if e.dtype.is_float:

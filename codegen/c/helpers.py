@@ -28,7 +28,7 @@ from aino_ir.codegen.cstyle.names import Names
 from aino_ir.codegen.cstyle.text import wrap
 from aino_ir.dtypes import DType, boolean
 from aino_ir.errors.printing import NoSpelling
-from aino_ir.loops.expr import Expr, Var, VecType
+from aino_ir.loops.expr import Expr, Var, VecType, unary
 
 Branch = tuple[str, list[str]]
 """(builtin that must exist, or empty; lines of the body)."""
@@ -84,6 +84,23 @@ class Helpers:
                     or self.lowered((x,), lambda b: lowering.saturating_cast(b, x, target))
                 ),
             )
+            self._emit(name, type_name(result), [f"{type_name(source)} x"], branches)
+        return name
+
+    def rounding_conversion(self, source: VecType, target: DType) -> str | None:
+        """The function that rounds floats, NaN or within an integer dtype; None where it takes two."""
+        spellings = self.table.spellings(f"to_{target}_rounded", str(source))
+        if not spellings:
+            return None
+        result = VecType(target, source.lanes)
+        name = f"{result}_from_{source}_rounded"
+        if self._claim(name):
+            x = Var("x", source)
+
+            def apart() -> list[str]:
+                return self.lowered((x,), lambda b: lowering.saturating_cast(b, unary("round", x), target))
+
+            branches = self._branches(f"to_{target}_rounded", source, apart)
             self._emit(name, type_name(result), [f"{type_name(source)} x"], branches)
         return name
 

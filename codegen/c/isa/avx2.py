@@ -36,6 +36,8 @@ def _conversions() -> Rows:
         text = f"({convert}(x) ^ (x >= 2147483648.0f)) & (x == x)"
         rows["to_i32", f"f32x{lanes}"] = (Spelling(convert, text),)
         rows["to_i32_bounded", f"f32x{lanes}"] = (Spelling(convert, f"{convert}(x) & (x == x)"),)
+        nearest = f"__builtin_ia32_cvtps2dq{width}"
+        rows["to_i32_rounded", f"f32x{lanes}"] = (Spelling(nearest, f"{nearest}(x) & (x == x)"),)
     rows["decode_f16", "f32x8"] = (
         builtin("vcvtph2ps256", "(i16x8)x"),
         Spelling("", "__builtin_convertvector((h16x8)x, f32x8)"),

@@ -36,11 +36,14 @@ def _arithmetic() -> Rows:
 
 
 def _conversions() -> Rows:
-    convert = "__builtin_ia32_cvttps2dq512_mask"
+    convert, nearest = "__builtin_ia32_cvttps2dq512_mask", "__builtin_ia32_cvtps2dq512_mask"
     whole = f"{convert}(x, (i32x16){{0}}, -1, {_CURRENT})"
     return {
         ("to_i32", "f32x16"): (Spelling(convert, f"({whole} ^ (x >= 2147483648.0f)) & (x == x)"),),
         ("to_i32_bounded", "f32x16"): (Spelling(convert, f"{whole} & (x == x)"),),
+        ("to_i32_rounded", "f32x16"): (
+            Spelling(nearest, f"{nearest}(x, (i32x16){{0}}, -1, {_CURRENT}) & (x == x)"),
+        ),
         ("decode_f16", "f32x16"): (
             builtin("vcvtph2ps512_mask", f"(i16x16)x, (f32x16){{0}}, -1, {_CURRENT}"),
         ),

@@ -163,6 +163,16 @@ def casts(lanes: int) -> Iterator[Case]:
             lanes,
             (values("f32", 21),),
         )
+        yield Case(
+            f"rounded_{goal}_{int(high)}_l{lanes}",
+            (f32,),
+            DTYPES[goal],
+            lambda x, goal=goal, low=low, high=high: cast(
+                unary("round", minimum(maximum(x / 8.0, low), high)), DTYPES[goal]
+            ),
+            lanes,
+            (values("f32", 22),),
+        )
     for a, b in (("f32", "i32"), ("i32", "f32"), ("f64", "u64"), ("u32", "i32"), ("i16", "u16")):
         given, goal = DTYPES[a], DTYPES[b]
         yield Case(
