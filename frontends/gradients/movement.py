@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from aino_ir.dims import DimLike, is_static, product
+from aino_ir.dtypes import i64
 from aino_ir.frontends.gradients.engine import Gradients, Rule, Step
 from aino_ir.graph import Value
 
@@ -46,10 +49,50 @@ def _concat(s: Step) -> Gradients:
 
 
 def _pad(s: Step) -> Gradients:
+    before, after = s.attr("before"), s.attr("after")
     if s.attr("mode") != "constant":
-        s.missing(f"in mode '{s.attr('mode')}'")
-    before, after = (tuple(-d for d in s.attr(name)) for name in ("before", "after"))
-    return [s.emit("pad", s.c, before=before, after=after)]
+        return [_mirrored(s, before, after)]
+    return [s.emit("pad", s.c, before=tuple(-d for d in before), after=tuple(-d for d in after))]
+
+
+def _mirrored(s: Step, before: Sequence[DimLike], after: Sequence[DimLike]) -> Value:
+    """What stands behind the borders goes back to where it was read: the transposed table of positions."""
+    gradient, x = s.c, s.x()
+    for axis, extent in enumerate(x.shape):
+        if is_static(before[axis]) and is_static(after[axis]) and before[axis] == after[axis] == 0:
+            continue
+        line = s.emit("index.range", start=0, size=extent, step=1, dtype=i64)
+        places = s.emit("pad", line, before=(before[axis],), after=(after[axis],), mode=s.attr("mode"))
+        gradient = gathered_back(s, gradient, axis, s.reshape(places, (*places.shape, 1)), extent)
+    return gradient
+
+
+def gathered_back(
+    s: Step, gradient: Value, axis: int, places: Value, extent: DimLike, weights: Value | None = None
+) -> Value:
+    """The gradient of an axis of some extent of which each result has read `places` [results, taps].
+
+    One product with the matrix [results, extent] that says what was read, times `weights` where there are.
+    """
+    size, taps = places.shape
+    at = s.reshape(s.cast(places, i64), (size, taps, 1))
+    line = s.reshape(s.emit("index.range", start=0, size=extent, step=1, dtype=i64), (1, 1, extent))
+    dtype = gradient.dtype.compute if weights is None else weights.dtype
+    read = s.cast(s.emit("eq", at, line), dtype)
+    if weights is not None:
+        read = s.emit("mul", read, s.reshape(weights, (size, taps, 1)))
+    matrix = s.emit("reduce.sum", read, axes=(1,))
+    last = (*(a for a in range(gradient.rank) if a != axis), axis)
+    moved = s.cast(transposed(s, gradient, last), dtype)
+    back = s.emit("matmul", s.reshape(moved, (product(moved.shape[:-1]), size)), matrix)
+    return transposed(s, s.cast(s.reshape(back, (*moved.shape[:-1], extent)), gradient.dtype), inverse(last))
+
+
+def _resample(s: Step) -> Gradients:
+    if s.wanted[2]:
+        s.missing("by its weights")
+    axis = s.attr("axis") % s.c.rank
+    return [gathered_back(s, s.c, axis, s.x(1), s.x(0).shape[axis], s.x(2))]
 
 
 def _slice(s: Step) -> Gradients:
@@ -164,6 +207,7 @@ def static_extents(s: Step, extents: tuple[DimLike, ...], what: str) -> tuple[in
 
 
 TABLE: dict[str, Rule] = {
+    "image.resample": _resample,
     "index.gather_elements": _gather_elements,
     "index.gather_nd": _gather_nd,
     "index.reverse_sequence": _reverse_sequence,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from aino_ir.dims import DimLike, is_static
-from aino_ir.frontends.torch.context import NodeContext, Row
+from aino_ir.dims import DimLike, is_static, product
+from aino_ir.frontends.torch.context import Lowering, NodeContext, Row
 from aino_ir.frontends.torch.ops.attention import logits
 from aino_ir.frontends.torch.ops.contraction import numbers
 from aino_ir.graph import Value
@@ -167,7 +167,8 @@ def flash_backward(
         c.unsupported(f"dropout_p={dropout_p}")
     if scale is None:
         scale = 1 / math.sqrt(int(query.shape[-1]))
-    dtype = query.dtype
+    dtype, heads = query.dtype, key.shape
+    key, value = (_repeated(c, v, query.shape[1]) for v in (key, value))
     raw = logits(c, query, key, attn_mask, is_causal, scale)
     sums = c.cast(c.reshape(logsumexp, (*logsumexp.shape, 1)), raw.dtype)
     shares = c.cast(c.emit("exp", c.emit("sub", raw, sums)), dtype)
@@ -178,67 +179,53 @@ def flash_backward(
     scaled = c.elementwise("mul", of_logits, scale, dtype=dtype)
     of_query = c.emit("matmul", scaled, key)
     of_key = c.emit("matmul", scaled, query, transpose_lhs=True)
-    return [of_query, of_key, of_value]
+    return [of_query, _summed(c, of_key, heads), _summed(c, of_value, (*heads[:-1], of_value.shape[-1]))]
 
 
-def max_pool_backward(
-    c: NodeContext,
-    grad_output: Value,
-    x: Value,
-    kernel_size: object,
-    stride: object,
-    padding: object,
-    dilation: object,
-    ceil_mode: bool,
-    indices: Value,
-) -> Value:
-    """Each gradient goes to where its maximum was."""
-    lead, area = x.shape[:-2], x.shape[-2] * x.shape[-1]
-    places = grad_output.shape[-2] * grad_output.shape[-1]
-    planes = c.filled((*lead, area), 0, x.dtype)
-    made = c.emit(
-        "scatter_elements",
-        planes,
-        c.reshape(indices, (*lead, places)),
-        c.reshape(grad_output, (*lead, places)),
-        reduction="add",
-        axis=len(lead),
-    )
-    return c.reshape(made, x.shape)
+def _repeated(c: NodeContext, x: Value, heads: DimLike) -> Value:
+    """Keys or values [batch, heads, ...] for more heads of queries: each serves its neighbours."""
+    if x.shape[1] == heads:
+        return x
+    batch, own, *rest = x.shape
+    wide = c.reshape(x, (batch, own, 1, *rest))
+    return c.reshape(c.emit("expand", wide, shape=(batch, own, heads // own, *rest)), (batch, heads, *rest))
 
 
-def avg_pool_backward(
-    c: NodeContext,
-    grad_output: Value,
-    x: Value,
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    ceil_mode: bool,
-    count_include_pad: bool,
-    divisor_override: int | None,
-) -> Value:
-    """Each gradient is spread over its window."""
-    rank = len(kernel_size)
-    pads = numbers(c, padding or (0,), rank, "padding")
-    if ceil_mode or (any(pads) and not count_include_pad):
-        c.unsupported("windows of different sizes")
-    size = numbers(c, kernel_size, rank, "kernel")
-    steps = numbers(c, stride or kernel_size, rank, "stride")
-    share = 1.0 / (divisor_override or math.prod(size))
-    extents = x.shape[-rank:]
-    planes: DimLike = 1
-    for extent in x.shape[:-rank]:
-        planes = planes * extent
-    flat = c.reshape(grad_output, (planes, 1, *grad_output.shape[-rank:]))
-    ones = c.filled((1, 1, *size), share, x.dtype)
-    made = _transposed(c, flat, ones, extents, 1, strides=steps, dilations=(1,) * rank, pads=pads)
-    return c.reshape(made, x.shape)
+def _summed(c: NodeContext, gradient: Value, shape: Sequence[DimLike]) -> Value:
+    """The gradient of what `_repeated` was given."""
+    if gradient.shape[1] == shape[1]:
+        return gradient
+    batch, own, *rest = shape
+    apart = c.reshape(gradient, (batch, own, gradient.shape[1] // own, *rest))
+    return c.emit("reduce.sum", apart, axes=(2,))
+
+
+def max_pool_backward(rank: int) -> Lowering:
+    """A row that sends each gradient to where its maximum was, in planes of some rank."""
+
+    def lower(c: NodeContext, grad_output: Value, x: Value, indices: Value) -> Value:
+        lead = x.shape[:-rank]
+        flat = (*lead, product(grad_output.shape[-rank:]))
+        made = c.emit(
+            "scatter_elements",
+            c.filled((*lead, product(x.shape[-rank:])), 0, x.dtype),
+            c.reshape(indices, flat),
+            c.reshape(grad_output, flat),
+            reduction="add",
+            axis=len(lead),
+        )
+        return c.reshape(made, x.shape)
+
+    return lower
 
 
 TABLE: dict[str, Row] = {
     "aten._scaled_dot_product_flash_attention_for_cpu_backward": flash_backward,
-    "aten.avg_pool2d_backward": avg_pool_backward,
+    "aten.adaptive_max_pool2d_backward": max_pool_backward(2),
+    "aten.adaptive_max_pool3d_backward": max_pool_backward(3),
     "aten.convolution_backward": convolution_backward,
-    "aten.max_pool2d_with_indices_backward": max_pool_backward,
+    "aten.fractional_max_pool2d_backward": max_pool_backward(2),
+    "aten.fractional_max_pool3d_backward": max_pool_backward(3),
+    "aten.max_pool2d_with_indices_backward": max_pool_backward(2),
+    "aten.max_pool3d_with_indices_backward": max_pool_backward(3),
 }

@@ -25,7 +25,10 @@ def norm(c: NodeContext, x: Value, p: float, axis: int) -> Value:
     if p == 0:
         return c.emit("reduce.sum", c.cast(c.emit("ne", x, c.scalar(0, x.dtype)), x.dtype), axes=(axis,))
     total = c.emit("reduce.sum", c.emit("pow", size, c.scalar(p, x.dtype)), axes=(axis,))
-    return c.emit("pow", total, c.scalar(1 / p, x.dtype))
+    nothing = c.emit("eq", total, c.scalar(0, x.dtype))  # where the root has no derivative
+    some = c.emit("select", nothing, c.scalar(1, x.dtype), total)
+    root = c.emit("pow", some, c.scalar(1 / p, x.dtype))
+    return c.emit("select", nothing, c.scalar(0, x.dtype), root)
 
 
 def pairwise(c: NodeContext, x1: Value, x2: Value, p: float, compute_mode: int | None = None) -> Value:
@@ -96,11 +99,8 @@ def embedding_bag(
     """Rows of a table, combined by bags; a bag begins at each offset.  Empty bags are zero."""
     if c.wants(3) and mode == MAX:
         c.unsupported("the positions of the largest elements")
-    count = c.shape[0]
-    starts = c.cast(c.cut(offsets, 0, 0, count), i64)
-    size = indices.shape[0]
-    before = c.emit("le", c.reshape(starts, (1, count)), c.positions(size, 2, 0))
-    bags = c.emit("sub", c.emit("reduce.sum", c.cast(before, i64), axes=(1,)), c.scalar(1, i64))
+    count, size = c.shape[0], indices.shape[0]
+    bags = _bags(c, offsets, count, size)
     rows = c.emit("gather", weight, indices, axis=0)
     counted = c.filled((size,), 1, i64)
     if padding_idx >= 0:
@@ -123,13 +123,62 @@ def embedding_bag(
     return [y, *_bag_facts(c, bags, sizes)]
 
 
+def _bags(c: NodeContext, offsets: Value, count: DimLike, size: DimLike) -> Value:
+    """The bag of each of `size` indices: how many of the `count` bags begin before it."""
+    starts = c.cast(c.cut(offsets, 0, 0, count), i64)
+    before = c.emit("le", c.reshape(starts, (1, count)), c.positions(size, 2, 0))
+    return c.emit("sub", c.emit("reduce.sum", c.cast(before, i64), axes=(1,)), c.scalar(1, i64))
+
+
 def _bag_facts(c: NodeContext, bags: Value, sizes: Value) -> list[Value | None]:
-    """The bag of each index and the sizes of bags, where somebody reads them in the shape that torch says."""
+    """What torch keeps for the gradient, where somebody reads it and it can be said: the bag of each index,
+    the sizes of bags (in place of the largest elements, too, where those are not kept).
+    """
     out: list[Value | None] = []
-    for index, value in ((1, bags), (2, sizes)):
-        fits = c.wants(index) and tuple(value.shape) == c.shape_of(index)
-        out.append(c.cast(value, c.dtype_of(index)) if fits else None)
-    return [*out, None]
+    for index, value in ((1, bags), (2, sizes), (3, sizes)):
+        unread = tuple(c.shape_of(index)) == (0,)  # torch keeps nothing
+        fact = c.filled((0,), 0, i64) if unread else value
+        fits = c.wants(index) and tuple(fact.shape) == c.shape_of(index)
+        out.append(c.cast(fact, c.dtype_of(index)) if fits else None)
+    return out
+
+
+def embedding_bag_backward(
+    c: NodeContext,
+    grad: Value,
+    indices: Value,
+    offsets: Value,
+    offset2bag: Value,
+    bag_size: Value,
+    maximum_indices: Value,
+    num_weights: DimLike,
+    scale_grad_by_freq: bool,
+    mode: int,
+    sparse: bool,
+    per_sample_weights: Value | None,
+    padding_idx: int = -1,
+) -> Value:
+    """The table's gradient: each index gets that of its bag, or its share of it."""
+    if sparse or scale_grad_by_freq:
+        c.unsupported("sparse gradients" if sparse else "gradients by frequency")
+    count, width = grad.shape
+    size = indices.shape[0]
+    zeros = c.filled((num_weights, width), 0, grad.dtype)
+    if mode == MAX:
+        filled = c.emit("gt", c.reshape(c.cast(bag_size, i64), (count, 1)), c.scalar(0, i64))
+        updates = c.emit("select", filled, grad, c.scalar(0, grad.dtype))
+        places = c.emit("max", c.cast(maximum_indices, i64), c.scalar(0, i64))
+        return c.emit("scatter_elements", zeros, places, updates, reduction="add", axis=0)
+    if mode == MEAN:
+        sizes = c.emit("max", c.reshape(c.cast(bag_size, i64), (count, 1)), c.scalar(1, i64))
+        grad = c.emit("div", grad, c.cast(sizes, grad.dtype))
+    rows = c.emit("gather", grad, _bags(c, offsets, count, size), axis=0)
+    if per_sample_weights is not None:
+        rows = c.emit("mul", rows, c.reshape(per_sample_weights, (size, 1)))
+    if padding_idx >= 0:
+        kept = c.emit("ne", c.cast(indices, i64), c.scalar(padding_idx, i64))
+        rows = c.emit("select", c.reshape(kept, (size, 1)), rows, c.scalar(0, rows.dtype))
+    return c.emit("scatter_nd", zeros, c.reshape(c.cast(indices, i64), (size, 1)), rows, reduction="add")
 
 
 def fold(
@@ -175,6 +224,7 @@ def fold(
 TABLE: dict[str, Row] = {
     "aten._cdist_forward": pairwise,
     "aten._embedding_bag": embedding_bag,
+    "aten._embedding_bag_backward": embedding_bag_backward,
     "aten._embedding_bag_forward_only": embedding_bag,
     "aten._pdist_forward": condensed,
     "aten._trilinear": trilinear,

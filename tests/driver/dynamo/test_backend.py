@@ -408,3 +408,21 @@ def test_the_reference_target_runs_graphs_too() -> None:
     model, x = mlp(), torch.randn(3, 16)
     with torch.no_grad():
         close(torch.compile(model, backend=backend, options={"target": "reference"})(x), model(x))
+
+
+def test_tensors_made_inside_are_constants_in_training(
+    compiled: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    def f(x: torch.Tensor) -> torch.Tensor:
+        places = torch.tensor([2, 0, 2])
+        y = x.clone()
+        y[:, 1] = 0
+        return y[places] * torch.tensor(1.5)
+
+    x = torch.randn(3, 4, requires_grad=True)
+    with caplog.at_level(logging.WARNING, "aino"):
+        got = by_aino(f, fullgraph=True)(x)
+    (gradient,) = torch.autograd.grad(got.square().sum(), x)
+    (wanted,) = torch.autograd.grad(f(x).square().sum(), x)
+    assert torch.equal(got, f(x)) and torch.allclose(gradient, wanted)
+    assert len(compiled) == 2 and not [r for r in caplog.records if r.name == "aino"]

@@ -173,6 +173,14 @@ MOVES: dict[str, Case] = {
     "expand": ([node("Expand", "x", "s")], {"x": draw(3, 1)}, {"s": np.array([2, 3, 4])}),
     "concat": ([node("Concat", "x", "z", "x", axis=1)], {"x": draw(2, 2), "z": draw(2, 3)}, {}),
     "pad": ([node("Pad", "x", "s")], {"x": draw(2, 3)}, {"s": np.array([1, -1, 2, 1])}),
+    "mirrored": ([node("Pad", "x", "s", mode="reflect")], {"x": draw(3, 4)}, {"s": np.array([1, 2, 2, 3])}),
+    "edge": ([node("Pad", "x", "s", mode="edge")], {"x": draw(3, 4)}, {"s": np.array([0, 2, 1, 0])}),
+    "wrapped": ([node("Pad", "x", "s", mode="wrap")], {"x": draw(3, 4)}, {"s": np.array([1, 1, 0, 2])}),
+    "resized": (
+        [node("Resize", "x", "", "", "s", mode="cubic")],
+        {"x": draw(1, 1, 4, 3)},
+        {"s": np.array([1, 1, 6, 2])},
+    ),
     "slice": (
         [node("Slice", "x", "a", "b", "c", "d")],
         {"x": draw(3, 7)},
@@ -434,9 +442,12 @@ def test_an_op_without_a_rule_is_named_with_its_node() -> None:
     with pytest.raises(GradientMissing, match=r"nn\.lp_pool") as caught:
         load_onnx(model_of(nodes, {"x": np.ones((1, 1, 4))}, ["dx"]))
     assert "pool" in str(caught.value.loc)
-    mirrored = [node("Pad", "x", "s", mode="reflect"), gradient_of(["x"], "y")]
-    with pytest.raises(GradientMissing, match="in mode 'reflect'"):
-        load_onnx(model_of(mirrored, {"x": np.ones(4)}, ["dx"], {"s": np.array([1, 1])}))
+    rounded = [
+        helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[2], strides=[2], ceil_mode=1),
+        gradient_of(["x"], "y"),
+    ]
+    with pytest.raises(GradientMissing, match="rounded up"):
+        load_onnx(model_of(rounded, {"x": np.ones((1, 1, 5))}, ["dx"]))
 
 
 def test_nodes_that_make_no_sense_are_refused() -> None:
