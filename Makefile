@@ -67,9 +67,9 @@ conformance: $(VENV)/.test ## run the ONNX backend suite (TARGET=reference|c|sta
 	@mkdir -p $(BUILD)/home
 	$(HERMETIC) $(PY) -m tests.conformance.onnx_suite --target $(TARGET) --shard $(SHARD) --write-docs
 
-opinfo: $(VENV)/.test ## run PyTorch's operator samples (TARGET=reference|c, SHARD=i/n); writes docs/opinfo.md
+opinfo: $(VENV)/.test ## run PyTorch's operator samples (PART=samples|dtypes|compile|errors, SHARD=i/n); writes docs/opinfo.md
 	@mkdir -p $(BUILD)/home
-	$(HERMETIC) $(PY) -m tests.conformance.opinfo --target $(TARGET) --shard $(SHARD) --write-docs
+	$(HERMETIC) $(PY) -m tests.conformance.opinfo $(addprefix --part ,$(PART)) --shard $(SHARD) --write-docs
 
 test-cross: $(VENV)/.test ## libraries for ARM, RISC-V and WebAssembly in emulators (SHARD=i/n)
 	@mkdir -p $(BUILD)/home

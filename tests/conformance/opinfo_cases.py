@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,15 +16,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch._dispatch.python import enable_python_dispatcher
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 from torch._subclasses.functional_tensor import FunctionalTensorMode, dispatch_functionalize
 from torch.export.exported_program import (
     _override_composite_implicit_decomp,
     _split_decomp_table_to_cia_and_python_decomp,
 )
-from torch.fx import GraphModule
+from torch.fx import GraphModule, Interpreter, Node
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
+from aino_ir.driver.dynamo.draws import is_drawing, separate_draws
 from aino_ir.frontends.torch.capture import export_decompositions, quiet
 from aino_ir.frontends.torch.tensors import array_of
 
@@ -31,6 +35,9 @@ DTYPES = ("float32", "float64", "bfloat16", "int64", "bool")
 """Element types that the table has columns for."""
 
 SEED = 0
+"""Of the samples."""
+CALL_SEED = 42
+"""Of what calls draw; OpInfo's own wrappers of operators that draw set this one."""
 
 UNDEFINED = frozenset(
     {"empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided"}
@@ -142,45 +149,147 @@ def samples(operator: str, dtype: str) -> list[Any]:
     return list(info.sample_inputs("cpu", kind, requires_grad=False))
 
 
+@dataclass(frozen=True)
+class Eager:
+    """A call and what eager PyTorch gives for it.
+
+    Attributes:
+        call: gives a list of tensors for tensors.
+    """
+
+    call: Callable[..., list[torch.Tensor]]
+    inputs: list[torch.Tensor]
+    expected: list[torch.Tensor]
+    undefined: bool = False
+
+    @staticmethod
+    def of(function: Callable[..., Any], inputs: Sequence[torch.Tensor], undefined: bool = False) -> Eager:
+        """A function of tensors, run on copies of its inputs; of its results the tensors count."""
+
+        def call(*tensors: torch.Tensor) -> list[torch.Tensor]:
+            results = pytree.tree_leaves(function(*tensors))
+            return [t for t in results if isinstance(t, torch.Tensor)]
+
+        torch.manual_seed(CALL_SEED)
+        with torch.no_grad():
+            expected = [t.clone() for t in call(*[t.clone() for t in inputs])]
+        return Eager(call, list(inputs), expected, undefined)
+
+    @staticmethod
+    def of_sample(operator: str, sample: Any) -> Eager:
+        """A sample of an operator."""
+        flat, tree = pytree.tree_flatten((sample.input, sample.args, sample.kwargs))
+        places = [i for i, leaf in enumerate(flat) if isinstance(leaf, torch.Tensor)]
+        info = operators()[operator]
+
+        def call(*tensors: torch.Tensor) -> Any:
+            leaves = list(flat)
+            for place, tensor in zip(places, tensors, strict=True):
+                leaves[place] = tensor
+            first, args, kwargs = pytree.tree_unflatten(leaves, tree)
+            results = info(first, *args, **kwargs)
+            return sample.output_process_fn_grad(results) if operator in AMBIGUOUS else results
+
+        return Eager.of(call, [flat[i] for i in places], operator in UNDEFINED)
+
+
+Capture = Callable[[Eager], Captured]
+"""Makes graphs of calls."""
+
+
+def _captured(decompositions: Any, eager: Eager) -> Captured:
+    """A call as a graph, with the operators taken apart that have no row."""
+    try:
+        graph = _traced(decompositions, eager)
+    except (DataDependentOutputException, DynamicOutputShapeException, GuardOnDataDependentSymNode):
+        graph = _traced(decompositions, eager, with_data=True)
+        graph.graph.eliminate_dead_code()  # what only Python looked at
+    given = [*eager.inputs, *[torch.empty(0)] * (_placeholders(graph) - len(eager.inputs))]
+    return Captured(graph, [*given, *with_draws_given(graph, given)], eager.expected, eager.undefined)
+
+
+def _traced(decompositions: Any, eager: Eager, with_data: bool = False) -> GraphModule:
+    """The calls of a function; with data where Python decides by it, as eager does."""
+    return make_fx(  # type: ignore[no-any-return]
+        dispatch_functionalize(eager.call, FunctionalTensorMode(_allow_token_discovery=True)),
+        decomposition_table=decompositions,
+        tracing_mode="real" if with_data else "fake",
+        _allow_non_fake_inputs=True,
+        _error_on_data_dependent_ops=not with_data,
+    )(*eager.inputs)
+
+
+def _placeholders(graph: GraphModule) -> int:
+    return sum(node.op == "placeholder" for node in graph.graph.nodes)
+
+
+def with_draws_given(module: GraphModule, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Random draws of a graph become inputs of it, as in torch.compile; gives what eager draws for them.
+
+    Draws stay where their parameters are computed, or where nothing is computed with them.
+    """
+    graph = module.graph
+    draws = [n for n in separate_draws(module) if is_drawing(n) and not _reads_inputs(n)]
+    others = [n for n in graph.nodes if n.op == "call_function" and n not in draws]
+    if not draws or all(n.target is operator.getitem or is_empty(n) for n in others):
+        return []
+    drawn = _Recorded(module, draws)
+    torch.manual_seed(CALL_SEED)
+    drawn.run(*inputs)
+    last = [n for n in graph.nodes if n.op == "placeholder"][-1:]
+    places = [n for n in graph.nodes if n in drawn.values]  # in the order of the graph
+    for node in reversed(places):
+        with graph.inserting_after(last[0]) if last else graph.inserting_before(next(iter(graph.nodes))):
+            placeholder = graph.placeholder(f"drawn_{node.name}")
+        placeholder.meta = dict(node.meta)
+        node.replace_all_uses_with(placeholder)
+        graph.erase_node(node)
+    graph.eliminate_dead_code()
+    module.recompile()
+    return [drawn.values[n] for n in places]
+
+
+def is_empty(node: Node) -> bool:
+    """Whether a call makes a tensor whose contents do not matter."""
+    return str(node.target).startswith("aten.empty")
+
+
+def _reads_inputs(node: Node) -> bool:
+    return any(n.op == "placeholder" or _reads_inputs(n) for n in node.all_input_nodes)
+
+
+class _Recorded(Interpreter):
+    """Runs a graph and keeps what some of its calls gave."""
+
+    def __init__(self, module: GraphModule, wanted: Sequence[Node]) -> None:
+        super().__init__(module)
+        self.wanted = set(wanted)
+        self.values: dict[Node, torch.Tensor] = {}
+
+    def run_node(self, n: Node) -> Any:
+        result = super().run_node(n)
+        if n in self.wanted:
+            self.values[n] = result.clone()
+        return result
+
+
+def whole_draws() -> dict[Any, Callable[..., Any]]:
+    """What torch takes apart, but for operators that draw: these draw what they draw in eager."""
+    seeded = torch.Tag.nondeterministic_seeded
+    return {op: rule for op, rule in export_decompositions().items() if seeded not in getattr(op, "tags", ())}
+
+
 @contextlib.contextmanager
-def capturing() -> Iterator[Callable[[str, Any], Captured]]:
-    """A function that captures a sample of an operator; composite operators with rows stay whole meanwhile."""
-    composites, decompositions = _split_decomp_table_to_cia_and_python_decomp(dict(export_decompositions()))
+def capturing() -> Iterator[Capture]:
+    """Composite operators with rows stay whole meanwhile; entering takes a fifth of a second."""
+    composites, decompositions = _split_decomp_table_to_cia_and_python_decomp(whole_draws())
     with (
         torch.no_grad(),
         quiet(),
         _override_composite_implicit_decomp(composites),
         enable_python_dispatcher(),
     ):
-        yield functools.partial(_capture, decompositions)
-
-
-def _capture(decompositions: Any, operator: str, sample: Any) -> Captured:
-    flat, tree = pytree.tree_flatten((sample.input, sample.args, sample.kwargs))
-    places = [i for i, leaf in enumerate(flat) if isinstance(leaf, torch.Tensor)]
-    info = operators()[operator]
-
-    def call(*tensors: torch.Tensor) -> list[torch.Tensor]:
-        leaves = list(flat)
-        for place, tensor in zip(places, tensors, strict=True):
-            leaves[place] = tensor
-        first, args, kwargs = pytree.tree_unflatten(leaves, tree)
-        results = info(first, *args, **kwargs)
-        if operator in AMBIGUOUS:
-            results = sample.output_process_fn_grad(results)
-        return [t for t in pytree.tree_leaves(results) if isinstance(t, torch.Tensor)]
-
-    inputs = [flat[i] for i in places]
-    torch.manual_seed(SEED)
-    expected = [t.clone() for t in call(*[t.clone() for t in inputs])]
-    graph = make_fx(
-        dispatch_functionalize(call, FunctionalTensorMode(_allow_token_discovery=True)),
-        decomposition_table=decompositions,
-        tracing_mode="fake",
-        _allow_non_fake_inputs=True,
-    )(*inputs)
-    tokens = sum(node.op == "placeholder" for node in graph.graph.nodes) - len(inputs)
-    return Captured(graph, [*inputs, *[torch.empty(0)] * tokens], expected, operator in UNDEFINED)
+        yield functools.partial(_captured, decompositions)
 
 
 def arrays(tensors: Sequence[torch.Tensor]) -> list[np.ndarray[Any, Any]]:
