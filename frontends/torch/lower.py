@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.fx import Graph, GraphModule, Node
 
 from aino_ir.builder import Builder
@@ -279,10 +280,11 @@ class GraphLowering:
 
     def constant(self, tensor: torch.Tensor, name: str) -> Value | Complex:
         """A tensor of the program as a constant."""
-        if is_complex(tensor):
-            pairs = torch.view_as_real(tensor.detach().resolve_conj())
-            return split(Emitter(self.b), self.b.constant(self.scope.handles.of(pairs, name), name))
-        return self.b.constant(self.scope.handles.of(tensor, name), name)
+        with unset_fake_temporarily():  # torch.compile calls its backends while it traces
+            if is_complex(tensor):
+                pairs = torch.view_as_real(tensor.detach().resolve_conj())
+                return split(Emitter(self.b), self.b.constant(self.scope.handles.of(pairs, name), name))
+            return self.b.constant(self.scope.handles.of(tensor, name), name)
 
     # -- the border ---------------------------------------------------------------------------------
 

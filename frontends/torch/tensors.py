@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from aino_ir.constants import Const
 from aino_ir.errors.torch import TorchTypeUnsupported
@@ -51,11 +52,12 @@ def require_dense(tensor: torch.Tensor, what: str) -> None:
 
 
 def array_of(tensor: torch.Tensor) -> Array:
-    """A dense tensor on the CPU as an array on the same memory."""
-    tensor = tensor.detach().resolve_conj().resolve_neg()
-    dtype = DTYPE_OF[tensor.dtype]
-    try:
-        return tensor.numpy()
-    except TypeError:  # numpy has no such type: the bits pass through integers
-        bits = tensor.contiguous().view(_BITS[tensor.dtype.itemsize])
-        return bits.numpy().view(dtype.numpy)
+    """A dense tensor on the CPU as an array on the same memory; also while torch traces with fake ones."""
+    with unset_fake_temporarily():
+        tensor = tensor.detach().resolve_conj().resolve_neg()
+        dtype = DTYPE_OF[tensor.dtype]
+        try:
+            return tensor.numpy()
+        except TypeError:  # numpy has no such type: the bits pass through integers
+            bits = tensor.contiguous().view(_BITS[tensor.dtype.itemsize])
+            return bits.numpy().view(dtype.numpy)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from aino_ir.driver.dynamo import DynamoOptions, backend
+from aino_ir.driver.dynamo import DynamoOptions, backend, partition
 from aino_ir.driver.dynamo.graph import NativeGraph
 from aino_ir.errors.run import InputMismatch
 from aino_ir.errors.torch import AtenUnsupported, UnknownDynamoOption, WrongDynamoOption
@@ -130,6 +130,15 @@ def test_empty_and_scalar_tensors() -> None:
         )
         for a, b in zip(got, want, strict=True):
             close(a, b)
+
+
+def test_tensors_made_of_numbers_are_constants(compiled: list[Any]) -> None:
+    def f(x: torch.Tensor) -> torch.Tensor:
+        return x[torch.tensor([2, 0])] * torch.tensor(1.5) + torch.tensor([[0.5], [-1.0]])
+
+    x = torch.randn(3, 4)
+    close(by_aino(f)(x), f(x))
+    assert len(compiled) == 1 and not partition._reported
 
 
 def test_lengths_do_not_recompile(compiled: list[Any]) -> None:
