@@ -146,6 +146,23 @@ class TensorRef:
         raise TypeError("abstract")
 
 
+NestBuild = Callable[[Any, "tuple[TensorRef, ...]", "tuple[TensorRef, ...]", DimLike], None]
+"""Emits a kernel's body: builder, inputs, outputs, unit."""
+
+
+@dataclass(frozen=True)
+class InPlace:
+    """The loops of a nest whose only result lies where an operand is, and holds its elements at first.
+
+    Attributes:
+        operand: number of the operand, of the result's type.  No other one shares its memory.
+        build: as in `Nest`; it may read the operand's elements through the result.
+    """
+
+    operand: int
+    build: NestBuild = field(repr=False, compare=False)
+
+
 @dataclass(frozen=True)
 class Nest:
     """Loops written by hand: `build(builder, inputs, outputs, unit)` emits the kernel's body.
@@ -154,14 +171,20 @@ class Nest:
     gets the unit index as a Dim.
     """
 
-    build: Callable[[Any, tuple[TensorRef, ...], tuple[TensorRef, ...], DimLike], None] = field(
-        repr=False, compare=False
-    )
+    build: NestBuild = field(repr=False, compare=False)
     units: DimLike = 1
     can_fail: bool = False
     scratch: tuple[tuple[str, DType, DimLike], ...] = ()
     key: str = ""
     """Text that tells this nest from others of the same op class (attributes, shapes)."""
+    in_place: InPlace | None = field(default=None, repr=False, compare=False)
+    """How it works over an operand, where it can."""
+
+    def over_operand(self) -> Nest:
+        """The nest that writes over its operand; `in_place` is there."""
+        assert self.in_place is not None
+        key = f"{self.key} over {self.in_place.operand}"
+        return replace(self, build=self.in_place.build, key=key, in_place=None)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from aino_ir.compute import Nest, TensorRef
+from aino_ir.compute import InPlace, Nest, TensorRef
 from aino_ir.dims import DimLike, is_static
 from aino_ir.dtypes import f32
 from aino_ir.infer import InferContext
@@ -66,7 +66,7 @@ class Scatter(Op):
         return out
 
     def define(self) -> Nest:
-        return Nest(self._build, 1, can_fail=True, key=self._key())
+        return Nest(self._build, 1, can_fail=True, key=self._key(), in_place=InPlace(0, self._update))
 
     def _key(self) -> str:
         return f"{self.reduction} {self.x.type} {self.indices.type} {self.attributes}"
@@ -76,6 +76,12 @@ class Scatter(Op):
     ) -> None:
         with loops(b, "i", self.x.shape) as at:
             outputs[0].store(at, inputs[0].load(at))
+        self._update(b, inputs, outputs, unit)
+
+    def _update(
+        self, b: Any, inputs: tuple[TensorRef, ...], outputs: tuple[TensorRef, ...], unit: DimLike
+    ) -> None:
+        """The updates, where the result holds the elements of x already."""
         self.build_updates(b, inputs[1], inputs[2], outputs[0])
 
     def build_updates(self, b: Any, indices: TensorRef, updates: TensorRef, out: TensorRef) -> None:

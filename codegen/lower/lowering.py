@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from aino_ir.codegen.lower.carried import same_place
 from aino_ir.codegen.lower.compose import (
     LEAST,
     Group,
     Storage,
     compose,
+    definition_of,
     is_map,
     scalar_constant,
     symbol_bounds,
@@ -17,9 +20,8 @@ from aino_ir.codegen.lower.control import emit_control
 from aino_ir.codegen.lower.decided import DecidedSymbols, entry_symbols
 from aino_ir.codegen.lower.phases import emit_bind, emit_phases, entry_checks
 from aino_ir.codegen.lower.pricing import own_buffer, stored
-from aino_ir.codegen.lower.regions import same_place
 from aino_ir.codegen.lower.storage import StorageAssignment
-from aino_ir.compute import Compute, Phases, axes, coordinates, reads
+from aino_ir.compute import Compute, Nest, Phases, axes, coordinates, reads
 from aino_ir.constants import Const
 from aino_ir.dims import DimLike, free_symbols, is_static, symbol
 from aino_ir.errors.codegen import NoLowering
@@ -187,15 +189,17 @@ class Lowering:
 
     def _overwritable(self, group: Group) -> int:
         """An operand that dies here and whose buffer the only result could take over, or -1."""
-        if len(group.outputs) != 1 or not all(is_map(o) for o in group.ops):
+        candidates = replaceable(group)
+        if not candidates:
             return -1
         target = self.storage.views[group.op.results[0]]
-        for position, v in enumerate(group.outer):
-            if same_place(self.storage.views[v], target):  # a loop's carried value: see `regions`
+        for position in candidates:
+            if same_place(self.storage.views[group.outer[position]], target):  # as `carried` has decided
                 return position
         if not self._sole_owner(target):
             return -1
-        for position, v in enumerate(group.outer):
+        for position in candidates:
+            v = group.outer[position]
             view = self.storage.views[v]
             same = (view.dtype, view.shape, view.layout) == (target.dtype, target.shape, target.layout)
             if same and v.use_count == 1 and v.op is not None and self._sole_owner(view):
@@ -203,9 +207,9 @@ class Lowering:
         return -1
 
     def _may_overwrite(self, op: Op, value: Value) -> bool:
-        """Whether the op's kernel reads of an operand only the element that it writes."""
+        """Whether the op's kernel reads of an operand only what it writes at the same time."""
         group = Group(op)
-        if len(group.outputs) != 1 or not all(is_map(o) for o in group.ops):
+        if all(group.outer[p] is not value for p in replaceable(group)):
             return False
         composed = compose(group, own_buffer, self.function.symbols, self.options.numerics)
         if composed.operands.count(value) != 1 or value.type != op.results[0].type:
@@ -298,16 +302,34 @@ def outermost(op: Op) -> Op:
     return op
 
 
+def replaceable(group: Group) -> Sequence[int]:
+    """Outer values of a group by position whose memory its only result could have, as far as the ops tell."""
+    if len(group.outputs) != 1:
+        return ()
+    if all(is_map(o) for o in group.ops):
+        return range(len(group.outer))
+    program = definition_of(group.ops[0]) if len(group.ops) == 1 else None
+    if not isinstance(program, Nest) or program.in_place is None:
+        return ()
+    operand = list(group.ops[0].present_operands())[program.in_place.operand]
+    return (group.number[operand],)
+
+
 def written_in_place(spec: KernelSpec, operand: int) -> KernelSpec:
-    """The spec with its result in the operand's buffer, if every read of it is of the element written."""
+    """The spec with its result in the operand's buffer, if what it reads of it is what it writes."""
     program, (result,) = spec.program, spec.results
+    over = replace(result, aliases=operand)
+    if isinstance(program, Nest):
+        if program.in_place is None or program.in_place.operand != operand:
+            return spec
+        return replace(spec, program=program.over_operand(), results=(over,))
     assert isinstance(program, Compute)
     found = [
         r for e in (program.body, result.expr) if e is not None for r in reads(e) if r.operand == operand
     ]
     if not found or any(r.index != result.index for r in found) or program.checks:
         return spec
-    return replace(spec, results=(replace(result, aliases=operand),))
+    return replace(spec, results=(over,))
 
 
 def _handle(value: Value) -> Const:

@@ -16,18 +16,18 @@ whose extents change, lie in memory that `Extend` steps enlarge.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from aino_ir.codegen.lower.carried import Copies, same_place
 from aino_ir.codegen.lower.decided import extents
 from aino_ir.compute import axis_name
 from aino_ir.constants import Const
 from aino_ir.dims import DimLike, free_symbols, product, symbol
 from aino_ir.dtypes import i64
-from aino_ir.graph import Value, comes_before
+from aino_ir.graph import Value
 from aino_ir.infer import known_contents
 from aino_ir.op import Op
 from aino_ir.ops.control import If, Loop, Scan
@@ -36,9 +36,6 @@ from aino_ir.types import ROW_MAJOR, Layout, TensorType
 
 if TYPE_CHECKING:
     from aino_ir.codegen.lower.storage import StorageAssignment
-
-MayOverwrite = Callable[[Op, Value], bool]
-"""Whether an op's kernel may write its result over an operand."""
 
 
 @dataclass(frozen=True)
@@ -99,10 +96,6 @@ class LoopParts:
             going=going,
             again=again,
         )
-
-
-Copies = list[tuple["Value | View", View]]
-"""(from, to) pairs."""
 
 
 @dataclass(frozen=True)
@@ -183,11 +176,10 @@ class History:
 class RegionStorage:
     """Assigns views around and inside the regions of one function's control flow."""
 
-    def __init__(self, storage: StorageAssignment, may_overwrite: MayOverwrite) -> None:
+    def __init__(self, storage: StorageAssignment) -> None:
         self.storage = storage
         self.plan = storage.plan
         self.views = storage.views
-        self.may_overwrite = may_overwrite
         self.decided = storage.decided
         self.loops: dict[Op, LoopStorage] = {}
         self.choices: dict[Op, ChoiceStorage] = {}
@@ -244,7 +236,7 @@ class RegionStorage:
                 place = replace(self.views[result], shape=value.shape)
                 if any(free_symbols(d) & own for d in extents(result)):
                     late.append((value, place))
-                elif self._can_be_made_in(value, place) and self.storage.exists_for(value, place):
+                elif self.storage.can_be_made_in(value, place):
                     self.views[value] = place
                 else:
                     copies.append((value, place))
@@ -258,10 +250,6 @@ class RegionStorage:
         for value, argument in zip(outer, inner, strict=True):
             self.views[argument] = replace(self.views[value], shape=argument.shape)
 
-    def _can_be_made_in(self, value: Value, place: View) -> bool:
-        assert isinstance(value.type, TensorType)
-        return self.storage.is_free(value) and value.type.layout == place.layout
-
     # -- loops ----------------------------------------------------------------------------------------
 
     def _loop(self, op: Op, placed: dict[Value, View]) -> None:
@@ -273,7 +261,9 @@ class RegionStorage:
         self._arguments(parts, loop, history)
         self.plan.turns.append(turn)
         places = [self.views[a] for a in parts.arguments]
-        made = history.keys() | self._make_in_place(parts, places, resized | history.keys())
+        carried = self.storage.carried
+        aside = resized | history.keys()
+        made = history.keys() | carried.make_in_place(parts.arguments, parts.following, places, aside)
         copies: Copies = []
         kept = {stacked_states(op, parts)[number] for number in history}
         for position, (element, stack) in enumerate(zip(parts.elements, parts.stacks, strict=True)):
@@ -284,14 +274,14 @@ class RegionStorage:
             window = element_of(self.views[stack], symbol(turn))
             assert window is not None, "a stacked result is row-major"
             window = replace(window, shape=element.shape)
-            if self._can_be_made_in(element, window):
+            if self.storage.can_be_made_in(element, window):
                 self.views[element] = window
             else:
                 copies.append((element, window))
         self.storage.assign(body)
         self._limits(op, parts, loop, places, copies)
-        aside, loop.final = self._carry(parts, places, made)
-        copies += aside
+        first, loop.final = carried.carry(parts.following, places, made)
+        copies += first
         self.storage.copies.setdefault(body.terminator, []).extend(copies)
 
     def _keep_history(
@@ -429,64 +419,6 @@ class RegionStorage:
             copies.append((parts.again, cell))
             loop.again = cell
 
-    def _make_in_place(self, parts: LoopParts, places: list[View], resized: set[int]) -> set[int]:
-        """Carried values whose new value is made over the old one; returns their numbers."""
-        made: set[int] = set()
-        for number, (argument, value) in enumerate(zip(parts.arguments, parts.following, strict=True)):
-            if number in resized:
-                continue
-            place = replace(places[number], shape=value.shape)
-            if self._can_be_made_in(value, place) and self._outlived(argument, value):
-                self.views[value] = place
-                made.add(number)
-        return made
-
-    def _outlived(self, argument: Value, value: Value) -> bool:
-        """Whether nothing reads a carried value's old contents once its new ones are being written."""
-        writer = self._first_writer(value)
-        if writer is None:
-            return False
-        for reader in self._readers(argument):
-            if reader is writer:
-                if value.op is not writer or not self.may_overwrite(writer, argument):
-                    return False
-            elif not comes_before(reader, writer):
-                return False
-        return True
-
-    def _first_writer(self, value: Value) -> Op | None:
-        """The op whose kernel writes a value's memory; None for what is written piece by piece."""
-        op = value.op
-        while op is not None and self.storage.is_view(op):
-            op = next(iter(op.present_operands())).op
-        return None if op is None or op.name == "tensor.concat" else op
-
-    def _readers(self, value: Value) -> list[Op]:
-        """Ops that read a value's memory, by whatever view."""
-        found: list[Op] = []
-        for user in value.users:
-            found.append(user)
-            if self.storage.is_view(user) or self.storage.is_window(user):
-                found += self._readers(user.results[0])
-        return found
-
-    def _carry(self, parts: LoopParts, places: list[View], made: set[int]) -> tuple[Copies, Copies]:
-        """Copies at a turn's end; values that lie in places about to be overwritten go by way of others."""
-        aside: Copies = []
-        final: Copies = []
-        taken = {p.buffer for p in places}
-        for number, value in enumerate(parts.following):
-            place = replace(places[number], shape=value.shape)
-            if number in made or same_place(self.views[value], place):
-                continue
-            source: Value | View = value
-            if self.views[value].buffer in taken:
-                assert isinstance(value.type, TensorType)
-                source = self.storage.new_arena(value.type.logical(), value.name)
-                aside.append((value, source))
-            final.append((source, place))
-        return aside, final
-
 
 def stacked_states(op: Op, parts: LoopParts) -> dict[int, int]:
     """Carried values whose every value is an element, in loops of a known length: number -> which element."""
@@ -514,11 +446,6 @@ def byte_count(value: Value) -> DimLike:
     """Bytes of a dense tensor."""
     assert isinstance(value.type, TensorType)
     return product(value.type.shape) * value.type.dtype.bytes
-
-
-def same_place(a: View, b: View) -> bool:
-    """Whether two views are the same bytes in the same order."""
-    return replace(a, shape=b.shape) == b
 
 
 def constant_flag(value: Value) -> bool | None:

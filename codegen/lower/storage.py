@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 
+from aino_ir.codegen.lower.carried import CarriedStorage, MayOverwrite
 from aino_ir.codegen.lower.decided import DecidedSymbols
-from aino_ir.codegen.lower.regions import MayOverwrite, RegionStorage
+from aino_ir.codegen.lower.regions import RegionStorage
 from aino_ir.dims import DimLike
 from aino_ir.graph import Block, Function, Value
 from aino_ir.op import Op, Trait
@@ -23,12 +24,13 @@ class StorageAssignment:
     """Views of all tensor values of a function, its control-flow regions included.
 
     Args:
-        may_overwrite: whether an op's kernel may write its result over an operand (see `regions`).
+        may_overwrite: whether an op's kernel may write its result over an operand (see `carried`).
 
     Attributes:
         views: value -> view.
         copies: (source value or view, view) pairs where a value must also be copied to (outputs that are
             inputs, concatenated pieces that live elsewhere), each with the op after which it happens.
+        carried: storage of what lives on, in states and in loops.
         regions: storage of control flow.
     """
 
@@ -45,13 +47,18 @@ class StorageAssignment:
         self.views: dict[Value, View] = {}
         self.copies: dict[Op, list[tuple[Value | View, View]]] = {}
         self._owners: Counter[int] | None = None
-        self.regions = RegionStorage(self, may_overwrite)
+        self.carried = CarriedStorage(self, may_overwrite)
+        self.regions = RegionStorage(self)
 
     def run(self) -> None:
         """Assign everything."""
         self._inputs()
         self._outputs()
+        states, places, new = self._states()
+        made = self.carried.make_in_place(states, new, places)
         self.assign(self.function.block)
+        aside, final = self.carried.carry(new, places, made)
+        self.copies.setdefault(self.function.block.terminator, []).extend(aside + final)
 
     def assign(self, block: Block) -> None:
         """Assign the values of a block whose arguments have their views."""
@@ -82,22 +89,20 @@ class StorageAssignment:
     def _outputs(self) -> None:
         terminator = self.function.block.terminator
         names = self.function.output_names
-        inputs = len(names)
-        for slot, value in enumerate(self.function.results):
+        for slot, (name, value) in enumerate(zip(names, self.function.results, strict=False)):
             if not isinstance(value.type, TensorType):
                 continue
-            if slot < inputs:
-                view = self._new(value.type.logical(), BufferKind.OUTPUT, slot, names[slot])
-            else:
-                view = self._state_view(slot - inputs)
-            direct = self.is_free(value) and slot < inputs and self.exists_for(value, view)
-            if direct:
+            view = self._new(value.type.logical(), BufferKind.OUTPUT, slot, name)
+            if self.is_free(value) and self.exists_for(value, view):
                 self.views[value] = view
             else:
                 self.copies.setdefault(terminator, []).append((value, view))
 
-    def _state_view(self, slot: int) -> View:
-        return self.views[self.function.state_args[slot]]
+    def _states(self) -> tuple[list[Value], list[View], list[Value]]:
+        """The states as a run finds them, where they lie, and as it leaves them."""
+        arguments = list(self.function.state_args)
+        new = list(self.function.results)[len(self.function.output_names) :]
+        return arguments, [self.views[a] for a in arguments], new
 
     # -- operands placed by what reads them -----------------------------------------------------------
 
@@ -110,7 +115,7 @@ class StorageAssignment:
             (source,) = list(op.present_operands())[:1]
             view = self.views.get(op.result)
             if view is not None and self.is_free(source):
-                placed = self._seen_back(op, view, source)
+                placed = self.seen_back(op, view, source)
                 if placed is not None and self.exists_for(source, placed):
                     self.views[source] = placed
 
@@ -140,6 +145,11 @@ class StorageAssignment:
         size = self.plan.buffers[view.buffer].bytes
         places = (size, view.offset, *view.shape, *(view.allocated or ()))
         return value.op is not None and self.decided.known_to(value.op, *places)
+
+    def can_be_made_in(self, value: Value, place: View) -> bool:
+        """Whether a value may still be made in a place that has its shape."""
+        assert isinstance(value.type, TensorType)
+        return self.is_free(value) and value.type.layout == place.layout and self.exists_for(value, place)
 
     def is_free(self, value: Value) -> bool:
         """Whether a value is made by steps of its own, which may make it anywhere."""
@@ -179,7 +189,7 @@ class StorageAssignment:
         view = self.views[source]
         mine = self.views.get(op.result)
         if mine is None:
-            seen = self._seen(op, view)
+            seen = self.seen(op, view)
             if seen is not None:
                 self.views[op.result] = seen
                 return
@@ -190,15 +200,15 @@ class StorageAssignment:
     def _copy_through(self, op: Op, source: Value, view: View, mine: View) -> None:
         """Copy a view op's operand to where its result must lie."""
         copies = self.copies.setdefault(op, [])
-        seen = self._seen(op, view)
+        seen = self.seen(op, view)
         if seen is not None:
             copies.append((seen, mine))
             return
-        target = self._seen_back(op, mine, source)
+        target = self.seen_back(op, mine, source)
         if target is None:  # neither side's strides can say it: through a dense copy
             assert isinstance(source.type, TensorType)
             target = self.new_arena(source.type.logical(), source.name)
-            dense = self._seen(op, target)
+            dense = self.seen(op, target)
             assert dense is not None
             copies += [(source, target), (dense, mine)]
             return
@@ -210,7 +220,7 @@ class StorageAssignment:
             return True
         return is_free_transpose(op) or is_reinterpretation(op)
 
-    def _seen(self, op: Op, view: View) -> View | None:
+    def seen(self, op: Op, view: View) -> View | None:
         """A view op's result as a view of its operand's buffer, or None where strides cannot say it."""
         allocated = view.allocated
         if is_free_transpose(op):
@@ -226,7 +236,7 @@ class StorageAssignment:
                 return None
         return View(view.buffer, view.offset, op.result.dtype, op.result.shape, allocated=allocated)
 
-    def _seen_back(self, op: Op, view: View, source: Value) -> View | None:
+    def seen_back(self, op: Op, view: View, source: Value) -> View | None:
         """The operand of a view op, given where its result lies; None where strides cannot say it."""
         allocated = view.allocated
         if is_free_transpose(op):

@@ -141,10 +141,20 @@ def weights(plan: Plan) -> Array:
 
 
 def interpret_plan(
-    plan: Plan, inputs: Sequence[Array], symbols: Mapping[str, int] | None = None
+    plan: Plan,
+    inputs: Sequence[Array],
+    symbols: Mapping[str, int] | None = None,
+    states: Sequence[Array] = (),
 ) -> list[Array]:
-    """Outputs of a finished plan whose kernels run in the loop interpreter, over memory as it was planned."""
-    machine = _Machine(plan, inputs, dict(symbols or {}))
+    """Outputs of a finished plan whose kernels run in the loop interpreter, over memory as it was planned.
+
+    Args:
+        plan: with every plan pass behind it.
+        inputs: in order.
+        symbols: values of the symbols.
+        states: what the run finds; they are overwritten by what it leaves.
+    """
+    machine = _Machine(plan, inputs, dict(symbols or {}), states)
     machine.run(plan.steps)
     found = {b.slot: machine.bytes_of(b) for b in plan.buffers if b.kind is BufferKind.OUTPUT}
     results = []
@@ -158,8 +168,11 @@ def interpret_plan(
 class _Machine:
     """One run of a plan.  Memory holds a pattern at first."""
 
-    def __init__(self, plan: Plan, inputs: Sequence[Array], values: dict[str, int]) -> None:
+    def __init__(
+        self, plan: Plan, inputs: Sequence[Array], values: dict[str, int], states: Sequence[Array]
+    ) -> None:
         self.plan = plan
+        self.states = states
         self.values = values
         self.arena = self._fresh(plan.arena_bytes)
         self.segments = [np.zeros(0, np.uint8) for _ in plan.segments]
@@ -176,6 +189,8 @@ class _Machine:
             return np.frombuffer(constant_bytes(b), np.uint8).copy()
         if b.kind is BufferKind.TURN:
             return np.zeros(8, np.uint8)
+        if b.kind is BufferKind.STATE:
+            return self.states[b.slot].reshape(-1).view(np.uint8)
         return None if b.segment or b.kind is BufferKind.ARENA else self._fresh(b.bytes)
 
     def bytes_of(self, b: Buffer, offset: Any = 0) -> Array:
