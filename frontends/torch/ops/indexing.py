@@ -161,11 +161,18 @@ def index_put(
     c: NodeContext, x: Value, indices: Sequence[Value | None], values: Value, accumulate: bool = False
 ) -> Value:
     """x with values at indices, or added there."""
-    values = c.cast(values, x.dtype)
+    values, how = c.cast(values, x.dtype), "add" if accumulate else "none"
     mask = indices[0] if len(indices) == 1 else None
     if mask is not None and mask.dtype.is_bool and values.rank == 0:
         wide = c.reshape(mask, (*mask.shape, *[1] * (x.rank - mask.rank)))
         return c.emit("select", wide, c.emit("add", x, values) if accumulate else values, x)
+    line = _positions_of_one_axis(indices)
+    if line is not None:
+        axis, positions = line
+        shape = (*x.shape[:axis], positions.shape[0], *x.shape[axis + 1 :])
+        if values.shape != shape:
+            values = c.emit("expand", values, shape=shape)
+        return _slices(c, x, axis, positions, values, how)
     places = Places(c, x, indices)
     rest = places.x.shape[places.count :]
     whole = (*places.shape, *rest)
@@ -174,8 +181,19 @@ def index_put(
     if values.shape != target:
         values = c.emit("expand", values, shape=target)
     values = c.transposed(values, c.inverse(order))
-    y = c.emit("scatter_nd", places.x, places.coordinates, values, reduction="add" if accumulate else "none")
+    y = c.emit("scatter_nd", places.x, places.coordinates, values, reduction=how)
     return c.transposed(y, c.inverse(places.perm))
+
+
+def _positions_of_one_axis(indices: Sequence[Value | None]) -> tuple[int, Value] | None:
+    """(axis, integers) where indices are a line of positions along one axis and nothing else."""
+    given = [(axis, v) for axis, v in enumerate(indices) if v is not None]
+    if len(given) != 1:
+        return None
+    ((axis, positions),) = given
+    dtype = positions.dtype
+    plain = positions.rank == 1 and dtype.is_integer and not dtype.is_bool and dtype.name != "u8"
+    return (axis, positions) if plain else None
 
 
 def scatter(

@@ -38,8 +38,16 @@ def test_slices_written_along_an_axis_stay_where_they_are(axis: int) -> None:
     source = x.narrow(axis, 0, 2) * 2
     for write in (torch.index_copy, torch.index_add):
         agrees(lambda x, i, s, write=write: write(x, axis, i, s), x, places, source)
-    module = lowered(lambda x, i, s: torch.index_copy(x, axis, i, s), x, places, source)
-    assert not any(op.name == "tensor.transpose" for op in module.walk())
+
+    def put(x: torch.Tensor, places: torch.Tensor, source: torch.Tensor, add: bool = False) -> torch.Tensor:
+        return torch.ops.aten.index_put.default(x, [*[None] * (axis % 3), places], source, add)
+
+    for add in (False, True):
+        agrees(lambda x, i, s, add=add: put(x, i, s, add), x, places, source)
+        agrees(lambda x, i, s, add=add: put(x, i, s, add), x, places, torch.tensor(2.0))
+    for write in (put, lambda x, i, s: torch.index_copy(x, axis, i, s)):
+        module = lowered(write, x, places, source)
+        assert not any(op.name == "tensor.transpose" for op in module.walk())
 
 
 def test_products_in_groups() -> None:
