@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from functorch.compile import make_boxed_func, min_cut_rematerialization_partition
 from torch._dynamo.backends.common import aot_autograd
+from torch._dynamo.eval_frame import innermost_fn
 from torch._guards import TracingContext
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.fx import GraphModule
@@ -35,6 +36,7 @@ def backend(
         UnknownDynamoOption, WrongDynamoOption: an option is none of ours.
     """
     chosen = DynamoOptions.of(options)
+    # AOTAutograd keeps Dynamo off what it made, and so does Dynamo itself: once is enough for each call
     compiler = aot_autograd(
         fw_compiler=partial(_compile, options=chosen, static=False),
         bw_compiler=partial(_compile, options=chosen, static=False),
@@ -42,7 +44,7 @@ def backend(
         decompositions=_decompositions(),
         partition_fn=min_cut_rematerialization_partition,
     )
-    return compiler(graph, example_inputs)
+    return innermost_fn(compiler(graph, example_inputs))  # type: ignore[no-any-return]
 
 
 def _decompositions() -> dict[Any, Callable[..., Any]]:

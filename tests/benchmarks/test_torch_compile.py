@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks import torch_compile
-from benchmarks.torch_compile import Timing, distance, main, rounds
+from benchmarks.torch_compile import SMALLEST, Timing, distance, main, rounds
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
@@ -28,17 +29,38 @@ def test_lines_say_what_there_is() -> None:
 
 
 @pytest.mark.slow
-def test_a_small_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch_compile, "CALLS", 10)
-    threads = torch.get_num_threads()
-    output = tmp_path / "figures.json"
-    arguments = ["--small", "--only", "bert_base", "--engines", "eager,aino,nonsense", "--rounds", "2"]
-    monkeypatch.setattr(torch_compile, "overhead", lambda *_: {"aino": 1.0})
-    try:
-        assert main([*arguments, "--threads", "1", "--output", str(output)]) == 0
-    finally:
-        torch.set_num_threads(threads)
-    figures: dict[str, Any] = json.loads(output.read_text())
-    by_engine = {row["engine"]: row for row in figures["networks"]}
+def test_a_small_network(tmp_path: Path) -> None:
+    output = tmp_path / "figures.jsonl"
+    arguments = ["--small", "--only", f"bert_base,{SMALLEST}", "--engines", "eager,aino,nonsense"]
+    arguments += ["--rounds", "2", "--calls", "10", "--threads", "1", "--output", str(output)]
+    assert main(arguments) == 0
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert {row["threads"] for row in rows} == {1} and all("torch 2" in row["versions"] for row in rows)
+    by_engine = {row["engine"]: row for row in rows if row["network"] == "bert_base_small"}
     assert by_engine["aino"]["error"] < 1e-4 and not by_engine["aino"]["problem"]
-    assert by_engine["nonsense"]["problem"]
+    assert by_engine["aino"]["kernels"] and len(by_engine["aino"]["kernels"]) == 1, "one native graph"
+    assert "nonsense" in by_engine["nonsense"]["problem"]
+
+
+def test_rows_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def rows_of_child(network: str, args: Any) -> list[dict[str, Any]]:
+        asked.append(network)
+        return [asdict(Timing(network, "aino", 1.0, 2.0))]
+
+    monkeypatch.setattr(torch_compile, "rows_of_child", rows_of_child)
+    output = str(tmp_path / "figures.jsonl")
+    for only in ("gpt2", "gpt2,vit_b16"):
+        main(["--only", only, "--output", output])
+    assert asked == ["gpt2", "vit_b16"]
+    main(["--only", "gpt2", "--threads", "1", "--output", output])
+    main(["--only", "gpt2", "--fresh", "--output", output])
+    assert asked == ["gpt2", "vit_b16", "gpt2", "gpt2"]
+
+
+def test_a_process_that_ends_early_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    args = torch_compile.parse([])
+    monkeypatch.setattr(torch_compile, "_options", lambda args: ["--no-such-option"])
+    (row,) = torch_compile.rows_of_child("gpt2", args)
+    assert row["problem"] == "the process ended with 2"

@@ -108,8 +108,9 @@ def test_greedy_tokens_are_those_of_eager(name: str, target: str) -> None:
 
 
 @pytest.mark.slow
-def test_each_token_costs_the_same_and_caches_stay_in_place() -> None:
-    _, executable = steps_of("llama", "c")
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_each_token_costs_the_same_and_caches_stay_in_place(name: str) -> None:
+    model, executable = steps_of(name, "c")
     report = executable.report
     assert not report.python_nodes
     assert isinstance(report.arena_bytes, int) and isinstance(report.flops, int)
@@ -120,3 +121,6 @@ def test_each_token_costs_the_same_and_caches_stay_in_place() -> None:
         counts.append(len(rows))
         executable.run(token, np.array([position], np.int64))
     assert len(set(counts)) == 1
+    cache = (len(PROMPT) + TOKENS) * model.config.hidden_size * 4
+    copied = [int(k["bytes"]) for k in report.kernels if k["kernel"].startswith("copy")]
+    assert not [size for size in copied if size >= cache // 4], "caches are written where they lie"
