@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from aino_ir.driver.api import Dims, compile_options, load
-from aino_ir.driver.pipeline import Compilation
-from aino_ir.errors.base import AinoError
+from aino_ir.driver.kernel_costs import costs_for
 from aino_ir.errors.compression import SchemeOptionMisplaced
 from aino_ir.errors.usage import OptionTooSmall, UnknownOption
 from aino_ir.graph import Module
@@ -17,9 +16,7 @@ from aino_ir.passes.compression.guard import MIN_SQNR, Floor, Metric, guarded
 from aino_ir.passes.compression.layers import prepared
 from aino_ir.passes.compression.numbers import Recipe, weight_recipe
 from aino_ir.passes.compression.quantize import Quantization, Request
-from aino_ir.plan.walk import runs
 from aino_ir.short_sums import DEPTHS
-from aino_ir.structural import block_hash
 from aino_ir.target import Target
 
 SCHEMES: dict[str, tuple[str, int]] = {
@@ -38,31 +35,6 @@ products cost 2 dB more.
 """
 
 
-class ModelledTiming:
-    """Seconds of one run by the cost models of the kernels that a target would get; equal modules once."""
-
-    kind = "modelled"
-
-    def __init__(self, target: Target) -> None:
-        self.options = compile_options(target, verify="off")
-        self._known: dict[str, float | None] = {}
-
-    def seconds(self, module: Module) -> float | None:
-        """The sum over the kernels that run; None where there is no native code."""
-        key = block_hash(module.main.block)
-        if key not in self._known:
-            self._known[key] = self._modelled(module)
-        return self._known[key]
-
-    def _modelled(self, module: Module) -> float | None:
-        try:
-            plans = Compilation(self.options).plans(module)
-        except AinoError:
-            return None
-        plan = plans[self.options.target.isa]
-        return sum(plan.kernels[step.kernel].candidate.cost for step in runs(plan))
-
-
 def quantize(
     x: Any,
     scheme: str = "int8",
@@ -79,7 +51,7 @@ def quantize(
     metric: Metric | None = None,
     max_drop: float | None = None,
     min_sqnr: float = MIN_SQNR,
-    guard: bool = True,
+    guard: bool | str = True,
     target: str | Target = "c",
     example_inputs: Any = None,
     dims: Dims | None = None,
@@ -109,7 +81,9 @@ def quantize(
         metric: how good a model is: gets a callable model, returns a number, more is better.
         max_drop: what the metric may lose (default 0.01).
         min_sqnr: without a metric: the outputs' least signal-to-noise ratio in dB on the calibration data.
-        guard: take back what is larger, slower (by the models of the target's kernels) or breaks the floor.
+        guard: take back what is larger, slower or breaks the floor.  True or "modelled": times are those of
+            the kernels' cost models; "measured": layers, and then the whole model, run beside what they
+            were, by turns in this process.
         target: whose kernels are asked for the time.
         example_inputs, dims: as for `load`.
         report: gets the `CompressionReport`.
@@ -127,8 +101,8 @@ def quantize(
     samples = read_samples(module, calibration) if needed or calibration is not None else []
     work = Quantization(module, request, samples)
     floor = Floor(samples, metric, max_drop, min_sqnr)
-    timing = ModelledTiming(goal) if guard else None
-    result, outcome = guarded(scheme, module, work.proposals(), work.build, floor, timing, guard)
+    costs, guarding = costs_for(guard, goal), guard is not False
+    result, outcome = guarded(scheme, module, work.proposals(), work.build, floor, costs, guarding)
     result.compression = outcome
     if report is not None:
         report(outcome)

@@ -10,8 +10,9 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from aino_ir.dims import Dim, free_symbols
+from aino_ir.dims import Dim, free_symbols, symbol
 from aino_ir.errors.usage import BadArgument, InputFileUnreadable, NoInputs
+from aino_ir.graph import Function
 from aino_ir.runtime.fileio import DISK, Disk, disk_errors, new_part
 from aino_ir.types import MapType, OptionalType, SequenceType, StringType, TensorType, Type
 
@@ -88,6 +89,25 @@ def make_inputs(interface: Interface, seed: int, sizes: Mapping[str, int] | None
     for number, (name, type_) in enumerate(interface):
         out[name] = _made_up(type_, np.random.default_rng([seed, number]), _Sizes(sizes or {}))
     return out
+
+
+SYMBOLIC_SIZE = 32
+"""What symbols of a made-up input are, where their bounds allow it."""
+
+
+def made_up(function: Function) -> dict[str, Any]:
+    """Made-up values for a function's inputs, as `make_inputs`; symbols are about SYMBOLIC_SIZE.
+
+    Args:
+        function: whose symbols have bounds.
+    """
+    sizes = {}
+    for name in function.symbols:
+        low, high = function.symbols.interval(symbol(name))
+        sizes[name] = max(low or 1, SYMBOLIC_SIZE if high is None else min(SYMBOLIC_SIZE, high))
+    return make_inputs(
+        [(n, v.type) for n, v in zip(function.input_names, function.inputs, strict=True)], 0, sizes
+    )
 
 
 class _Sizes(dict[str, int]):

@@ -1,23 +1,57 @@
-"""What small modules would cost as compiled kernels, by the generators' own models."""
+"""What modules cost once they are compiled: by the generators' own models, or measured in this process.
+
+One object serves all compressions: `ModelledCosts`, and `MeasuredCosts`, which knows bytes in the same way
+and takes times from a clock.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import statistics
+import time
+from dataclasses import dataclass
+from typing import Any
 
-from aino_ir.codegen.catalogue import KernelCatalogue
-from aino_ir.codegen.lower.compose import Group, compose
-from aino_ir.codegen.lower.pricing import own_buffer
+from aino_ir.driver.inputs import made_up
 from aino_ir.driver.pipeline import Compilation, CompileOptions
-from aino_ir.errors.codegen import NotComposable
-from aino_ir.graph import Function, Module
-from aino_ir.kernels import Candidate, KernelSpec
-from aino_ir.op import Op, Trait
-from aino_ir.pattern import constant_of
-from aino_ir.target import Target
+from aino_ir.errors.base import AinoError
+from aino_ir.errors.usage import UnknownOption
+from aino_ir.graph import Module
+from aino_ir.passes.compression.costs import KernelCosts
+from aino_ir.passes.plan_memory import used_constants
+from aino_ir.plan import Plan, runs
+from aino_ir.structural import block_hash
+from aino_ir.target import Target, detect_host
+
+GUARDS = ("modelled", "measured")
+"""Where a guard may have times from; True means the first."""
+
+TURNS = 15
+"""Turns in which both modules run one after the other; a module's time is the median of its turns."""
+
+TURN_SECONDS = 2e-3
+"""About how long a module runs in one turn: several runs where one takes less."""
+
+MOST_SECONDS = 4.0
+"""After this the turns end, three of them made."""
+
+LEAST_TURNS = 3
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the plan of a module tells.
+
+    Attributes:
+        seconds: modelled, of one run on one core; None where some of it has no native code.
+        stored_bytes: of its constants as the artifact stores them.
+    """
+
+    seconds: float | None
+    stored_bytes: int
 
 
 class ModelledCosts:
-    """Seconds and stored bytes of modules after the passes, each op as the best candidate for it.
+    """Seconds of one run by the cost models of the kernels that a target would get; equal modules once.
 
     Args:
         target: what kernels are for.
@@ -26,63 +60,116 @@ class ModelledCosts:
     kind = "modelled"
 
     def __init__(self, target: Target) -> None:
-        self.target = target.variant(target.isa)
-        self.catalogue = KernelCatalogue(self.target)
-        self._known: dict[int, tuple[Module, float | None, int]] = {}
+        self.options = CompileOptions(target, verify="off")
+        self._known: dict[str, Known] = {}
 
     def seconds(self, module: Module) -> float | None:
-        """Modelled seconds of one run on one core, or None where an op has no kernel."""
-        return self._of(module)[1]
+        """The sum over the kernels that run; None where there is no native code."""
+        return self._of(module).seconds
+
+    def times(self, before: Module, after: Module) -> tuple[float | None, float | None]:
+        """The seconds of both."""
+        return self.seconds(before), self.seconds(after)
 
     def stored_bytes(self, module: Module) -> int:
-        """Bytes of the constants as the kernels want them stored."""
-        return self._of(module)[2]
+        """Bytes of the constants as the kernels want them stored; as they are where there are none."""
+        return self._of(module).stored_bytes
 
-    def _of(self, module: Module) -> tuple[Module, float | None, int]:
-        known = self._known.get(id(module))
-        if known is None or known[0] is not module:
-            known = self._known[id(module)] = (module, *self._found(module))
-        return known
+    def _of(self, module: Module) -> Known:
+        key = block_hash(module.main.block)
+        if key not in self._known:
+            self._known[key] = self._found(module)
+        return self._known[key]
 
-    def _found(self, module: Module) -> tuple[float | None, int]:
-        options = CompileOptions(self.target, verify="off")
-        main = Compilation(options).optimize(module).main
-        seconds: float | None = 0.0
-        stored = 0
-        for op in main.block:
-            if op.name == "core.constant" or op.has(Trait.TERMINATOR) or op.has(Trait.VIEW):
-                continue
-            priced = self._priced(op, main)
-            if priced is None:
-                seconds = None
-                continue
-            seconds = None if seconds is None else seconds + priced[0]
-            stored += priced[1]
-        return seconds, stored
-
-    def _priced(self, op: Op, main: Function) -> tuple[float, int] | None:
+    def _found(self, module: Module) -> Known:
         try:
-            composed = compose(Group(op), own_buffer, main.symbols)
-        except NotComposable:
-            return None
-        best = next((a for a in self.catalogue.candidates(composed.spec) if isinstance(a, Candidate)), None)
-        if best is None:
-            return None
-        handles = [i for i, v in enumerate(composed.operands) if constant_of(v) is not None]
-        return best.cost, stored_bytes(composed.spec, best, handles)
+            plan = Compilation(self.options).plans(module)[self.options.target.isa]
+        except AinoError:
+            handles = {op.value.key: op.value for op in module.walk() if op.name == "core.constant"}  # type: ignore[attr-defined]
+            return Known(None, sum(h.nbytes for h in handles.values()))
+        seconds = sum(plan.kernels[step.kernel].candidate.cost for step in runs(plan))
+        return Known(seconds, plan_bytes(plan))
 
 
-def stored_bytes(spec: KernelSpec, candidate: Candidate, handles: Iterable[int]) -> int:
-    """Bytes of a spec's constant operands (by number) as a candidate stores them."""
-    packings = dict(candidate.packings)
-    total = 0
-    for number, packing in [*((n, packings.get(n)) for n in handles), *candidate.companions]:
-        operand = spec.operands[number]
-        shape = tuple(int(d) for d in operand.shape)  # type: ignore[arg-type]
-        if packing is None:
-            size, dtype = operand.layout.bound(shape), operand.dtype
-        else:
-            size = packing.layout.bound(packing.stored_shape(shape))
-            dtype = packing.stored_dtype(operand.dtype)
-        total += int(size) * dtype.bytes  # type: ignore[arg-type]
-    return total
+class MeasuredCosts(ModelledCosts):
+    """Seconds that a clock shows: both modules are compiled and run by turns in this process.
+
+    A module that this machine cannot run has no time.
+
+    Args:
+        target: what kernels are for.
+        turns: see `TURNS`.
+    """
+
+    kind = "measured"
+
+    def __init__(self, target: Target, turns: int = TURNS) -> None:
+        super().__init__(target)
+        self.turns = turns
+        self._pairs: dict[tuple[str, str], tuple[float | None, float | None]] = {}
+        self.measured = 0
+
+    def seconds(self, module: Module) -> float | None:
+        """Those of a module beside itself."""
+        return self.times(module, module)[0]
+
+    def times(self, before: Module, after: Module) -> tuple[float | None, float | None]:
+        """The medians of both over the same turns; equal pairs once."""
+        key = block_hash(before.main.block), block_hash(after.main.block)
+        if key not in self._pairs:
+            self._pairs[key] = self._measured(before, after)
+        return self._pairs[key]
+
+    def _measured(self, before: Module, after: Module) -> tuple[float | None, float | None]:
+        from aino_ir.driver.api import compile
+
+        if detect_host().obstacle(self.options.target, self.options.target.isa):
+            return None, None
+        try:
+            exes = [compile(m, self.options.target, verify="off") for m in (before, after)]
+            inputs = [tuple(made_up(m.main).values()) for m in (before, after)]
+        except AinoError:
+            return None, None
+        self.measured += 1
+        return interleaved(exes, inputs, self.turns)
+
+
+def interleaved(exes: list[Any], inputs: list[tuple[Any, ...]], turns: int = TURNS) -> tuple[float, float]:
+    """Median seconds of one run of two executables that take turns."""
+    repeats = []
+    for exe, given in zip(exes, inputs, strict=True):
+        exe.run(*given)
+        start = time.perf_counter()
+        exe.run(*given)
+        repeats.append(max(1, int(TURN_SECONDS / max(1e-7, time.perf_counter() - start))))
+    spent: list[list[float]] = [[], []]
+    deadline = time.perf_counter() + MOST_SECONDS
+    for turn in range(turns):
+        for exe, given, count, times in zip(exes, inputs, repeats, spent, strict=True):
+            start = time.perf_counter()
+            for _ in range(count):
+                exe.run(*given)
+            times.append((time.perf_counter() - start) / count)
+        if turn + 1 >= LEAST_TURNS and time.perf_counter() > deadline:
+            break
+    return statistics.median(spent[0]), statistics.median(spent[1])
+
+
+def plan_bytes(plan: Plan) -> int:
+    """Bytes of a plan's constants, packed as its kernels want them."""
+    return sum(int(b.bytes) for b in used_constants(plan))  # type: ignore[arg-type]
+
+
+def costs_for(guard: bool | str, target: Target) -> KernelCosts | None:
+    """What a guard compares times with; None without one.
+
+    Raises:
+        UnknownOption: `guard` is neither true, false nor a kind of times.
+    """
+    if guard is False:
+        return None
+    if guard is True or guard == "modelled":
+        return ModelledCosts(target)
+    if guard == "measured":
+        return MeasuredCosts(target)
+    raise UnknownOption(option="guard", choices=GUARDS, got=guard)

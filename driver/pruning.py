@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from aino_ir.driver.api import load
-from aino_ir.driver.inputs import make_inputs
-from aino_ir.driver.kernel_costs import ModelledCosts
+from aino_ir.driver.api import compile_options, load
+from aino_ir.driver.inputs import made_up
+from aino_ir.driver.kernel_costs import costs_for
 from aino_ir.errors.pruning import (
     BadSparsity,
     BadThreshold,
@@ -17,14 +17,14 @@ from aino_ir.errors.pruning import (
 from aino_ir.errors.usage import UnknownOption
 from aino_ir.graph import Module
 from aino_ir.passes.compression.calibration import read_samples
-from aino_ir.passes.compression.guard import MIN_SQNR, Floor, Metric, Run, Sample, guarded
+from aino_ir.passes.compression.guard import MIN_SQNR, Floor, Metric, Run, guarded
 from aino_ir.passes.compression.masks import Structure
 from aino_ir.passes.compression.pruning import PruningOptions, propose_zeros
 from aino_ir.passes.compression.report import CompressionReport
 from aino_ir.passes.compression.structured import propose_smaller
-from aino_ir.target import detect_host, parse_target
+from aino_ir.target import Target
 
-CHOICES = {"scope": ("global", "local"), "criterion": ("magnitude", "wanda")}
+CHOICES = {"scope": ("global", "local"), "criterion": ("magnitude", "wanda", "sparsegpt")}
 
 
 def prune(
@@ -40,8 +40,8 @@ def prune(
     metric: Metric | None = None,
     max_drop: float | None = None,
     min_sqnr: float = MIN_SQNR,
-    guard: bool = True,
-    target: str = "c",
+    guard: bool | str = True,
+    target: str | Target = "c",
     example_inputs: Any = None,
     report: Callable[[CompressionReport], None] | None = None,
 ) -> Module:
@@ -56,16 +56,20 @@ def prune(
             sparsity then); "block:RxC" such as "block:1x16", blocks of R inputs by C outputs;
             "channel" and "head", which make shapes smaller.
         scope: "global" compares all layers with each other, "local" takes the same share of each.
-        criterion: "magnitude", or "wanda": weights times the norms of their inputs, compared within
-            each output (so its scope is local).
+        criterion: "magnitude"; "wanda": weights times the norms of their inputs, single weights compared
+            within each output (so their scope is local); "sparsegpt": weights by what their removal costs the
+            outputs of their layer, and the weights that stay make up for it (single weights, N:M and
+            blocks, each layer alone).  The last two need calibration data.
         calibration: samples: arrays, tuples in input order, or dictionaries by input name.
         ignore: patterns of layer names that stay as they are.
         metric: how good a model is: metric(run) -> float, more is better; `run` takes arrays.
         max_drop: what the metric may lose (0.01).
         min_sqnr: without a metric, the least signal-to-noise ratio in dB of the outputs on the
             calibration data.
-        guard: take back what gains neither time nor bytes, or breaks the floor.
-        target: what times are modelled for.
+        guard: take back what gains neither time nor bytes, or breaks the floor.  True or "modelled":
+            times are those of the kernels' cost models; "measured": layers, and then the whole model, run
+            beside what they were, by turns in this process.
+        target: what times are for.
         example_inputs: for PyTorch models.
         report: gets the `CompressionReport`.
 
@@ -110,26 +114,26 @@ def prune_with_report(
     metric: Metric | None = None,
     max_drop: float | None = None,
     min_sqnr: float = MIN_SQNR,
-    guard: bool = True,
-    target: str = "c",
+    guard: bool | str = True,
+    target: str | Target = "c",
 ) -> tuple[Module, CompressionReport]:
     """`prune` on a module, and the report beside the result."""
     options = checked(sparsity, threshold, structure, scope, criterion, tuple(ignore))
-    needed = criterion == "wanda" or calibration is not None
+    needed = criterion != "magnitude" or calibration is not None
     samples = read_samples(module, calibration) if needed else []
     floor = Floor(samples, metric, max_drop, min_sqnr, compiled)
-    facts = parse_target(target, detect_host())
-    costs = ModelledCosts(facts) if facts.name == "c" else None
+    costs = costs_for(guard, compile_options(target).target)
+    guarding = guard is not False
     scheme = _scheme(options)
     if options.structure.kind not in ("channel", "head"):
-        plan = propose_zeros(module, options, samples, costs, guard)
-        out, report = guarded(scheme, module, plan.proposals, plan.build, floor, guard=guard)
+        plan = propose_zeros(module, options, samples, costs, guarding)
+        out, report = guarded(scheme, module, plan.proposals, plan.build, floor, costs, guarding)
         report.bytes_after -= sum(r.bytes_before - r.bytes_after for r in report.applied)  # zeros not stored
         return out, report
-    plan, made = propose_smaller(module, options, costs, guard)
-    out, report = guarded(scheme, module, plan.proposals, plan.build, floor, guard=guard)
+    plan, made = propose_smaller(module, options, costs, guarding, samples)
+    out, report = guarded(scheme, module, plan.proposals, plan.build, floor, costs, guarding)
     names = frozenset(r.name for r in report.applied)
-    made.check(names, out, samples[:1] or [_made_up(module)])
+    made.check(names, out, samples[:1] or [tuple(made_up(module.main).values())])
     return out, report
 
 
@@ -158,15 +162,15 @@ def checked(
         raise PruningOptionsClash(
             what="give either sparsity= or threshold=" + (", not both" if given else "")
         )
-    if criterion == "wanda" and parsed.kind in ("channel", "head"):
+    whole = parsed.kind in ("channel", "head")
+    if criterion == "sparsegpt" and whole:
         raise PruningOptionsClash(
-            what=f"criterion='wanda' scores single weights, not structure={structure!r}"
+            what=f"criterion='sparsegpt' removes single weights, not structure={structure!r}"
         )
-    if criterion == "wanda" and threshold is not None:
-        raise PruningOptionsClash(what="criterion='wanda' compares within each output: give sparsity=")
-    return PruningOptions(
-        sparsity, threshold, parsed, "local" if criterion == "wanda" else scope, criterion, ignore
-    )
+    if criterion != "magnitude" and threshold is not None:
+        raise PruningOptionsClash(what=f"criterion='{criterion}' compares within a layer: give sparsity=")
+    local = criterion != "magnitude" and not whole
+    return PruningOptions(sparsity, threshold, parsed, "local" if local else scope, criterion, ignore)
 
 
 def compiled(module: Module) -> Run:
@@ -175,12 +179,6 @@ def compiled(module: Module) -> Run:
 
     exe = compile(module, "c", verify="off", cache=False)
     return lambda *inputs: tuple(exe.run(*inputs))
-
-
-def _made_up(module: Module) -> Sample:
-    main = module.main
-    made = make_inputs([(n, v.type) for n, v in zip(main.input_names, main.inputs, strict=True)], 0)
-    return tuple(made[n] for n in main.input_names)
 
 
 def _number(x: Any) -> bool:

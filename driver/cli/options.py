@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from aino_ir.driver.kernel_costs import GUARDS
 from aino_ir.errors.usage import BadArgument
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -47,6 +48,34 @@ def target_option(function: F) -> F:
     """--target."""
     text = "What to compile for, such as c, c:avx2, c:avx2+avx512 (see `ainoc targets`)."
     return click.option("--target", default="c", show_default=True, help=text)(function)
+
+
+def guard_options(without: str) -> Callable[[F], F]:
+    """--guard and --no-guard; `guard_choice` reads them.
+
+    Args:
+        without: what no guard means.
+    """
+
+    def options(function: F) -> F:
+        times = click.option(
+            "--guard",
+            "times",
+            type=click.Choice(GUARDS),
+            default=GUARDS[0],
+            show_default=True,
+            help="Where the guard has times from: cost models, or runs on this machine.",
+        )
+        off = click.option("--no-guard", "guard", flag_value=False, type=bool, default=True, help=without)
+        return times(off(function))
+
+    return options
+
+
+def guard_choice(options: dict[str, Any]) -> bool | str:
+    """What `guard=` means, taken out of the options of a verb."""
+    times = options.pop("times")
+    return str(times) if options.pop("guard") else False
 
 
 def dim_option(function: F) -> F:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from aino_ir.driver import api
-from aino_ir.driver.cli.options import Bounds, dim_option, model_argument
+from aino_ir.driver.cli.options import Bounds, dim_option, guard_choice, guard_options, model_argument
 from aino_ir.driver.cli.shell import Shell, common_options
 from aino_ir.driver.emit import write_onnx, write_text
 from aino_ir.driver.inputs import read_inputs
@@ -38,15 +38,8 @@ from aino_ir.text import save
 )
 @click.option("--ignore", multiple=True, metavar="PATTERN", help="Layers that stay as they are.")
 @click.option("--min-sqnr", type=float, help="Least signal-to-noise ratio in dB of the outputs.")
-@click.option(
-    "--no-guard",
-    "guard",
-    flag_value=False,
-    type=bool,
-    default=True,
-    help="Prune also what gains nothing or breaks the floor.",
-)
-@click.option("--target", default="c", show_default=True, help="What times are modelled for.")
+@guard_options("Prune also what gains nothing or breaks the floor.")
+@click.option("--target", default="c", show_default=True, help="What times are for.")
 @click.option("--report", type=click.Path(), help="A file for the report per layer, as JSON.")
 @dim_option
 @common_options
@@ -66,7 +59,7 @@ def command(
     samples = [read_inputs([path]) for path in calibration] or None
     if min_sqnr is not None:
         options["min_sqnr"] = min_sqnr
-    pruned = prune(api.load(model, dims=dims), calibration=samples, **options)
+    pruned = prune(api.load(model, dims=dims), calibration=samples, guard=guard_choice(options), **options)
     outcome, place = pruned.compression, Path(output)
     path = str(write_onnx(pruned, place)[0] if place.suffix == ".onnx" else save(pruned, place))
     if report is not None:

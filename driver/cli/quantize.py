@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from aino_ir.driver.cli.options import Bounds, dim_option, model_argument, target_option
+from aino_ir.driver.cli.options import (
+    Bounds,
+    dim_option,
+    guard_choice,
+    guard_options,
+    model_argument,
+    target_option,
+)
 from aino_ir.driver.cli.shell import Shell, common_options
 from aino_ir.driver.emit import write_onnx
 from aino_ir.errors.usage import BadArgument
@@ -43,9 +50,7 @@ ENDINGS = (".onnx", ".air")
     show_default=True,
     help="Least signal-to-noise ratio of the outputs in dB on the calibration data.",
 )
-@click.option(
-    "--no-guard", "guard", flag_value=False, type=bool, default=True, help="Keep layers that do not pay, too."
-)
+@guard_options("Keep layers that do not pay, too.")
 @click.option("--report", "place", type=click.Path(), help="Write the report of every layer here, as JSON.")
 @target_option
 @dim_option
@@ -70,7 +75,7 @@ def command(
         reason = f"it ends with neither of {', '.join(ENDINGS)}"
         raise BadArgument(option="--output", text=output, reason=reason, sample="--output small.onnx")
     samples = [read_inputs([item]) for item in files]
-    module = quantize(model, calibration=samples or None, dims=dims, **options)
+    module = quantize(model, calibration=samples or None, dims=dims, guard=guard_choice(options), **options)
     outcome = module.compression
     written = write_onnx(module, target)[0] if target.suffix == ".onnx" else save(module, target)
     if place is not None:

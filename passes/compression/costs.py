@@ -16,8 +16,8 @@ class KernelCosts(Protocol):
 
     kind: str
 
-    def seconds(self, module: Module) -> float | None:
-        """Seconds of one run, or None when nothing is known."""
+    def times(self, before: Module, after: Module) -> tuple[float | None, float | None]:
+        """Seconds of one run of each, compared under the same conditions; None when nothing is known."""
 
     def stored_bytes(self, module: Module) -> int:
         """Bytes that its constants take in an artifact."""

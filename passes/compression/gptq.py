@@ -47,12 +47,8 @@ def _compensated(w: Array, gram: Array, recipe: Recipe, scale: Array, zero: Arra
     """Weights on a grid, each row's loss put into the rows that follow."""
     k = w.shape[0]
     rest = w.astype(np.float64).copy()
-    hessian = gram.astype(np.float64).copy()
-    dead = np.diag(hessian) <= 0
-    hessian[dead, dead] = 1.0
+    upper, dead = inverse_factor(gram)
     rest[dead] = 0.0
-    hessian[np.arange(k), np.arange(k)] += DAMPING * float(np.mean(np.diag(hessian)))
-    upper = np.linalg.cholesky(np.linalg.inv(hessian)).T
     integers = np.empty(w.shape, recipe.dtype.numpy)
     group = recipe.group
     for row in range(k):
@@ -70,3 +66,17 @@ def _compensated(w: Array, gram: Array, recipe: Recipe, scale: Array, zero: Arra
         error = (rest[row] - whole * by) / upper[row, row]
         rest[row + 1 :] -= np.outer(upper[row, row + 1 :], error)
     return Weights(integers, scale, zero, recipe)
+
+
+def inverse_factor(gram: Array) -> tuple[Array, Array]:
+    """The upper triangular U with U^T U = (gram, damped)^-1, and which inputs were always zero.
+
+    Args:
+        gram: X^T X, [k, k].
+    """
+    hessian = gram.astype(np.float64).copy()
+    dead = np.diag(hessian) <= 0
+    hessian[dead, dead] = 1.0
+    every = np.arange(hessian.shape[0])
+    hessian[every, every] += DAMPING * float(np.mean(np.diag(hessian)))
+    return np.linalg.cholesky(np.linalg.inv(hessian)).T, dead

@@ -1,22 +1,24 @@
 """The no-regret guard: what is larger, slower or too far off stays as it was.
 
 A compression proposes layers and can build the module with any set of them compressed.  The guard first
-looks at each layer alone (bytes, time), then at the whole: as long as the floor does not hold, the layers
-that lost most are taken back, by bisection, so that n layers cost about log2(n) evaluations.
+looks at each layer alone (bytes, time), then at the whole (its time too, where times are measured): as
+long as the floor does not hold, the layers that lost most are taken back, by bisection, so that n layers
+cost about log2(n) evaluations.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from aino_ir.errors.compression import BadMetric, MetricNeeded
 from aino_ir.graph import Module
 from aino_ir.interp import run_function
-from aino_ir.passes.compression.report import CompressionReport, FloorOutcome, LayerRow
+from aino_ir.passes.compression.costs import KernelCosts
+from aino_ir.passes.compression.report import CompressionReport, FloorOutcome, LayerRow, WholeTimes
 
 Array = np.ndarray[Any, Any]
 Sample = tuple[Array, ...]
@@ -36,19 +38,6 @@ MAX_DROP = 0.01
 
 MIN_SQNR = 20.0
 """Least signal-to-noise ratio in dB of the outputs when there is no metric."""
-
-
-class Timing(Protocol):
-    """Seconds of one run of a small module; injected by the driver.
-
-    Attributes:
-        kind: "modelled" or "measured".
-    """
-
-    kind: str
-
-    def seconds(self, module: Module) -> float | None:
-        """Seconds of one run, or None when it cannot be told."""
 
 
 @dataclass
@@ -99,7 +88,7 @@ def guarded(
     proposals: Sequence[Proposal],
     build: Build,
     floor: Floor,
-    timing: Timing | None = None,
+    timing: KernelCosts | None = None,
     guard: bool = True,
 ) -> tuple[Module, CompressionReport]:
     """The compressed module with the layers that pay, and what became of each.
@@ -128,9 +117,17 @@ def guarded(
     after = judge.value(module)
     if guard and chosen and not judge.holds(after):
         module, after, chosen = _take_back(judge, build, chosen)
+    whole = WholeTimes()
+    if timing is not None and timing.kind == "measured" and chosen:
+        whole = WholeTimes(*timing.times(original, module), timing.kind)
+        if guard and whole.slower:
+            for row in chosen:
+                row.refuse(f"with all that pays alone the model is slower: {whole}")
+            module, chosen = original.clone(), []
+            after = judge.value(module)
     for row in chosen:
         row.applied, row.reason = True, _gain(row)
-    report = CompressionReport(scheme, [p.row for p in proposals], judge.outcome(after))
+    report = CompressionReport(scheme, [p.row for p in proposals], judge.outcome(after), whole=whole)
     report.bytes_before, report.bytes_after = constant_bytes(original), constant_bytes(module)
     return module, report
 
@@ -160,16 +157,13 @@ def constant_bytes(module: Module) -> int:
     return sum(-(-h.size * h.dtype.bits // 8) for h in handles.values())
 
 
-def _time(proposal: Proposal, timing: Timing | None) -> None:
+def _time(proposal: Proposal, timing: KernelCosts | None) -> None:
     if timing is None or proposal.alone is None:
         return
     before, after = proposal.alone()
     row = proposal.row
-    row.seconds_before, row.seconds_after, row.timing = (
-        timing.seconds(before),
-        timing.seconds(after),
-        timing.kind,
-    )
+    row.seconds_before, row.seconds_after = timing.times(before, after)
+    row.timing = timing.kind
 
 
 def _gain(row: LayerRow) -> str:

@@ -47,6 +47,11 @@ class Structure:
             return Structure("block", int(size[1]), int(size[2]))
         raise BadStructure(got=text)
 
+    @property
+    def inputs_together(self) -> int:
+        """Neighbouring inputs that are looked at together."""
+        return {"n:m": self.b, "block": self.a}.get(self.kind, 1)
+
     def misfit(self, shape: tuple[int, ...]) -> str | None:
         """Why a matrix cannot be cut this way, or None."""
         outputs, _, channels = shape

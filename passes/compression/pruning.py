@@ -1,12 +1,13 @@
 """Pruning without changing shapes: weights become zeros where they matter least.
 
-Criteria: *magnitude*, |w| (Han et al., 2015), and *wanda*, |w| times the norm of the input that it meets
-in the calibration data (Sun et al., 2023), compared within each output.
+Criteria: *magnitude*, |w| (Han et al., 2015); *wanda*, |w| times the norm of the input that it meets
+in the calibration data (Sun et al., 2023), compared within each output; and *sparsegpt* (`sparsegpt.py`),
+which changes the weights that stay too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +21,10 @@ from aino_ir.op import Op
 from aino_ir.passes.compression.calibration import Watch, run_watched
 from aino_ir.passes.compression.costs import KernelCosts
 from aino_ir.passes.compression.guard import Build, Proposal, sqnr
+from aino_ir.passes.compression.input_rows import grams, obstacle
 from aino_ir.passes.compression.masks import Structure, keep_by_pool, keep_by_share
 from aino_ir.passes.compression.report import LayerRow
+from aino_ir.passes.compression.sparsegpt import sparsegpt
 from aino_ir.passes.compression.weights import Use, Weight, as_matrix, from_matrix, ignored, weights
 from aino_ir.rewriter import Rewriter
 
@@ -60,24 +63,23 @@ def propose_zeros(
     """Masks for every weight of a module, a proposal each.
 
     Args:
-        samples: calibration data, for wanda.
+        samples: calibration data, for wanda and sparsegpt.
         costs: tells time and bytes; None: not compared.
         guard: whether a layer that gains neither is refused.
     """
     found = weights(module)
     rows = {w.name: _row(w) for w in found}
     norms = input_norms(module, found, samples) if options.criterion == "wanda" else {}
-    chosen = []
+    chosen: list[Weight] = []
     for w in found:
-        reason = _misfit(w, options, norms)
+        reason = _misfit(module, w, options, norms)
         if reason:
             rows[w.name].refuse(reason)
         else:
             chosen.append(w)
-    masks = _masks(chosen, options, norms)
     pruned: dict[str, tuple[Weight, Const]] = {}
-    for w in chosen:
-        _judge(w, masks[w.name], rows[w.name], pruned, costs, guard)
+    for w, new, loss in _candidates(module, chosen, options, norms, samples):
+        _judge(w, new, loss, rows[w.name], pruned, costs, guard)
 
     def build(names: frozenset[str]) -> Module:
         new = {id(w.handle): c for name, (w, c) in pruned.items() if name in names}
@@ -92,13 +94,79 @@ def _row(w: Weight) -> LayerRow:
     )
 
 
-def _misfit(w: Weight, options: PruningOptions, norms: dict[str, Array]) -> str | None:
+def _misfit(module: Module, w: Weight, options: PruningOptions, norms: dict[str, Array]) -> str | None:
     """Why a weight stays as it is, or None."""
     if ignored(w.places, options.ignore):
         return "ignored"
     if options.criterion == "wanda" and w.name not in norms:
         return "what its inputs are is not told by one plain axis; criterion='magnitude' takes it"
+    if options.criterion == "sparsegpt":
+        if any(u.op.block is not module.main.block for u in w.uses):
+            return "it stands inside of control flow; criterion='magnitude' takes it"
+        reason = next((r for r in map(obstacle, w.uses) if r is not None), None)
+        if reason is not None:
+            return f"{reason}; criterion='magnitude' takes it"
+        if w.handle.size == 0:
+            return "it has no elements"
     return options.structure.misfit(as_matrix(w.handle.array(), w.uses[0]).shape)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a layer loses, as the report tells it.
+
+    Attributes:
+        measured_on: "weights" or "output".
+        sqnr: dB there.
+    """
+
+    measured_on: str
+    sqnr: float
+
+
+def _candidates(
+    module: Module,
+    chosen: Sequence[Weight],
+    options: PruningOptions,
+    norms: dict[str, Array],
+    samples: Sequence[Sample],
+) -> Iterator[tuple[Weight, Array, Loss]]:
+    """Each weight, what becomes of it (of the same shape and type), and what that loses."""
+    if options.criterion != "sparsegpt":
+        masks = _masks(chosen, options, norms)
+        for w in chosen:
+            array = w.handle.array()
+            new = np.where(masks[w.name], array, np.zeros((), array.dtype))
+            yield w, new, Loss("weights", sqnr(new, array))
+        return
+    by_name = {w.name: w for w in chosen}
+    for found in grams(module, chosen, samples):
+        for name, gram in found.items():
+            w = by_name[name]
+            array, use = w.handle.array(), w.uses[0]
+            matrix = as_matrix(array, use)
+            flat = matrix.reshape(matrix.shape[0], -1)
+            made = sparsegpt(flat, gram, options.structure, options.sparsity)
+            new = from_matrix(made.reshape(matrix.shape), array.shape, use).astype(array.dtype)
+            yield w, new, Loss("output", output_sqnr(made, flat, gram))
+
+
+def output_sqnr(new: Array, old: Array, gram: Array) -> float:
+    """dB between a layer's outputs and what the change of its weights does to them.
+
+    Args:
+        new, old: weights [outputs, inputs].
+        gram: X^T X of the inputs.
+    """
+
+    def energy(w: Array) -> float:
+        w = w.astype(np.float64)
+        return float(np.sum((w @ gram) * w))
+
+    noise, signal = energy(new - old), energy(old)
+    if noise <= 0.0:
+        return float("inf")
+    return 10.0 * float(np.log10(signal / noise)) if signal > 0.0 else float("-inf")
 
 
 def _masks(chosen: Sequence[Weight], options: PruningOptions, norms: dict[str, Array]) -> dict[str, Array]:
@@ -130,7 +198,8 @@ def _masks(chosen: Sequence[Weight], options: PruningOptions, norms: dict[str, A
 
 def _judge(
     w: Weight,
-    mask: Array,
+    new: Array,
+    loss: Loss,
     row: LayerRow,
     pruned: dict[str, tuple[Weight, Const]],
     costs: KernelCosts | None,
@@ -138,20 +207,19 @@ def _judge(
 ) -> None:
     """Fill in a weight's row; refuse it where nothing is removed, nothing left, or nothing gained."""
     array = w.handle.array()
-    new = np.where(mask, array, np.zeros((), array.dtype))
     row.sparsity = 1.0 - np.count_nonzero(new) / max(1, new.size)
-    if not np.any((array != 0) & ~mask):
+    if not np.any((array != 0) & (new == 0)):
         row.refuse("nothing in it is to be removed")
         return
     if not np.any(new):
         row.refuse("nothing would be left of it")
         return
-    row.sqnr, row.measured_on = sqnr(new, array), "weights"
+    row.sqnr, row.measured_on = loss.sqnr, loss.measured_on
     row.max_error = float(np.max(np.abs(new.astype(np.float64) - array.astype(np.float64))))
     handle = Const.of(new, w.handle.name)
     if costs is not None:
         before, after = alone(w.uses[0].op), alone(w.uses[0].op, {id(w.handle): handle})
-        times = costs.seconds(before), costs.seconds(after)
+        times = costs.times(before, after)
         row.seconds_before, row.seconds_after = (None if t is None else t * len(w.uses) for t in times)
         row.timing = costs.kind
         row.bytes_before, row.bytes_after = costs.stored_bytes(before), costs.stored_bytes(after)

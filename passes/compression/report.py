@@ -6,6 +6,9 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+NOISE = 1.03
+"""Two measured times are told apart from here on."""
+
 COLUMNS = ("layer", "op", "state", "bits", "sparsity", "SQNR dB", "max error", "bytes", "time us", "reason")
 
 
@@ -99,6 +102,25 @@ class FloorOutcome:
         return f"{text} ({self.note})" if self.note else text
 
 
+@dataclass(frozen=True)
+class WholeTimes:
+    """Seconds of one run of the whole model, original and result; None where they were not measured."""
+
+    before: float | None = None
+    after: float | None = None
+    timing: str = ""
+
+    @property
+    def slower(self) -> bool:
+        """Whether the result is slower by more than what a clock cannot tell."""
+        return self.before is not None and self.after is not None and self.after > NOISE * self.before
+
+    def __str__(self) -> str:
+        if self.before is None or self.after is None:
+            return "not timed"
+        return f"{self.before * 1e6:.1f} -> {self.after * 1e6:.1f} us ({self.timing})"
+
+
 @dataclass
 class CompressionReport:
     """What a compression did to a module.
@@ -108,6 +130,7 @@ class CompressionReport:
         rows: one per layer, in program order.
         floor: what became of the accuracy.
         bytes_before, bytes_after: constants of the whole module, as an artifact stores them.
+        whole: the times of the whole model.
     """
 
     scheme: str
@@ -115,6 +138,7 @@ class CompressionReport:
     floor: FloorOutcome = field(default_factory=FloorOutcome)
     bytes_before: int = 0
     bytes_after: int = 0
+    whole: WholeTimes = field(default_factory=WholeTimes)
 
     @property
     def applied(self) -> list[LayerRow]:
@@ -145,6 +169,7 @@ class CompressionReport:
             "bytes_before": self.bytes_before,
             "bytes_after": self.bytes_after,
             "share_of_macs": self.share_of_macs,
+            "whole": asdict(self.whole),
         }
 
     def to_json(self) -> str:
@@ -162,4 +187,5 @@ class CompressionReport:
             f"{self.share_of_macs:.1%} of the multiply-adds, "
             f"constants {self.bytes_before} -> {self.bytes_after} bytes"
         )
-        return "\n".join([*lines, summary, str(self.floor)])
+        timed = [f"whole model: {self.whole}"] if self.whole.timing else []
+        return "\n".join([*lines, summary, *timed, str(self.floor)])

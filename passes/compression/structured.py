@@ -2,7 +2,8 @@
 
 What goes together are the components of `dependencies.py`.  A component counts as the sum, over the
 weights that have it on an axis, of the squared norm of its part divided by the mean over that axis (a
-group norm as in DepGraph, Fang et al., 2023).  What is left is compared with the whole model in which the
+group norm as in DepGraph, Fang et al., 2023); with the criterion wanda weights are first multiplied by the
+norms of their inputs in the calibration data.  What is left is compared with the whole model in which the
 weights of the removed parts are zero.
 """
 
@@ -23,7 +24,14 @@ from aino_ir.passes.compression.costs import KernelCosts
 from aino_ir.passes.compression.dependencies import Dependencies, Family
 from aino_ir.passes.compression.guard import Proposal
 from aino_ir.passes.compression.masks import lowest
-from aino_ir.passes.compression.pruning import Plan, PruningOptions, Sample, alone, with_constants
+from aino_ir.passes.compression.pruning import (
+    Plan,
+    PruningOptions,
+    Sample,
+    alone,
+    input_norms,
+    with_constants,
+)
 from aino_ir.passes.compression.report import LayerRow
 from aino_ir.passes.compression.shrink import CannotShrink, Kept, Shrunk, shrink, smaller_constant
 from aino_ir.passes.compression.weights import Weight, ignored, weights
@@ -53,15 +61,20 @@ class Layer:
 
 
 def propose_smaller(
-    module: Module, options: PruningOptions, costs: KernelCosts | None, guard: bool
+    module: Module,
+    options: PruningOptions,
+    costs: KernelCosts | None,
+    guard: bool,
+    samples: Sequence[Sample] = (),
 ) -> tuple[Plan, Structured]:
     """Which channels or heads go; the plan's `build` gives smaller modules.
 
     Args:
         costs: tells time; None: not compared.
         guard: whether a layer that gains nothing is refused.
+        samples: calibration data, for wanda.
     """
-    made = Structured(module, options)
+    made = Structured(module, options, samples)
     rows = [made.row(layer, costs, guard) for layer in made.layers]
     return Plan([Proposal(r) for r in rows], made.build), made
 
@@ -69,16 +82,34 @@ def propose_smaller(
 class Structured:
     """The prunable families of a module, and modules without some of their components."""
 
-    def __init__(self, module: Module, options: PruningOptions) -> None:
+    def __init__(self, module: Module, options: PruningOptions, samples: Sequence[Sample] = ()) -> None:
         self.module = module
         self.options = options
         self.relations = Dependencies.of(module.main)
         self.weights = [w for w in weights(module) if self._inside(w)]
+        self.saliency = self._saliency(samples)
         self.layers = self._layers()
         self._choose()
 
     def _inside(self, w: Weight) -> bool:
         return all(u.op.block is self.module.main.block for u in w.uses)
+
+    def _saliency(self, samples: Sequence[Sample]) -> dict[str, Array]:
+        """Weight -> squares of what its elements count: themselves, or with wanda times their inputs' norm.
+
+        Where inputs are not one plain axis (grouped convolutions), weights count alone.
+        """
+        wanted = self.options.criterion == "wanda"
+        norms = input_norms(self.module, self.weights, samples) if wanted else {}
+        out = {}
+        for w in self.weights:
+            squares = np.square(w.handle.array(), dtype=np.float64)
+            channel = w.uses[0].channel
+            if w.name in norms and channel is not None:
+                shape = [-1 if a == channel[0] else 1 for a in range(squares.ndim)]
+                squares = squares * np.square(norms[w.name]).reshape(shape)
+            out[w.name] = squares
+        return out
 
     def _layers(self) -> list[Layer]:
         """Families of the wanted kind that some weight makes, in order of these weights."""
@@ -105,7 +136,7 @@ class Structured:
                     _places(first, made),
                     family,
                     found,
-                    _scores(family, found),
+                    _scores(family, found, self.saliency),
                     np.zeros(count, bool),
                 )
             )
@@ -226,12 +257,12 @@ class Structured:
         return row
 
     def _time(self, row: LayerRow, ops: Sequence[Op], small: Shrunk, costs: KernelCosts) -> None:
-        before = [costs.seconds(alone(op)) for op in ops]
-        after = [costs.seconds(alone(small.ops.get(op, op))) for op in ops]
+        pairs = [costs.times(alone(op), alone(small.ops.get(op, op))) for op in ops]
         row.timing = costs.kind
-        if None not in before and None not in after:
-            row.seconds_before = float(sum(t for t in before if t is not None))
-            row.seconds_after = float(sum(t for t in after if t is not None))
+        known = [(a, b) for a, b in pairs if a is not None and b is not None]
+        if len(known) == len(pairs):
+            row.seconds_before = float(sum(a for a, _ in known))
+            row.seconds_after = float(sum(b for _, b in known))
 
 
 def _places(first: Weight, made: Sequence[tuple[Weight, int, int]]) -> tuple[str, ...]:
@@ -249,17 +280,16 @@ def _values_of(w: Weight) -> list[Any]:
     return list(found.values())
 
 
-def _axis_norms(w: Weight, axis: int) -> Array:
-    """Squared norm of each part of a weight along an axis."""
-    others = tuple(a for a in range(len(w.handle.shape)) if a != axis)
-    return np.asarray(np.sum(np.square(w.handle.array(), dtype=np.float64), axis=others))
+def _along(squares: Array, axis: int) -> Array:
+    """The sum of each part of an array along an axis."""
+    return np.asarray(np.sum(squares, axis=tuple(a for a in range(squares.ndim) if a != axis)))
 
 
-def _scores(family: Family, found: Sequence[tuple[Weight, int, int]]) -> Array:
-    """Squared norms of the components, each weight counting as its mean over them; their mean is about 1."""
+def _scores(family: Family, found: Sequence[tuple[Weight, int, int]], saliency: dict[str, Array]) -> Array:
+    """Saliency of the components, each weight counting as its mean over them; their mean is about 1."""
     total = np.zeros(len(family.components))
     for w, axis, c in found:
-        norms = _axis_norms(w, axis)
+        norms = _along(saliency[w.name], axis)
         parts = np.array([norms[x.atoms[c]].sum() for x in family.components])
         total += parts / max(float(parts.mean()), np.finfo(np.float64).tiny)
     return total / max(1, len(found))
@@ -270,7 +300,8 @@ def _norms(layer: Layer) -> Array:
     total, count = np.zeros(layer.scores.size), np.zeros(layer.scores.size)
     for w, axis, c in layer.weights:
         if any(axis in u.outputs for u in w.uses):
-            norms, each = _axis_norms(w, axis), w.handle.size / w.handle.shape[axis]
+            squares = np.square(w.handle.array(), dtype=np.float64)
+            norms, each = _along(squares, axis), w.handle.size / w.handle.shape[axis]
             total += [norms[x.atoms[c]].sum() for x in layer.family.components]
             count += [each * x.atoms[c].size for x in layer.family.components]
     return np.asarray(np.sqrt(total / np.maximum(count, 1)))

@@ -98,8 +98,12 @@ def test_zero_sparsity_changes_nothing() -> None:
         ({"sparsity": 0.5, "scope": "layer"}, UnknownOption),
         ({"sparsity": 0.5, "criterion": "taylor"}, UnknownOption),
         ({"sparsity": 0.5, "criterion": "wanda"}, EmptyCalibration),
-        ({"sparsity": 0.5, "criterion": "wanda", "structure": "channel"}, PruningOptionsClash),
+        ({"sparsity": 0.5, "criterion": "wanda", "structure": "channel"}, EmptyCalibration),
+        ({"sparsity": 0.5, "criterion": "sparsegpt"}, EmptyCalibration),
+        ({"sparsity": 0.5, "criterion": "sparsegpt", "structure": "channel"}, PruningOptionsClash),
         ({"threshold": 0.5, "criterion": "wanda"}, PruningOptionsClash),
+        ({"threshold": 0.5, "criterion": "sparsegpt"}, PruningOptionsClash),
+        ({"sparsity": 0.5, "guard": "clock"}, UnknownOption),
         ({"sparsity": 0.5, "calibration": []}, EmptyCalibration),
         ({"sparsity": 0.5, "calibration": [np.full((64, 64), np.nan, np.float32)]}, CalibrationNotFinite),
         ({"sparsity": 0.5, "calibration": [(X, X)]}, CalibrationInputWrong),
@@ -109,6 +113,33 @@ def test_zero_sparsity_changes_nothing() -> None:
 def test_bad_options_are_refused(given: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error):
         aino.prune(mlp(), **given)
+
+
+@pytest.mark.parametrize("structure", ["unstructured", "2:4", "block:2x8"])
+def test_criteria_that_know_the_inputs_lose_less(structure: str) -> None:
+    rng = np.random.default_rng(3)
+    mix = rng.standard_normal((24, 64)) * rng.permutation(np.logspace(-1, 1, 64))
+    data = [(rng.standard_normal((64, 24)) @ mix / 8).astype(np.float32) for _ in range(4)]  # dependent
+    module = mlp((64, 48))
+    share = {} if ":" in structure and "block" not in structure else {"sparsity": 0.5, "scope": "local"}
+    given = {"structure": structure, "guard": False, "calibration": data, **share}
+    errors = {}
+    for criterion in ("magnitude", "wanda", "sparsegpt"):
+        pruned = aino.prune(module, criterion=criterion, **given)
+        (row,) = pruned.compression.rows
+        assert row.applied and abs(row.sparsity - 0.5) < 0.01
+        runs = [aino.compile(m, "reference") for m in (module, pruned)]
+        errors[criterion] = sum(float(np.mean((runs[0].run(x)[0] - runs[1].run(x)[0]) ** 2)) for x in data)
+    assert errors["sparsegpt"] < 0.8 * errors["wanda"] < 0.8 * errors["magnitude"]
+
+
+def test_a_measured_guard_says_so() -> None:
+    pruned = aino.prune(mlp((64, 512, 256, 10), 128), 0.95, scope="local", guard="measured")
+    report = pruned.compression
+    assert {r.timing for r in report.rows} == {"measured"}
+    assert all(r.seconds_before and r.seconds_after for r in report.rows)
+    assert report.whole.timing == "measured" or not report.applied
+    assert "measured" in str(report) and report.to_dict()["whole"]["timing"] in ("measured", "")
 
 
 def test_the_command(tmp_path: Path) -> None:

@@ -106,9 +106,22 @@ class Clock:
     def __init__(self) -> None:
         self.asked: list[Module] = []
 
-    def seconds(self, module: Module) -> float | None:
-        self.asked.append(module)
-        return {"quick": 1e-6, "slow": 2e-6}.get(module.name)
+    def times(self, before: Module, after: Module) -> tuple[float | None, float | None]:
+        self.asked += [before, after]
+        known = {"quick": 1e-6, "slow": 2e-6}
+        return known.get(before.name), known.get(after.name)
+
+    def stored_bytes(self, module: Module) -> int:
+        return 0
+
+
+class Stopwatch(Clock):
+    """Every layer alone is quick, all of them together are not."""
+
+    kind = "measured"
+
+    def times(self, before: Module, after: Module) -> tuple[float | None, float | None]:
+        return (2e-6, 1e-6) if before.name == "slow" else (1e-6, 2e-6)
 
 
 def named(name: str) -> Module:
@@ -129,6 +142,18 @@ def test_what_is_slower_or_larger_stays() -> None:
     assert report.row("c").reason == "it would be larger: 8 -> 9 bytes"
     assert report.row("d").reason == "ignored"
     assert len(clock.asked) == 6, "refused layers are not timed"
+
+
+def test_a_model_that_is_slower_as_a_whole_stays_as_it_was() -> None:
+    rows = [LayerRow(n, "op", bytes_before=8, bytes_after=4) for n in "ab"]
+    found = [Proposal(r, alone=lambda: (named("slow"), named("quick"))) for r in rows]
+    floor = Floor(SAMPLES, min_sqnr=0.0)
+    module, report = guarded("test", summing({}), found, build, floor, Stopwatch())
+    assert not report.applied and str(module) == str(summing({}))
+    assert all("the model is slower: 1.0 -> 2.0 us (measured)" in r.reason for r in report.rows)
+    found = [Proposal(LayerRow("a", "op", bytes_before=8, bytes_after=4))]
+    _, report = guarded("test", summing({}), found, build, floor, Stopwatch(), guard=False)
+    assert report.applied and "whole model: 1.0 -> 2.0 us (measured)" in str(report)
 
 
 def test_a_drop_needs_a_metric() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 from aino_ir.builder import Builder
 from aino_ir.graph import Module
+from aino_ir.passes.compression.input_rows import grams
 from aino_ir.passes.compression.masks import Structure, keep_by_pool, keep_by_share, lowest
 from aino_ir.passes.compression.pruning import Plan, PruningOptions, propose_zeros
 from aino_ir.passes.compression.weights import as_matrix, from_matrix, weights
@@ -156,3 +158,84 @@ def test_ties_go_by_position() -> None:
         [True],
         [False, True],
     ]
+
+
+def rows_by_hand(x: Array, kernel: int, stride: int, dilation: int) -> Array:
+    """im2col of a picture padded by 1: rows of (tap, channel)."""
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    reach = dilation * (kernel - 1) + 1
+    places = [range(0, padded.shape[a] - reach + 1, stride) for a in (2, 3)]
+    taps = [(i * dilation, j * dilation) for i in range(kernel) for j in range(kernel)]
+    rows = [
+        [padded[n, :, h + i, w + j] for i, j in taps]
+        for n in range(x.shape[0])
+        for h in places[0]
+        for w in places[1]
+    ]
+    return np.asarray(rows, np.float64).reshape(len(rows), -1)
+
+
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2)])
+def test_rows_of_convolutions_are_those_of_im2col(stride: int, dilation: int) -> None:
+    b = Builder()
+    x = b.input("x", tensor("f32", 2, 3, 7, 6))
+    given = {**SAME, "strides": (stride,) * 2, "dilations": (dilation,) * 2}
+    b.output("y", b.conv(x, b.constant(np.ones((4, 3, 3, 3), np.float32), "w"), **given))
+    (w,) = weights(b.module)
+    data = [np.random.default_rng(n).standard_normal((2, 3, 7, 6)).astype(np.float32) for n in range(2)]
+    (found,) = grams(b.module, [w], [(d,) for d in data])
+    made = [rows_by_hand(d, 3, stride, dilation) for d in data]
+    np.testing.assert_allclose(found["w"], sum(m.T @ m for m in made), atol=1e-9)
+
+
+def test_rows_of_symbolic_batches_and_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aino_ir.passes.compression.input_rows.CHUNK", 16)
+    monkeypatch.setattr("aino_ir.passes.compression.input_rows.GRAMS_TOGETHER", 1)
+    b = Builder()
+    x = b.input("x", tensor("f32", b.symbol("n", 1, 9), 5, 8))
+    h = b.matmul(x, b.constant(np.eye(8, dtype=np.float32), "w"))
+    b.output("y", b.matmul(h, b.constant(np.ones((4, 8), np.float32), "v"), transpose_rhs=True))
+    data = np.random.default_rng(0).standard_normal((3, 5, 8)).astype(np.float32)
+    found = {
+        name: gram for part in grams(b.module, weights(b.module), [(data,)]) for name, gram in part.items()
+    }
+    rows = data.reshape(-1, 8).astype(np.float64)
+    assert set(found) == {"w", "v"}
+    np.testing.assert_allclose(found["w"], rows.T @ rows, atol=1e-9)
+    np.testing.assert_allclose(found["v"], rows.T @ rows, atol=1e-9)
+
+
+def test_sparsegpt_gives_what_went_to_the_inputs_behind() -> None:
+    """Two inputs that are always equal: the one that stays does the work of both."""
+    b = Builder()
+    x = b.input("x", tensor("f32", 32, 2))
+    b.output("y", b.matmul(x, b.constant(np.array([[1.0], [2.0]], np.float32), "w")))
+    column = np.random.default_rng(0).standard_normal((32, 1)).astype(np.float32)
+    plan = proposed(b.module, sparsity=0.5, criterion="sparsegpt", samples=[(np.repeat(column, 2, axis=1),)])
+    new = pruned(plan)["w"]
+    assert new[0] == 0 and abs(float(new[1, 0]) - 3.0) < 0.05
+    assert plan.proposals[0].row.measured_on == "output"
+    assert plan.proposals[0].row.sqnr is not None and plan.proposals[0].row.sqnr > 30
+
+
+def test_sparsegpt_takes_just_the_share_and_refuses_groups() -> None:
+    plan = proposed(
+        cnn(),
+        sparsity=0.6,
+        criterion="sparsegpt",
+        samples=[(np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32),)],
+    )
+    rows = {p.row.name: p.row for p in plan.proposals}
+    assert "vary with its outputs" in rows["grouped"].reason and not rows["mix"].reason
+    new = pruned(plan)
+    assert np.count_nonzero(new["mix"] == 0) == int(0.6 * new["mix"].size)
+
+
+def test_inputs_that_are_always_zero_do_not_matter() -> None:
+    b = Builder()
+    x = b.input("x", tensor("f32", 8, 4))
+    b.output("y", b.matmul(x, b.constant(np.ones((4, 3), np.float32), "w")))
+    data = np.zeros((8, 4), np.float32)
+    data[:, 2] = 1
+    new = pruned(proposed(b.module, sparsity=0.5, criterion="sparsegpt", samples=[(data,)]))["w"]
+    assert (new[2] == 1).all() and np.count_nonzero(new) == 3

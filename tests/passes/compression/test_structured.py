@@ -178,3 +178,18 @@ def test_the_original_is_left_alone() -> None:
     smaller(module)
     assert str(module) == before[0]
     np.testing.assert_array_equal(run_function(module.main, sample(module))[0], before[1])
+
+
+def test_wanda_of_channels_looks_at_what_flows_through_them() -> None:
+    b = Builder()
+    x = b.input("x", tensor("f32", 4, 3))
+    first = np.array([[9, 1, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0]], np.float32)
+    h = b.matmul(x, b.constant(first, "first"))
+    b.output("y", b.matmul(h, b.constant(np.array([[0.2], [3], [4], [5]], np.float32), "second")))
+    data = np.ones((4, 3), np.float32)
+    given = {"sparsity": 0.25, "criterion": "wanda"}
+    plain = Structured(b.module, options(sparsity=0.25)).layers[0]
+    weighed = Structured(b.module, options(**given), [(data,)]).layers[0]
+    assert plain.removed.tolist() == weighed.removed.tolist() == [False, True, False, False]
+    data[:, 0] = 0.0  # nothing flows: only the second layer is left to compare
+    assert Structured(b.module, options(**given), [(data,)]).layers[0].scores.max() == 0.0
