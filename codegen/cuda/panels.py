@@ -12,12 +12,10 @@ included.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from aino_ir.codegen.cuda.product import Product, inner_slope
 from aino_ir.codegen.kernels.access import Placement, Point
-from aino_ir.compute import Axis
 from aino_ir.dims import DimLike, is_static
 from aino_ir.dtypes import DType
 from aino_ir.loops.builder import LoopBuilder
@@ -28,6 +26,22 @@ CHUNK = 8
 """Elements of a chunk."""
 
 Coordinates = Mapping[str, DimLike]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A factor of a product, addressed by its line (row or column of the result) and its term.
+
+    Attributes:
+        factor: the element, in index notation.
+        lines, terms: how many there are.
+        at: (line, term) -> coordinates, which the kernel's builder may name.
+    """
+
+    factor: Expr
+    lines: DimLike
+    terms: DimLike
+    at: Callable[[DimLike, DimLike], Coordinates]
 
 
 @dataclass(frozen=True)
@@ -61,14 +75,22 @@ class PanelShape:
         return self.lines * self.terms
 
 
-def panel_shape(of: Product, side: int, lines: int, terms: int) -> PanelShape:
-    """The panel that suits a factor: chunks along what is contiguous."""
-    axes = (of.rows, of.columns)[side]
-    along_terms, along_lines = (inner_slope(of, side, group) for group in (of.terms, axes))
-    turned = along_lines == 1 and along_terms != 1
-    inner = (axes if turned else of.terms)[-1]
-    contiguous = (along_lines if turned else along_terms) == 1
-    copied = contiguous and is_static(inner.extent) and int(inner.extent) % CHUNK == 0  # type: ignore[arg-type]
+def panel_shape(
+    inner_term: tuple[DimLike | None, DimLike],
+    inner_line: tuple[DimLike | None, DimLike],
+    lines: int,
+    terms: int,
+) -> PanelShape:
+    """The panel that suits a factor: chunks along what is contiguous.
+
+    Args:
+        inner_term, inner_line: of the innermost axis of terms and of lines, (elements from one step to the
+            next, None where that is not constant; the axis's extent).
+        lines, terms: of the tile.
+    """
+    turned = inner_line[0] == 1 and inner_term[0] != 1
+    step, extent = inner_line if turned else inner_term
+    copied = step == 1 and is_static(extent) and int(extent) % CHUNK == 0  # type: ignore[arg-type]
     return PanelShape(lines, terms, turned, copied)
 
 
@@ -76,7 +98,8 @@ class Panel:
     """One factor's panels, one for each stage of the pipeline.
 
     Args:
-        b, place, of: the kernel under construction.
+        b, place: the kernel under construction.
+        name: of the buffer.
         side: which factor, 0 for rows and 1 for columns.
         dtype: a 16-bit float.
         shape: of each panel.
@@ -88,7 +111,7 @@ class Panel:
         self,
         b: LoopBuilder,
         place: Placement,
-        of: Product,
+        name: str,
         side: int,
         dtype: DType,
         shape: PanelShape,
@@ -97,13 +120,11 @@ class Panel:
     ) -> None:
         self.b = b
         self.place = place
-        self.of = of
         self.side = side
         self.dtype = dtype
         self.shape = shape
         self.threads = threads
-        self.axes: tuple[Axis, ...] = (of.rows, of.columns)[side]
-        self.buffer = b.share(f"{('row', 'column')[side]}_panels", dtype, shape.size * stages)
+        self.buffer = b.share(name, dtype, shape.size * stages)
 
     # -- places
 
@@ -111,14 +132,14 @@ class Panel:
         """Where a chunk starts, in elements."""
         b, shape = self.b, self.shape
         step = max(1, CHUNK // shape.chunks)  # rows that share the banks of one row of eight chunks
-        mixed = min(shape.chunks, CHUNK)
+        mixed = min(shape.chunks & -shape.chunks, CHUNK)  # a power of two, so that none leaves the row
         turn = index(row // step % mixed)
         swapped = b.index(binary("xor", index(chunk), turn), 0, shape.chunks - 1, "chunk")
         return stage * shape.size + row * (shape.chunks * CHUNK) + swapped * CHUNK
 
     # -- filling
 
-    def fill(self, stage: DimLike, start: DimLike, first_term: DimLike, stack: Coordinates) -> None:
+    def fill(self, source: Source, stage: DimLike, start: DimLike, first_term: DimLike) -> None:
         """Begin to fill a stage's panel with lines from `start` and terms from `first_term` on."""
         b, shape = self.b, self.shape
         chunks = shape.rows * shape.chunks
@@ -132,40 +153,32 @@ class Panel:
                 target = self.place_of(stage, row, chunk)
                 line, term = (chunk * CHUNK, row) if shape.turned else (row, chunk * CHUNK)
                 if shape.copied:
-                    self._copy(target, start + line, first_term + term, stack)
+                    self._copy(source, target, start + line, first_term + term)
                 else:
-                    self._compute(target, start + line, first_term + term, stack)
+                    self._compute(source, target, start + line, first_term + term)
 
-    def _copy(self, target: DimLike, line: DimLike, term: DimLike, stack: Coordinates) -> None:
+    def _copy(self, source: Source, target: DimLike, line: DimLike, term: DimLike) -> None:
         """One chunk as it lies in memory; zeros outside of the factor."""
-        b, factor = self.b, self.of.factors[self.side]
-        assert isinstance(factor, Read)
+        b = self.b
+        assert isinstance(source.factor, Read)
         here = b.index(index(line), 0, None, "line")
         there = b.index(index(term), 0, None, "term")
-        inside = self._inside(here, there)
-        buffer, address, mask = self.place.address(factor, self._point(here, there, stack))
-        present = inside if mask is None else binary("and", inside, mask)
+        present = _inside(source, here, there)
+        buffer, address, mask = self.place.address(source.factor, Point(source.at(here, there)))
+        if mask is not None:
+            present = binary("and", present, mask)
         b.copy(self.buffer, target, buffer, address, CHUNK, present)
 
-    def _compute(self, target: DimLike, line: DimLike, term: DimLike, stack: Coordinates) -> None:
+    def _compute(self, source: Source, target: DimLike, line: DimLike, term: DimLike) -> None:
         """One chunk element by element."""
-        b, factor = self.b, self.of.factors[self.side]
+        b = self.b
         with b.loop("i", 0, CHUNK) as i:
             here, there = (line + i, term) if self.shape.turned else (line, term + i)
-            with b.when(self._inside(here, there)):
-                b.store(self.buffer, target + i, self.place.expr(factor, self._point(here, there, stack)))
+            with b.when(_inside(source, here, there)):
+                value = self.place.expr(source.factor, Point(source.at(here, there)))
+                b.store(self.buffer, target + i, value)
             with b.otherwise():
-                b.store(self.buffer, target + i, const(0, factor.dtype))
-
-    def _inside(self, line: DimLike, term: DimLike) -> Expr:
-        lines, terms = self.of.extent(self.axes), self.of.extent(self.of.terms)
-        return binary("and", Condition(line, "<", lines).expr(), Condition(term, "<", terms).expr())
-
-    def _point(self, line: DimLike, term: DimLike, stack: Coordinates) -> Point:
-        at = dict(stack)
-        for axes, flat in ((self.axes, line), (self.of.terms, term)):
-            at |= self.of.coordinates(self.b, axes, flat)
-        return Point(at)
+                b.store(self.buffer, target + i, const(0, source.factor.dtype))
 
     # -- reading
 
@@ -185,3 +198,7 @@ class Panel:
         named = b.index(index(row), 0, shape.rows - 1, "row")
         part = b.index(index(chunk), 0, shape.chunks - 1, "part_of_row")
         return b.load_matrix(self.buffer, self.place_of(stage, named, part), turned=shape.turned)
+
+
+def _inside(source: Source, line: DimLike, term: DimLike) -> Expr:
+    return binary("and", Condition(line, "<", source.lines).expr(), Condition(term, "<", source.terms).expr())

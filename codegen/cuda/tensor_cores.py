@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from aino_ir.codegen.cuda.panels import Panel, panel_shape
-from aino_ir.codegen.cuda.product import Product, analyse, extent_of
+from aino_ir.codegen.cuda.panels import Panel, Source, panel_shape
+from aino_ir.codegen.cuda.product import Product, analyse, extent_of, inner_slope
 from aino_ir.codegen.kernels.access import Placement, Point
 from aino_ir.codegen.kernels.emit import emit_checks
 from aino_ir.codegen.kernels.naming import header, kernel_name
@@ -154,14 +154,26 @@ class _Kernel:
         half = half_of(of)
         assert half is not None
         self.half = half
-        self.panels = tuple(
-            Panel(
-                b, place, of, side, half, panel_shape(of, side, lines, TERMS), tiling.stages, tiling.threads
-            )
-            for side, lines in ((0, tiling.rows), (1, tiling.columns))
-        )
+        self.panels = tuple(self._panel(side) for side in (0, 1))
         width = tiling.part[1] + PAD
         self.strips = b.share("strips", f32, tiling.down * tiling.across * STRIP * width)
+
+    def _panel(self, side: int) -> Panel:
+        of, tiling = self.of, self.tiling
+        axes = (of.rows, of.columns)[side]
+        term, line = ((inner_slope(of, side, group), group[-1].extent) for group in (of.terms, axes))
+        shape = panel_shape(term, line, (tiling.rows, tiling.columns)[side], TERMS)
+        name = f"{('row', 'column')[side]}_panels"
+        return Panel(self.b, self.place, name, side, self.half, shape, tiling.stages, tiling.threads)
+
+    def _source(self, side: int, stack: dict[str, DimLike]) -> Source:
+        b, of = self.b, self.of
+        axes = (of.rows, of.columns)[side]
+
+        def at(line: DimLike, term: DimLike) -> dict[str, DimLike]:
+            return {**stack, **of.coordinates(b, axes, line), **of.coordinates(b, of.terms, term)}
+
+        return Source(of.factors[side], of.extent(axes), of.extent(of.terms), at)
 
     def emit(self) -> None:
         """Units are tiles: the pipeline, then the results."""
@@ -206,8 +218,8 @@ class _Kernel:
     ) -> None:
         b = self.b
         with b.when(Condition(step, "<", steps)):
-            for panel, start in zip(self.panels, starts, strict=True):
-                panel.fill(stage, start, step * TERMS, stack)
+            for side, panel in enumerate(self.panels):
+                panel.fill(self._source(side, stack), stage, starts[side], step * TERMS)
         b.close_copies()
 
     def _multiply(self, stage: DimLike, own: tuple[DimLike, ...], sums: RegTile) -> None:

@@ -161,6 +161,8 @@ class CudaWriter(VectorWriter):
 
     def warp_call(self, s: WarpCall) -> None:
         """``aino_mma_bf16(&d0, ..., a0, ...)``."""
+        if not any(map(self.usage.is_read, s.names)):  # by no thread, so none comes
+            return
         results = OPERATIONS[s.operation].results
         names = [self.printer.names[n] for n in s.names]
         self.line(f"{scalar_name(results[0].dtype)} {', '.join(names)};")

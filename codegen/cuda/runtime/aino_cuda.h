@@ -58,6 +58,7 @@
 #define AINO_COPY(target, n, offset, source, m, from, count, bytes, present) \
     aino_copy((target) + (offset), (source) + (from), bytes, present)
 #define AINO_UNWATCH(buffers) ((void)0)
+#define AINO_IS_ALIGNED(type, place) (((uintptr_t)(place) & (__alignof__(type) - 1)) == 0)
 
 #include "aino_cuda_warp.h"
 
@@ -84,7 +85,7 @@ static __device__ void aino_device_fail(int64_t *status, int64_t code, int64_t v
     static inline AINO_DEVICE __attribute__((unused)) name name##_load(const type *place)      \
     {                                                                                          \
         name x;                                                                                \
-        if (((uintptr_t)place & (__alignof__(name) - 1)) == 0)                                 \
+        if (AINO_IS_ALIGNED(name, place))                                                      \
             return *(const name *)place;                                                       \
         for (int i = 0; i < (count); ++i)                                                      \
             x.lane[i] = place[i];                                                              \
@@ -92,7 +93,7 @@ static __device__ void aino_device_fail(int64_t *status, int64_t code, int64_t v
     }                                                                                          \
     static inline AINO_DEVICE __attribute__((unused)) void name##_store(type *place, name x)   \
     {                                                                                          \
-        if (((uintptr_t)place & (__alignof__(name) - 1)) == 0) {                               \
+        if (AINO_IS_ALIGNED(name, place)) {                                                    \
             *(name *)place = x;                                                                \
             return;                                                                            \
         }                                                                                      \

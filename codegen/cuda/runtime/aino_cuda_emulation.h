@@ -38,6 +38,7 @@ static _Thread_local aino_dim3 blockIdx, blockDim, threadIdx;
 #define AINO_HOST
 #define AINO_RESTRICT restrict
 #define AINO_SCRATCH(bytes) 0
+#define AINO_IS_ALIGNED(type, place) 0 /* GCC may merge both ways to move a vector into the aligned one */
 #define AINO_SHARED static _Thread_local __attribute__((aligned(16)))
 
 /* -- what is watched ------------------------------------------------------------------------------- */

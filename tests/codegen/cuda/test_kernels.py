@@ -161,6 +161,25 @@ def test_reductions_of_every_type(dtype: str) -> None:
     emulated(module(build, f"{dtype} 4 150"), x)
 
 
+@pytest.mark.parametrize(
+    "types", [("f32", "f32"), ("bf16", "f32"), ("f16", "f16"), ("i8", "i8"), ("f64", "f64")]
+)
+def test_maps_by_vectors(types: tuple[str, str]) -> None:
+    def build(b: Any, x: Value, y: Value) -> tuple[Value, ...]:
+        first = b.cast(b.relu(x) if types[0].startswith(("f", "b")) else x, to=types[1])
+        return b.add(first, y), b.slice(x, starts=(0, 1), sizes=(6, 299), steps=(1, 1))
+
+    made = module(build, f"{types[0]} 6 301", f"{types[1]} 301")
+    x, y = (3 * normal(6, 301)).astype(DTYPES[types[0]].numpy), normal(301).astype(DTYPES[types[1]].numpy)
+    assert all("elements" in name for name in emulated(made, x, y))
+
+
+def test_maps_of_unknown_length() -> None:
+    made = module(lambda b, x: b.tanh(x), "f32 n 3")
+    for length in (1, 2, 100):
+        assert emulated(made, normal(length, 3)) == ["element: a thread for each 4 elements"]
+
+
 def test_sums_of_one_term() -> None:
     made = module(lambda b, x: (b.reduce_sum(x, axes=(1,)), b.reduce_l2(x, axes=(1,))), "f32 5 1 3")
     assert all(name.startswith("element") for name in emulated(made, normal(5, 1, 3)))
