@@ -27,8 +27,8 @@ from aino_ir.errors.codegen import NoLowering
 from aino_ir.graph import Block, Function, Value
 from aino_ir.interp import decomposition
 from aino_ir.kernels import Attention, Candidate
-from aino_ir.op import Op, Trait
 from aino_ir.loops.stmt import Status as Code
+from aino_ir.op import Op, Trait
 from aino_ir.ops.control import If, Loop, Scan
 from aino_ir.ops.scan import Scan as Running
 from aino_ir.ops.scatter import Scatter

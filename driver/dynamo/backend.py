@@ -11,7 +11,6 @@ from functorch.compile import make_boxed_func, min_cut_rematerialization_partiti
 from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.eval_frame import innermost_fn
 from torch._guards import TracingContext
-from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.fx import GraphModule
 
 from aino_ir.driver.dynamo.options import DynamoOptions
@@ -61,6 +60,4 @@ def _compile(
     meta = context.fw_metadata if context is not None else None
     fixed = list(meta.static_input_indices) if static and meta is not None else []
     tensors = [i for i in fixed if isinstance(example_inputs[i], torch.Tensor)]
-    with unset_fake_temporarily():  # constants in the graph are real tensors
-        parts = native_parts(graph, tensors, options, aliases=static)
-    return make_boxed_func(parts)  # type: ignore[no-any-return]
+    return make_boxed_func(native_parts(graph, tensors, options, aliases=static))  # type: ignore[no-any-return]

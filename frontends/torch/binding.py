@@ -43,6 +43,8 @@ def bound_call(
         operands = [v for v in given.values() if v is not None]
         return partial(context.emit_all, row, *operands)
     taken, defaults = parameters(row), _defaults(target)
+    if taken is None:
+        return partial(row, context, **given)
     for name, value in given.items():  # what the row does not know must have its default
         if name not in taken and value != defaults.get(name, value):
             context.unsupported(f"{name}={value}")
@@ -78,9 +80,12 @@ _SCALAR_TYPES = {4: torch.int64, 5: torch.float16, 6: torch.float32, 7: torch.fl
 
 
 @cache
-def parameters(row: Lowering) -> frozenset[str]:
-    """The arguments that a row takes."""
-    return frozenset(list(inspect.signature(row).parameters)[1:])
+def parameters(row: Lowering) -> frozenset[str] | None:
+    """The arguments that a row takes; None for all of them, as ``**arguments``."""
+    found = list(inspect.signature(row).parameters.values())[1:]
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in found):
+        return None
+    return frozenset(p.name for p in found)
 
 
 @cache

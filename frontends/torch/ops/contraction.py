@@ -6,7 +6,7 @@ import string
 from collections.abc import Sequence
 
 from aino_ir.dims import DimLike, is_static
-from aino_ir.dtypes import i64
+from aino_ir.dtypes import i32, i64
 from aino_ir.frontends.torch.context import NodeContext, Operand, Row
 from aino_ir.graph import Value
 
@@ -26,6 +26,17 @@ def product(c: NodeContext, x: Value, other: Value) -> Value:
 def matrix_product(c: NodeContext, x: Value, mat2: Value) -> Value:
     """The product of matrices or of batches of them."""
     return c.emit("matmul", x, mat2)
+
+
+def integer_product(c: NodeContext, x: Value, mat2: Value) -> Value:
+    """The product of matrices of bytes in 32 bits."""
+    return c.emit("matmul", c.cast(x, i32), c.cast(mat2, i32))
+
+
+def product_with_bytes(c: NodeContext, x: Value, mat2: Value, scales: Value) -> Value:
+    """x times the transposed weights, which are bytes [n, k], times a scale for each row of them."""
+    y = c.emit("matmul", x, c.cast(mat2, x.dtype), transpose_rhs=True)
+    return c.emit("mul", y, c.cast(scales, x.dtype))
 
 
 def vector_product(c: NodeContext, x: Value, vec: Value) -> Value:
@@ -208,6 +219,8 @@ def transposed_convolution(
 
 
 TABLE: dict[str, Row] = {
+    "aten._int_mm": integer_product,
+    "aten._weight_int8pack_mm": product_with_bytes,
     "aten.addmm.default": addmm,
     "aten.addmv": addmv,
     "aten.baddbmm.default": baddbmm,

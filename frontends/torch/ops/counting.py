@@ -25,6 +25,50 @@ def size_of(extents: Sequence[DimLike]) -> DimLike:
     return out
 
 
+# -- as many results as the data says -----------------------------------------------------------------
+
+
+def _count(c: NodeContext, total: Value, extent: object, what: str) -> DimLike:
+    """A number of results that is read off data, within the bounds that torch has for it."""
+    low, high = c.graph.scope.bounds(extent)
+    bound = c.emit("core.bind", c.reshape(total, ()), lower=(max(low, 0),), upper=(high,), what=what)
+    known = c.b.known(bound)
+    assert known is not None
+    return known[0]
+
+
+def repeated_numbers(c: NodeContext, repeats: Value, output_size: DimLike | None = None) -> Value:
+    """0, 1, 2 ... each as often as `repeats` says: how many have begun at a place, less one."""
+    wide = c.cast(repeats, i64)
+    if output_size is None:
+        total = c.emit("reduce.sum", wide, axes=(0,))
+        output_size = _count(c, total, c.meta().shape[0], "the sum of repeats")
+    starts = c.emit("sub", c.emit("scan.cumsum", wide, axis=0), wide)
+    begun = c.emit(  # what is repeated no times at the end begins behind the last place
+        "scatter_nd",
+        c.filled((output_size + 1,), 0, i64),
+        c.reshape(starts, (*wide.shape, 1)),
+        c.filled(wide.shape, 1, i64),
+        reduction="add",
+    )
+    run = c.emit("scan.cumsum", c.cut(begun, 0, 0, output_size), axis=0)
+    return c.cast(c.emit("sub", run, c.scalar(1, i64)), c.dtype)
+
+
+def bincount(c: NodeContext, x: Value, weights: Value | None = None, minlength: int = 0) -> Value:
+    """How often each number from 0 to the largest occurs, or the weights of those places added up."""
+    numbers = c.cast(x, i64)
+    size = c.meta().shape[0]
+    if isinstance(size, int):
+        count: DimLike = size
+    else:
+        above = c.emit("add", c.emit("reduce.max", numbers, axes=(0,)), c.scalar(1, i64))
+        count = _count(c, c.emit("max", above, c.scalar(minlength, i64)), size, "the largest number")
+    ones = c.filled(x.shape, 1, c.dtype) if weights is None else c.cast(weights, c.dtype)
+    places = c.reshape(numbers, (*x.shape, 1))
+    return c.emit("scatter_nd", c.filled((count,), 0, c.dtype), places, ones, reduction="add")
+
+
 # -- distinct elements --------------------------------------------------------------------------------
 
 
@@ -305,9 +349,11 @@ TABLE: dict[str, Row] = {
     "aten._histogramdd_from_bin_cts": grid_histogram,
     "aten._histogramdd_from_bin_tensors": grid_histogram_between,
     "aten._unique2": unique,
+    "aten.bincount": bincount,
     "aten.histogram.bin_ct": histogram,
     "aten.histogram.bins_tensor": histogram,
     "aten.nonzero_static": nonzero_static,
+    "aten.repeat_interleave.Tensor": repeated_numbers,
     "aten.segment_reduce": segment_reduce,
     "aten.unique_consecutive": unique_consecutive,
     "aten.unique_dim": unique_rows,

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
-from aino_ir.dims import DimLike, is_static
+from aino_ir.dims import Dim, DimLike, is_static
 from aino_ir.dtypes import DType, i64
 from aino_ir.frontends.torch.context import Lowering, NodeContext, Operand, Row
+from aino_ir.frontends.torch.tensors import array_of
 from aino_ir.graph import Value
 
 Array = np.ndarray[Any, Any]
@@ -96,13 +98,25 @@ def one_hot(c: NodeContext, x: Value, num_classes: int = -1) -> Value:
     return c.cast(c.emit("eq", c.reshape(x, (*x.shape, 1)), line), i64)
 
 
+def computed(c: NodeContext, **numbers: Any) -> Value:
+    """What torch itself computes from numbers alone: windows, frequencies."""
+    if any(isinstance(n, (Value, Dim)) for n in numbers.values()):
+        c.unsupported("numbers that are not known")
+    numbers["dtype"] = c.meta().dtype
+    with unset_fake_temporarily():
+        return c.b.constant(array_of(c.node.target(**numbers)))  # type: ignore[operator]
+
+
 TABLE: dict[str, Row] = {
+    **{f"aten.{name}_window": computed for name in ("bartlett", "blackman", "hamming", "kaiser")},
     "aten.arange": arange,
     "aten.empty": constant_in(0),
     "aten.empty_like": constant_in(0),
     "aten.empty_permuted": constant_in(0),
     "aten.empty_strided": constant_in(0),
     "aten.eye": eye,
+    "aten.fft_fftfreq": computed,
+    "aten.fft_rfftfreq": computed,
     "aten.full": full,
     "aten.full_like": full_like,
     "aten.new_empty": constant_in(0),

@@ -13,6 +13,7 @@ from aino_ir.errors.onnx import GradientMissing
 from aino_ir.frontends.gradients import TABLE as RULES
 from aino_ir.frontends.gradients import pullback
 from aino_ir.frontends.torch.context import Lowering, NodeContext, Row
+from aino_ir.frontends.torch.ops import antialias
 from aino_ir.frontends.torch.ops.activation import hardshrink, softshrink
 from aino_ir.frontends.torch.ops.distance import condensed, pairwise
 from aino_ir.frontends.torch.ops.movement import pad_mode
@@ -53,37 +54,32 @@ def derivative(forward: Lowering, *operands: str, gradient: str = "grad_output")
         gradient: the name of the gradient of the forward operator's result.
 
     Returns:
-        A row that takes the forward row's arguments, `gradient`, and what stands in for operands:
-        `input_size` for one of which only the shape counts.
+        A row that takes the forward row's arguments and `gradient`; `input_size` may stand in for an
+        operand of which only the shape counts.
     """
+    names = list(inspect.signature(forward).parameters)[1:]
 
     def lower(c: NodeContext, **given: Any) -> Value | list[Value | None]:
-        cotangent: Value = given.pop(gradient)
-        mask = given.pop("output_mask", [True] * len(operands))
-        size = given.pop("input_size", None)
-        if size is not None:
-            given["x"] = c.filled(size, 0, cotangent.dtype)
+        cotangent: Value = given[gradient]
+        arguments = {name: given[name] for name in names if name in given}
+        if "input_size" in given:
+            arguments["x"] = c.filled(given["input_size"], 0, cotangent.dtype)
         if "output_size" in names:
-            given.setdefault("output_size", cotangent.shape[2 - cotangent.rank :])
-        sources = [given[name] for name, wanted in zip(operands, mask, strict=True) if wanted]
-        made = forward(Forward(c.graph, c.node), **given)
-        result = made if isinstance(made, Value) else made[0]  # type: ignore[index]
-        assert isinstance(result, Value)
+            arguments.setdefault("output_size", cotangent.shape[2 - cotangent.rank :])
+        wanted = given.get("output_mask", [True] * len(operands))
+        sources = [arguments[name] for name, wants in zip(operands, wanted, strict=True) if wants]
+        made = forward(Forward(c.graph, c.node), **arguments)
+        assert isinstance(made, Value)
         try:
-            found = iter(pullback(c.b, RULES, [(result, cotangent)], sources))
+            found = iter(pullback(c.b, RULES, [(made, cotangent)], sources))
         except GradientMissing as missing:
             c.unsupported(missing.message)
         out = [
-            _present(c, next(found), given[name]) if wanted else None
-            for name, wanted in zip(operands, mask, strict=True)
+            _present(c, next(found), arguments[name]) if wants else None
+            for name, wants in zip(operands, wanted, strict=True)
         ]
-        return out[0] if len(operands) == 1 else out  # type: ignore[return-value]
+        return out if len(operands) > 1 else out[0]  # type: ignore[return-value]
 
-    names = list(inspect.signature(forward).parameters)[1:]
-    more = [n for n in (gradient, "output_mask", "input_size") if n not in names]
-    kind = inspect.Parameter.KEYWORD_ONLY
-    signature = inspect.Signature([inspect.Parameter(n, kind) for n in ("c", *names, *more)])
-    lower.__signature__ = signature  # type: ignore[attr-defined]
     return lower
 
 
@@ -125,6 +121,7 @@ RESIZED: dict[str, Lowering] = {
     "upsample_nearest2d": nearest(2, exact=False),
     "upsample_nearest3d": nearest(3, exact=False),
     "upsample_trilinear3d": interpolated(3, linear_taps),
+    **antialias.ROWS,
 }
 """Resizing operators, of which only the operand's shape counts."""
 

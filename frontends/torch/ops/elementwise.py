@@ -321,6 +321,8 @@ TABLE: dict[str, Row] = {
     "aten.add": scaled_sum("add", "logical_or"),
     "aten.alias": identity,
     "aten.atan2": binary("atan2"),
+    "aten.__lshift__": shift("shift_left"),
+    "aten.__rshift__": shift("shift_right"),
     "aten.bitwise_left_shift": shift("shift_left"),
     "aten.bitwise_right_shift": shift("shift_right"),
     "aten.clamp": clamp,

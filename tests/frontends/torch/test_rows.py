@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.fx.experimental.proxy_tensor import make_fx
 
+import aino_ir as aino
 from aino_ir.errors.torch import AtenVariant
 from aino_ir.frontends.torch.graph import lower_graph
 from aino_ir.frontends.torch.ops import row_of
@@ -93,3 +95,60 @@ def test_core_aten_is_covered() -> None:
         "aten.resize_.default",
         "aten.sym_storage_offset.default",
     }
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(3, 11), (20, 2), (7, 5), (1, 1)])
+def test_resizing_without_aliasing(mode: str, size: tuple[int, int]) -> None:
+    x = torch.randn(2, 3, 7, 9, generator=torch.Generator().manual_seed(0))
+    for corners in (False, True):
+        agrees(
+            lambda x, corners=corners: F.interpolate(
+                x, size, mode=mode, antialias=True, align_corners=corners
+            ),
+            x,
+        )
+    agrees(lambda x: F.interpolate(x, scale_factor=(0.4, 1.7), mode=mode, antialias=True), x)
+
+
+def test_windows_and_frequencies_are_constants() -> None:
+    for function in (torch.hamming_window, torch.blackman_window, torch.bartlett_window):
+        module = lowered(lambda x, f=function: x * f(9), torch.ones(9))
+        assert len(list(module.main.block)) == 3, "a constant, a product, a return"
+        agrees(lambda x, f=function: x * f(9), torch.ones(9))
+    agrees(lambda x: x + torch.kaiser_window(8, periodic=False, beta=9.0), torch.ones(8))
+    agrees(lambda x: x + torch.fft.fftfreq(7, 0.5) + torch.fft.rfftfreq(13), torch.ones(7))
+
+
+@pytest.mark.parametrize("repeats", [[2, 0, 3, 1], [0, 0], [1], [4, 0, 0]])
+def test_repeated_as_often_as_the_data_says(repeats: list[int]) -> None:
+    class Repeated(torch.nn.Module):
+        def forward(self, x: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+            return x.repeat_interleave(counts, dim=0)
+
+    x, counts = torch.arange(3.0 * len(repeats)).reshape(-1, 3), torch.tensor(repeats)
+    module = aino.load(Repeated(), example_inputs=(x, counts))
+    (got,) = run_module(module, [array_of(x), array_of(counts)])
+    assert torch.equal(torch.from_numpy(got), Repeated()(x, counts))
+
+
+@pytest.mark.parametrize("least", [0, 9])
+def test_numbers_counted(least: int) -> None:
+    class Counted(torch.nn.Module):
+        def forward(self, x: torch.Tensor, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return torch.bincount(x, minlength=least), torch.bincount(x, w, least)
+
+    x, w = torch.tensor([1, 5, 1, 0, 5, 5]), torch.arange(6.0)
+    module = aino.load(Counted(), example_inputs=(x, w))
+    for got, wanted in zip(run_module(module, [array_of(x), array_of(w)]), Counted()(x, w), strict=True):
+        assert torch.equal(torch.from_numpy(got), wanted)
+
+
+def test_bits_moved_by_operators() -> None:
+    x = torch.tensor([-20, 7, 0, 9])
+    agrees(lambda x: (x >> 1) + (x << 3), x)
+
+
+def test_products_of_bytes() -> None:
+    a = torch.randint(-128, 128, (20, 16), dtype=torch.int8, generator=torch.Generator().manual_seed(0))
+    agrees(torch._int_mm, a, a[:16, :].T.contiguous())
