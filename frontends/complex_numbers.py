@@ -57,6 +57,17 @@ def joined(e: Emitter, x: Complex) -> Value:
     return e.emit("concat", *columns, axis=x.rank)
 
 
+def parts_of(values: Sequence[Any]) -> list[Value]:
+    """Values in order, complex ones as their two parts."""
+    return [p for v in values for p in ((v.real, v.imaginary) if isinstance(v, Complex) else (v,))]
+
+
+def whole_of(values: Sequence[Value], are_complex: Sequence[bool]) -> list[Any]:
+    """What `parts_of` took apart."""
+    parts = iter(values)
+    return [Complex(next(parts), next(parts)) if two else next(parts) for two in are_complex]
+
+
 def by_parts(e: Emitter, call: partial[Any]) -> Any:
     """Complex results of a row that is called for real and for imaginary parts.
 

@@ -10,6 +10,7 @@ import numpy as np
 from aino_ir.builder import Builder
 from aino_ir.dtypes import DTYPES, DType
 from aino_ir.errors.stablehlo import StableHloTypeUnsupported, StableHloVariant
+from aino_ir.frontends.complex_numbers import Complex
 from aino_ir.frontends.emitter import Emitter
 from aino_ir.graph import Value
 from aino_ir.types import TensorType
@@ -40,7 +41,10 @@ ELEMENTS = {
 }
 """Element types of StableHLO -> AINO's dtypes."""
 
-Lowered: TypeAlias = "Value | Sequence[Value]"
+PARTS = {"complex<f32>": "f32", "complex<f64>": "f64"}
+"""Complex element types -> those of real and imaginary parts."""
+
+Lowered: TypeAlias = "Value | Complex | Sequence[Value | Complex]"
 Lowering: TypeAlias = "Callable[..., Lowered]"
 """Makes the ops of an operation: takes the context and its operands; returns its results."""
 
@@ -49,15 +53,21 @@ Row: TypeAlias = "str | Lowering"
 
 
 def tensor_type(type_: Any, what: str) -> TensorType:
-    """AINO's type of an MLIR tensor.
+    """AINO's type of an MLIR tensor; of one of complex numbers, that of their parts.
 
     Raises:
         StableHloTypeUnsupported: its element type or an extent is none that AINO has.
     """
     element = str(getattr(type_, "element_type", ""))
+    element = PARTS.get(element, element)
     if element not in ELEMENTS or not type_.has_static_shape:
         raise StableHloTypeUnsupported(what=what, got=str(type_))
     return TensorType(DTYPES[ELEMENTS[element]], tuple(type_.shape))
+
+
+def is_complex(type_: Any) -> bool:
+    """Whether an MLIR tensor holds complex numbers."""
+    return str(getattr(type_, "element_type", "")) in PARTS
 
 
 class OpContext(Emitter):

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 from aino_ir.builder import Builder
 from aino_ir.errors.base import AinoError
 from aino_ir.errors.stablehlo import StableHloLoweringFault, StableHloVariant
-from aino_ir.frontends.stablehlo.context import OpContext, tensor_type
+from aino_ir.frontends.complex_numbers import Complex, by_parts, parts_of, whole_of
+from aino_ir.frontends.stablehlo.context import OpContext, is_complex, tensor_type
 from aino_ir.frontends.stablehlo.locations import location_of
 from aino_ir.frontends.stablehlo.ops import row_of
+from aino_ir.frontends.stablehlo.ops.complex import COMPLEX, FOR_BOTH, PARTWISE
 from aino_ir.graph import Block, Value
+
+Number: TypeAlias = "Value | Complex"
 
 RETURNS = frozenset({"func.return", "stablehlo.return"})
 
@@ -24,21 +29,24 @@ class FunctionLowering:
         functions: the functions of the module by name; calls of them are inlined.
         outer: values around a region.
         calls: names of the functions that are being inlined.
+        pointwise: whether a region of scalars is run on whole tensors, whose shapes it does not tell.
     """
 
     def __init__(
         self,
         b: Builder,
         functions: Mapping[str, Any],
-        outer: Mapping[Any, Value] | None = None,
+        outer: Mapping[Any, Number] | None = None,
         calls: tuple[str, ...] = ("main",),
+        pointwise: bool = False,
     ) -> None:
         self.b = b
         self.functions = functions
-        self.values: dict[Any, Value] = dict(outer or {})
+        self.values: dict[Any, Number] = dict(outer or {})
         self.calls = calls
+        self.pointwise = pointwise
 
-    def block(self, block: Any, arguments: Sequence[Value]) -> list[Value]:
+    def block(self, block: Any, arguments: Sequence[Number]) -> list[Any]:
         """The values that a block returns."""
         self.values.update(zip(block.arguments, arguments, strict=True))
         for op in block.operations:
@@ -51,33 +59,51 @@ class FunctionLowering:
             self.values.update(zip(operation.results, results, strict=True))
         return []
 
-    def _lowered(self, op: Any, operands: Sequence[Value]) -> list[Value]:
+    def _lowered(self, op: Any, operands: Sequence[Number]) -> list[Number]:
         if op.name == "func.call":
             return self._call(op, operands)
         c = OpContext(self.b, self, op)
-        row = row_of(op.name)
-        assert row is not None, op.name
         try:
-            made = c.emit(row, *operands) if isinstance(row, str) else row(c, *operands)
+            made = self._made(c, operands)
         except AinoError as error:
             if isinstance(error, StableHloVariant) or error.loc is not None:
                 raise
             raise StableHloLoweringFault(loc=self.b.loc, op=op.name, reason=str(error.message)) from error
-        results = [made] if isinstance(made, Value) else list(made)
+        results: list[Number] = [made] if isinstance(made, (Value, Complex)) else list(made)
         for result, value in zip(op.results, results, strict=True):
+            if self.pointwise:
+                continue
             promised = tensor_type(result.type, f"a result of {op.name}")
-            if value.type.logical() != promised:  # type: ignore[union-attr]
-                reason = f"it gives {value.type}, the module says {promised}"
+            given = value.real.type if isinstance(value, Complex) else value.type
+            if given.logical() != promised or isinstance(value, Complex) != is_complex(result.type):
+                reason = f"it gives {given}, the module says {result.type}"
                 raise StableHloLoweringFault(loc=self.b.loc, op=op.name, reason=reason)
         return results
 
-    def _call(self, op: Any, operands: Sequence[Value]) -> list[Value]:
+    def _made(self, c: OpContext, operands: Sequence[Number]) -> Any:
+        """What the operation's row makes: that for complex numbers where it takes or gives any."""
+        op = c.op
+        complex_ones = any(isinstance(x, Complex) for x in operands) or any(
+            is_complex(r.type) for r in op.results
+        )
+        row = row_of(op)
+        if complex_ones and op.name not in FOR_BOTH:
+            if op.name in PARTWISE and row is not None and not isinstance(row, str):
+                return by_parts(c, partial(row, c, *operands))
+            row = COMPLEX.get(op.name)
+            if row is None:
+                c.unsupported("complex numbers")
+        if row is None:
+            c.unsupported("its use in this region")
+        return c.emit(row, *operands) if isinstance(row, str) else row(c, *operands)
+
+    def _call(self, op: Any, operands: Sequence[Number]) -> list[Number]:
         name = op.attributes["callee"].value
         if name in self.calls or name not in self.functions:
             what = "a function that calls itself" if name in self.calls else f"an unknown function {name}"
             raise StableHloVariant(loc=self.b.loc, op=op.name, what=what)
         (block,) = self.functions[name].regions[0].blocks
-        inner = FunctionLowering(self.b, self.functions, None, (*self.calls, name))
+        inner = FunctionLowering(self.b, self.functions, None, (*self.calls, name), self.pointwise)
         return inner.block(block, operands)
 
     # -- regions ------------------------------------------------------------------------------------
@@ -91,18 +117,31 @@ class FunctionLowering:
                 _collect(block, own, found)
         return [v for v in found if v in self.values]
 
-    def inside(self, b: Builder, captured: Sequence[Any], values: Sequence[Value]) -> FunctionLowering:
-        """The lowering of a region whose captures are `values`."""
-        return FunctionLowering(b, self.functions, dict(zip(captured, values, strict=True)), self.calls)
+    def captured(self, captures: Sequence[Any]) -> list[Value]:
+        """The values of captures, complex ones as their two parts."""
+        return parts_of([self.values[v] for v in captures])
 
-    def region(self, region: Any, captured: Sequence[Any]) -> Block:
+    def inside(
+        self, b: Builder, captures: Sequence[Any], values: Sequence[Value], pointwise: bool = False
+    ) -> FunctionLowering:
+        """The lowering of a region whose captures have the values (see `captured`)."""
+        whole = whole_of(values, [isinstance(self.values[v], Complex) for v in captures])
+        return FunctionLowering(
+            b,
+            self.functions,
+            dict(zip(captures, whole, strict=True)),
+            self.calls,
+            self.pointwise or pointwise,
+        )
+
+    def region(self, region: Any, captures: Sequence[Any]) -> Block:
         """A block that runs a region without arguments; its own are the captures."""
         (source,) = region.blocks
 
         def body(b: Builder, *arguments: Value) -> list[Value]:
-            return self.inside(b, captured, arguments).block(source, [])
+            return parts_of(self.inside(b, captures, arguments).block(source, []))
 
-        return self.b.region([self.values[v].type for v in captured], body)
+        return self.b.region([v.type for v in self.captured(captures)], body)
 
 
 def _collect(block: Any, own: set[Any], found: dict[Any, None]) -> None:

@@ -14,12 +14,16 @@ from aino_ir.errors.stablehlo import (
     StableHloUnreadable,
     StableHloUnsupported,
 )
+from aino_ir.frontends.complex_numbers import Complex, joined, split
 from aino_ir.frontends.dead import remove_dead
-from aino_ir.frontends.stablehlo.context import tensor_type
+from aino_ir.frontends.emitter import Emitter
+from aino_ir.frontends.stablehlo.context import is_complex, tensor_type
 from aino_ir.frontends.stablehlo.locations import location_of
 from aino_ir.frontends.stablehlo.lower import FunctionLowering
-from aino_ir.frontends.stablehlo.ops import row_of
-from aino_ir.graph import Module
+from aino_ir.frontends.stablehlo.ops import CUSTOM_CALL, call_target, row_of
+from aino_ir.frontends.stablehlo.ops.complex import COMPLEX
+from aino_ir.graph import Module, Value
+from aino_ir.types import TensorType
 
 STRUCTURE = frozenset({"func.func", "func.return", "func.call", "stablehlo.return", "builtin.module"})
 
@@ -81,16 +85,23 @@ def _module(parsed: Any, what: str) -> Module:
     given = attributes["sym_name"].value if "sym_name" in attributes else "main"
     b = Builder(Module(re.sub(r"\W", "_", given) or "main").add_function())
     (block,) = main.regions[0].blocks
-    arguments = [
-        b.input(f"arg{n}", tensor_type(argument.type, f"argument {n}"))
-        for n, argument in enumerate(block.arguments)
-    ]
+    arguments = [_input(b, n, argument.type) for n, argument in enumerate(block.arguments)]
     results = FunctionLowering(b, functions).block(block, arguments)
     for n, value in enumerate(results):
-        b.output(f"result{n}", value)
+        b.output(f"result{n}", joined(Emitter(b), value) if isinstance(value, Complex) else value)
     b.finish()
     remove_dead(b.function.block)
     return b.function.module
+
+
+def _input(b: Builder, number: int, type_: Any) -> Value | Complex:
+    """An input; complex numbers come as real ones with a last axis of two."""
+    what = f"argument {number}"
+    given = tensor_type(type_, what)
+    if not is_complex(type_):
+        return b.input(f"arg{number}", given)
+    pairs = TensorType(given.dtype, (*given.shape, 2))
+    return split(Emitter(b), b.input(f"arg{number}", pairs))
 
 
 def _is_function(op: Any) -> bool:
@@ -102,9 +113,9 @@ def _require_supported(parsed: Any) -> None:
     lines: dict[str, None] = {}
     names: set[str] = set()
     for op in _walk(parsed.operation):
-        if op.name in STRUCTURE or row_of(op.name) is not None:
+        if op.name in STRUCTURE or row_of(op) is not None or op.name in COMPLEX:
             continue
-        target = f" to {op.attributes['call_target_name']}" if op.name == "stablehlo.custom_call" else ""
+        target = f' to "{call_target(op)}"' if op.name == CUSTOM_CALL else ""
         names.add(f"{op.name}{target}")
         where = location_of(str(op.location)) or "a line that is not told"
         lines[f"  {op.name}{target} at {where}"] = None
@@ -113,22 +124,9 @@ def _require_supported(parsed: Any) -> None:
 
 
 def _walk(op: Any) -> Iterator[Any]:
-    """An operation's descendants; the regions of reductions are patterns, not programs."""
+    """An operation's descendants."""
     for region in op.regions:
         for block in region.blocks:
             for inner in block.operations:
                 yield inner.operation
-                if inner.operation.name not in PATTERNS:
-                    yield from _walk(inner.operation)
-
-
-PATTERNS = frozenset(
-    {
-        "stablehlo.reduce",
-        "stablehlo.reduce_window",
-        "stablehlo.scatter",
-        "stablehlo.select_and_scatter",
-        "stablehlo.sort",
-    }
-)
-"""Operations whose regions say how two elements are combined."""
+                yield from _walk(inner.operation)

@@ -46,13 +46,6 @@ def convert(c: OpContext, x: Value) -> Value:
     return c.cast(x, c.dtype)
 
 
-def bitcast(c: OpContext, x: Value) -> Value:
-    """The same bits."""
-    if x.dtype.bits != c.dtype.bits:
-        c.unsupported("another width")
-    return x if x.dtype is c.dtype else c.emit("bitcast", x, to=c.dtype)
-
-
 def shift_right(c: OpContext, x: Value, count: Value) -> Value:
     """Zeros come in from the left: a shift of the unsigned number."""
     if not x.dtype.is_signed:
@@ -115,7 +108,6 @@ ROWS: dict[str, Row] = {
     "stablehlo.add": by_kind("add", "logical_or"),
     "stablehlo.and": by_kind("bitwise_and", "logical_and"),
     "stablehlo.atan2": "atan2",
-    "stablehlo.bitcast_convert": bitcast,
     "stablehlo.cbrt": cbrt,
     "stablehlo.ceil": "ceil",
     "stablehlo.clamp": clamp,

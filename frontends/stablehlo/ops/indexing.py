@@ -11,12 +11,22 @@ from typing import Any
 
 import numpy as np
 
-from aino_ir.dtypes import i64
+from aino_ir.dtypes import boolean, i64, u8
 from aino_ir.frontends.stablehlo.context import OpContext, Row
 from aino_ir.frontends.stablehlo.ops.reductions import combiner_of
 from aino_ir.graph import Value
 
 REDUCTION = {"second": "none", "add": "add", "mul": "mul", "min": "min", "max": "max"}
+ON_TRUTH = {
+    "second": "none",
+    "add": "max",
+    "or": "max",
+    "max": "max",
+    "mul": "min",
+    "and": "min",
+    "min": "min",
+}
+"""Of truth values as 0 and 1."""
 
 
 def _numbers(c: OpContext, attribute: str, kind: str) -> Any:
@@ -143,9 +153,15 @@ def scatter(c: OpContext, *operands: Value) -> Value:
     if len(operands) != 3:
         c.unsupported("several operands")
     x, indices, updates = operands
-    reduction = REDUCTION.get(combiner_of(c.op.regions[0]) or "")
-    if reduction is None or x.dtype.is_bool:
-        c.unsupported("a region that is no assignment, sum, product or extreme of numbers")
+    if x.dtype.is_bool:
+        return c.cast(_scatter(c, c.cast(x, u8), indices, c.cast(updates, u8), ON_TRUTH), boolean)
+    return _scatter(c, x, indices, updates, REDUCTION)
+
+
+def _scatter(c: OpContext, x: Value, indices: Value, updates: Value, table: dict[str, str]) -> Value:
+    reduction = table.get(combiner_of(c.op.regions[0]) or "")
+    if reduction is None:
+        c.unsupported("a region that is no assignment, sum, product or extreme")
     numbers = _numbers(c, "scatter_dimension_numbers", "ScatterDimensionNumbers")
     batches = list(numbers.input_batching_dims)
     axes = [*numbers.scattered_dims_to_operand_dims, *batches]

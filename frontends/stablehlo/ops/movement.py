@@ -55,14 +55,21 @@ def reversed_along(c: OpContext, x: Value, axes: list[int]) -> Value:
 def pad(c: OpContext, x: Value, value: Value) -> Value:
     """x with a value around it and between its elements; negative amounts cut off."""
     low, high = c.integers("edge_padding_low"), c.integers("edge_padding_high")
-    x = spaced(c, x, value, c.integers("interior_padding"))
+    return padded(c, x, value, low, high, c.integers("interior_padding"))
+
+
+def padded(
+    c: OpContext, x: Value, value: Value, low: list[int], high: list[int], interior: list[int]
+) -> Value:
+    """x with so many elements of a value before, behind and between its own along each axis."""
+    x = spaced(c, x, value, interior)
     if not any((*low, *high)):
         return x
     if not any(a > 0 for a in (*low, *high)):
         return c.emit("pad", x, before=low, after=high)
     known = c.known(value)
-    if known is not None:
-        number = known.reshape(-1)[0]
+    number = known.reshape(-1)[0].item() if known is not None else 0.5
+    if known is not None and (float(number) == number or number != number):
         return c.emit("pad", x, before=low, after=high, value=float(number))
     padded = c.emit("pad", x, before=low, after=high)
     inside = c.emit("pad", c.filled(x.shape, True, boolean), before=low, after=high)

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from aino_ir.frontends.stablehlo.context import OpContext, Row
-from aino_ir.frontends.stablehlo.ops.movement import reversed_along
+from aino_ir.frontends.stablehlo.ops.movement import reversed_along, spaced
 from aino_ir.graph import Value
 
 
@@ -40,8 +40,6 @@ def _moved(c: OpContext, x: Value, perm: list[int]) -> Value:
 def convolution(c: OpContext, x: Value, w: Value) -> Value:
     """A convolution of any axis order; one of a spread operand is a transposed convolution."""
     numbers = _numbers(c, "dimension_numbers", "ConvDimensionNumbers")
-    if c.integer("batch_group_count", 1) != 1:
-        c.unsupported(f"batch_group_count {c.integer('batch_group_count')}")
     x, w = c.cast(x, c.dtype), c.cast(w, c.dtype)
     x = _moved(
         c,
@@ -62,6 +60,16 @@ def convolution(c: OpContext, x: Value, w: Value) -> Value:
     strides, dilations = c.integers("window_strides", ones), c.integers("rhs_dilation", ones)
     spread, pads = c.integers("lhs_dilation", ones), c.matrix("padding", spatial)
     groups = c.integer("feature_group_count", 1)
+    batches = c.integer("batch_group_count", 1)
+    if batches != 1:  # pictures of a group meet their own share of the kernels, as groups of channels do
+        count, *rest = (int(d) for d in x.shape)
+        apart = c.emit(
+            "transpose", c.reshape(x, (batches, count // batches, *rest)), perm=_second_first(x.rank)
+        )
+        x, groups = c.reshape(apart, (count // batches, batches * rest[0], *rest[1:])), batches
+    if any(d != 1 for d in spread) and any(s != 1 for s in strides):
+        x = spaced(c, x, c.scalar(0, c.dtype), [0, 0, *(d - 1 for d in spread)])
+        spread = ones
     backwards = [n + 2 for n, flag in enumerate(c.flags("window_reversal")) if flag]
     w = reversed_along(c, w, backwards)
     if spatial == 0:
@@ -81,13 +89,18 @@ def convolution(c: OpContext, x: Value, w: Value) -> Value:
             groups=groups,
         )
     else:
-        out = _transposed(c, x, w, spread, dilations, pads, groups, strides)
+        out = _transposed(c, x, w, spread, dilations, pads, groups)
     order = [
         numbers.output_batch_dimension,
         numbers.output_feature_dimension,
         *numbers.output_spatial_dimensions,
     ]
     return _moved(c, out, [order.index(n) for n in range(len(order))])
+
+
+def _second_first(rank: int) -> list[int]:
+    """The permutation of rank + 1 axes that exchanges the first two."""
+    return [1, 0, *range(2, rank + 1)]
 
 
 def _cropped(c: OpContext, x: Value, pads: list[list[int]]) -> tuple[Value, list[list[int]]]:
@@ -108,14 +121,11 @@ def _transposed(
     dilations: list[int],
     pads: list[list[int]],
     groups: int,
-    strides: list[int],
 ) -> Value:
     """A convolution whose operand has gaps: the transposed one, with the kernel turned round.
 
     An element of x at i * spread meets the kernel's tap t at output i * spread + before - t * dilation.
     """
-    if any(s != 1 for s in strides):
-        c.unsupported("a stride with a spread operand")
     kernel = [int(k) for k in w.shape[2:]]
     w = reversed_along(c, w, list(range(2, w.rank)))
     outputs, inputs = int(w.shape[0]), int(w.shape[1])

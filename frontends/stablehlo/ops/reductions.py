@@ -1,4 +1,4 @@
-"""Reductions over axes and over windows; what a region combines with is read off its operations."""
+"""Reductions over axes; what a region combines with is read off its operations, or it is run."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from aino_ir.dtypes import DType, integer_range
 from aino_ir.frontends.stablehlo.context import OpContext, Row
+from aino_ir.frontends.stablehlo.regions import combiner, folded
 from aino_ir.graph import Value
 
 COMBINERS = {
@@ -27,6 +26,10 @@ ON_TRUTH = {"add": "any", "or": "any", "max": "any", "mul": "all", "and": "all",
 MERGES = {"add": "add", "mul": "mul", "max": "math.max", "min": "math.min"}
 
 
+CHOOSING = frozenset(f"stablehlo.{name}" for name in ("and", "compare", "constant", "or", "return", "select"))
+"""Operations of a region that keeps one of two elements."""
+
+
 def combiner_of(region: Any) -> str | None:
     """What a region of two arguments does: a combiner, "second" (the second argument), or None."""
     (block,) = region.blocks
@@ -42,28 +45,44 @@ def combiner_of(region: Any) -> str | None:
 
 
 def reduce(c: OpContext, *operands: Value) -> Value | Sequence[Value]:
-    """A reduction; of two operands the position of an extreme."""
+    """A reduction; of two operands often the position of an extreme."""
     count = len(operands) // 2
     axes = c.integers("dimensions")
-    if count == 2:
-        return _extreme(c, operands, axes)
-    combiner = combiner_of(c.op.regions[0])
-    if count != 1 or combiner in (None, "second"):
-        c.unsupported("a region that is no sum, product, extreme, and, or")
-    x, start = operands
-    assert combiner is not None
+    extreme = _extreme(c, operands, axes) if count == 2 else None
+    if extreme is not None:
+        return extreme
+    kind = combiner_of(c.op.regions[0]) if count == 1 else None
+    x, start = operands[0], operands[count]
+    if kind is None or kind == "second" or (kind in ("and", "or") and not x.dtype.is_bool):
+        return _by_region(c, operands[:count], operands[count:], axes)
     if x.dtype.is_bool:
-        out = c.emit(ON_TRUTH[combiner], x, axes=axes, keepdims=False)
-        all_of = ON_TRUTH[combiner] == "all"
+        out = c.emit(ON_TRUTH[kind], x, axes=axes, keepdims=False)
+        all_of = ON_TRUTH[kind] == "all"
         merge = "logical_and" if all_of else "logical_or"
         return out if c.is_number(start, all_of) else c.emit(merge, out, start)
-    if combiner in ("and", "or"):
-        c.unsupported(f"bitwise {combiner} of integers")
-    out = c.emit(REDUCTIONS[combiner], x, axes=axes, keepdims=False)
-    return out if _is_identity(c, combiner, start) else c.emit(MERGES[combiner], out, start)
+    out = c.emit(REDUCTIONS[kind], x, axes=axes, keepdims=False)
+    return out if is_neutral(c, kind, start) else c.emit(MERGES[kind], out, start)
 
 
-def _is_identity(c: OpContext, combiner: str, start: Value) -> bool:
+def _by_region(
+    c: OpContext, xs: Sequence[Value], starts: Sequence[Value], axes: list[int]
+) -> Sequence[Value]:
+    """A reduction by a region of any kind."""
+    kept = [a for a in range(xs[0].rank) if a not in axes]
+    shape = [xs[0].shape[a] for a in kept]
+    extent = math.prod(int(xs[0].shape[a]) for a in axes)
+    if extent == 0:
+        return [c.emit("expand", s, shape=shape) for s in starts]
+    order = [*kept, *axes]
+    lines = [c.reshape(c.emit("transpose", x, perm=order), (*shape, extent)) for x in xs]
+    combine = combiner(c, c.op.regions[0])
+    return combine(starts, folded(c, lines, len(kept), combine))
+
+
+def is_neutral(c: OpContext, combiner: str, start: Value) -> bool:
+    """Whether a first value is known to be the neutral element."""
+    if start.dtype.is_bool or combiner not in MERGES:
+        return False
     return c.is_number(start, neutral(combiner, start.dtype))
 
 
@@ -75,9 +94,10 @@ def neutral(combiner: str, dtype: DType) -> float:
     return low if combiner == "max" else high
 
 
-def _extreme(c: OpContext, operands: Sequence[Value], axes: list[int]) -> Sequence[Value]:
-    """(extreme, its position): what JAX's argmax and argmin become."""
+def _extreme(c: OpContext, operands: Sequence[Value], axes: list[int]) -> Sequence[Value] | None:
+    """(extreme, its position): what argmax and argmin become; None when the region does another thing."""
     x, positions, start, _ = operands
+    names = {op.operation.name for op in c.op.regions[0].blocks[0].operations}
     directions = [
         str(op.operation.attributes["comparison_direction"]).rstrip(">").split()[-1]
         for op in c.op.regions[0].blocks[0].operations
@@ -86,10 +106,10 @@ def _extreme(c: OpContext, operands: Sequence[Value], axes: list[int]) -> Sequen
     position_of = {"GT": "argmax", "GE": "argmax", "LT": "argmin", "LE": "argmin"}
     kind = position_of.get(directions[0]) if directions else None
     extreme = {"argmax": "max", "argmin": "min"}.get(kind or "")
-    if kind is None or len(axes) != 1 or extreme is None or not _is_identity(c, extreme, start):
-        c.unsupported("a region of two operands that is no position of an extreme")
-    if not _counts(positions, axes[0]):
-        c.unsupported("positions that are no iota along the reduced axis")
+    if kind is None or len(axes) != 1 or extreme is None or not is_neutral(c, extreme, start):
+        return None
+    if not names <= CHOOSING or not _counts(positions, axes[0]):
+        return None
     value = c.emit(REDUCTIONS[extreme], x, axes=axes, keepdims=False)
     place = c.emit(kind, x, axis=axes[0], keepdims=False)
     return value, c.cast(place, positions.dtype)
@@ -105,88 +125,4 @@ def _counts(value: Value, axis: int) -> bool:
     return op is not None and op.name == "index.range" and list(value.shape) == extents
 
 
-def reduce_window(c: OpContext, *operands: Value) -> Value:
-    """A reduction over windows: pools, and running sums."""
-    combiner = combiner_of(c.op.regions[0])
-    if len(operands) != 2 or combiner not in ("add", "max", "min"):
-        c.unsupported("a region that is no sum or extreme")
-    x, start = operands
-    if not _is_identity(c, combiner, start):
-        c.unsupported("a first value that is not neutral")
-    ones = [1] * x.rank
-    sizes, strides = c.integers("window_dimensions"), c.integers("window_strides", ones)
-    dilations, pads = c.integers("window_dilations", ones), c.matrix("padding", x.rank)
-    if any(d != 1 for d in c.integers("base_dilations", ones)):
-        c.unsupported("a spread operand")
-    running = _running(x, sizes, strides, dilations, pads)
-    if combiner == "add" and running is not None:
-        axis, reverse = running
-        return c.emit("cumsum", x, axis=axis, reverse=reverse)
-    return _pooled(c, x, combiner, (sizes, strides, dilations), pads)
-
-
-def _running(
-    x: Value, sizes: list[int], strides: list[int], dilations: list[int], pads: list[list[int]]
-) -> tuple[int, bool] | None:
-    """(axis, from the end) when windows reach from each element to the start or end of one axis."""
-    long = [a for a, k in enumerate(sizes) if k > 1]
-    if len(long) != 1 or any(n != 1 for n in (*strides, *dilations)):
-        return None
-    (axis,) = long
-    extent = int(x.shape[axis])
-    if sizes[axis] != extent or any(p != [0, 0] for a, p in enumerate(pads) if a != axis):
-        return None
-    sides = {(extent - 1, 0): False, (0, extent - 1): True}
-    side = tuple(pads[axis])
-    return (axis, sides[side]) if side in sides else None
-
-
-def _pooled(
-    c: OpContext,
-    x: Value,
-    combiner: str,
-    window: tuple[list[int], list[int], list[int]],
-    pads: list[list[int]],
-) -> Value:
-    """A pool over the axes that have windows, which come last for it."""
-    sizes, strides, dilations = window
-    moving = [
-        a for a in range(x.rank) if (sizes[a], strides[a], dilations[a]) != (1, 1, 1) or pads[a] != [0, 0]
-    ]
-    if not moving:
-        return x
-    still = [a for a in range(x.rank) if a not in moving]
-    order = [*still, *moving]
-    moved = x if order == list(range(x.rank)) else c.emit("transpose", x, perm=order)
-    kept = [int(d) for d in moved.shape[: len(still)]]
-    data = c.reshape(moved, (1, math.prod(kept), *moved.shape[len(still) :]))
-    geometry = {
-        "kernel": [sizes[a] for a in moving],
-        "strides": [strides[a] for a in moving],
-        "dilations": [dilations[a] for a in moving],
-        "pads_before": [pads[a][0] for a in moving],
-        "pads_after": [pads[a][1] for a in moving],
-    }
-    out = _pool(c, data, combiner, geometry)
-    out = c.reshape(out, (*kept, *out.shape[2:]))
-    back = [order.index(a) for a in range(x.rank)]
-    return out if back == list(range(x.rank)) else c.emit("transpose", out, perm=back)
-
-
-def _pool(c: OpContext, x: Value, combiner: str, geometry: dict[str, list[int]]) -> Value:
-    if any(p < 0 for p in (*geometry["pads_before"], *geometry["pads_after"])):
-        c.unsupported("negative padding")
-    if combiner == "max":
-        return c.emit("max_pool", x, **geometry)
-    if combiner == "min":
-        return c.emit("neg", c.emit("max_pool", c.emit("neg", x), **geometry))
-    if not x.dtype.is_float:
-        c.unsupported("sums of integers over windows")
-    mean = c.emit("avg_pool", x, count_include_pad=True, **geometry)
-    return c.emit("mul", mean, c.scalar(float(np.prod(geometry["kernel"])), x.dtype))
-
-
-ROWS: dict[str, Row] = {
-    "stablehlo.reduce": reduce,
-    "stablehlo.reduce_window": reduce_window,
-}
+ROWS: dict[str, Row] = {"stablehlo.reduce": reduce}
