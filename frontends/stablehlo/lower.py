@@ -15,6 +15,7 @@ from aino_ir.frontends.stablehlo.locations import location_of
 from aino_ir.frontends.stablehlo.ops import row_of
 from aino_ir.frontends.stablehlo.ops.complex import COMPLEX, FOR_BOTH, PARTWISE
 from aino_ir.graph import Block, Value
+from aino_ir.types import TensorType
 
 Number: TypeAlias = "Value | Complex"
 
@@ -75,6 +76,7 @@ class FunctionLowering:
                 continue
             promised = tensor_type(result.type, f"a result of {op.name}")
             given = value.real.type if isinstance(value, Complex) else value.type
+            assert isinstance(given, TensorType)
             if given.logical() != promised or isinstance(value, Complex) != is_complex(result.type):
                 reason = f"it gives {given}, the module says {result.type}"
                 raise StableHloLoweringFault(loc=self.b.loc, op=op.name, reason=reason)
@@ -95,7 +97,7 @@ class FunctionLowering:
                 c.unsupported("complex numbers")
         if row is None:
             c.unsupported("its use in this region")
-        return c.emit(row, *operands) if isinstance(row, str) else row(c, *operands)
+        return c.emit(row, *operands) if isinstance(row, str) else row(c, *operands)  # type: ignore[arg-type]
 
     def _call(self, op: Any, operands: Sequence[Number]) -> list[Number]:
         name = op.attributes["callee"].value

@@ -85,7 +85,7 @@ def _number(text: str, dtype: DType) -> Any:
 
 def real(c: OpContext, x: Number) -> Value:
     """The real part."""
-    return x.real if isinstance(x, Complex) else x  # type: ignore[no-any-return]
+    return x.real if isinstance(x, Complex) else x
 
 
 def imaginary(c: OpContext, x: Number) -> Value:

@@ -107,11 +107,11 @@ def _compared(value: Any, block: Any) -> list[Key] | None:
     if equality is None or leading is None or others is None or len(leading) != 1:
         return None
     number = leading[0][0]
-    pair = {2 * number, 2 * number + 1}
+    both_sides = {2 * number, 2 * number + 1}
     if (
         equality.name != "stablehlo.compare"
         or _direction(equality) != "EQ"
-        or _arguments_of(same, block) != pair
+        or _arguments_of(same, block) != both_sides
     ):
         return None
     return [*leading, *others]

@@ -345,20 +345,18 @@ def reductions() -> list[Call]:
     ]
 
 
-FAMILIES = (
+QUICK = (
     bits,
     complex_numbers,
     control,
     convolutions,
-    draws,
     factorizations,
     fourier,
-    functions,
-    gradients,
     orders,
     reductions,
     windows,
 )
+FAMILIES = [*QUICK, *(pytest.param(f, marks=pytest.mark.slow) for f in (draws, functions, gradients))]
 
 
 def paired(array: Any) -> Any:
