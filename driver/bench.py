@@ -237,27 +237,51 @@ def compare(
             raise BenchOption(option=option, value=value, least=1)
     if not seconds > 0:
         raise BenchOption(option="seconds", value=seconds, least="more than 0")
+    entries = {name: (name, Path(model)) for name in names}
+    results = interleave(
+        entries,
+        inputs,
+        threads=threads,
+        rounds=rounds,
+        seconds=seconds,
+        setup_timeout=setup_timeout,
+        progress=progress,
+    )
+    return Comparison(str(model), threads, results)
+
+
+def interleave(
+    entries: Mapping[str, tuple[str, Path]],
+    inputs: Mapping[str, np.ndarray[Any, Any]],
+    *,
+    threads: int = 1,
+    rounds: int = ROUNDS,
+    seconds: float = SECONDS_PER_ROUND,
+    setup_timeout: float = SETUP_TIMEOUT,
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, EngineResult]:
+    """Measure models by turns, each with its own engine: label -> (name of `ENGINES`, file) -> result."""
     say = progress or (lambda text: None)
-    comparison = Comparison(str(model), threads, {name: EngineResult(name) for name in names})
+    results = {label: EngineResult(label) for label in entries}
     with tempfile.TemporaryDirectory(prefix="aino-bench-") as scratch:
         stored = Path(scratch) / "inputs.npz"
         save_inputs(stored, inputs)
         workers: dict[str, _Worker] = {}
         try:
-            for name in names:
-                say(f"{name}: loading {Path(model).name}")
-                workers[name] = _Worker(name, Path(model), stored, threads)
-                _attempt(comparison.results[name], _start, workers[name], Path(scratch), setup_timeout)
+            for label, (engine, model) in entries.items():
+                say(f"{label}: loading {model.name}")
+                workers[label] = _Worker(engine, model, stored, threads)
+                _attempt(results[label], _start, workers[label], Path(scratch), setup_timeout)
             for turn in range(rounds):
                 say(f"round {turn + 1} of {rounds}")
-                for name in names:
-                    if not comparison.results[name].error:
+                for label in entries:
+                    if not results[label].error:
                         time.sleep(SETTLE_SECONDS)
-                        _attempt(comparison.results[name], _turn, workers[name], seconds)
+                        _attempt(results[label], _turn, workers[label], seconds)
         finally:
             for worker in workers.values():
                 worker.close()
-    return comparison
+    return results
 
 
 def _attempt(result: EngineResult, step: Callable[..., None], *arguments: Any) -> None:

@@ -24,6 +24,7 @@ SCHEMES: dict[str, tuple[str, int]] = {
     "int8-dynamic": ("dynamic", 8),
     "int8-weight": ("", 8),
     "int4-weight": ("", 4),
+    "bf16": ("", 16),
 }
 """Scheme -> (how activations are quantised, bits of a weight)."""
 
@@ -60,12 +61,14 @@ def quantize(
     """The model with weights, and with "int8" and "int8-dynamic" activations too, in few bits.
 
     Static int8 needs calibration data; contractions then sum bytes exactly and give the same bits on every
-    target.  Weight-only schemes keep weights compressed in the artifact and decode them in the kernel.
+    target.  Weight-only schemes keep weights compressed in the artifact and decode them in the kernel;
+    so does bf16, whose activations stay f32.
     What became of each layer stands in the result's `compression`, a `CompressionReport`.
 
     Args:
         x: what `load` takes, or a Module, which stays as it is.
-        scheme: int8, int8-dynamic (a grid for each row, found when it runs), int8-weight, int4-weight.
+        scheme: int8, int8-dynamic (a grid for each row, found when it runs), int8-weight, int4-weight,
+            bf16.
         calibration: samples: tuples of arrays in input order, mappings by name, or single arrays.
         calibrator: minmax, percentile, entropy or mse: which range of an activation 8 bits cover.
         per: what shares a scale of the weights: tensor, channel, or (weight-only) group.  Default: channel,
@@ -115,6 +118,11 @@ def _weights(
     """How weights become integers; options checked."""
     _check("scheme", scheme, tuple(SCHEMES))
     activations, bits = SCHEMES[scheme]
+    if bits == 16:
+        for option, got in (("per", per), ("symmetric", symmetric)):
+            if got is not None:
+                advice = "bf16 has no scales and zero points; leave it out"
+                raise SchemeOptionMisplaced(option=option, got=got, scheme=scheme, advice=advice)
     per = per if per is not None else "group" if bits == 4 else "channel"
     _check("per", per, ("tensor", "channel", "group"))
     if not isinstance(group, int) or isinstance(group, bool) or group < 1:
@@ -145,7 +153,10 @@ def _request(
     """The whole request; options checked."""
     _check("calibrator", calibrator, tuple(CALIBRATORS))
     _check("method", method, ("rtn", "gptq"))
-    activations, _ = SCHEMES[scheme]
+    activations, bits = SCHEMES[scheme]
+    if bits == 16 and method != "rtn":
+        advice = "rounding to bf16 loses too little to compensate; leave it out"
+        raise SchemeOptionMisplaced(option="method", got=method, scheme=scheme, advice=advice)
     if activations == "dynamic" and symmetric is not None:
         advice = "dynamic activations always have their zero point in the middle; leave it out"
         raise SchemeOptionMisplaced(option="symmetric", got=symmetric, scheme=scheme, advice=advice)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aino_ir.constants import Const
+from aino_ir.dtypes import DType
 from aino_ir.errors.base import AinoError
 from aino_ir.graph import Function
 from aino_ir.op import Op, Trait
@@ -18,6 +19,14 @@ RULE = "FoldConstantOp"
 
 COMPRESSED_BITS = 8
 """Constants of so few bits stay as they are where an op decodes them: kernels do it as they read."""
+
+HALF_BITS = 16
+"""Likewise for floats."""
+
+
+def is_compressed(dtype: DType) -> bool:
+    """Whether values that an op expands are worth keeping: bytes and less, and floats of half the bits."""
+    return dtype.bits <= (HALF_BITS if dtype.is_float else COMPRESSED_BITS)
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,7 @@ class FoldConstants(Pass):
     def _foldable(self, op: Op) -> bool:
         if any(op.has(t) for t in (Trait.TERMINATOR, Trait.HOST, Trait.RANDOM, Trait.DATA_DEPENDENT)):
             return False
-        if op.has(Trait.DECODES) and next(op.present_operands()).dtype.bits <= COMPRESSED_BITS:
+        if op.has(Trait.DECODES) and is_compressed(next(op.present_operands()).dtype):
             return False
         handles = [constant_of(v) for v in op.present_operands()]
         if op.reads_symbols() or any(h is None for h in handles):

@@ -42,6 +42,9 @@ QUANTIZED = ("i8", "u8", "i4", "u4", "i2", "u2", "i16", "u16")
 DEQUANTIZED = (*QUANTIZED, "i32")
 """What `dequantize` takes."""
 
+WIDENED = ("bf16", "f16", "i8", "u8", "i4", "u4")
+"""What `widen` takes."""
+
 
 def check_numbers(ic: InferContext, quantized: DType, zero: Any) -> None:
     """The zero point has the dtype of the quantised numbers."""
@@ -173,6 +176,36 @@ class Dequantize(Elementwise):
         for shapes in (((2, 3, 5), (3, 1)), ((0, 4), (4,)), ((), ())):
             operands = (random_values(i8, shapes[0], rng), np.abs(random_values(f32, shapes[1], rng)), None)
             yield Sample(operands, {}, f"{shapes}")
+
+
+class Widen(Elementwise):
+    """out = x as f32, which holds every value of few bits exactly.
+
+    With a constant it stays in the graph: the kernel that reads it keeps the few bits, and widens them on
+    the way.
+    """
+
+    name = "quant.widen"
+    traits = frozenset({Trait.ELEMENTWISE, Trait.DECODES})
+    derive_samples = False
+    x = operand()
+
+    def result_dtype(self, ic: InferContext) -> DType:
+        if self.x.dtype.name not in WIDENED:
+            ic.bad_dtype("dtype of x", f"one of {', '.join(WIDENED)}", self.x.dtype)
+        return f32
+
+    def expr(self, x: Expr) -> Expr:
+        return cast(x, f32)
+
+    def evaluate(self, ev: Any, x: Array) -> Array:
+        return x.astype(ev.float_dtype(f32))
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        for name in WIDENED:
+            yield Sample((edge_values(DTYPES[name]),), {}, name)
+        yield Sample((random_values(i8, (0, 4), seeded(cls.name)),), {}, "nothing")
 
 
 class Grouped(Op):

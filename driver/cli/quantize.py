@@ -20,7 +20,7 @@ from aino_ir.driver.emit import write_onnx
 from aino_ir.errors.usage import BadArgument
 from aino_ir.text import save
 
-SCHEMES = ("int8", "int8-dynamic", "int8-weight", "int4-weight")
+SCHEMES = ("int8", "int8-dynamic", "int8-weight", "int4-weight", "bf16")
 CALIBRATORS = ("minmax", "percentile", "entropy", "mse")
 ENDINGS = (".onnx", ".air")
 

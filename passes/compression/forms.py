@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from aino_ir.builder import Builder
-from aino_ir.dtypes import i32
+from aino_ir.dtypes import DTYPES, i32
 from aino_ir.graph import Module, Value, comes_before
 from aino_ir.op import Op
 from aino_ir.ops.math import Add
@@ -54,6 +54,8 @@ def decoded_weights(b: Builder, prepared: Prepared) -> Value:
     """The integers as a constant, and what decodes them."""
     weights = prepared.weights
     q = b.constant(weights.integers, prepared.layer.weight.name)
+    if weights.recipe.dtype.is_float:
+        return b.widen(q)  # type: ignore[no-any-return]
     scale = b.constant(weights.scale)
     zero = None if weights.zero is None else b.constant(weights.zero)
     if weights.recipe.per == "group":
@@ -155,24 +157,43 @@ def share_with_sums(rewriter: Rewriter, x: Value, decoded: Value) -> None:
 
 
 def isolated(module: Module, op: Op, dtype: str | None = None) -> tuple[Builder, Value]:
-    """A builder of an empty module, and its input: the op's activation, possibly in another dtype."""
+    """A builder of an empty module, and its activation, possibly in another dtype.
+
+    The input of a convolution lies with channels last, as its neighbours in a network would leave it.
+    """
     x = op.operands[0]
     assert x is not None and isinstance(x.type, TensorType)
     b = Builder()
     b.function.symbols = module.main.symbols.clone()
-    return b, b.input("x", x.type if dtype is None else x.type.with_dtype(dtype))
+    dtype = str(x.dtype) if dtype is None else dtype
+    if not isinstance(op, Conv):
+        return b, b.input("x", TensorType(DTYPES[dtype], x.shape))
+    last = channels_last(x.rank)
+    given = b.input("x", TensorType(DTYPES[dtype], tuple(x.shape[a] for a in last)))
+    return b, b.transpose(given, perm=tuple(last.index(a) for a in range(x.rank)))
 
 
-def float_alone(module: Module, op: Op) -> Module:
-    """A layer on floats, as a module of its own."""
+def finished(b: Builder, op: Op, y: Value) -> Module:
+    """The module of a layer alone: its result lies as its readers in a network would want it."""
+    b.output("y", b.transpose(y, perm=channels_last(y.rank)) if isinstance(op, Conv) else y)
+    b.finish()
+    return b.module
+
+
+def channels_last(rank: int) -> tuple[int, ...]:
+    """The order of axes with axis 1 innermost."""
+    return (0, *range(2, rank), 1)
+
+
+def float_alone(module: Module, op: Op, writes_bytes: bool = False) -> Module:
+    """A layer on floats, as a module of its own; its readers may want its result in bytes either way."""
     b, x = isolated(module, op)
     weights = op.operands[1]
     handle = constant_of(weights) if weights is not None else None
     assert handle is not None
     bias = (copied_bias(b, op),) if isinstance(op, Conv) else ()
-    b.output("y", b.op(type(op), x, b.constant(handle), *bias, **op.attrs()).result)
-    b.finish()
-    return b.module
+    y = b.op(type(op), x, b.constant(handle), *bias, **op.attrs()).result
+    return finished(b, op, b.quantize(y, b.constant(np.float32(1)), to="u8") if writes_bytes else y)
 
 
 def quantized_alone(module: Module, op: Op, prepared: Prepared, activations: str) -> Module:
@@ -186,7 +207,6 @@ def quantized_alone(module: Module, op: Op, prepared: Prepared, activations: str
         numbers = b.constant(prepared.grid.scale), b.constant(np.uint8(prepared.grid.zero))
         y = quantized_layer(b, op, b.dequantize(x, *numbers), prepared, copied_bias(b, op))
         y = b.quantize(y, b.constant(np.float32(1)), to="u8")
-    b.output("y", y)
-    b.finish()
-    PassManager((IntegerContractions(), *TIDY)).run(b.module)
-    return b.module
+    alone = finished(b, op, y)
+    PassManager((IntegerContractions(), *TIDY)).run(alone)
+    return alone

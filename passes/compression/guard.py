@@ -118,12 +118,16 @@ def guarded(
     if guard and chosen and not judge.holds(after):
         module, after, chosen = _take_back(judge, build, chosen)
     whole = WholeTimes()
-    if timing is not None and timing.kind == "measured" and chosen:
-        whole = WholeTimes(*timing.times(original, module), timing.kind)
-        if guard and whole.slower:
+    if timing is not None and chosen:
+        whole = _whole(timing, original, module)
+        if guard and whole.slower and timing.kind == "measured":
             for row in chosen:
                 row.refuse(f"with all that pays alone the model is slower: {whole}")
             module, chosen = original.clone(), []
+            after = judge.value(module)
+        elif guard and whole.slower:
+            module, chosen = _keep_what_pays(timing, original, build, chosen)
+            whole = _whole(timing, original, module)
             after = judge.value(module)
     for row in chosen:
         row.applied, row.reason = True, _gain(row)
@@ -234,6 +238,38 @@ class _Judge:
         if number.size != 1 or number.dtype.kind not in "fiub" or not np.isfinite(number).all():
             raise BadMetric(got=repr(value))
         return float(number.reshape(()))
+
+
+def _whole(timing: KernelCosts, original: Module, module: Module) -> WholeTimes:
+    """The times of both as wholes: what stands between layers counts."""
+    return WholeTimes(*timing.times(original, module), timing.kind)
+
+
+def _keep_what_pays(
+    timing: KernelCosts, original: Module, build: Build, rows: list[LayerRow]
+) -> tuple[Module, list[LayerRow]]:
+    """The fewest layers taken back, those that gain least first, so that the whole is no slower."""
+
+    def gain(row: LayerRow) -> float:
+        known = row.seconds_before is not None and row.seconds_after is not None
+        return row.seconds_before - row.seconds_after if known else 0.0  # type: ignore[operator]
+
+    least_first = sorted(rows, key=lambda r: (gain(r), r.name))
+    low, high = 1, len(rows)  # with all of them taken back it is the original
+    best: Module | None = None
+    while low < high:
+        middle = (low + high) // 2
+        module = build(frozenset(r.name for r in least_first[middle:]))
+        if _whole(timing, original, module).slower:
+            low = middle + 1
+        else:
+            high, best = middle, module
+    if best is None:
+        best = build(frozenset(r.name for r in least_first[high:]))
+    for row in least_first[:high]:
+        row.refuse("with it the whole model would be slower: it gains less than converting its data costs")
+    kept = set(map(id, least_first[high:]))
+    return best, [r for r in rows if id(r) in kept]
 
 
 def _take_back(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from aino_ir.dtypes import DTYPES, DType, integer_range
-from aino_ir.short_sums import MOST, lane_sums, slice_sums
+from aino_ir.short_sums import MOST, QUARTET, lane_sums, slice_sums
 
 Array = np.ndarray[Any, Any]
 
@@ -47,7 +47,7 @@ class Recipe:
     """How weights become integers.
 
     Attributes:
-        dtype: i8, i4, u8 or u4 (unsigned where there is a zero point).
+        dtype: i8, i4, u8 or u4 (unsigned where there is a zero point), or bf16.
         per: tensor, channel or group.
         group: neighbours along the reduction that share a scale; 0 where groups do not.
         depth: steps of four neighbours whose products with u8 have to add up in 16 bits
@@ -71,7 +71,9 @@ class Recipe:
 
 
 def weight_recipe(bits: int, per: str, group: int, symmetric: bool, depth: int = 0) -> Recipe:
-    """The recipe of so many bits."""
+    """The recipe of so many bits; 16 are bf16, which needs no scale."""
+    if bits == 16:
+        return Recipe(DTYPES["bf16"], "tensor")
     dtype = DTYPES[f"{'i' if symmetric else 'u'}{bits}"]
     return Recipe(dtype, per, group if per == "group" else 0, depth)
 
@@ -81,7 +83,7 @@ class Weights:
     """Quantised weights.
 
     Attributes:
-        integers: of the dtype, in the weights' shape.
+        integers: of the dtype, in the weights' shape; of bf16 the numbers themselves.
         scale, zero: shapes that broadcast to the weights', or with one element a group; zero may be None.
     """
 
@@ -92,6 +94,8 @@ class Weights:
 
     def values(self) -> Array:
         """What the integers stand for, f32."""
+        if self.recipe.dtype.is_float:
+            return np.asarray(self.integers.astype(np.float32))
         return dequantized(self.integers, self.scale, self.zero, self.recipe.group)
 
     @property
@@ -144,6 +148,8 @@ def round_weights(w: Array, recipe: Recipe, channel_axis: int) -> Weights:
 
     Where sums of products have to stay within 16 bits, a channel's scale is raised until they do.
     """
+    if recipe.dtype.is_float:
+        return Weights(w.astype(recipe.dtype.numpy), np.ones((), np.float32), None, recipe)
     scale, zero = grid_of(w, recipe, channel_axis)
     group = recipe.group
     while recipe.depth:
@@ -161,15 +167,21 @@ def round_weights(w: Array, recipe: Recipe, channel_axis: int) -> Weights:
 def sums_excess(integers: Array, recipe: Recipe, channel_axis: int) -> Array:
     """How many times more than 16 bits hold the sums of products of each channel come to.
 
-    Neighbours are those along the input channels, which kernels take in steps of four; where there is a
-    single one (depthwise convolutions), all taps have to fit.
+    Neighbours are those along the input channels, which kernels take in steps of four; where there are
+    fewer of them (pictures, which lie in rows), those along the last spatial axis have to fit too.  Where
+    there is a single one (depthwise convolutions), all taps have to.
     """
     if integers.ndim > 2 and integers.shape[1] == 1:
-        sums = slice_sums(integers)
-    else:
-        lanes = lane_sums(integers, 1 - channel_axis, recipe.depth)
-        sums = lanes.reshape(*lanes.shape[:2], -1).max(axis=(0, 2), initial=0)
+        return np.asarray(slice_sums(integers) / MOST)
+    sums = _channel_sums(lane_sums(integers, 1 - channel_axis, recipe.depth))
+    if integers.ndim > 2 and integers.shape[1] < QUARTET:
+        sums = np.maximum(sums, _channel_sums(lane_sums(integers, integers.ndim - 1, recipe.depth)))
     return np.asarray(sums / MOST)
+
+
+def _channel_sums(lanes: Array) -> Array:
+    """The largest sum of each output channel, of what `lane_sums` gives; channels are its second axis."""
+    return np.asarray(lanes.reshape(*lanes.shape[:2], -1).max(axis=(0, 2), initial=0))
 
 
 def raised(scale: Array, excess: Array) -> Array:

@@ -41,6 +41,7 @@ from aino_ir.passes.compression.numbers import (
     activation_grid,
     round_weights,
 )
+from aino_ir.passes.compression.output_scales import fold_output_scales
 from aino_ir.passes.compression.report import LayerRow
 from aino_ir.passes.eliminate_dead_code import EliminateDeadCode
 from aino_ir.passes.integer_contractions import IntegerContractions
@@ -231,6 +232,8 @@ class Quantization:
         for x, stand_in in decoded.items():
             share_with_sums(rewriter, x, stand_in)
         PassManager((EliminateDeadCode(), IntegerContractions(), *TIDY)).run(module)
+        fold_output_scales(module)
+        PassManager((EliminateDeadCode(), *TIDY)).run(module)
         return module
 
     def _rewrite(self, rewriter: Rewriter, op: Op, prepared: Prepared, decoded: dict[Value, Value]) -> None:
@@ -254,7 +257,7 @@ class Quantization:
         prepared = self.ready[layer.name]
         op = next(o for o in self.module.main.block if o.id == layer.op)
         return (
-            float_alone(self.module, op),
+            float_alone(self.module, op, writes_bytes=prepared.grid is not None),
             quantized_alone(self.module, op, prepared, self.request.activations),
         )
 

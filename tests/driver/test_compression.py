@@ -45,6 +45,29 @@ def test_the_guard_compares_modelled_time_and_says_so() -> None:
     assert q.compression.bytes_after < q.compression.bytes_before / 3
 
 
+def test_bf16_keeps_weights_in_half_the_bytes() -> None:
+    module = mlp(batch=3, width=40, hidden=24)
+    x = samples(module, 1, seed=5)[0]
+    q = aino.quantize(module, "bf16", guard=False)
+    assert op_names(q).count("quant.widen") == 2 and len(q.compression.applied) == 2
+    row = q.compression.row("fc1")
+    assert row.bits == 16 and 2 * row.bytes_after == row.bytes_before + 8
+    (before,), (want,) = run_module(module, x), run_module(q, x)
+    assert 0 < np.abs(want - before).max() < 0.05 * np.abs(before).max()
+    for target in ("c:avx2", "c:portable"):
+        if runnable(target):
+            exe = aino.compile(q, target)
+            assert np.allclose(exe.run(*x)[0], want, rtol=1e-4, atol=1e-5), target
+            kernels = exe.report.to_dict()["kernels"]
+            assert len(kernels) == 2, kernels  # nothing widens the weights on its own
+    from onnx.reference import ReferenceEvaluator
+
+    theirs = ReferenceEvaluator(aino.to_onnx(q)).run(
+        None, dict(zip((n for n, _ in exe.inputs), x, strict=True))
+    )
+    assert np.allclose(theirs[0], want, rtol=1e-4, atol=1e-5)
+
+
 def test_the_floor_takes_layers_back() -> None:
     module = mlp(batch=64, width=256, hidden=128)
     q = aino.quantize(module, "int8", calibration=samples(module), min_sqnr=300.0)
@@ -79,6 +102,9 @@ def test_a_metric_is_asked() -> None:
         ({"per": "group"}, SchemeOptionMisplaced, "weight-only"),
         ({"scheme": "int8-weight", "short_sums": 1}, SchemeOptionMisplaced, "multiply bytes"),
         ({"short_sums": 3}, UnknownOption, "short_sums"),
+        ({"scheme": "bf16", "per": "channel"}, SchemeOptionMisplaced, "no scales"),
+        ({"scheme": "bf16", "symmetric": True}, SchemeOptionMisplaced, "no scales"),
+        ({"scheme": "bf16", "method": "gptq"}, SchemeOptionMisplaced, "too little"),
         ({"scheme": "int8-dynamic", "symmetric": True}, SchemeOptionMisplaced, "in the middle"),
         ({}, EmptyCalibration, "no calibration data"),
         ({"scheme": "int8-weight", "method": "gptq"}, EmptyCalibration, "no calibration data"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -53,6 +54,46 @@ SAMPLES = [(np.linspace(1, 2, 4, dtype=np.float32),)]
 
 def run(floor: Floor, **options) -> tuple[Module, CompressionReport]:
     return guarded("test", summing({}), proposals(), build, floor, **options)
+
+
+@dataclass
+class Whole:
+    """Says what modules take by the layers that are compressed in them."""
+
+    kind: str = "modelled"
+    known: dict[int, frozenset[str]] = field(default_factory=dict)
+
+    def build(self, chosen: frozenset[str]) -> Module:
+        module = build(chosen)
+        self.known[id(module)] = chosen
+        return module
+
+    def seconds(self, module: Module) -> float:
+        """Two layers need conversions that cost more than they gain."""
+        chosen = self.known.get(id(module), frozenset())
+        return 10.0 + 2.0 * len(chosen & {"a", "b"}) - len(chosen & {"c", "d", "e"})
+
+    def times(self, before: Module, after: Module) -> tuple[float, float]:
+        return self.seconds(before), self.seconds(after)
+
+    def stored_bytes(self, module: Module) -> int:
+        return 0
+
+
+def test_what_makes_the_whole_slower_is_taken_back_least_gain_first() -> None:
+    timing, asked = Whole(), proposals()
+    for gain, proposal in enumerate(asked, 1):
+        proposal.row.seconds_before, proposal.row.seconds_after = 10.0, 10.0 - gain
+    module, report = guarded("test", summing({}), asked, timing.build, Floor(), timing)
+    assert [r.name for r in report.refused] == ["a"]
+    assert "whole model would be slower" in report.row("a").reason
+    assert timing.seconds(module) == 9.0
+
+
+def test_a_whole_that_is_faster_is_asked_about_once() -> None:
+    timing, asked = Whole(), proposals()[2:]
+    _, report = guarded("test", summing({}), asked, timing.build, Floor(), timing)
+    assert [r.name for r in report.applied] == ["c", "d", "e"] and len(timing.known) == 1
 
 
 def test_all_layers_stay_compressed_where_the_floor_holds() -> None:
@@ -141,7 +182,7 @@ def test_what_is_slower_or_larger_stays() -> None:
     assert report.row("b").reason == "it would be slower: 1.0 -> 2.0 us (modelled)"
     assert report.row("c").reason == "it would be larger: 8 -> 9 bytes"
     assert report.row("d").reason == "ignored"
-    assert len(clock.asked) == 6, "refused layers are not timed"
+    assert len(clock.asked) == 8, "refused layers are not timed, and the whole is once"
 
 
 def test_a_model_that_is_slower_as_a_whole_stays_as_it_was() -> None:

@@ -77,6 +77,11 @@ def zeros_like(g: GraphWriter, scale: Value, axis: int | None, dtype: DType) -> 
     return g.constant(np.zeros(int(size)), dtype)  # type: ignore[arg-type]
 
 
+def widen(g: GraphWriter, op: Any) -> Ref:
+    """A conversion to f32."""
+    return g.node("Cast", g.refs[op.x], dtype=f32, to=element_code(f32))
+
+
 def quantize_groups(g: GraphWriter, op: Any) -> Ref:
     """QuantizeLinear in blocks."""
     zero = None if op.zero is None else g.refs[op.zero]
@@ -162,6 +167,7 @@ def integer_bias(g: GraphWriter, op: Any, w: Value, scale: Scale, reduced: tuple
 TABLE: dict[str, Row] = {
     "quant.quantize": quantize,
     "quant.dequantize": dequantize,
+    "quant.widen": widen,
     "quant.quantize_groups": quantize_groups,
     "quant.dequantize_groups": dequantize_groups,
     "quant.conv": conv,

@@ -30,6 +30,11 @@ def dequantize(x: Tensor, scale: Tensor, zero: Tensor | None) -> Tensor:
     return whole.to(torch.float32) * scale
 
 
+def widen(x: Tensor) -> Tensor:
+    """x as f32."""
+    return x.to(torch.float32)
+
+
 def spread(parameter: Tensor | None, extent: int, axis: int, group: int) -> Tensor | None:
     """A parameter of groups with one element for each of their members."""
     if parameter is None:
@@ -91,6 +96,7 @@ def quant_matmul(lhs: Tensor, rhs: Tensor, scale: Tensor, offset: Tensor | None,
 TABLE = {
     "quant.conv": quant_conv,
     "quant.dequantize": dequantize,
+    "quant.widen": widen,
     "quant.dequantize_groups": dequantize_groups,
     "quant.matmul": quant_matmul,
     "quant.quantize": quantize,
