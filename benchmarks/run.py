@@ -32,7 +32,8 @@ Written by `{command}`; networks have random weights (benchmarks/workloads.py).
 """
 
 
-def _commit() -> str:
+def revision() -> str:
+    """Return the commit of the checkout."""
     done = subprocess.run(
         ["git", "describe", "--always", "--dirty"],
         cwd=RESULTS.parent,
@@ -60,7 +61,7 @@ def _row(name: str, comparison: Comparison, peers: list[str]) -> str:
 def report(done: dict[int, dict[str, Comparison]], peers: list[str], rounds: int, seconds: float) -> str:
     """Return RESULTS.md for comparisons by thread count and network."""
     versions = {r.name: r.version for rows in done.values() for c in rows.values() for r in c.measured}
-    facts = describe_machine() | versions | {"commit": _commit(), "date": datetime.date.today().isoformat()}
+    facts = describe_machine() | versions | {"commit": revision(), "date": datetime.date.today().isoformat()}
     text = PREAMBLE.format(
         rounds=rounds,
         seconds=seconds,

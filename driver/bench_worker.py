@@ -34,6 +34,39 @@ def _open_aino(model: str, inputs: Arrays, threads: int) -> Run:
     return lambda: list(executable.run(*ordered))
 
 
+def _open_aino_tvm(model: str, inputs: Arrays, threads: int) -> Run:
+    import aino_ir as aino
+
+    executable = aino.compile(model, target="tvm:llvm", threads=threads)
+    ordered = [inputs[name] for name, _ in executable.inputs]
+    return lambda: list(executable.run(*ordered))
+
+
+def _open_tvm(model: str, inputs: Arrays, threads: int) -> Run:
+    """TVM by itself: its ONNX frontend, its pipeline `zero`, no tuning records."""
+    os.environ["TVM_NUM_THREADS"] = str(threads)
+    import onnx
+    import tvm
+    from tvm import relax
+    from tvm.relax.frontend.onnx import from_onnx
+
+    loaded = onnx.load(model)
+    cpu = tvm.get_global_func("target.llvm_get_system_cpu")()
+    target = tvm.target.Target({"kind": "llvm", "mcpu": str(cpu), "num-cores": threads})
+    module = from_onnx(loaded)
+    with target:
+        module = relax.get_pipeline("zero")(module)
+        machine = relax.VirtualMachine(tvm.compile(module, target), tvm.cpu())
+    weights = {t.name for t in loaded.graph.initializer}
+    given = [tvm.runtime.tensor(inputs[i.name]) for i in loaded.graph.input if i.name not in weights]
+
+    def run() -> list[np.ndarray[Any, Any]]:
+        results = machine["main"](*given)
+        return [r.numpy() for r in ([results] if hasattr(results, "numpy") else results)]
+
+    return run
+
+
 def _open_onnxruntime(model: str, inputs: Arrays, threads: int) -> Run:
     import onnxruntime
 
@@ -67,6 +100,8 @@ def _open_openvino(model: str, inputs: Arrays, threads: int) -> Run:
 
 ENGINES: dict[str, tuple[str, Callable[[str, Arrays, int], Run]]] = {
     "aino": ("aino-ir", _open_aino),
+    "aino-tvm": ("aino-ir", _open_aino_tvm),
+    "tvm": ("apache-tvm", _open_tvm),
     "onnxruntime": ("onnxruntime", _open_onnxruntime),
     "openvino": ("openvino", _open_openvino),
 }

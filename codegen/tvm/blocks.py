@@ -273,7 +273,7 @@ class BlockKernel:
         """The reduction."""
         program = self.program
         dtype = program.body.dtype
-        shape = shape_text([Text(str(a.extent)) for a in program.axes]) if program.axes else Text("(1,)")
+        shape = shape_text([Text(str(a.extent)) for a in self._kept_axes()]) if program.axes else Text("(1,)")
         self.line(f'{name} = T.sblock_alloc_buffer({shape}, "{type_name(dtype)}")')
         self._open(name, self.axes, "S" * len(program.axes) + "R" * len(program.reduce))
         place = self._total(name)
@@ -292,9 +292,14 @@ class BlockKernel:
 
     def _total(self, name: str) -> Text:
         self.printer.total = element(
-            name, *(Text(self.coordinates[a.name]) for a in self.program.axes) or (Text("0"),)
+            name, *([Text(self.coordinates[a.name]) for a in self._kept_axes()] or [Text("0")])
         )
         return self.printer.total
+
+    def _kept_axes(self) -> list[Axis]:
+        """Axes of the sums as they are kept: lanes last, so that a tile of them is vectors."""
+        last = {id(self.tile.row): 1, id(self.tile.lane): 2}
+        return sorted(self.program.axes, key=lambda a: last.get(id(a), 0))
 
     def _results(self, blocks: BlockNames) -> None:
         """What is done with the sum, or all there is without one."""
