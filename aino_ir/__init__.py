@@ -27,6 +27,7 @@ _PUBLIC = {
     "prune": "aino_ir.driver.pruning:prune",
     "to_onnx": "aino_ir.frontends.onnx.export:to_onnx",
     "to_torch": "aino_ir.frontends.torch.export:to_torch",
+    "to_relax": "aino_ir.driver.tvm:to_relax",
     "load_executable": "aino_ir.runtime.executable:load_executable",
     "Executable": "aino_ir.runtime.executable:Executable",
     "save": "aino_ir.text:save",

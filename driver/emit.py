@@ -136,7 +136,7 @@ def _write_loops(compilation: Compilation, module: Module, place: Path) -> list[
 
 
 def _write_tvm(compilation: Compilation, module: Module, place: Path) -> list[Path]:
-    program = _native_program(compilation, module, "tvm")
+    program = native_program(compilation, module, "tvm")
     (plan,) = program.functions.values()
     emission = next(iter(compilation.emissions(program.plans).values()))
     write_text(place, emission.script)
@@ -153,7 +153,7 @@ def _write_tvm(compilation: Compilation, module: Module, place: Path) -> list[Pa
 
 
 def _write_c(compilation: Compilation, module: Module, place: Path) -> list[Path]:
-    program = _native_program(compilation, module, "c")
+    program = native_program(compilation, module, "c")
     (plan,) = program.functions.values()
     emission = next(iter(compilation.emissions(program.plans).values()))
     target = _variant(compilation.options)
@@ -175,7 +175,7 @@ def _device_facts(compilation: Compilation, plan: Plan, emission: Emission) -> d
     return footprint(plan, constants, archive).facts()
 
 
-def _native_program(compilation: Compilation, module: Module, kind: str) -> Program:
+def native_program(compilation: Compilation, module: Module, kind: str) -> Program:
     """A module that is all native, lowered."""
     program = _one_variant(compilation, module, kind)
     if program.host is not None:

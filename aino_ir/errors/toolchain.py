@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aino_ir.errors.base import EnvironmentFault, InternalError, UsageError
+from aino_ir.errors.base import EnvironmentFault, InternalError, UsageError, UserError
 
 
 class UnknownTarget(UsageError):
@@ -102,6 +102,15 @@ class TvmRefused(InternalError):
     template = "TVM does not schedule {kernels}"
     hint = "this is a fault of AINO; compile with verify='auto', which takes other candidates then"
     example = {"kernels": {"matmul_4x4_1f0c": "ScheduleError: the block is no reduction block"}}
+
+
+class NotOneRelaxFunction(UserError):
+    """A Relax module was asked for, and the model is more than kernels in a row."""
+
+    code = "AINO-E0466"
+    template = "no Relax module is made of {model!r}: it has {what}"
+    hint = "give its extents numbers (`dims=`), or use the target 'tvm:llvm', which runs such models"
+    example = {"model": "gpt2", "what": "extents that a run decides"}
 
 
 class BadSourceUnit(InternalError):

@@ -32,12 +32,13 @@ class Argument:
 
     @property
     def declaration(self) -> Text:
-        """Its static type."""
+        """Its static type: memory that may begin anywhere inside of a tensor's."""
         return call(
             "T.Buffer",
             shape_text([Text(str(d)) for d in self.shape]),
             f'"{self.type}"',
             f"align={self.dtype.bytes}",
+            "offset_factor=1",
         )
 
     @property

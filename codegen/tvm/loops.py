@@ -130,7 +130,8 @@ class _LoopKernel:
             for a in arguments:
                 shape = shape_text([self.index(d) for d in a.shape])
                 self.line(
-                    f'{a.name} = T.match_buffer({a.name}_data, {shape}, "{a.type}", align={a.dtype.bytes})'
+                    f'{a.name} = T.match_buffer({a.name}_data, {shape}, "{a.type}", '
+                    f"align={a.dtype.bytes}, offset_factor=1)"
                 )
         self.function_body()
         return PrintedKernel(

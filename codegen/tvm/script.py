@@ -13,7 +13,7 @@ from aino_ir.codegen.tvm.kernel import PrintedKernel
 from aino_ir.codegen.tvm.loops import print_loop_kernel
 from aino_ir.codegen.tvm.scheduled import NAME, print_scheduled
 from aino_ir.codegen.tvm.text import comment
-from aino_ir.codegen.tvm.walk import IMPORTS
+from aino_ir.codegen.tvm.walk import IMPORTS, RELAX
 from aino_ir.errors.printing import NoSpelling
 from aino_ir.kernels import Kernel
 from aino_ir.target import Target
@@ -81,7 +81,7 @@ def print_script(
     for kernel in kernels:
         parts += [kernel.text, *([kernel.schedule] if kernel.schedule else [])]
     if walk:
-        parts[0] = parts[0].replace("import tvm\n", f"{IMPORTS}import tvm\n", 1)
+        parts[0] = parts[0].replace("import tvm\nfrom tvm import tirx\n", f"{IMPORTS}import tvm\n{RELAX}", 1)
     return "\n\n".join([*parts, table, _TAIL, walk or _MAIN])
 
 

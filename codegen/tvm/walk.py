@@ -7,12 +7,18 @@ from collections.abc import Sequence
 from aino_ir.codegen.tvm.kernel import PrintedKernel, memory_dtype
 from aino_ir.codegen.tvm.text import comment, type_name
 from aino_ir.dims import is_static
+from aino_ir.loops.stmt import Access
 from aino_ir.plan import BufferKind, Plan, Run, Sync, View
 from aino_ir.types import TensorType
 
 _SPACES = {BufferKind.INPUT: "inputs", BufferKind.OUTPUT: "outputs"}
 
 _RUN = '''\
+def size_of(shape, dtype):
+    """Bytes of a tensor."""
+    return int(np.prod(shape)) * np.dtype(dtype).itemsize
+
+
 def run(library, weights, *inputs):
     """The outputs of the model.
 
@@ -22,8 +28,7 @@ def run(library, weights, *inputs):
         inputs: numpy arrays in the order of INPUTS.
     """
     taken = [argument for arguments in ARGUMENTS.values() for argument in arguments]
-    extra = max(int(np.prod(shape)) * np.dtype(dtype).itemsize for _, shape, dtype in taken)
-
+    extra = max([size_of(*argument[1:]) for argument in taken], default=0)
     nothing = np.zeros(0, np.uint8)
 
     def space(content, size=0):
@@ -31,12 +36,9 @@ def run(library, weights, *inputs):
         memory[: len(content)] = content
         return tvm.runtime.tensor(memory)
 
-    def sizes(ports):
-        return [int(np.prod(shape)) * np.dtype(dtype).itemsize for _, shape, dtype in ports]
-
     spaces = {
         "inputs": [space(np.ascontiguousarray(x).reshape(-1).view(np.uint8)) for x in inputs],
-        "outputs": [space(nothing, size) for size in sizes(OUTPUTS)],
+        "outputs": [space(nothing, size_of(*port[1:])) for port in OUTPUTS],
         "weights": [space(weights)],
         "arena": [space(nothing, ARENA_BYTES)],
     }
@@ -51,9 +53,74 @@ def run(library, weights, *inputs):
             raise ValueError(f"{kernel} fails with status {status.numpy()[0]}")
     made = [tensor.numpy() for tensor in spaces["outputs"]]
     return [
-        memory[:size].view(dtype).reshape(shape)
-        for memory, size, (_, shape, dtype) in zip(made, sizes(OUTPUTS), OUTPUTS)
+        memory[: size_of(shape, dtype)].view(dtype).reshape(shape)
+        for memory, (_, shape, dtype) in zip(made, OUTPUTS)
     ]
+
+
+def relax_module(weights):
+    """The model as an IRModule of TVM's: the kernels, and a Relax function `main` that calls them in order.
+
+    Memory is laid out already: `main` takes the inputs and makes an arena, of which the kernels get views.
+    Its results are the outputs, and behind them the status words if kernels report errors (zeros: fine).
+    Elements of a type that TVM lacks are taken and given as the integers that hold their bits.
+    """
+    builder = relax.BlockBuilder()
+    kernels = {name: builder.add_func(scheduled(name), name) for name in KERNELS}
+    inputs = [relax.Var(f"input{n}", relax.TensorType(port[1], port[2])) for n, port in enumerate(INPUTS)]
+    views = [argument for arguments in ARGUMENTS.values() for argument in arguments]
+    extra = max([size_of(*argument[1:]) for argument in views], default=0)  # a view may reach past the end
+
+    def memory(size, name):
+        shape = relax.ShapeExpr((size + extra,))
+        return builder.emit(relax.op.builtin.alloc_tensor(shape, "uint8", 0), name)
+
+    def viewed(base, shape, dtype, offset=0):
+        return builder.emit(relax.op.memory.view(base, shape, dtype, offset))
+
+    with builder.function("main", inputs):
+        spaces = {
+            "inputs": inputs,
+            "outputs": [memory(size_of(*port[1:]), f"output{n}") for n, port in enumerate(OUTPUTS)],
+            "arena": [memory(ARENA_BYTES, "arena")],
+        }
+        longer = {}
+
+        def argument(space, slot, offset, shape, dtype):
+            size = size_of(shape, dtype)
+            if space == "weights":
+                content = np.zeros(size, np.uint8)
+                found = weights[offset : offset + size]
+                content[: len(found)] = found
+                return relax.const(content.view(dtype).reshape(shape))
+            base = spaces[space][slot]
+            if space == "inputs" and offset + size > size_of(*INPUTS[slot][1:]):
+                if slot not in longer:
+                    flat = viewed(base, (size_of(*INPUTS[slot][1:]),), "uint8")
+                    end = builder.emit(relax.op.zeros((extra,), "uint8"))
+                    longer[slot] = builder.emit(relax.op.concat([flat, end]))
+                base = longer[slot]
+            return viewed(base, shape, dtype, offset)
+
+        status = builder.emit(relax.op.zeros((2,), "int64"), "status") if CHECKED else None
+        for kernel, places in STEPS:
+            taken = [argument(*places[view], shape, dtype) for view, shape, dtype in ARGUMENTS[kernel]]
+            written = list(WRITTEN[kernel])
+            if kernel in CHECKED:
+                written.append(len(taken))
+                taken.append(status)
+            types = [taken[n].ty for n in written]
+            types = types if len(types) > 1 else types[0]
+            builder.emit(relax.call_tir_inplace(kernels[kernel], taken, written, types))
+        results = [viewed(x, *port[1:]) for x, port in zip(spaces["outputs"], OUTPUTS)]
+        builder.emit_func_output(relax.Tuple([*results, *([status] if CHECKED else [])]))
+    return builder.finalize()
+
+
+def build_model(weights, target=None):
+    """The model, compiled: for ``tvm.relax.VirtualMachine``, or for ``export_library``."""
+    with tvm.transform.PassContext(opt_level=3, config=CONFIG):
+        return tvm.compile(relax_module(weights), tvm.target.Target(TARGET if target is None else target))
 
 
 def main():
@@ -78,7 +145,8 @@ if __name__ == "__main__":
 '''
 
 IMPORTS = "import pathlib\nimport time\n\nimport numpy as np\n"
-"""What the text of `walk_text` needs."""
+RELAX = "from tvm import relax, tirx\n"
+"""What the text of `walk_text` needs, and what it imports from TVM."""
 
 
 def walk_text(plan: Plan, kernels: Sequence[PrintedKernel]) -> str:
@@ -86,7 +154,7 @@ def walk_text(plan: Plan, kernels: Sequence[PrintedKernel]) -> str:
 
     Simple are kernels in a row on memory whose places are numbers.
     """
-    if not _is_simple(plan):
+    if obstacle(plan):
         return ""
     steps = []
     for step in plan.steps:
@@ -103,6 +171,9 @@ def walk_text(plan: Plan, kernels: Sequence[PrintedKernel]) -> str:
             "ARGUMENTS = {  # of each kernel: the number of a view, and what it is taken for",
             *arguments,
             "}",
+            "WRITTEN = {  # of each kernel: the numbers of the arguments that it writes",
+            *(f'    "{k.name}": {_written(plan, k)},' for k in kernels),
+            "}",
             f"CHECKED = {checked!r}  # kernels that report errors",
             "STEPS = [  # kernels in order: the kind, number and byte offset of each view's memory",
             *steps,
@@ -114,12 +185,18 @@ def walk_text(plan: Plan, kernels: Sequence[PrintedKernel]) -> str:
     )
 
 
-def _is_simple(plan: Plan) -> bool:
+def obstacle(plan: Plan) -> str:
+    """Why a plan is not kernels in a row on memory whose places are numbers; empty where it is."""
     types = [t for _, t in (*plan.inputs, *plan.outputs)]
     static = all(isinstance(t, TensorType) and all(map(is_static, t.shape)) for t in types)
+    if plan.symbols or not static:
+        return "extents that a run decides"
     kinds = {plan.buffers[v.buffer].kind for s in plan.steps if isinstance(s, Run) for v in s.views}
-    plain = kinds <= {BufferKind.INPUT, BufferKind.OUTPUT, BufferKind.ARENA, BufferKind.CONST}
-    return static and plain and not plan.symbols and all(isinstance(s, (Run, Sync)) for s in plan.steps)
+    other = kinds - {BufferKind.INPUT, BufferKind.OUTPUT, BufferKind.ARENA, BufferKind.CONST}
+    if other:
+        return f"memory of the kind {sorted(kind.value for kind in other)[0]}"
+    steps = {type(s).__name__.lower() for s in plan.steps if not isinstance(s, (Run, Sync))}
+    return f"control flow ({', '.join(sorted(steps))})" if steps else ""
 
 
 def _place(plan: Plan, view: View) -> str:
@@ -129,6 +206,15 @@ def _place(plan: Plan, view: View) -> str:
     assert buffer.offset is not None
     kind = "arena" if buffer.kind is BufferKind.ARENA else "weights"
     return f'("{kind}", 0, {buffer.offset + view.offset})'
+
+
+def _written(plan: Plan, kernel: PrintedKernel) -> tuple[int, ...]:
+    parameters = plan.kernels[kernel.name].function.params
+    return tuple(
+        number
+        for number, argument in enumerate(kernel.arguments)
+        if parameters[argument.view].access is not Access.READ
+    )
 
 
 def _arguments(kernel: PrintedKernel) -> list[str]:
