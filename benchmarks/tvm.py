@@ -2,9 +2,9 @@
 
 ``python -m benchmarks.tvm [NAME ...] [--threads 2] [--rounds 6] [--output benchmarks/TVM.jsonl]``
 
-One row a network goes to the JSONL file: the milliseconds of each engine (as `benchmarks.run` takes them, engines taking
-turns), how many times faster `tvm:llvm` is than TVM's own pipeline (ONNX frontend, pipeline ``zero``, no
-tuning), how many times slower than the target ``c``, and how far its outputs are from those of ``c``.
+One row a network goes to the JSONL file: the milliseconds of each engine (as `benchmarks.run` takes them,
+engines taking turns), how many times faster `tvm:llvm` is than TVM's own pipeline (ONNX frontend, pipeline
+``zero``, no tuning), how many times slower than the target ``c``, and how far from its outputs.
 The command fails where `tvm:llvm` is slower than TVM itself, or more than `MOST` times slower than ``c``.
 """
 
