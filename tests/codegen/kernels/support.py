@@ -219,10 +219,18 @@ def check(
 
 def check_compiled(made: Sequence[Built], isa: str, folder: Any) -> None:
     """Compile kernels in one unit and run them; twelve guard elements lie behind each buffer."""
+    check_text(made, unit_text(made, isa), isa, folder)
+
+
+def unit_text(made: Sequence[Built], isa: str) -> str:
+    """The C of kernels for an ISA, each once."""
     unique = {k.fn.name: k.fn for k in made}
-    library = build_c(
-        print_unit(list(unique.values()), target(f"c:{isa}")), _compiler(), isa_name(isa), folder
-    )
+    return print_unit(list(unique.values()), target(f"c:{isa}"))
+
+
+def check_text(made: Sequence[Built], text: str, isa: str, folder: Any) -> None:
+    """Compile a unit that holds kernels, and run them."""
+    library = build_c(text, _compiler(), isa_name(isa), folder)
     for kernel in made:
         views = [_fenced(v) for v in kernel.problem.memory(kernel.candidate)]
         _call(library, kernel.fn, [v for v, _ in views], kernel.symbols)

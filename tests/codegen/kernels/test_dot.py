@@ -12,14 +12,17 @@ import pytest
 from aino_ir.op import OPS
 from aino_ir.short_sums import ShortSums
 from aino_ir.types import ROW_MAJOR, permuted
+from tests.codegen.kernels.emulated import emulated
 from tests.codegen.kernels.support import (
     Given,
     Problem,
     check,
     check_compiled,
     check_compiles,
+    check_text,
     problem,
     rejects,
+    unit_text,
 )
 
 LAST = permuted(0, 2, 3, 1)
@@ -156,6 +159,14 @@ def test_compiles_for_wide_vectors(isa: str, tmp_path: Path) -> None:
     check_compiles(made, isa, tmp_path)
     one_instruction = "added in 32 bits" in made[0].candidate.name
     assert one_instruction is (isa == "avx512vnni")
+
+
+def test_vnni_has_the_same_bits(tmp_path: Path) -> None:
+    """What is printed for VNNI, run with its instructions emulated, agrees with the interpreter bit by bit."""
+    made = [k for p in CASES for k in check(p, "c:avx512vnni", only="dot", most=1)]
+    text = unit_text(made, "avx512vnni")
+    assert "vpdpbusd_v16si(" in text
+    check_text(made, emulated(text), "portable", tmp_path)
 
 
 def test_spelling_of_vnni_is_exact_on_numpy() -> None:

@@ -1,0 +1,81 @@
+"""C for AVX-512 with VNNI made runnable without it: its instructions as loops over lanes.
+
+The unit's own text is what is compiled; only the builtins that it asks for are replaced by functions that do
+what the processor's manual says of the instruction, and those that are not emulated count as absent.
+"""
+
+from __future__ import annotations
+
+import re
+
+EMULATED = {
+    "vpdpbusd_v16si": """
+static inline i32x16 emulated_vpdpbusd_v16si(i32x16 acc, i32x16 x, i32x16 w)
+{
+    const union { i32x16 lanes; unsigned char bytes[64]; } a = {x};
+    const union { i32x16 lanes; signed char bytes[64]; } b = {w};
+    for (int i = 0; i < 64; ++i)
+        acc[i / 4] += (int)a.bytes[i] * (int)b.bytes[i];
+    return acc;
+}""",
+    "maxps512_mask": """
+static inline f32x16 emulated_maxps512_mask(f32x16 a, f32x16 b, f32x16 rest, int mask, int mode)
+{
+    (void)rest, (void)mask, (void)mode;
+    for (int i = 0; i < 16; ++i)
+        a[i] = a[i] > b[i] ? a[i] : b[i];
+    return a;
+}""",
+    "minps512_mask": """
+static inline f32x16 emulated_minps512_mask(f32x16 a, f32x16 b, f32x16 rest, int mask, int mode)
+{
+    (void)rest, (void)mask, (void)mode;
+    for (int i = 0; i < 16; ++i)
+        a[i] = a[i] < b[i] ? a[i] : b[i];
+    return a;
+}""",
+    "rndscaleps_mask": """
+static inline f32x16 emulated_rndscaleps_mask(f32x16 x, int how, f32x16 rest, int mask, int mode)
+{
+    (void)rest, (void)mask, (void)mode, (void)how;
+    for (int i = 0; i < 16; ++i)
+        x[i] = __builtin_rintf(x[i]);
+    return x;
+}""",
+    "cvtps2dq512_mask": """
+static inline i32x16 emulated_cvtps2dq512_mask(f32x16 x, i32x16 y, int mask, int mode)
+{
+    (void)mask, (void)mode;
+    for (int i = 0; i < 16; ++i)
+        y[i] = x[i] >= -0x1p31f && x[i] < 0x1p31f ? (int)__builtin_rintf(x[i]) : -0x7fffffff - 1;
+    return y;
+}""",
+    "cvttps2dq512_mask": """
+static inline i32x16 emulated_cvttps2dq512_mask(f32x16 x, i32x16 y, int mask, int mode)
+{
+    (void)mask, (void)mode;
+    for (int i = 0; i < 16; ++i)
+        y[i] = x[i] >= -0x1p31f && x[i] < 0x1p31f ? (int)x[i] : -0x7fffffff - 1;
+    return y;
+}""",
+}
+"""Builtin, without its prefix -> a function that does the same."""
+
+PREFIX = "__builtin_ia32_"
+
+
+def emulated(text: str) -> str:
+    """A unit for avx512vnni as one that any processor runs."""
+    head, guard, body = text.partition("#if !defined(__AVX512F__)")
+    assert guard, "the unit is for another instruction set"
+    body = body.partition("#endif")[2]
+    body = re.sub(r"__has_builtin\((\w+)\)", lambda m: str(int(m[1].removeprefix(PREFIX) in EMULATED)), body)
+    for name in EMULATED:
+        body = body.replace(f"{PREFIX}{name}(", f"emulated_{name}(")
+    functions = "\n".join(f for name, f in EMULATED.items() if f"emulated_{name}(" in body)
+    types = (
+        "typedef float f32x16 __attribute__((vector_size(64)));\n"
+        "typedef int i32x16 __attribute__((vector_size(64)));"
+    )
+    quiet = '#pragma GCC diagnostic ignored "-Wpsabi"'
+    return "\n".join((head, quiet, types, functions, body))
