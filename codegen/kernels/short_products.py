@@ -94,9 +94,10 @@ class ShortProductsGenerator:
             return
         roles, _ = found
         native = vector_lanes(spec, target)
+        widths = (2 * native, native) if native > 1 else (1,)
         candidates = [
             _candidate(roles, tile, lanes, native, target)
-            for lanes in dict.fromkeys((2 * native, native))
+            for lanes in widths
             for tile in _tiles(roles, lanes, target)
         ]
         yield from sorted(candidates, key=lambda c: c.cost)[: self.most]

@@ -87,6 +87,11 @@ def test_compiled(isa: str, tmp_path: Path) -> None:
     check_compiled(made, isa, tmp_path)
 
 
+def test_targets_without_vectors_sum_one_at_a_time() -> None:
+    made = check(CASES["depthwise"], "c:cortex-m", only="short", most=1)
+    assert all(dict(kernel.candidate.params)["lanes"] == 1 for kernel in made)
+
+
 def test_sums_that_may_be_larger_are_left_to_others() -> None:
     """One more unit of weight, and the largest activations would leave 16 bits."""
     p = convolution((1, 8, 5, 5), (8, 1, 3, 3), most=129)
