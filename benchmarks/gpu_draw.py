@@ -1,0 +1,33 @@
+"""The inputs of `benchmarks.gpu`'s cases: drawn from their names, so that every machine has the same."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from aino_ir.dtypes import DTYPES
+
+Array = np.ndarray[Any, Any]
+
+
+def drawn(name: str, inputs: Sequence[Sequence[Any]]) -> list[Array]:
+    """The inputs of a case: numbers about zero, indices below their bound.
+
+    Args:
+        name: of the case.
+        inputs: (dtype, shape) of each, or (dtype, shape, bound) for indices.
+    """
+    random = np.random.default_rng(zlib.crc32(name.encode("ascii")))
+    made = []
+    for dtype, shape, *bound in inputs:
+        numpy = DTYPES[dtype].numpy
+        if bound:
+            made.append(random.integers(0, bound[0], shape).astype(numpy))
+        elif dtype[0] in "iu":
+            made.append(random.integers(-100 if dtype[0] == "i" else 0, 100, shape).astype(numpy))
+        else:
+            made.append(random.standard_normal(shape, np.float32).astype(numpy))
+    return made
