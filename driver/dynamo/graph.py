@@ -14,6 +14,7 @@ from torch.fx import GraphModule, Node
 from aino_ir.driver.api import AnyExecutable, collector_frozen, compile
 from aino_ir.driver.dynamo.numbers import argument_sources, number_function
 from aino_ir.driver.dynamo.options import DynamoOptions
+from aino_ir.driver.dynamo.places import graph_device, moved
 from aino_ir.driver.dynamo.tensors import TensorCall
 from aino_ir.frontends.torch.complex import is_complex
 from aino_ir.frontends.torch.subgraph import Subgraph, lower_subgraph
@@ -68,11 +69,12 @@ class NativeGraph:
             if self.static and self.compilations >= PACKINGS:
                 LOG.info("%s: parameters change again and again, and are no constants any more", self.name)
                 self.static, versions = (), ()
-            constants = {i: args[i].detach() for i in self.static}
+            constants = {i: args[i].detach().cpu() for i in self.static}
+            device = graph_device(self.graph)
             with collector_frozen():
                 lowered = lower_subgraph(self.graph, constants, self.name)
-            executable = compile(lowered.module, **self.options.compile_arguments())
-            self._ready = (versions, _Program(self.graph, lowered, executable))
+            executable = compile(lowered.module, **self.options.compile_arguments(device))
+            self._ready = (versions, _Program(self.graph, lowered, executable, device))
             self.compilations += 1
             return self._ready
 
@@ -84,7 +86,10 @@ def _version(tensor: torch.Tensor) -> tuple[int, int]:
 class _Program:
     """A compiled graph, and how its results are made of the executable's outputs."""
 
-    def __init__(self, graph: GraphModule, lowered: Subgraph, executable: AnyExecutable) -> None:
+    def __init__(
+        self, graph: GraphModule, lowered: Subgraph, executable: AnyExecutable, device: torch.device
+    ) -> None:
+        self.device = device
         self.executable = executable
         self.inputs = lowered.inputs
         raw = RawCall.of(executable)
@@ -114,8 +119,11 @@ class _Program:
         return [next(made) if result is None else result(args, made) for result in self.results]
 
     def _by_arrays(self, args: Sequence[Any]) -> list[Any]:
-        """The same through the executable's own interface, where Python takes part in a run."""
-        outputs = self.executable.run(*[as_array(args[i]) for i in self.inputs])
+        """The same through the executable's own interface: on a GPU, or where Python takes part in a run."""
+        given = [args[i] for i in self.inputs]
+        if self.device.type != "cpu":
+            return list(self.executable.run(*moved(given, self.device)))
+        outputs = self.executable.run(*map(as_array, given))
         return [o if isinstance(o, torch.Tensor) else to_torch(np.asarray(o)) for o in outputs]
 
 

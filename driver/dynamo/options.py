@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+import torch
+
+from aino_ir.driver.dynamo.places import AUTO, target_for
 from aino_ir.errors.torch import UnknownDynamoOption, WrongDynamoOption
 
 
@@ -14,7 +17,7 @@ class DynamoOptions:
     """Options of the backend, as `aino.compile` has them.
 
     Attributes:
-        target: for C, such as ``c`` or ``c:avx2``, or ``reference``.
+        target: ``auto`` (``cuda`` for tensors on a GPU, else ``c``), ``c:avx2`` and so on, or ``reference``.
         threads: threads of a run; None = the CPUs that this process may use.
         level: 0 lowers only, 1 folds, 2 runs every pass, 3 measures too.
         numerics: strict, default or fast.
@@ -26,7 +29,7 @@ class DynamoOptions:
             from outside of torch: with False parameters are inputs, and every change is seen.
     """
 
-    target: str = "c"
+    target: str = AUTO
     threads: int | None = None
     level: int = 2
     numerics: str = "default"
@@ -51,9 +54,10 @@ class DynamoOptions:
                 raise WrongDynamoOption(option=key, expected=expected, got=repr(value))
         return DynamoOptions(**(given or {}))
 
-    def compile_arguments(self) -> dict[str, Any]:
-        """The same for `aino.compile`."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in OWN}
+    def compile_arguments(self, device: torch.device) -> dict[str, Any]:
+        """The same for `aino.compile`, of a graph whose tensors lie on a device."""
+        chosen = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in OWN}
+        return {**chosen, "target": target_for(self.target, device)}
 
 
 OWN = ("strict", "pack_parameters")

@@ -15,6 +15,7 @@ from aino_ir.driver.dynamo.graph import NativeGraph
 from aino_ir.driver.dynamo.numbers import symbol_sources, symbols_of, values_of
 from aino_ir.driver.dynamo.options import DynamoOptions
 from aino_ir.driver.dynamo.phases import phases_of
+from aino_ir.driver.dynamo.places import calls_elsewhere
 from aino_ir.errors.base import AinoError
 from aino_ir.errors.torch import AtenUnsupported
 from aino_ir.frontends.torch.locations import location_of
@@ -50,7 +51,7 @@ def native_parts(graph: GraphModule, static: Sequence[int], options: DynamoOptio
         return graph
     drawn = separate_draws(graph)
     try:
-        refused = refused_calls(graph)
+        refused = {**refused_calls(graph), **calls_elsewhere(graph)}
     except AinoError as error:  # an input of a kind that AINO does not have
         refused = dict.fromkeys((n for n in graph.graph.nodes if n.op == "call_function"), error.message)
     report({n: reason for n, reason in refused.items() if not _belongs_to_draw(n)}, options.strict)

@@ -45,16 +45,21 @@ class Handles:
 
 def require_dense(tensor: torch.Tensor, what: str) -> None:
     """Refuse a tensor that AINO cannot hold."""
-    plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+    plain = (
+        tensor.layout == torch.strided and tensor.device.type in ("cpu", "cuda") and not tensor.is_quantized
+    )
     if tensor.dtype not in DTYPE_OF or not plain:
         got = f"{tensor.dtype} with layout {tensor.layout} on {tensor.device}".replace("torch.", "")
         raise TorchTypeUnsupported(what=what, got=got)
 
 
 def array_of(tensor: torch.Tensor) -> Array:
-    """A dense tensor on the CPU as an array on the same memory; also while torch traces with fake ones."""
+    """A dense tensor as an array on the same memory, a copy where it lies on a GPU.
+
+    Also while torch traces with fake tensors.
+    """
     with unset_fake_temporarily():
-        tensor = tensor.detach().resolve_conj().resolve_neg()
+        tensor = tensor.detach().cpu().resolve_conj().resolve_neg()
         dtype = DTYPE_OF[tensor.dtype]
         try:
             return tensor.numpy()

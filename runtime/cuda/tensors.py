@@ -139,8 +139,13 @@ class TorchMaker:
     """Makes torch tensors."""
 
     def __init__(self) -> None:
-        self.torch = sys.modules["torch"]  # the caller's own; the runtime itself never imports it
+        self.torch = self.module()
         self._names = {ours: theirs.removeprefix("torch.") for theirs, ours in TORCH.items()}
+
+    @staticmethod
+    def module() -> Any:
+        """The caller's own torch, who handed over one of its tensors; the runtime itself never imports it."""
+        return sys.modules["torch"]
 
     def empty(self, shape: Sequence[int], dtype: str, number: int) -> tuple[Any, int]:
         """A new tensor on a device, and its address."""

@@ -132,6 +132,7 @@ class EmulatedGpus:
         self._retained: set[int] = set()
         self._broken = 0
         self._fatal = (-1, 0)
+        self._foreign: list[tuple[int, int]] = []
         self._failures: dict[str, list[tuple[int, int]]] = {}
         self._default = {0: _Stream(), 1: _Stream()}
 
@@ -155,6 +156,10 @@ class EmulatedGpus:
         found = self._new_allocation(max(1, data.nbytes), device)
         ctypes.memmove(found.address, np.ascontiguousarray(data).ctypes.data, data.nbytes)
         return found.address
+
+    def adopt(self, address: int, size: int) -> None:
+        """Take memory of this process for memory of a device."""
+        self._foreign.append((address, size))
 
     def contents(self, address: int, size: int) -> bytes:
         """What lies on a device, when all that was put on streams is done."""
@@ -209,6 +214,8 @@ class EmulatedGpus:
 
     def _inside(self, address: int, size: int) -> bool:
         """Whether a stretch lies in one allocation."""
+        if any(at <= address and address + size <= at + held for at, held in self._foreign):
+            return True
         return any(
             a.address <= address and address + size <= a.address + a.size for a in self._allocations.values()
         )
