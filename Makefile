@@ -63,7 +63,7 @@ zoo: $(VENV)/.test ## compile and check every reference network and the light mo
 	$(HERMETIC) $(PY) -m benchmarks.zoo $(if $(shell command -v cmake),--standalone)
 	$(HERMETIC) $(PY) -m benchmarks.torch_zoo --write-docs
 
-conformance: $(VENV)/.test ## run the ONNX backend suite (TARGET=reference|c|stablehlo|tvm:llvm|cuda-emu, SHARD=i/n); writes docs/conformance.md
+conformance: $(VENV)/.test ## run the ONNX backend suite (TARGET=reference|c|stablehlo|tvm:llvm|cuda-emu|cuda:sm_80, SHARD=i/n); writes docs/conformance.md
 	@mkdir -p $(BUILD)/home
 	$(HERMETIC) $(PY) -m tests.conformance.onnx_suite --target $(TARGET) --shard $(SHARD) --write-docs
 

@@ -13,19 +13,21 @@ from __future__ import annotations
 import argparse
 import collections
 import functools
+import gc
 import json
 import os
 import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from aino_ir.driver.cache import source_hash
+from aino_ir.driver.gpu import emulated_gpu
 from aino_ir.driver.onnx_backend import Backend
 from aino_ir.errors.base import AinoError
 from tests.conformance.cases import share
@@ -34,7 +36,9 @@ from tests.conformance.onnx_cases import KINDS, LEFT_OUT, Case, cases
 from tests.conformance.rows import Log, Row, commit, parse_shard, read_rows, versions
 from tests.source import ROOT
 
-TARGETS = ("reference", "c", "stablehlo", "tvm:llvm", "cuda-emu")
+TARGETS = ("reference", "c", "stablehlo", "tvm:llvm", "cuda-emu", "cuda:sm_80")
+"""The last one runs on an emulated GPU: the host side, and kernels as a driver would launch them."""
+
 FOLDER = ROOT / "build" / "conformance"
 FLOORS = ROOT / "tests" / "floors.json"
 SECONDS = {"real": 900.0}
@@ -67,7 +71,19 @@ class Outcome:
 
 
 def run_case(case: Case, target: str = "reference") -> Outcome:
-    """Compile, run and compare one case."""
+    """Compile, run and compare one case; on an emulated GPU also see that nothing is left there."""
+    if not target.startswith("cuda:"):
+        return _run_case(case, target)
+    with emulated_gpu() as gpus:
+        outcome = _run_case(case, target)
+        gc.collect()
+        left = gpus.live()
+    if outcome.status == "passed" and left:
+        return replace(outcome, status="wrong", detail=f"left on the device: {left}")
+    return outcome
+
+
+def _run_case(case: Case, target: str) -> Outcome:
     start = time.perf_counter()
     host_steps, fixed = 0, ()
     try:
