@@ -11,10 +11,12 @@ from aino_ir.codegen.c.compile import compile_units
 from aino_ir.codegen.c.footprint import footprint
 from aino_ir.codegen.c.standalone import write_standalone
 from aino_ir.codegen.c.toolchain import find_toolchain
+from aino_ir.codegen.cuda.folder import write_cuda
 from aino_ir.codegen.lower.constants import constant_bytes
 from aino_ir.codegen.lower.legality import interface_obstacles
 from aino_ir.driver.api import Dims, collector_frozen, compile_options, load
 from aino_ir.driver.bundle import whole
+from aino_ir.driver.gpu import this_host
 from aino_ir.driver.pipeline import Compilation, CompileOptions, Progress
 from aino_ir.driver.program import Program
 from aino_ir.errors.base import EnvironmentFault
@@ -28,8 +30,14 @@ from aino_ir.runtime.report import device_line
 from aino_ir.runtime.store import opened_or_temporary
 from aino_ir.text import save
 
-KINDS = ("c", "air", "loops", "onnx", "stablehlo", "tvm")
+KINDS = ("c", "cu", "air", "loops", "onnx", "stablehlo", "tvm")
 """What can be written."""
+
+LANGUAGES = {"stablehlo": "stablehlo", "tvm": "tvm", "cu": "cuda"}
+"""Kind -> the target that it is for, where that is not C."""
+
+DEFAULT_GPU = "cuda:sm_80"
+"""What CUDA C++ is written for where there is no GPU."""
 
 INLINE_LIMIT = 1 << 30
 """Bytes of weights that an ONNX file holds itself; protobuf ends at 2 GiB."""
@@ -51,9 +59,10 @@ def emit_files(
     Args:
         x: what `load` takes.
         kind: ``air`` or ``onnx`` (the module after the passes), ``loops`` (the kernels), ``c`` (a folder
-            that builds alone), ``stablehlo`` (MLIR text, weights in a file beside it),
-            ``tvm`` (a Python file of kernels in TVMScript with their schedules, weights in a file beside it).
-        place: the file; for ``c`` the folder.
+            that builds alone), ``cu`` (the same in CUDA C++), ``stablehlo`` (MLIR text, weights in a file
+            beside it), ``tvm`` (a Python file of kernels in TVMScript with their schedules, weights in a
+            file beside it).
+        place: the file; for ``c`` and ``cu`` the folder.
         target: for which device; ``c`` writes one instruction set.
         dims: bounds or values of symbols.
         progress: as for `compile`.
@@ -69,13 +78,17 @@ def emit_files(
         TargetRunsNothing: the target is none for C.
         DiskFull, FileNotWritable: the disk refuses; nothing half-written is left.
     """
-    language = kind if kind in ("stablehlo", "tvm") else "c"
+    language = LANGUAGES.get(kind, "c")
     if target == "c":
         target = language
+    remarks = []
+    if target == "cuda" and not this_host().gpu:
+        target = DEFAULT_GPU
+        remarks.append(f"there is no GPU here: the sources are for {target}")
     chosen = compile_options(target, **options)
     if chosen.target.name != language:
         raise TargetRunsNothing(target=target, what=f"--emit {kind}")
-    compilation = Compilation(chosen, progress=progress)
+    compilation = Compilation(chosen, progress=progress, remarks=remarks)
     with compilation.stage("load"):
         module = load(x, dims=dims)
     with collector_frozen():
@@ -162,6 +175,13 @@ def _write_c(compilation: Compilation, module: Module, place: Path) -> list[Path
     return write_standalone(place, emission, plan, target, _weights(plan))
 
 
+def _write_cu(compilation: Compilation, module: Module, place: Path) -> list[Path]:
+    program = _native_program(compilation, module, "cu")
+    (plan,) = program.functions.values()
+    emission = next(iter(compilation.emissions(program.plans).values()))
+    return write_cuda(place, emission, plan, _variant(compilation.options), _weights(plan))
+
+
 def _device_facts(compilation: Compilation, plan: Plan, emission: Emission) -> dict[str, int]:
     """Flash and RAM; the code counts where a compiler is at hand."""
     constants = sum(whole(b.bytes) for b in used_constants(plan))
@@ -217,6 +237,7 @@ _WRITERS = {
     "onnx": _write_onnx,
     "loops": _write_loops,
     "c": _write_c,
+    "cu": _write_cu,
     "stablehlo": _write_stablehlo,
     "tvm": _write_tvm,
 }

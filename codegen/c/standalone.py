@@ -5,7 +5,7 @@ Nothing in it needs Python or AINO: a C11 compiler (GCC or Clang), libm and POSI
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -64,6 +64,22 @@ def write_standalone(
     else:
         sources = {f"{unit.name}.c": unit.text for unit in emission.units}
         texts = {**sources, **emission.headers, **folder_of(plan, target, list(sources), weights)}
+    name = f"{plan.name}.weights" if folder_of is None else ""
+    return write_folder(folder, texts, name, weights, disk)
+
+
+def write_folder(
+    folder: Path,
+    texts: Mapping[str, str],
+    weights_name: str,
+    weights: Iterable[tuple[int, bytes]],
+    disk: Disk = DISK,
+) -> list[Path]:
+    """Write texts, and weights where they have a name, into a folder: all of them or none.
+
+    Raises:
+        DiskFull, FileNotWritable: as the disk says; then no file has been replaced.
+    """
     with disk_errors(folder), ExitStack() as stack:
         folder.mkdir(parents=True, exist_ok=True)
         parts: list[tuple[Part, Path]] = []
@@ -71,10 +87,10 @@ def write_standalone(
             part = stack.enter_context(new_part(folder, disk, 0o666))
             disk.write(part.fd, text.encode("ascii"))
             parts.append((part, folder / name))
-        if folder_of is None:
+        if weights_name:
             part = stack.enter_context(new_part(folder, disk, 0o666))
             _write_weights(part, weights, disk)
-            parts.append((part, folder / f"{plan.name}.weights"))
+            parts.append((part, folder / weights_name))
         for part, path in parts:
             part.publish(path, durable=False)
     return [path for _, path in parts]
@@ -138,10 +154,10 @@ target_link_libraries({name}_main PRIVATE {name})
 
 def main_text(plan: Plan, target: Target, sources: list[str]) -> str:
     """A program that runs the model once on files of raw values."""
-    name, printer = plan.name, _SizePrinter(plan)
+    name, printer = plan.name, SizePrinter(plan)
     command = ["cc", "-std=gnu11", "-O3", *FLAGS, *isa_flags(target), *sources, f"{name}_main.c"]
     entry = plan.entry_symbols
-    words = [*entry, *_files("in", plan.inputs), *_files("out", plan.outputs)]
+    words = [*entry, *file_names("in", plan.inputs), *file_names("out", plan.outputs)]
     place = iter(range(2, 2 + len(words)))
     lines = [f"    const int64_t {printer.names[s]} = atoll(argv[{next(place)}]);" for s in entry]
     inputs = [f"        read_file(argv[{next(place)}], {printer.bytes(t)})," for _, t in plan.inputs]
@@ -164,12 +180,12 @@ def main_text(plan: Plan, target: Target, sources: list[str]) -> str:
     decided += [f"    (void){printer.names[s]};" for s in plan.decided]
     return _MAIN.format(
         name=name,
-        command=_wrapped(command, " *     "),
-        usage=_wrapped([f"./{name}_main", f"{name}.weights", *words], " *     "),
-        inputs=_table("in", plan.inputs),
-        outputs=_table("out", plan.outputs),
+        command=wrapped(command, " *     "),
+        usage=wrapped([f"./{name}_main", f"{name}.weights", *words], " *     "),
+        inputs=file_table("in", plan.inputs),
+        outputs=file_table("out", plan.outputs),
         count=1 + len(words),
-        helpers="\n\n".join([*printer.helpers(), _HELPERS]),
+        helpers="\n\n".join([*printer.helpers(), FILE_HELPERS]),
         symbols="\n".join(["", *lines]) if lines else "",
         reads="\n".join(inputs or ["        NULL,"]),
         allocations="\n".join(allocations or ["        NULL,"]),
@@ -181,7 +197,7 @@ def main_text(plan: Plan, target: Target, sources: list[str]) -> str:
     )
 
 
-class _SizePrinter:
+class SizePrinter:
     """Sizes of tensors as C expressions over the plan's symbols."""
 
     def __init__(self, plan: Plan) -> None:
@@ -203,15 +219,17 @@ class _SizePrinter:
         return ["#define INLINE static inline", *self._helpers.texts] if self._helpers.texts else []
 
 
-def _files(kind: str, values: list[tuple[str, Type]]) -> list[str]:
+def file_names(kind: str, values: list[tuple[str, Type]]) -> list[str]:
+    """The file of each input or output."""
     return [f"{kind}{i}.bin" for i in range(len(values))]
 
 
-def _table(kind: str, values: list[tuple[str, Type]]) -> str:
+def file_table(kind: str, values: list[tuple[str, Type]]) -> str:
+    """What each of these files holds, as lines of a comment."""
     return "\n".join(f" * {kind}{i}.bin: {comment(f'{n}, {t}')}" for i, (n, t) in enumerate(values))
 
 
-def _wrapped(words: list[str], margin: str) -> str:
+def wrapped(words: list[str], margin: str) -> str:
     """Words of a command in lines that a shell can read."""
     lines, line = [], ""
     for word in words:
@@ -222,7 +240,7 @@ def _wrapped(words: list[str], margin: str) -> str:
     return f" \\\n{margin}    ".join([*lines, line])
 
 
-_HELPERS = """\
+FILE_HELPERS = """\
 static void *allocate(size_t bytes)
 {
     void *memory = NULL;

@@ -180,7 +180,7 @@ class StepPrinter:
             segment = self.plan.scratch_segments[step.kernel] - 1
             own = self.text.dim(self.plan.segments[segment].bytes)
             call = f"{{ char *scratch = SEGMENT({segment}, tid * ({own})); {call} }}"
-        return [*_origin(step.nodes), *wrap(f"    {call}")]
+        return [*origin(step.nodes), *wrap(f"    {call}")]
 
     def _bind(self, number: int, step: Bind) -> list[str]:
         """Every thread reads the value, after the barrier behind the kernel that wrote it."""
@@ -194,7 +194,7 @@ class StepPrinter:
         conditions += [f"{name} % {step.step} == 0"] if step.step > 1 else []
         position = plan.symbols.index(step.symbol)
         lines = [
-            f"    {name} = syms[{position}] = *(const {ctype} *){self.text.view(step.source)};",
+            f"    {name} = syms[{position}] = {self._element(ctype, step.source)};",
             f"    KEEP({position - len(plan.entry_symbols)}, {name});",
         ]
         self._bound.add(step.symbol)
@@ -233,7 +233,7 @@ class StepPrinter:
     # -- control flow -------------------------------------------------------------------------------
 
     def _branch(self, number: int, step: Branch, turns: tuple[str, ...], inner: BlockLines) -> list[str]:
-        lines = [*_origin(step.nodes), *self._note(number)]
+        lines = [*origin(step.nodes), *self._note(number)]
         lines += [f"    if (FLAG({self.text.view(step.condition)})) {{", *_indented(inner(step.then, turns))]
         otherwise = inner(step.otherwise, turns)
         if otherwise:
@@ -243,14 +243,14 @@ class StepPrinter:
     def _repeat(self, number: int, step: Repeat, turns: tuple[str, ...], inner: BlockLines) -> list[str]:
         """A loop; its variable counts finished turns and is what views inside are offset by."""
         turn, limit = self.text.names[step.turn], self.text.names[f"{step.turn}limit"]
-        lines = [*_origin(step.nodes), *self._note(number)]
+        lines = [*origin(step.nodes), *self._note(number)]
         most = self._limit(step)
         lines += [
             f"    int64_t {turn} = 0;",
             f"    const int64_t {limit} = {most};",
             f"    while ({turn} < {limit}) {{",
         ]
-        body = inner(step.body, (*turns, step.turn))
+        body = [*self._begin_turn(step), *inner(step.body, (*turns, step.turn))]
         if step.again is None:
             body += [f"    ++{turn};", *self._note(number)]
         else:
@@ -264,8 +264,20 @@ class StepPrinter:
             ]
         lines += [*_indented(body), "    }"]
         if step.turns is not None:
-            lines.append(f"    if (tid == 0) *(int64_t *){self.text.view(step.turns)} = {turn};")
+            lines += self._keep_turns(step.turns, turn)
         return ["    {", *_indented(lines), "    }"]
+
+    def _element(self, ctype: str, view: View) -> str:
+        """An element that a kernel has written."""
+        return f"*(const {ctype} *){self.text.view(view)}"
+
+    def _begin_turn(self, step: Repeat) -> list[str]:
+        """What else is done when a turn begins."""
+        return []
+
+    def _keep_turns(self, view: View, turn: str) -> list[str]:
+        """Keep how many turns there were."""
+        return [f"    if (tid == 0) *(int64_t *){self.text.view(view)} = {turn};"]
 
     def _limit(self, step: Repeat) -> str:
         """Turns at most."""
@@ -278,7 +290,7 @@ class StepPrinter:
         return most if step.start is None else f"FLAG({self.text.view(step.start)}) ? {most} : 0"
 
 
-def _origin(nodes: Sequence[str]) -> list[str]:
+def origin(nodes: Sequence[str]) -> list[str]:
     """A comment that says which nodes of the model a step is."""
     return [f"    /* {comment(', '.join(nodes[:4]))} */"] if nodes else []
 

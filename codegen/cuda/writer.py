@@ -31,7 +31,9 @@ from aino_ir.loops.stmt import (
 )
 from aino_ir.loops.warp import OPERATIONS
 
-SIGNATURE = "void {name}(void *const *views, const int64_t *syms, void *scratch, int64_t lo, int64_t hi)"
+SIGNATURE = (
+    "void {name}(void *const *views, const int64_t *syms, void *scratch, int64_t lo, int64_t hi{more})"
+)
 """The launching function, as the C target's kernels look from outside."""
 
 
@@ -112,7 +114,7 @@ class CudaWriter(VectorWriter):
         passed = ", ".join(argument for _, argument in self._parameters_and_arguments())
         self.lines += [
             "#if !defined(__CUDACC_RTC__)",
-            f"AINO_HOST {SIGNATURE.format(name=self.fn.name)}",
+            f"AINO_HOST {SIGNATURE.format(name=self.fn.name, more=' AINO_STREAM')}",
             "{",
         ]
         self._depth = 1
@@ -140,7 +142,7 @@ class CudaWriter(VectorWriter):
         passed = ", ".join(argument for _, argument in self._parameters_and_arguments())
         self.lines += [
             "#if !defined(__CUDACC__)",
-            f"static {SIGNATURE.format(name=f'{self.fn.name}_thread')}",
+            f"static {SIGNATURE.format(name=f'{self.fn.name}_thread', more='')}",
             "{",
         ]
         self._depth = 1

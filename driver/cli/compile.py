@@ -34,7 +34,9 @@ from aino_ir.runtime.executable import Executable
 @dim_option
 @threads_option
 @level_option
-@click.option("--emit", "kind", type=click.Choice(KINDS), help="Write C, IR, loops or ONNX instead.")
+@click.option(
+    "--emit", "kind", type=click.Choice(KINDS), help="Write C, CUDA C++, IR, loops or ONNX instead."
+)
 @click.option(
     "--tune",
     type=click.FloatRange(min=0),

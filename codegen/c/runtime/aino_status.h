@@ -17,7 +17,8 @@ enum {
     AINO_BAD_SHAPE = 4,
     AINO_OUT_OF_MEMORY = 16,
     AINO_BAD_ARGUMENT = 17,
-    AINO_CANCELLED = 18
+    AINO_CANCELLED = 18,
+    AINO_DEVICE_FAILED = 19 /* on a GPU; see NAME_error() */
 };
 
 #if !defined(__CUDACC__) /* on a device see aino_cuda.h */

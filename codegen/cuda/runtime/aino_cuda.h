@@ -6,6 +6,7 @@
  *   AINO_LAUNCH(kernel, count, ...)       run a kernel with at least `count` threads
  *   AINO_LAUNCH_BLOCKS(name, blocks, threads, ...)
  *                                         run name_kernel with so many blocks of so many threads
+ *   AINO_STREAM                           the parameter of a launching function that says where it launches
  *   AINO_SHARED, AINO_BARRIER()           memory of a block; all of its threads wait for all
  *
  *   AINO_READ(n, i), AINO_WRITE(n, i)     element i of the kernel's n-th buffer, watched by the emulation
@@ -31,20 +32,22 @@
 #define AINO_GLOBAL extern "C" __global__
 #define AINO_DEVICE __device__
 #define AINO_HOST extern "C"
+#define AINO_STREAM , cudaStream_t stream
 #define AINO_RESTRICT __restrict__
 #define AINO_SCRATCH(bytes) (AINO_THREAD * (int64_t)(bytes))
 #define AINO_LAUNCH(kernel, count, ...)                                                        \
     do {                                                                                       \
         int64_t aino_count = (count);                                                          \
         if (aino_count > 0)                                                                    \
-            kernel<<<(unsigned)((aino_count + AINO_BLOCK - 1) / AINO_BLOCK), AINO_BLOCK>>>(__VA_ARGS__); \
+            kernel<<<(unsigned)((aino_count + AINO_BLOCK - 1) / AINO_BLOCK), AINO_BLOCK, 0, stream>>>( \
+                __VA_ARGS__); \
     } while (0)
 
 #define AINO_LAUNCH_BLOCKS(name, blocks, threads, ...)                                         \
     do {                                                                                       \
         int64_t aino_blocks = (blocks);                                                        \
         if (aino_blocks > 0)                                                                   \
-            name##_kernel<<<(unsigned)aino_blocks, (threads)>>>(__VA_ARGS__);                  \
+            name##_kernel<<<(unsigned)aino_blocks, (threads), 0, stream>>>(__VA_ARGS__);       \
     } while (0)
 #define AINO_SHARED __shared__ __align__(16)
 #define AINO_BARRIER() __syncthreads()

@@ -36,6 +36,11 @@ static _Thread_local aino_dim3 blockIdx, blockDim, threadIdx;
 #define AINO_GLOBAL static
 #define AINO_DEVICE
 #define AINO_HOST
+#if defined(AINO_EMULATED_RUNTIME) /* with a host program that has streams */
+#define AINO_STREAM , void *stream
+#else
+#define AINO_STREAM
+#endif
 #define AINO_RESTRICT restrict
 #define AINO_SCRATCH(bytes) 0
 #define AINO_IS_ALIGNED(type, place) 0 /* GCC may merge both ways to move a vector into the aligned one */

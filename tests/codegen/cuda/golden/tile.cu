@@ -122,7 +122,7 @@ static void matmul_32x80_4ef61efd_thread(void *const *views, const int64_t *syms
 #endif
 
 #if !defined(__CUDACC_RTC__)
-AINO_HOST void matmul_32x80_4ef61efd(void *const *views, const int64_t *syms, void *scratch, int64_t lo, int64_t hi)
+AINO_HOST void matmul_32x80_4ef61efd(void *const *views, const int64_t *syms, void *scratch, int64_t lo, int64_t hi AINO_STREAM)
 {
     (void)views;
     (void)syms;

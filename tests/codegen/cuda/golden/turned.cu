@@ -36,7 +36,7 @@ static void turned_d429eaf2_thread(void *const *views, const int64_t *syms, void
 #endif
 
 #if !defined(__CUDACC_RTC__)
-AINO_HOST void turned_d429eaf2(void *const *views, const int64_t *syms, void *scratch, int64_t lo, int64_t hi)
+AINO_HOST void turned_d429eaf2(void *const *views, const int64_t *syms, void *scratch, int64_t lo, int64_t hi AINO_STREAM)
 {
     (void)views;
     (void)syms;

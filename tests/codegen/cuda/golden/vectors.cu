@@ -107,7 +107,7 @@ AINO_GLOBAL void vectors_2302aea0_kernel(
 }
 
 #if !defined(__CUDACC_RTC__)
-AINO_HOST void vectors_2302aea0(void *const *views, const int64_t *syms, void *scratch, int64_t lo, int64_t hi)
+AINO_HOST void vectors_2302aea0(void *const *views, const int64_t *syms, void *scratch, int64_t lo, int64_t hi AINO_STREAM)
 {
     (void)views;
     (void)syms;
