@@ -14,6 +14,7 @@ from aino_ir.runtime.cuda.device import Device, open_device
 from aino_ir.runtime.cuda.model import CudaModel, LoadedCode
 from aino_ir.runtime.cuda.plan import PlanFacts
 from aino_ir.runtime.cuda.tensors import (
+    DeviceArray,
     DeviceTensor,
     Maker,
     current_stream,
@@ -94,6 +95,7 @@ class CudaExecutable(Executable):
 
     def _code(self) -> NativeCode:
         self._cuda = CudaCode(self._artifact)
+        self._defaults_there: dict[tuple[int, int], DeviceArray] = {}
         return self._cuda
 
     def run(self, *inputs: Any, out: Outputs | None = None, stream: int | None = None) -> tuple[Any, ...]:
@@ -109,14 +111,20 @@ class CudaExecutable(Executable):
             MixedDevices: the inputs lie in different places.
             AinoError: as for `Executable.run`.
         """
-        given = self._arguments(inputs)
+        given = list(self._arguments(inputs))
         numbers = [device_number(v) for v in given]
         if all(n is None for n in numbers):
             return super().run(*inputs, out=out)
-        number = self._one_place(numbers)
+        left_out = self._left_out(inputs)
+        number = self._one_place(
+            {n: k for (n, _), k in zip(self.inputs, numbers, strict=True) if n not in left_out}
+        )
         maker = maker_of(given)
         wanted = stream if stream is not None else current_stream(maker, number)
         handle = 0 if wanted is None else wanted
+        for place, (name, _) in enumerate(self.inputs):
+            if name in left_out:
+                given[place] = self._default_on(number, place, given[place])
         tensors = [device_tensor(v, p, handle) for v, p in zip(given, self._ports, strict=True)]
         made = self._run_on(number, tensors, maker, handle, out)
         if wanted is None:
@@ -126,18 +134,37 @@ class CudaExecutable(Executable):
 
     __call__ = run
 
-    def _one_place(self, numbers: Sequence[int | None]) -> int:
+    def _left_out(self, inputs: tuple[Any, ...]) -> set[str]:
+        """The inputs that take their default."""
+        names = [name for name, _ in self.inputs]
+        if len(inputs) == 1 and isinstance(inputs[0], Mapping):
+            return set(names) - set(inputs[0])
+        return set(names[len(inputs) :])
+
+    def _default_on(self, number: int, place: int, value: Any) -> DeviceArray:
+        """The default of an input on a device, copied there once."""
+        key = (number, place)
+        found = self._defaults_there.get(key)
+        if found is None:
+            device, port = open_device(number), self._ports[place]
+            with device.current():
+                memory = device.alloc(value.nbytes, f"input '{port.name}'")
+                device.upload(memory.address, value.ctypes.data, value.nbytes, 0)
+                device.synchronize(0)
+            found = DeviceArray(memory, value.shape, port.type.dtype.name, number)
+            self._defaults_there[key] = found
+        return found
+
+    def _one_place(self, numbers: Mapping[str, int | None]) -> int:
         """The device on which all inputs lie.
 
         Raises:
             MixedDevices: they do not.
         """
-        place = {n: _shown(number) for (n, _), number in zip(self.inputs, numbers, strict=True)}
-        expected = next(n for n, number in zip(place, numbers, strict=True) if number is not None)
-        for name, where in place.items():
-            if where != place[expected]:
-                raise MixedDevices(name=name, got=where, other=expected, expected=place[expected])
-        (number,) = set(numbers)
+        first, number = next((name, k) for name, k in numbers.items() if k is not None)
+        for name, other in numbers.items():
+            if other != number:
+                raise MixedDevices(name=name, got=_shown(other), other=first, expected=_shown(number))
         assert number is not None
         return number
 

@@ -31,6 +31,7 @@ from aino_ir.location import loc
 from aino_ir.runtime.cuda import driver as cuda_driver
 from aino_ir.runtime.cuda.tensors import DeviceArray
 from aino_ir.types import tensor
+from tests.driver.test_states import counter, runs
 
 Array = np.ndarray[Any, Any]
 
@@ -216,6 +217,58 @@ def test_every_device_gets_its_own_code() -> None:
         (got,) = executable.run(placed(gpus, normal(5, 33), device=1))
         assert got.device == 1
         close(fetched(gpus, got), reference(module, normal(5, 33))[0])
+
+
+def test_outputs_of_decided_size_are_made_on_the_device(gpus: EmulatedGpus) -> None:
+    from onnx import parser
+
+    model = parser.parse_model("""
+    <ir_version: 9, opset_import: ["" : 18]>
+    g (float[3, 4] x) => (int64[2, ?] k, float[3, 4] y) { k = NonZero (x) y = Relu (x) }
+    """)
+    executable = aino.compile(model, "cuda:sm_80", cache=False)
+    for x in (np.eye(3, 4, dtype=np.float32), np.ones((3, 4), np.float32), np.zeros((3, 4), np.float32)):
+        wanted = reference(aino.load(model), x)
+        for got, want in zip(executable.run(placed(gpus, x)), wanted, strict=True):
+            close(fetched(gpus, got), want)
+        for got, want in zip(executable.run(x), wanted, strict=True):
+            close(got, want)
+
+
+def test_defaults_go_where_the_inputs_are(gpus: EmulatedGpus) -> None:
+    from onnx import numpy_helper, parser
+
+    model = parser.parse_model("""
+    <ir_version: 9, opset_import: ["" : 18]>
+    g (float[4] x, float[4] d) => (float[4] y) { y = Add (x, d) }
+    """)
+    model.graph.initializer.append(numpy_helper.from_array(normal(4), "d"))
+    executable = aino.compile(model, "cuda:sm_80", cache=False)
+    (got,) = executable.run(placed(gpus, normal(4)))
+    close(fetched(gpus, got), 2 * normal(4))
+
+
+def test_states_stay_on_the_device(gpus: EmulatedGpus) -> None:
+    executable = on_gpu(counter([5, 6, 7]))
+    assert runs(executable, 3) == [([5 + n, 6 + 2 * n, 7 + 3 * n], 10 + n) for n in (1, 2, 3)]
+    assert runs(on_gpu(counter()), 1) == [([1, 2, 3], 11)]
+
+
+def test_python_ops_stand_between_native_functions(gpus: EmulatedGpus) -> None:
+    from onnx import parser
+
+    model = parser.parse_model("""
+    <ir_version: 9, opset_import: ["" : 18]>
+    g (float[4] x) => (float[4] y, string[4] s) {
+        t = Relu (x) s = Cast <to = 8> (t) u = Cast <to = 1> (s) y = Add (u, x)
+    }
+    """)
+    executable = aino.compile(model, "cuda:sm_80", cache=False)
+    assert executable.report.python_nodes
+    x = np.array([1, -2, 3, 0.5], np.float32)
+    for got, want in zip(executable.run(x), reference(aino.load(model), x), strict=True):
+        assert np.array_equal(got, want)
+    assert gpus.launched
 
 
 # -- errors -------------------------------------------------------------------------------------------
