@@ -19,10 +19,12 @@ from aino_ir.errors.toolchain import CompilerUnusable
 from aino_ir.runtime.cubins import Resources
 from aino_ir.runtime.store import Store
 from aino_ir.target import parse_target
+from tests.codegen.cuda.compiles import count, modules_of_cases
 from tests.codegen.cuda.test_device import problems
 from tests.codegen.kernels.support import kernels
 
 NVRTC = nvrtc_library()
+ONE_IN = 60
 FAKE = """#!{python}
 import sys
 if "--version" in sys.argv:
@@ -131,3 +133,11 @@ def test_nvrtc_says_what_is_wrong(store: Store) -> None:
     assert NVRTC is not None
     with pytest.raises(CudaCompilerFailed, match="nvrtc"):
         Nvrtc(NVRTC).compile("bad", "int x = ;", "sm_80", {}, store)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(NVRTC is None, reason="NVRTC is not installed")
+def test_nvrtc_compiles_a_share_of_the_cases(store: Store) -> None:
+    assert NVRTC is not None
+    found = count(modules_of_cases(ONE_IN, 3), "cuda:sm_80+sm_90a", Nvrtc(NVRTC), store)
+    assert found.kernels > 40 and not found.rejected and not found.refused
