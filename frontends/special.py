@@ -28,6 +28,9 @@ LANCZOS = (
 DIGAMMA_SERIES = (1 / 12, -1 / 120, 1 / 252, -1 / 240, 1 / 132, -691 / 32760, 1 / 12)
 """B_2k / 2k of the asymptotic series of the digamma function."""
 
+BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510)
+"""B_2, B_4 ..."""
+
 SHIFT = 10
 """From here on the asymptotic series is as exact as doubles."""
 
@@ -89,6 +92,56 @@ def digamma(d: Doubles, x: Value) -> Value:
     zero = d("div", -1.0, x)
     pole = d.select(d("eq", x, 0.0), zero, math.nan)
     return d.select(low, d.select(whole, pole, d("sub", value, cotangent)), value)
+
+
+def polygamma(d: Doubles, n: int, x: Value) -> Value:
+    """The n-th derivative of the digamma function.
+
+    Above zero (-1)^(n+1) n! times the sum of (x + k)^-(n+1): terms, then Euler and Maclaurin's formula.
+    Below by reflection with the n-th derivative of the cotangent, a polynomial in the cotangent itself.
+    """
+    if n == 0:
+        return digamma(d, x)
+    low = d("le", x, 0.0)
+    y = d.select(low, d("sub", 1.0, x), x)
+    total, shift = d.value(0.0), max(SHIFT, n)
+    for k in range(shift):
+        total = d("add", total, _power(d, d("div", 1.0, d("add", y, float(k))), n + 1))
+    inverse = d("div", 1.0, d("add", y, float(shift)))
+    power, square = _power(d, inverse, n), d("mul", inverse, inverse)
+    total = d("add", total, d("mul", power, d("add", 1.0 / n, d("mul", 0.5, inverse))))
+    series = d.value(0.0)
+    for k in range(len(BERNOULLI), 0, -1):
+        rising = math.prod(range(n + 1, n + 2 * k))
+        factor = BERNOULLI[k - 1] * rising / math.factorial(2 * k)
+        series = d("mul", square, d("add", factor, series))
+    total = d("add", total, d("mul", power, series))
+    sign = 1.0 if n % 2 else -1.0
+    above = d("mul", sign * math.factorial(n), total)
+    fraction = d("sub", x, d("floor", x))
+    cotangent = d("div", 1.0, d("tan", d("mul", math.pi, fraction)))
+    derivative = d("mul", math.pi ** (n + 1), _horner(d, cotangent, _cotangent_derivative(n)))
+    below = d("sub", d("mul", -sign, above), derivative)
+    pole = d.select(d("eq", fraction, 0.0), sign * math.inf, below)
+    return d.select(low, pole, above)
+
+
+def _power(d: Doubles, x: Value, n: int) -> Value:
+    """x^n for n > 0, by squares."""
+    if n == 1:
+        return x
+    half = _power(d, x, n // 2)
+    whole = d("mul", half, half)
+    return d("mul", whole, x) if n % 2 else whole
+
+
+def _cotangent_derivative(n: int) -> list[float]:
+    """Coefficients, highest first, of the polynomial that the n-th derivative of cot x is in cot x."""
+    found = [0, 1]  # lowest first: cot x itself
+    for _ in range(n):
+        slope = [k * number for k, number in enumerate(found)][1:]
+        found = [-(a + b) for a, b in zip([*slope, 0, 0], [0, 0, *slope], strict=True)]
+    return [float(number) for number in reversed(found)]
 
 
 def inverse_error(d: Doubles, y: Value) -> Value:

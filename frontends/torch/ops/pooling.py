@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -242,6 +243,67 @@ def adaptive_mean_backward(c: NodeContext, grad_output: Value, x: Value) -> Valu
     return c.cast(c.emit("matmul", flat, wide, transpose_lhs=True), grad_output.dtype)
 
 
+def fractional_max(rank: int) -> Lowering:
+    """A row for the maximum of windows that random numbers place, and where in the plane it was."""
+
+    def lower(
+        c: NodeContext,
+        x: Value,
+        kernel_size: Sequence[DimLike],
+        output_size: Sequence[DimLike],
+        random_samples: Value,
+    ) -> list[Value]:
+        kernel = numbers(c, kernel_size, rank, "kernel")
+        sizes = numbers(c, output_size, rank, "output size")
+        plane = x.shape[-rank:]
+        if not all(is_static(d) for d in plane):
+            c.unsupported("a fractional pool over a symbolic extent")
+        lead = tuple(x.shape[:-rank])
+        samples = c.reshape(random_samples, (*lead, rank))
+        flat: Value | None = None
+        for axis in range(
+            rank
+        ):  # torch's first number is that of the last axis, in three dimensions of the first
+            place = axis if rank == 3 else rank - 1 - axis
+            number = c.reshape(c.cut(samples, len(lead), place, 1), lead)
+            at = _taps(c, number, int(plane[axis]), sizes[axis], kernel[axis])
+            shape = [1] * (2 * rank)
+            shape[axis], shape[rank + axis] = sizes[axis], kernel[axis]
+            at = c.reshape(at, (*lead, *shape))
+            if flat is None:
+                flat = at
+            else:
+                flat = c.emit("add", c.emit("mul", flat, c.scalar(int(plane[axis]), i64)), at)
+        assert flat is not None
+        count, taps = math.prod(sizes), math.prod(kernel)
+        places = c.reshape(flat, (*lead, count * taps))
+        line = c.reshape(x, (*lead, math.prod(int(d) for d in plane)))
+        taken = c.emit("gather_elements", line, places, axis=len(lead))
+        taken = c.reshape(taken, (*lead, count, taps))
+        best = c.emit("reduce.argmax", taken, axis=len(lead) + 1, keepdims=True)
+        places = c.reshape(places, (*lead, count, taps))
+        found = c.emit("gather_elements", places, best, axis=len(lead) + 1)
+        value = c.emit("reduce.max", taken, axes=(len(lead) + 1,))
+        return [c.reshape(v, (*lead, *sizes)) for v in (value, found)]
+
+    return lower
+
+
+def _taps(c: NodeContext, number: Value, extent: int, size: int, kernel: int) -> Value:
+    """What windows of one axis read, [..., size, kernel]: windows begin at even steps from a random start."""
+    dtype = number.dtype.compute
+    rank = number.rank
+    step = np.float64(extent - kernel) / (size - 1) if size > 1 else np.float64(0)
+    alpha = c.scalar(float(step.astype(dtype.numpy)), dtype)
+    start = c.reshape(c.cast(number, dtype), (*number.shape, 1))
+    each = c.emit("add", c.cast(c.positions(size, rank + 1, rank), dtype), start)
+    begin, first = (c.cast(c.emit("mul", v, alpha), i64) for v in (each, start))
+    last = c.emit("eq", c.positions(size, rank + 1, rank), c.scalar(size - 1, i64))
+    begin = c.emit("select", last, c.scalar(extent - kernel, i64), c.emit("sub", begin, first))
+    begin = c.reshape(begin, (*number.shape, size, 1))
+    return c.emit("add", begin, c.positions(kernel, rank + 2, rank + 1))
+
+
 TABLE: dict[str, Row] = {
     "aten._adaptive_avg_pool2d": adaptive(2, mean_of_parts),
     "aten._adaptive_avg_pool2d_backward": adaptive_mean_backward,
@@ -255,6 +317,8 @@ TABLE: dict[str, Row] = {
     "aten.avg_pool1d": avg_pool(1),
     "aten.avg_pool2d": avg_pool(2),
     "aten.avg_pool3d": avg_pool(3),
+    "aten.fractional_max_pool2d": fractional_max(2),
+    "aten.fractional_max_pool3d": fractional_max(3),
     "aten.max_pool1d": max_pool(1, indices=False),
     "aten.max_pool1d_with_indices": max_pool(1, indices=True),
     "aten.max_pool2d": max_pool(2, indices=False),

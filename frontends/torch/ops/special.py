@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 
 from aino_ir.dtypes import DTYPES, boolean, f64
-from aino_ir.frontends.special import Doubles, digamma, inverse_error, log_gamma
+from aino_ir.frontends.special import Doubles, digamma, inverse_error, log_gamma, polygamma
 from aino_ir.frontends.torch.context import Lowering, NodeContext, Operand, Row
 from aino_ir.graph import Value
 
@@ -62,6 +62,11 @@ def angle(c: NodeContext, x: Value) -> Value:
     return c.emit("select", c.emit("is_nan", x), x, turned)
 
 
+def derivative_of_digamma(c: NodeContext, n: int, x: Value) -> Value:
+    """Its n-th derivative."""
+    return c.cast(polygamma(Doubles(c), n, c.cast(x, f64)), c.dtype)
+
+
 TABLE: dict[str, Row] = {
     "aten.angle": angle,
     "aten.copysign": copy_sign,
@@ -69,6 +74,7 @@ TABLE: dict[str, Row] = {
     "aten.erfinv": in_doubles(inverse_error),
     "aten.hypot": hypotenuse,
     "aten.lgamma": in_doubles(log_gamma),
+    "aten.polygamma": derivative_of_digamma,
     "aten.signbit": sign_bit,
     "aten.special_digamma": in_doubles(digamma),
     "aten.special_erfinv": in_doubles(inverse_error),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -67,6 +69,29 @@ def test_special_functions_at_poles_and_between(value: float) -> None:
     agrees(lambda x: torch.erfinv(x / 40), x)
     if value != -1.0:  # eager gives NaN there, and so do we
         agrees(torch.digamma, x)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 7])
+def test_derivatives_of_the_digamma_function(n: int) -> None:
+    x = torch.tensor([0.02, 0.5, 1.0, 3.7, 12.0, 250.0], dtype=torch.float64)
+    agrees(lambda x: torch.polygamma(n, x), x)
+    below = torch.tensor([-0.4, -1.7, -6.2, -20.3], dtype=torch.float64)
+    shifted = torch.polygamma(n, below + 25)  # psi_n(x) = psi_n(x + 25) - sum of (-1)^n n! / (x + k)^(n+1)
+    terms = sum((below + k) ** -(n + 1) for k in range(25)) * (-1.0) ** n * math.factorial(n)
+    (got,) = run_module(lowered(lambda x: torch.polygamma(n, x), below), [below.numpy()])
+    assert torch.allclose(torch.from_numpy(got), shifted - terms, rtol=1e-9)
+
+
+@pytest.mark.parametrize("size", [(3, 3), (4, 5), (2, 3, 4), (1, 1, 1)])
+@pytest.mark.parametrize("part", [0, 1])
+def test_windows_that_random_numbers_place(size: tuple[int, ...], part: int) -> None:
+    pools = {2: torch.nn.functional.fractional_max_pool2d, 3: torch.nn.functional.fractional_max_pool3d}
+
+    def f(x: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        found = pools[len(size)](x, 2, output_size=size, return_indices=True, _random_samples=numbers)
+        return found[part]
+
+    agrees(f, torch.randn(2, 3, *(7, 6, 9)[-len(size) :]), torch.rand(2, 3, len(size)))
 
 
 def test_symbolic_parts_are_refused() -> None:
