@@ -152,7 +152,7 @@ class ScatterND(Scatter):
 
     def evaluate(self, ev: Any, x: Array, indices: Array, updates: Array) -> Array:
         depth = self._depth()
-        rows = updates.reshape(-1, *x.shape[depth:])
+        rows = updates.reshape(int(np.prod(indices.shape[:-1], dtype=np.int64)), *x.shape[depth:])
         columns = indices.reshape(rows.shape[0], depth).astype(np.int64)
         for axis in range(depth):
             refuse_out_of_range(self, columns[:, axis], x.shape[axis])

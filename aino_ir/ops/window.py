@@ -230,7 +230,7 @@ class ConvTranspose(Op):
             )
         ]
         out = np.zeros((n, groups, w.shape[1], *full), x.dtype)
-        xs = x.reshape(n, groups, c // groups, -1)
+        xs = x.reshape(n, groups, c // groups, int(np.prod(spatial, dtype=np.int64)))
         ws = w.reshape(groups, c // groups, *w.shape[1:])
         for tap in np.ndindex(*w.shape[2:]):
             weights = np.swapaxes(ws[every * 3 + tap], 1, 2)

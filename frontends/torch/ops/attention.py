@@ -23,6 +23,8 @@ def attention(
     """softmax(scale q k^T + mask) v; a mask of truth values hides keys, a query that sees none gives zero."""
     if dropout_p:
         c.unsupported(f"dropout_p={dropout_p}")
+    if any(is_static(d) and d == 0 for d in c.shape):
+        return c.filled(c.shape, 0, c.dtype)
     if scale is None:
         if not is_static(query.shape[-1]):
             c.unsupported("a symbolic width")
