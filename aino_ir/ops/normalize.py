@@ -112,8 +112,8 @@ class LayerNorm(Normalization):
 
     def evaluate(self, ev: Any, x: Array, scale: Array | None = None, bias: Array | None = None) -> Any:
         wide = x.astype(np.float64)
-        mean = np.mean(wide, axis=self._axes(), keepdims=True)
-        variance = np.mean(np.square(wide - mean), axis=self._axes(), keepdims=True)
+        mean = _mean(wide, self._axes())
+        variance = _mean(np.square(wide - mean), self._axes())
         inverse = 1.0 / np.sqrt(variance + self.epsilon)
         y = affine((wide - mean) * inverse, scale, bias).astype(x.dtype)
         return (y, mean.astype(x.dtype), inverse.astype(x.dtype)) if self.statistics else y
@@ -157,7 +157,7 @@ class RmsNorm(Normalization):
 
     def evaluate(self, ev: Any, x: Array, scale: Array | None = None) -> Array:
         wide = x.astype(np.float64)
-        mean = np.mean(np.square(wide), axis=self._axes(), keepdims=True)
+        mean = _mean(np.square(wide), self._axes())
         return affine(wide / np.sqrt(mean + self.epsilon), scale, None).astype(x.dtype)
 
 
@@ -303,8 +303,8 @@ class MeanVarianceNorm(Normalization):
 
     def evaluate(self, ev: Any, x: Array) -> Array:
         def reference(v: Array) -> Array:
-            v = v - np.mean(v, axis=self._axes(), keepdims=True)
-            deviation = np.sqrt(np.mean(np.square(v), axis=self._axes(), keepdims=True))
+            v = v - _mean(v, self._axes())
+            deviation = np.sqrt(_mean(np.square(v), self._axes()))
             return np.asarray(v / (deviation + self.epsilon))
 
         return in_double(reference, x)
@@ -452,8 +452,8 @@ def standardised_channels(
     """Group normalisation in numpy."""
     wide = x.astype(np.float64).reshape(x.shape[0], groups, x.shape[1] // max(groups, 1), *x.shape[2:])
     inner = tuple(range(2, wide.ndim))
-    centred = wide - np.mean(wide, axis=inner, keepdims=True)
-    variance = np.mean(np.square(centred), axis=inner, keepdims=True)
+    centred = wide - _mean(wide, inner)
+    variance = _mean(np.square(centred), inner)
     y = (centred / np.sqrt(variance + epsilon)).reshape(x.shape)
     column = (-1, *[1] * (x.ndim - 2))
     s, b = (None if p is None else p.reshape(column) for p in (scale, bias))
@@ -500,3 +500,11 @@ def check_channels(ic: InferContext, scale: Value | None, bias: Value | None, x:
         ic.bad_operand("rank of x", "at least 2", x.rank)
     check_vector(ic, "scale", scale, x, 1)
     check_vector(ic, "bias", bias, x, 1)
+
+
+def _mean(x: Array, axes: Any) -> Array:
+    """The mean over axes, which stay; NaN of nothing at all, without numpy's warning."""
+    if x.size:
+        return np.asarray(np.mean(x, axis=axes, keepdims=True))
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.sum(x, axis=axes, keepdims=True) / x.dtype.type(0))
