@@ -20,12 +20,14 @@ REFUSALS = ("raises", "accepted", "crashed")
 
 HEAD = """# PyTorch's operator samples
 
-Written by `make opinfo` (`PART=samples|dtypes|compile|errors`, `SHARD=i/n`; it goes on where it stopped); do not edit. Every sample of PyTorch's own operator database (OpInfo) is captured as a graph, lowered by the
-PyTorch frontend, run, and compared with what eager PyTorch gives.
+Written by `make opinfo` (`PART=samples|dtypes|compile|errors`, `SHARD=i/n`; it goes on where it stopped); do not edit.
+Every sample of PyTorch's own operator database (OpInfo) is captured as a graph, lowered by the PyTorch frontend, run,
+and compared with what eager PyTorch gives. Where Python decides by a sample's data it is captured with that data; random
+numbers are drawn by PyTorch, as in `torch.compile`, and are inputs of what is computed with them.
 *native*: AINO runs it and the result is right. *fallback*: an operator or a form of it has no lowering, so that
 `torch.compile` leaves it to PyTorch and `aino.load` refuses it. *by rule*: other than eager's, by a rule of the table
 below. *wrong*, *refused* (by another error) and *crashed* are faults. *not captured*: PyTorch itself cannot trace the
-sample without its data, or it gives no tensor. The share of native ones is that of all samples, captured or not.
+sample, or it gives no tensor. The share of native ones is that of all samples, captured or not.
 Operators whose results depend on what memory held (`empty`) are compared by shape; of results that are determined but
 for signs and rotations (`svd`, `eigh`) what a sample says of them.
 """
