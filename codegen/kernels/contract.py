@@ -175,7 +175,7 @@ def _candidate(roles: Roles, tile: Tile, lanes: int, target: Target) -> Candidat
         cycles *= STRIDED_LOADS
     elif any(_far_apart(roles, f) for f in loaded):
         cycles *= FAR_STEPS
-    decoding = decoding_operations(roles.factors[roles.lane_factor()])
+    decoding = decoding_operations(roles.spec, roles.factors[roles.lane_factor()])
     if decoding:
         loads = -(-columns // lanes) * (-(-rows // tile.rows) if lane_shared else rows)
         cycles += loads * steps * decoding / DECODINGS_PER_CYCLE
@@ -253,9 +253,11 @@ def _transform(use: _Use, order: list[str]) -> Nibbles | None:
     return None if axis is None else Nibbles(axis)
 
 
-def decoding_operations(factor: Expr) -> int:
-    """Vector operations between a load of a factor and its use."""
-    return sum(1 for n in walk(factor) if isinstance(n, (Binary, Cast, Unary)))
+def decoding_operations(spec: KernelSpec, factor: Expr) -> int:
+    """Vector operations between a load of a factor and its use; a constant float of few bits needs two."""
+    few = [spec.operands[n.operand].dtype for n in constant_reads(spec, factor)]
+    widened = sum(2 for dtype in few if dtype.is_float and dtype.is_storage)
+    return widened + sum(1 for n in walk(factor) if isinstance(n, (Binary, Cast, Unary)))
 
 
 def _element_bytes(roles: Roles) -> int:

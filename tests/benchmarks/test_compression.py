@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.compression.digits import BATCH, batches, digits, trained
+import aino_ir as aino
+from benchmarks.compression.digits import BATCH, NETWORKS, batches, digits, module_of, network, trained
 from benchmarks.compression.quantization import LIMITS, compressed_row, verdicts
 
 
@@ -22,6 +23,16 @@ def test_batches_are_whole() -> None:
     found = batches(np.ones((BATCH + 3, 1, 2, 2), np.float32))
     assert [b.shape[0] for b in found] == [BATCH, BATCH]
     assert found[1][3:].sum() == 0
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_layer_pays_in_int8(name: str) -> None:
+    """By the models of the kernels for AVX2, alone and together: what the shares of multiply-adds rest on."""
+    module = module_of(network(name, 0).eval(), 16)
+    data = [np.random.default_rng(i).random((16, 1, 28, 28)).astype(np.float32) for i in range(2)]
+    report = aino.quantize(module, calibration=data, target="c:avx2").compression
+    assert report.share_of_macs == 1.0, str(report)
+    assert report.whole.timing == "modelled" and report.whole.after < report.whole.before
 
 
 @pytest.mark.slow
