@@ -1,11 +1,11 @@
 """Architectures of transformers from small configurations, exported in one graph and compared with eager.
 
     python -m benchmarks.torch_zoo [--target reference|c] [--shard i/n] [--match REGEX] [--jsonl FILE]
-        [--fresh] [--write-docs]
+        [--fresh] [--keep] [--write-docs]
 
 Weights are random (seed 0), the models are those of `benchmarks.torch_zoo_models`.  Outcomes are appended
 to a file, by default build/torch_zoo-TARGET.jsonl, one JSON line a model; models that it already holds for
-the present source of AINO are not run again.
+the present source of AINO are not run again, with `--keep` those that it holds for any source.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import re
 import sys
 import time
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -151,7 +152,7 @@ def run(options: argparse.Namespace, path: Path) -> Iterator[dict[str, Any]]:
     """Rows of the models that were asked for, those of the file first."""
     number, _, count = options.shard.partition("/")
     source = source_hash()
-    held = {} if options.fresh or not path.exists() else _held(path, source)
+    held = {} if options.fresh or not path.exists() else _held(path, None if options.keep else source)
     with path.open("w" if options.fresh else "a", encoding="utf-8") as file:
         for name in sorted(ZOO):
             mine = zlib.crc32(name.encode()) % int(count) == int(number)
@@ -169,14 +170,18 @@ def run(options: argparse.Namespace, path: Path) -> Iterator[dict[str, Any]]:
             yield row
 
 
-def _held(path: Path, source: str) -> dict[str, dict[str, Any]]:
+def _held(path: Path, source: str | None) -> dict[str, dict[str, Any]]:
+    """The rows of a file by model: those of one source of AINO, or the last of each."""
     rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line)
-    return {row["model"]: row for row in rows if row["source"] == source}
+    return {row["model"]: row for row in rows if source in (None, row["source"])}
 
 
 def page(rows: Sequence[dict[str, Any]]) -> str:
     """docs/torch_zoo.md"""
     passed = sum(row["status"] == "passed" for row in rows)
+    sources = Counter(row["source"][:12] for row in rows)
+    ran = {row["model"] for row in rows}
+    rest = sorted(set(ZOO) - ran)
     lines = [
         "# Architectures of transformers",
         "",
@@ -187,6 +192,8 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
         "Seconds cover all of that, with a cold cache.",
         "",
         f"{passed} of {len(rows)} pass. " + "; ".join(sorted({row["versions"] for row in rows} - {""})) + ".",
+        "Sources of AINO: " + ", ".join(f"{s} ({n} rows)" for s, n in sources.most_common()) + ".",
+        *([f"Not run: {', '.join(rest)}."] if rest else []),
         "",
         "| model | class | target | result | ops | kernels | ops in Python | largest error | seconds |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -207,6 +214,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--match", default="")
     parser.add_argument("--jsonl")
     parser.add_argument("--fresh", action="store_true")
+    parser.add_argument("--keep", action="store_true")
     parser.add_argument("--write-docs", action="store_true")
     return parser.parse_args(arguments)
 

@@ -4,103 +4,43 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+from benchmarks.torch_zoo_other import OTHER
+from benchmarks.torch_zoo_parts import (
+    CAUSAL,
+    DECODER,
+    DETECTED,
+    ENCODER_DECODER,
+    GROUPED,
+    IMAGE,
+    LARGE_IMAGE,
+    MASKED,
+    PAIR,
+    PYRAMID,
+    QUERIES,
+    SMALL,
+    SOUND,
+    STAGES,
+    TEXT,
+    TOKENS,
+    TOWERS,
+    VISION,
+    WAVES,
+    WINDOWS,
+    WORDS,
+    Entry,
+    entry,
+)
+from benchmarks.torch_zoo_text import LANGUAGE
+from benchmarks.torch_zoo_vision import PICTURES
 
 GAIN = 1.2
 """Standard deviation of random weights, times the root of the number of a result's terms."""
 
-WORDS = 99
-"""Tokens of every vocabulary."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One architecture.
-
-    Attributes:
-        model: class of transformers.
-        config: class of its configuration.
-        options: what the configuration is made with.
-        inputs: name -> (kind, shape): "tokens", "floats", "ones" (a mask) or "observed" (ones as floats).
-    """
-
-    model: str
-    config: str
-    options: dict[str, Any]
-    inputs: dict[str, tuple[str, tuple[int, ...]]]
-
-
-SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
-TEXT = {"vocab_size": WORDS, "max_position_embeddings": 64, **SMALL}
-DECODER = {**TEXT, "use_cache": False}
-GROUPED = {**DECODER, "num_key_value_heads": 2}
-VISION = {"image_size": 32, "patch_size": 8, **SMALL}
-STAGES = {"hidden_sizes": [8, 16], "depths": [1, 2]}
-WINDOWS = {"image_size": 32, "patch_size": 2, "embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4]}
-ENCODER_DECODER = {
-    "vocab_size": WORDS,
-    "d_model": 32,
-    "encoder_layers": 2,
-    "decoder_layers": 2,
-    "encoder_attention_heads": 4,
-    "decoder_attention_heads": 4,
-    "encoder_ffn_dim": 64,
-    "decoder_ffn_dim": 64,
-}
-WAVES = {
-    "conv_dim": [16, 16],
-    "conv_stride": [4, 4],
-    "conv_kernel": [8, 4],
-    "num_conv_pos_embeddings": 8,
-    "num_conv_pos_embedding_groups": 4,
-}
-TOWERS = {
-    "text_config": {"vocab_size": WORDS, "max_position_embeddings": 32, **SMALL},
-    "vision_config": VISION,
-}
-
-RESIDUAL = {
-    "model_type": "resnet",
-    "hidden_sizes": [8, 16, 16, 32],
-    "depths": [1, 1, 1, 1],
-    "embedding_size": 8,
-    "out_features": ["stage4"],
-}
-QUERIES = {
-    **{k: v for k, v in ENCODER_DECODER.items() if k != "vocab_size"},
-    "encoder_layers": 1,
-    "decoder_layers": 1,
-    "use_timm_backbone": False,
-    "use_pretrained_backbone": False,
-    "backbone": None,
-    "backbone_config": RESIDUAL,
-    "num_queries": 5,
-    "num_labels": 3,
-}
-PYRAMID = {"depths": [1, 1, 1, 1], "hidden_sizes": [8, 8, 16, 16]}
-
-TOKENS = {"input_ids": ("tokens", (2, 9))}
-MASKED = {**TOKENS, "attention_mask": ("ones", (2, 9))}
-PAIR = {**TOKENS, "decoder_input_ids": ("tokens", (2, 5))}
-IMAGE = {"pixel_values": ("floats", (2, 3, 32, 32))}
-LARGE_IMAGE = {"pixel_values": ("floats", (2, 3, 64, 64))}
-SOUND = {"input_values": ("floats", (2, 400))}
-
-
-def _entry(
-    stem: str, options: dict[str, Any], inputs: dict[str, Any], kind: str = "Model", config: str = ""
-) -> Entry:
-    return Entry(f"{stem}{kind}", f"{config or stem}Config", options, inputs)
-
-
-CAUSAL = "ForCausalLM"
-
-DETECTED = {"pixel_values": ("floats", (1, 3, 64, 64))}
-
-ZOO: dict[str, Entry] = {
-    "albert": _entry("Albert", {"vocab_size": WORDS, "embedding_size": 16, **SMALL}, TOKENS),
-    "ast": _entry(
+FIRST: dict[str, Entry] = {
+    "albert": entry("Albert", {"vocab_size": WORDS, "embedding_size": 16, **SMALL}, TOKENS),
+    "ast": entry(
         "AST",
         {
             "max_length": 48,
@@ -112,10 +52,10 @@ ZOO: dict[str, Entry] = {
         },
         {"input_values": ("floats", (2, 48, 24))},
     ),
-    "bart": _entry("Bart", {**ENCODER_DECODER, "max_position_embeddings": 64, "use_cache": False}, PAIR),
-    "beit": _entry("Beit", {**VISION, "use_relative_position_bias": True, "out_indices": [1]}, IMAGE),
-    "bert": _entry("Bert", TEXT, MASKED),
-    "blip": _entry(
+    "bart": entry("Bart", {**ENCODER_DECODER, "max_position_embeddings": 64, "use_cache": False}, PAIR),
+    "beit": entry("Beit", {**VISION, "use_relative_position_bias": True, "out_indices": [1]}, IMAGE),
+    "bert": entry("Bert", TEXT, MASKED),
+    "blip": entry(
         "Blip",
         {
             "text_config": {
@@ -133,33 +73,33 @@ ZOO: dict[str, Entry] = {
         },
         {**TOKENS, **IMAGE},
     ),
-    "bloom": _entry(
+    "bloom": entry(
         "Bloom",
         {"vocab_size": WORDS, "hidden_size": 32, "n_layer": 2, "n_head": 4, "use_cache": False},
         TOKENS,
         CAUSAL,
     ),
-    "clip": _entry("CLIP", {**TOWERS, "projection_dim": 16}, {**TOKENS, **IMAGE}),
-    "conditional_detr": _entry("ConditionalDetr", QUERIES, DETECTED, "ForObjectDetection"),
-    "convnext": _entry("ConvNext", {**STAGES, "num_stages": 2}, IMAGE),
-    "convnextv2": _entry("ConvNextV2", {**STAGES, "num_stages": 2}, IMAGE),
-    "data2vec_audio": _entry(
+    "clip": entry("CLIP", {**TOWERS, "projection_dim": 16}, {**TOKENS, **IMAGE}),
+    "conditional_detr": entry("ConditionalDetr", QUERIES, DETECTED, "ForObjectDetection"),
+    "convnext": entry("ConvNext", {**STAGES, "num_stages": 2}, IMAGE),
+    "convnextv2": entry("ConvNextV2", {**STAGES, "num_stages": 2}, IMAGE),
+    "data2vec_audio": entry(
         "Data2VecAudio", {**WAVES, "num_feat_extract_layers": 2, "conv_pos_kernel_size": 5, **SMALL}, SOUND
     ),
-    "deberta_v2": _entry(
+    "deberta_v2": entry(
         "DebertaV2",
         {"vocab_size": WORDS, "relative_attention": True, "pos_att_type": ["p2c", "c2p"], **SMALL},
         MASKED,
     ),
-    "deit": _entry("DeiT", VISION, IMAGE),
-    "detr": _entry("Detr", QUERIES, DETECTED, "ForObjectDetection"),
-    "dinov2": _entry("Dinov2", VISION, IMAGE),
-    "distilbert": _entry(
+    "deit": entry("DeiT", VISION, IMAGE),
+    "detr": entry("Detr", QUERIES, DETECTED, "ForObjectDetection"),
+    "dinov2": entry("Dinov2", VISION, IMAGE),
+    "distilbert": entry(
         "DistilBert",
         {"vocab_size": WORDS, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64},
         TOKENS,
     ),
-    "dpt": _entry(
+    "dpt": entry(
         "DPT",
         {
             **VISION,
@@ -173,8 +113,8 @@ ZOO: dict[str, Entry] = {
         IMAGE,
         "ForDepthEstimation",
     ),
-    "electra": _entry("Electra", {"vocab_size": WORDS, "embedding_size": 16, **SMALL}, TOKENS),
-    "falcon": _entry(
+    "electra": entry("Electra", {"vocab_size": WORDS, "embedding_size": 16, **SMALL}, TOKENS),
+    "falcon": entry(
         "Falcon",
         {
             "vocab_size": WORDS,
@@ -186,7 +126,7 @@ ZOO: dict[str, Entry] = {
         TOKENS,
         CAUSAL,
     ),
-    "focalnet": _entry(
+    "focalnet": entry(
         "FocalNet",
         {
             "image_size": 32,
@@ -198,9 +138,9 @@ ZOO: dict[str, Entry] = {
         },
         IMAGE,
     ),
-    "gemma": _entry("Gemma", {**GROUPED, "head_dim": 8}, TOKENS, CAUSAL),
-    "gemma2": _entry("Gemma2", {**GROUPED, "head_dim": 8}, TOKENS, CAUSAL),
-    "git": _entry(
+    "gemma": entry("Gemma", {**GROUPED, "head_dim": 8}, TOKENS, CAUSAL),
+    "gemma2": entry("Gemma2", {**GROUPED, "head_dim": 8}, TOKENS, CAUSAL),
+    "git": entry(
         "Git",
         {
             "vocab_size": WORDS,
@@ -212,7 +152,7 @@ ZOO: dict[str, Entry] = {
         {**TOKENS, **IMAGE},
         CAUSAL,
     ),
-    "gpt2": _entry(
+    "gpt2": entry(
         "GPT2",
         {
             "vocab_size": WORDS,
@@ -227,9 +167,9 @@ ZOO: dict[str, Entry] = {
         TOKENS,
         "LMHeadModel",
     ),
-    "gpt_neox": _entry("GPTNeoX", DECODER, TOKENS, CAUSAL),
-    "hubert": _entry("Hubert", {**WAVES, "num_feat_extract_layers": 2, **SMALL}, SOUND),
-    "levit": _entry(
+    "gpt_neox": entry("GPTNeoX", DECODER, TOKENS, CAUSAL),
+    "hubert": entry("Hubert", {**WAVES, "num_feat_extract_layers": 2, **SMALL}, SOUND),
+    "levit": entry(
         "Levit",
         {
             "image_size": 64,
@@ -240,8 +180,8 @@ ZOO: dict[str, Entry] = {
         },
         LARGE_IMAGE,
     ),
-    "llama": _entry("Llama", GROUPED, TOKENS, CAUSAL),
-    "mamba": _entry(
+    "llama": entry("Llama", GROUPED, TOKENS, CAUSAL),
+    "mamba": entry(
         "Mamba",
         {
             "vocab_size": WORDS,
@@ -253,10 +193,10 @@ ZOO: dict[str, Entry] = {
         TOKENS,
         CAUSAL,
     ),
-    "mistral": _entry("Mistral", {**GROUPED, "sliding_window": 4}, TOKENS, CAUSAL),
-    "mixtral": _entry("Mixtral", {**GROUPED, "num_local_experts": 4}, TOKENS, CAUSAL),
-    "mobilenet_v2": _entry("MobileNetV2", {"image_size": 32, "depth_multiplier": 0.25}, IMAGE),
-    "moonshine": _entry(
+    "mistral": entry("Mistral", {**GROUPED, "sliding_window": 4}, TOKENS, CAUSAL),
+    "mixtral": entry("Mixtral", {**GROUPED, "num_local_experts": 4}, TOKENS, CAUSAL),
+    "mobilenet_v2": entry("MobileNetV2", {"image_size": 32, "depth_multiplier": 0.25}, IMAGE),
+    "moonshine": entry(
         "Moonshine",
         {
             "vocab_size": WORDS,
@@ -270,8 +210,8 @@ ZOO: dict[str, Entry] = {
         },
         {"input_values": ("floats", (1, 2000)), "decoder_input_ids": ("tokens", (1, 5))},
     ),
-    "mpnet": _entry("MPNet", TEXT, TOKENS),
-    "opt": _entry(
+    "mpnet": entry("MPNet", TEXT, TOKENS),
+    "opt": entry(
         "OPT",
         {
             "vocab_size": WORDS,
@@ -286,7 +226,7 @@ ZOO: dict[str, Entry] = {
         TOKENS,
         CAUSAL,
     ),
-    "owlvit": _entry(
+    "owlvit": entry(
         "OwlViT",
         {
             "text_config": {"vocab_size": WORDS, "max_position_embeddings": 16, **SMALL},
@@ -295,7 +235,7 @@ ZOO: dict[str, Entry] = {
         },
         {**TOKENS, **IMAGE},
     ),
-    "patchtsmixer": _entry(
+    "patchtsmixer": entry(
         "PatchTSMixer",
         {
             "context_length": 32,
@@ -308,7 +248,7 @@ ZOO: dict[str, Entry] = {
         {"past_values": ("floats", (2, 32, 3))},
         "ForPrediction",
     ),
-    "patchtst": _entry(
+    "patchtst": entry(
         "PatchTST",
         {
             "num_input_channels": 3,
@@ -324,9 +264,9 @@ ZOO: dict[str, Entry] = {
         {"past_values": ("floats", (2, 32, 3))},
         "ForPrediction",
     ),
-    "phi": _entry("Phi", DECODER, TOKENS, CAUSAL),
-    "poolformer": _entry("PoolFormer", PYRAMID, LARGE_IMAGE),
-    "pvt": _entry(
+    "phi": entry("Phi", DECODER, TOKENS, CAUSAL),
+    "poolformer": entry("PoolFormer", PYRAMID, LARGE_IMAGE),
+    "pvt": entry(
         "Pvt",
         {
             "image_size": 64,
@@ -336,12 +276,12 @@ ZOO: dict[str, Entry] = {
         },
         LARGE_IMAGE,
     ),
-    "qwen2": _entry("Qwen2", GROUPED, TOKENS, CAUSAL),
-    "qwen3": _entry("Qwen3", {**GROUPED, "head_dim": 8}, TOKENS, CAUSAL),
-    "regnet": _entry("RegNet", {**STAGES, "embedding_size": 8, "groups_width": 4}, IMAGE),
-    "resnet": _entry("ResNet", {**STAGES, "embedding_size": 8}, IMAGE),
-    "roberta": _entry("Roberta", TEXT, TOKENS),
-    "rwkv": _entry(
+    "qwen2": entry("Qwen2", GROUPED, TOKENS, CAUSAL),
+    "qwen3": entry("Qwen3", {**GROUPED, "head_dim": 8}, TOKENS, CAUSAL),
+    "regnet": entry("RegNet", {**STAGES, "embedding_size": 8, "groups_width": 4}, IMAGE),
+    "resnet": entry("ResNet", {**STAGES, "embedding_size": 8}, IMAGE),
+    "roberta": entry("Roberta", TEXT, TOKENS),
+    "rwkv": entry(
         "Rwkv",
         {
             "vocab_size": WORDS,
@@ -353,7 +293,7 @@ ZOO: dict[str, Entry] = {
         },
         TOKENS,
     ),
-    "segformer": _entry(
+    "segformer": entry(
         "Segformer",
         {
             "depths": [1, 1, 1, 1],
@@ -364,9 +304,9 @@ ZOO: dict[str, Entry] = {
         LARGE_IMAGE,
         "ForSemanticSegmentation",
     ),
-    "sew": _entry("SEW", {**WAVES, "num_feat_extract_layers": 2, "squeeze_factor": 2, **SMALL}, SOUND),
-    "siglip": _entry("Siglip", TOWERS, {**TOKENS, **IMAGE}),
-    "speecht5": _entry(
+    "sew": entry("SEW", {**WAVES, "num_feat_extract_layers": 2, "squeeze_factor": 2, **SMALL}, SOUND),
+    "siglip": entry("Siglip", TOWERS, {**TOKENS, **IMAGE}),
+    "speecht5": entry(
         "SpeechT5",
         {
             **{k: v for k, v in ENCODER_DECODER.items() if k != "d_model"},
@@ -377,9 +317,9 @@ ZOO: dict[str, Entry] = {
         {**SOUND, "decoder_input_ids": ("tokens", (2, 5))},
         "ForSpeechToText",
     ),
-    "swin": _entry("Swin", {**WINDOWS, "window_size": 4}, IMAGE),
-    "swinv2": _entry("Swinv2", {**WINDOWS, "window_size": 4}, IMAGE),
-    "t5": _entry(
+    "swin": entry("Swin", {**WINDOWS, "window_size": 4}, IMAGE),
+    "swinv2": entry("Swinv2", {**WINDOWS, "window_size": 4}, IMAGE),
+    "t5": entry(
         "T5",
         {
             "vocab_size": WORDS,
@@ -393,14 +333,14 @@ ZOO: dict[str, Entry] = {
         PAIR,
         "ForConditionalGeneration",
     ),
-    "timesformer": _entry(
+    "timesformer": entry(
         "Timesformer", {**VISION, "num_frames": 2}, {"pixel_values": ("floats", (1, 2, 3, 32, 32))}
     ),
-    "vit": _entry("ViT", VISION, IMAGE),
-    "vit_mae": _entry("ViTMAE", {**VISION, "mask_ratio": 0.0}, {**IMAGE, "noise": ("floats", (2, 16))}),
-    "wav2vec2": _entry("Wav2Vec2", {**WAVES, "num_feat_extract_layers": 2, **SMALL}, SOUND),
-    "wavlm": _entry("WavLM", {**WAVES, "num_feat_extract_layers": 2, **SMALL}, SOUND),
-    "whisper": _entry(
+    "vit": entry("ViT", VISION, IMAGE),
+    "vit_mae": entry("ViTMAE", {**VISION, "mask_ratio": 0.0}, {**IMAGE, "noise": ("floats", (2, 16))}),
+    "wav2vec2": entry("Wav2Vec2", {**WAVES, "num_feat_extract_layers": 2, **SMALL}, SOUND),
+    "wavlm": entry("WavLM", {**WAVES, "num_feat_extract_layers": 2, **SMALL}, SOUND),
+    "whisper": entry(
         "Whisper",
         {
             **ENCODER_DECODER,
@@ -415,16 +355,19 @@ ZOO: dict[str, Entry] = {
         },
         {"input_features": ("floats", (2, 16, 64)), "decoder_input_ids": ("tokens", (2, 5))},
     ),
-    "xlnet": _entry(
+    "xlnet": entry(
         "XLNet", {"vocab_size": WORDS, "d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 64}, TOKENS
     ),
-    "yolos": _entry(
+    "yolos": entry(
         "Yolos",
         {**VISION, "image_size": [32, 48], "num_detection_tokens": 5},
         {"pixel_values": ("floats", (1, 3, 32, 48))},
         "ForObjectDetection",
     ),
 }
+"""The architectures that most people meet first."""
+
+ZOO: dict[str, Entry] = FIRST | LANGUAGE | PICTURES | OTHER
 """Every architecture by name."""
 
 

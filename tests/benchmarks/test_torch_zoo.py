@@ -46,6 +46,11 @@ def test_rows_are_kept_and_failures_are_rows(tmp_path: Path, monkeypatch: pytest
     for _ in range(2):
         assert torch_zoo.main(["--match", "^bert$", "--jsonl", str(path)]) == 1
     assert calls == ["bert"]
+    monkeypatch.setattr(torch_zoo, "source_hash", lambda: "another")
+    assert torch_zoo.main(["--match", "^bert$", "--keep", "--jsonl", str(path)]) == 1
+    assert calls == ["bert"]
+    assert torch_zoo.main(["--match", "^bert$", "--jsonl", str(path)]) == 1
+    assert calls == ["bert", "bert"]
     assert '"failed"' in path.read_text()
 
 
@@ -70,10 +75,11 @@ def test_masks_are_compared_exactly_and_nan_is_an_error() -> None:
 
 def test_the_page_has_a_row_a_model() -> None:
     row = {"model": "bert", "target": "c", "status": "passed", "ops": 9, "kernels": 4, "error": 1e-7}
-    rest = {"python_nodes": 0, "seconds": 1.5, "detail": "", "versions": "torch 2"}
+    rest = {"python_nodes": 0, "seconds": 1.5, "detail": "", "versions": "torch 2", "source": "c0ffee"}
     text = torch_zoo.page([{**row, **rest}, {**row, **rest, "status": "failed", "detail": "no kernel"}])
     assert "| bert | BertModel | c | passed | 9 | 4 | 0 | 1.0e-07 | 1.5 |" in text
     assert "1 of 2 pass. torch 2." in text and "- bert: no kernel" in text
+    assert "Sources of AINO: c0ffee (2 rows)." in text and "Not run: albert, " in text
 
 
 def test_a_model_that_gives_nothing_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:

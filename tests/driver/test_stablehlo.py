@@ -24,6 +24,7 @@ from aino_ir.errors.usage import ExtentsNotGiven, OperatorsUnsupported
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
 
+from benchmarks.workloads import workload  # noqa: E402
 from tests.conformance.cases import all_cases, judge, share  # noqa: E402
 from tests.source import ROOT  # noqa: E402
 
@@ -75,6 +76,18 @@ def test_a_share_of_the_op_samples() -> None:
         assert judge(case, results, case.expected()) is None, case.name
         compared += 1
     assert compared > 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["bert_base"])
+def test_reference_networks(name: str) -> None:
+    """Small forms of networks give what eager PyTorch gives."""
+    built = workload(f"{name}_small")
+    executable = aino.compile(built.path, "stablehlo", verify="off")
+    results = executable.run(built.inputs)
+    for (output, _), y in zip(executable.outputs, results, strict=True):
+        expected = built.outputs[output]
+        assert np.abs(np.asarray(y) - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
 def test_extents_are_compiled_once_each() -> None:

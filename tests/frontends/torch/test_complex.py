@@ -22,7 +22,7 @@ def test_rotary_positions(target: str) -> None:
 
     def rotated(x: torch.Tensor) -> torch.Tensor:
         pairs = torch.view_as_complex(x.reshape(2, 6, 4, 2))
-        return torch.view_as_real(pairs * turns).flatten(2)
+        return torch.view_as_real(pairs * turns.to(x.device)).flatten(2)  # exported with an assertion
 
     (y,) = run(rotated, REAL, target=target)
     assert torch.allclose(y, rotated(REAL), atol=1e-6)
