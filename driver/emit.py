@@ -176,7 +176,7 @@ def _write_c(compilation: Compilation, module: Module, place: Path) -> list[Path
 
 
 def _write_cu(compilation: Compilation, module: Module, place: Path) -> list[Path]:
-    program = _native_program(compilation, module, "cu")
+    program = native_program(compilation, module, "cu")
     (plan,) = program.functions.values()
     emission = next(iter(compilation.emissions(program.plans).values()))
     return write_cuda(place, emission, plan, _variant(compilation.options), _weights(plan))
