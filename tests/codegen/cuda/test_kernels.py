@@ -49,7 +49,7 @@ def module(build: Any, *types: str) -> Module:
     return b.module
 
 
-def emulated(m: Module, *inputs: Any) -> list[str]:
+def emulated(m: Module, *inputs: Any, tolerance: float = 1e-4) -> list[str]:
     """Run a module emulated and on the interpreter; the kernels' candidates."""
     executable = aino.compile(m, EMULATED, threads=1)
     assert not executable.report.python_nodes
@@ -57,7 +57,7 @@ def emulated(m: Module, *inputs: Any) -> list[str]:
     results, expected = executable.run(*inputs), aino.compile(m, "reference").run(*inputs)
     for got, want in zip(results, expected, strict=True):
         assert (got.dtype, got.shape) == (want.dtype, want.shape)
-        np.testing.assert_allclose(np.float64(got), np.float64(want), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(np.float64(got), np.float64(want), rtol=tolerance, atol=tolerance)
     return [row["candidate"] for row in executable.report.kernels]
 
 
@@ -178,6 +178,20 @@ def test_maps_of_unknown_length() -> None:
     made = module(lambda b, x: b.tanh(x), "f32 n 3")
     for length in (1, 2, 100):
         assert emulated(made, normal(length, 3)) == ["element: a thread for each 4 elements"]
+
+
+def test_a_block_of_a_transformer() -> None:
+    def build(b: Any, x: Value, w: Value, v: Value, u: Value, scale: Value) -> Value:
+        y = b.layer_norm(x, scale, scale)
+        q = b.transpose(b.reshape(b.matmul(y, w), shape=(1, 20, 2, 32)), perm=(0, 2, 1, 3))
+        a = b.attention(q, q, q, scale=0.2, causal=True)
+        x = b.add(x, b.reshape(b.transpose(a, perm=(0, 2, 1, 3)), shape=(20, 64)))
+        return b.add(x, b.matmul(b.gelu(b.matmul(x, v)), u))  # type: ignore[no-any-return]
+
+    types = ("bf16 20 64", "bf16 64 64", "bf16 64 128", "bf16 128 64", "bf16 64")
+    given = [(normal(*map(int, t.split()[1:])) / 8).astype(DTYPES["bf16"].numpy) for t in types]
+    names = [name.partition(":")[0] for name in emulated(module(build, *types), *given, tolerance=2**-5)]
+    assert {"tensor cores", "flash attention", "block rows"} <= set(names)
 
 
 def test_sums_of_one_term() -> None:
