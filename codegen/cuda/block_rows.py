@@ -140,6 +140,8 @@ def plan_rows(spec: KernelSpec) -> Rows | str:
         return "elements that lie side by side are few"
     lanes = _lanes(found, program) if along and not any(map(_seeks, program.stages)) else 1
     if not is_static(length):
+        if isinstance(spec.program, Compute):
+            return "a reduction of unknown length, which may be short"
         return Rows(found, lanes, SYMBOLIC_THREADS, 0)
     vectors = product(a.extent for a in program.row[:-1]) * ceildiv(program.row[-1].extent, lanes)
     each = max(1, HELD // lanes)
