@@ -157,7 +157,11 @@ def interleaved(exes: list[Any], inputs: list[tuple[Any, ...]], turns: int = TUR
 
 def plan_bytes(plan: Plan) -> int:
     """Bytes of a plan's constants, packed as its kernels want them."""
-    return sum(int(b.bytes) for b in used_constants(plan))  # type: ignore[arg-type]
+    total = 0
+    for buffer in used_constants(plan):
+        assert isinstance(buffer.bytes, int), "constants have static sizes"
+        total += buffer.bytes
+    return total
 
 
 def costs_for(guard: bool | str, target: Target) -> KernelCosts | None:

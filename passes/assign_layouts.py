@@ -15,16 +15,21 @@ from aino_ir.graph import Block, Function, Value
 from aino_ir.op import Op, Trait
 from aino_ir.ops.attention import Attention
 from aino_ir.ops.core import Relayout
-from aino_ir.ops.nn import Convolution, MatMul, Pool
+from aino_ir.ops.nn import Conv, Convolution, MatMul, Pool
 from aino_ir.ops.quant import QuantMatMul
 from aino_ir.ops.reduce import Reduction
 from aino_ir.ops.tensor import Concat, Pad, Slice, Transpose
 from aino_ir.ops.window import ConvTranspose
 from aino_ir.passes.base import Pass, PassContext
+from aino_ir.pattern import constant_of
 from aino_ir.rewriter import Rewriter
+from aino_ir.sparsity import zero_pattern
 from aino_ir.types import ROW_MAJOR, Layout, TensorType, permuted
 
 RULE = "AssignLayout"
+
+SPARSE_DENSITY = 0.3
+"""Share of nonzeros up to which a 1x1 convolution is a matter of its nonzeros, not of its channels."""
 
 
 def channels_last(rank: int) -> Layout:
@@ -109,11 +114,27 @@ class BlockLayouts:
     # -- what each kind of op prefers -----------------------------------------------------------------
 
     def convolution(self, op: Op) -> Choice | None:
-        """Channels last in and out."""
+        """Channels last in and out; row-major among sparse 1x1 convolutions, whose lanes are pixels."""
+        if is_sparse_pointwise(op) and self.version(op.operands[0]) is None and self._stays_in_order(op):
+            return None
         channels = op.result.shape[1]
         if is_static(channels) and int(channels) < self.min_channels:
             return None
         return Choice((self._last(op.operands[0]), *op.operands[1:]), self._result(op))
+
+    def _stays_in_order(self, op: Op) -> bool:
+        """Whether only sparse 1x1 convolutions and outputs read a result, elementwise ops between them."""
+        waiting, seen = [op.result], {op.result}
+        while waiting:
+            for user in waiting.pop().users:
+                if user.has(Trait.TERMINATOR) or is_sparse_pointwise(user):
+                    continue
+                if not isinstance(user, Elementwise) or len(user.results) != 1:
+                    return False
+                if user.result not in seen:
+                    seen.add(user.result)
+                    waiting.append(user.result)
+        return True
 
     def pool(self, op: Op) -> Choice | None:
         """Channels last where the operand is."""
@@ -185,6 +206,18 @@ def transposed_away(value: Value) -> Layout:
     if perm[-1] != len(perm) - 1 or all(isinstance(u, ROW_READERS) for u in users[0].result.users):
         return ROW_MAJOR
     return ROW_MAJOR.transposed(tuple(perm.index(a) for a in range(len(perm))))
+
+
+def is_sparse_pointwise(op: Op) -> bool:
+    """Whether an op is a 1x1 convolution whose constant weights are mostly zero, at every pixel."""
+    if not isinstance(op, Conv) or op.groups != 1:
+        return False
+    handle = constant_of(op.operands[1]) if op.operands[1] is not None else None
+    if handle is None or any(d != 1 for d in handle.shape[2:]):
+        return False
+    plain = all(s == 1 for s in op.strides) and not any((*op.pads_before, *op.pads_after))
+    zeros = zero_pattern(handle) if plain else None
+    return zeros is not None and zeros.density <= SPARSE_DENSITY
 
 
 def is_constant(value: Value) -> bool:

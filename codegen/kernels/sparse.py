@@ -1,9 +1,11 @@
 """Products with a constant weight that is mostly zero: Linear layers and 1x1 convolutions.
 
-Two ways, both over the streams of `streams.py`.  *rows*: lanes run along the rows of the other operand
+Three ways, all over the streams of `streams.py`.  *rows*: lanes run along the rows of the other operand
 (pixels, tokens), one output at a time; a nonzero weight costs one broadcast and a multiply-add per
 vector of rows, wherever it stands.  *panels*: lanes run along outputs; whole blocks of weights that are
-zero are skipped, so that the pattern has to come in blocks as wide as a vector.
+zero are skipped, so that the pattern has to come in blocks as wide as a vector.  *dots*
+(`sparse_dots.py`): nothing runs along lanes; for a few rows, where weights that arrive from memory are what
+counts.
 
 What is skipped is a finite number times zero.  Where an operand holds something else, zero times that
 is NaN, and the kernel says so: see `sparse_loops.py`.
@@ -20,7 +22,8 @@ from aino_ir.codegen.kernels.contract import CLOCK
 from aino_ir.codegen.kernels.emit import emit_checks, vector_lanes
 from aino_ir.codegen.kernels.naming import header, kernel_name
 from aino_ir.codegen.kernels.roles import extent_or
-from aino_ir.codegen.kernels.sparse_loops import PanelLoops, RowLoops, SparseShape
+from aino_ir.codegen.kernels.sparse_dots import DotLoops
+from aino_ir.codegen.kernels.sparse_loops import PanelLoops, RowLoops, SparseLoops, SparseShape
 from aino_ir.codegen.kernels.streams import Stream, StreamPositions, StreamValues
 from aino_ir.codegen.kernels.tiles import FMA_LATENCY, FMAS_PER_CYCLE, LOADS_PER_CYCLE
 from aino_ir.compute import Axis, Compute
@@ -57,11 +60,30 @@ COPY_CYCLES = 0.15
 STREAM_BYTES = 6.0
 """Bytes of a stream that arrive in a cycle when it does not fit the second cache."""
 
+NEAR_BYTES = 20.0
+"""Bytes of a block of rows that arrive in a cycle from the second cache, where the first is too small."""
+
 MARGIN = 1.2
 """By how much streams must beat dense loops in the model, whose costs of dense loops are surer."""
 
 UNITS_WANTED = 8
 """Parallel parts that a kernel should have, where splitting costs little."""
+
+
+DOT_ROWS = 4
+"""Most rows that dot products are offered for."""
+
+DOT_CYCLES = 1.4
+"""Cycles of one nonzero of a dot product of one row: its place, the weight and the input are loaded."""
+
+DOT_OUTPUT = 24.0
+"""Cycles of an output of dot products beside its nonzeros: the end of a loop of unforeseen length."""
+
+DOT_BYTES = 8.0
+"""Bytes of a stream that arrive in a cycle while dot products are made of it."""
+
+LOOPS: dict[object, type[SparseLoops]] = {"rows": RowLoops, "outputs": PanelLoops, "none": DotLoops}
+"""What lanes run along -> the loops."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +196,11 @@ class SparseGenerator:
             yield Reject(self.name, roles)
             return
         lanes = vector_lanes(spec, target)
-        found = [*_row_candidates(roles, lanes, target), *_panel_candidates(roles, lanes, target)]
+        found = [
+            *_row_candidates(roles, lanes, target),
+            *_panel_candidates(roles, lanes, target),
+            *_dot_candidates(roles, lanes, target),
+        ]
         yield from sorted(found, key=lambda c: c.cost)[: self.most]
 
     def build(self, spec: KernelSpec, candidate: Candidate, target: Target) -> LoopFn:
@@ -200,7 +226,7 @@ class SparseGenerator:
         )
         emit_checks(place)
         shape = SparseShape(stream, params["lanes"], params["rows"], params["vectors"], params["parts"])
-        loops = RowLoops if params["lanes_along"] == "rows" else PanelLoops
+        loops = LOOPS[params["lanes_along"]]
         loops(b, place, roles, shape, name).emit()
         return b.finish(header(spec, candidate))
 
@@ -252,8 +278,14 @@ def _row_candidates(roles: SparseRoles, lanes: int, target: Target) -> Iterator[
         direct = roles.rows_contiguous and is_static(roles.row.extent) and rows % width == 0
         parts = _parts(blocks * outer, max(1, stream.outputs // (16 * lanes)))
         stage = 0.0 if direct else COPY_CYCLES if roles.rows_contiguous else TURN_CYCLES
-        check = vectors / LOADS_PER_CYCLE
-        arithmetic = max(vectors / FMAS_PER_CYCLE, (vectors + 1) / LOADS_PER_CYCLE, FMA_LATENCY)
+        check = vectors / (LOADS_PER_CYCLE if direct else FMAS_PER_CYCLE)
+        missed = max(0.0, 1.0 - 0.75 * target.l1_bytes / max(1, stream.inputs * width * element))
+        arithmetic = max(
+            vectors / FMAS_PER_CYCLE,
+            (vectors + 1) / LOADS_PER_CYCLE,
+            missed * width * element / NEAR_BYTES,
+            FMA_LATENCY,
+        )
         far = 2.0 if stream.inputs * width * element > target.l2_bytes // 2 else 1.0
         result = roles.spec.results[0]
         in_order = slope(result.addr(result.index), roles.row.name) == 1
@@ -294,3 +326,23 @@ def _panel_candidates(roles: SparseRoles, lanes: int, target: Target) -> Iterato
             "parts": parts,
         }
         yield _candidate(roles, stream, name, outer * (-(-rows // height) * tile + check), params)
+
+
+def _dot_candidates(roles: SparseRoles, lanes: int, target: Target) -> Iterator[Candidate]:
+    """No lanes: costs nonzeros, and the memory that they take."""
+    rows, outer = _rows(roles)
+    if rows > DOT_ROWS:
+        return
+    stream = Stream(roles.zeros, roles.axes, 1)
+    element = roles.spec.operands[roles.weight].dtype.bytes
+    size = stream.count * (element + 4)
+    arriving = size / DOT_BYTES if size > target.l2_bytes // 2 else 0.0
+    cycles = max(stream.count * (DOT_CYCLES + (rows - 1)), arriving) + stream.outputs * DOT_OUTPUT
+    params: dict[str, object] = {
+        "lanes_along": "none",
+        "lanes": lanes,
+        "rows": rows,
+        "vectors": 1,
+        "parts": _parts(outer, stream.outputs),
+    }
+    yield _candidate(roles, stream, f"nonzeros {stream.count}, {rows} rows at once", outer * cycles, params)

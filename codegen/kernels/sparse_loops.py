@@ -9,6 +9,7 @@ differ, something not finite met a zero weight, so that the sum is NaN.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -59,8 +60,8 @@ class SparseShape:
     parts: int
 
 
-class SparseLoops:
-    """What both ways share."""
+class SparseLoops(ABC):
+    """What all ways share."""
 
     def __init__(
         self, b: LoopBuilder, place: Placement, roles: SparseRoles, shape: SparseShape, positions: str
@@ -75,6 +76,10 @@ class SparseLoops:
         self.dtype = roles.spec.operands[roles.weight].dtype.compute
         self.vector = VecType(self.dtype, shape.lanes)
         self.total: DimLike = roles.row.extent if roles.row is not None else 1
+
+    @abstractmethod
+    def emit(self) -> None:
+        """Emit the kernel's units."""
 
     def units(
         self, blocks: DimLike, groups: int, body: Callable[[dict[str, DimLike], DimLike, DimLike], None]
@@ -129,6 +134,15 @@ class SparseLoops:
         with self.b.otherwise():
             body(True)
 
+    def along_inputs(self, at: dict[str, DimLike], row: DimLike, body: Callable[[Expr], None]) -> None:
+        """`body` on vectors of a row's inputs, zeros behind the last."""
+        lanes, inputs, inner = self.shape.lanes, self.stream.inputs, self.roles.inner.name
+        rest = inputs % lanes
+        with self.b.loop("k", 0, inputs - rest, step=lanes) as k:
+            body(self.x(Point(self.at(at, row=row, inner=k), inner, lanes)))
+        if rest:
+            body(self.x(Point(self.at(at, row=row, inner=inputs - rest), inner, lanes, rest)))
+
     def at(self, at: dict[str, DimLike], **coordinates: DimLike) -> dict[str, DimLike]:
         """A point of the iteration space, by roles."""
         roles, out = self.roles, dict(at)
@@ -166,13 +180,18 @@ class RowLoops(SparseLoops):
     def _unit(self, at: dict[str, DimLike], block: DimLike, group: DimLike, step: int) -> None:
         b = self.b
         start = name_index(b, block * self.width, "first")
-        if not self.direct:
+        self.poison = b.reg_tile("poison", (self.shape.vectors,), self.vector, 0)
+        if self.direct:
+            self._look(at, start)
+        else:
             (self._copy if self.roles.rows_contiguous else self._turn)(at, start)
+        total: Expr = self.poison[0].read()
+        for v in range(1, self.shape.vectors):
+            total = total + self.poison[v].read()
+        poison = b.let(reduce_lanes("add", b.let(total)), "poison")
         first = group * step
         last = dmin(first + step, self.stream.outputs)
-        self.either_way(
-            self._poison(at, start), lambda careful: self._outputs(at, start, first, last, careful)
-        )
+        self.either_way(poison, lambda careful: self._outputs(at, start, first, last, careful))
 
     # -- the block of rows ----------------------------------------------------------------------------
 
@@ -182,7 +201,9 @@ class RowLoops(SparseLoops):
         with self.b.loop("k", 0, self.stream.inputs) as k:
             for v in range(self.shape.vectors):
                 point = self._rows_point(self.at(at, row=start + v * lanes, inner=k), start, v)
-                self.b.store(self.staged, k * self.width + v * lanes, self.x(point))
+                x = self.b.let(self.x(point))
+                self.b.store(self.staged, k * self.width + v * lanes, x)
+                self._note(x, v)
 
     def _rows_point(self, at: dict[str, DimLike], start: DimLike, v: int) -> Point:
         lanes = self.shape.lanes
@@ -211,6 +232,7 @@ class RowLoops(SparseLoops):
         vectors = [self.x(Point(self.at(at, row=r, inner=k), inner, lanes, valid)) for r in rows]
         for i, vector in enumerate(transposed(self.b, vectors)[:count]):
             self.b.store(self.staged, (k + i) * self.width + g, vector)
+            self._note(vector, i % self.shape.vectors)
 
     def _x(self, at: dict[str, DimLike], start: DimLike, k: DimLike, v: int) -> Expr:
         lanes = self.shape.lanes
@@ -218,16 +240,16 @@ class RowLoops(SparseLoops):
             return self.x(Point(self.at(at, row=start + v * lanes, inner=k), self.row.name, lanes))
         return self.b.load(self.staged, k * self.width + v * lanes, lanes)
 
-    def _poison(self, at: dict[str, DimLike], start: DimLike) -> Expr:
-        b, vectors = self.b, self.shape.vectors
-        sums = b.reg_tile("poison", (vectors,), self.vector, 0)
-        with b.loop("k", 0, self.stream.inputs) as k:
-            for v in range(vectors):
-                b.set(sums[v], fma(self._x(at, start, k, v), 0.0, sums[v].read()))
-        total: Expr = sums[0].read()
-        for v in range(1, vectors):
-            total = total + sums[v].read()
-        return b.let(reduce_lanes("add", b.let(total)), "poison")
+    def _look(self, at: dict[str, DimLike], start: DimLike) -> None:
+        """Rows that are read where they lie: once over all of them, to see whether they are finite."""
+        with self.b.loop("k", 0, self.stream.inputs) as k:
+            for v in range(self.shape.vectors):
+                self._note(self._x(at, start, k, v), v)
+
+    def _note(self, x: Expr, number: int) -> None:
+        """Zero times x into one of the sums that tell whether everything is finite."""
+        poison = self.poison[number]
+        self.b.set(poison, fma(x, 0.0, poison.read()))
 
     # -- outputs --------------------------------------------------------------------------------------
 
@@ -330,17 +352,8 @@ class PanelLoops(SparseLoops):
         b = self.b
         total = b.reg("poison", self.vector, 0)
         with b.loop("row", start, stop) as row:
-            self._along_inputs(at, row, lambda x: b.set(total, fma(x, 0.0, total.read())))
+            self.along_inputs(at, row, lambda x: b.set(total, fma(x, 0.0, total.read())))
         return b.let(reduce_lanes("add", b.let(total.read())), "poison")
-
-    def _along_inputs(self, at: dict[str, DimLike], row: DimLike, body: Callable[[Expr], None]) -> None:
-        """`body` on vectors of a row's inputs, zeros behind the last."""
-        lanes, inputs, inner = self.shape.lanes, self.stream.inputs, self.roles.inner.name
-        rest = inputs % lanes
-        with self.b.loop("k", 0, inputs - rest, step=lanes) as k:
-            body(self.x(Point(self.at(at, row=row, inner=k), inner, lanes)))
-        if rest:
-            body(self.x(Point(self.at(at, row=row, inner=inputs - rest), inner, lanes, rest)))
 
     def _rows(
         self, at: dict[str, DimLike], panel: DimLike, start: DimLike, stop: DimLike, careful: bool
@@ -384,7 +397,7 @@ class PanelLoops(SparseLoops):
         found: Expr | None = None
         if touched is not None:
             count = b.reg("found", self.vector, 0)
-            self._along_inputs(at, row, lambda x: b.set(count, count.read() + self.not_finite(x)))
+            self.along_inputs(at, row, lambda x: b.set(count, count.read() + self.not_finite(x)))
             found = b.let(reduce_lanes("add", b.let(count.read())))
         for v in range(vectors):
             first = panel * (vectors * lanes) + v * lanes

@@ -52,7 +52,7 @@ def sparsegpt(w: Array, gram: Array, structure: Structure, share: float | None) 
             gone += int(np.count_nonzero(~keep))
         mask = structure.spread(keep, (outputs, 1, stop - start)).reshape(outputs, -1)
         _compensate(rest, mask, upper, start, stop)
-    return rest
+    return np.asarray(rest)
 
 
 def _compensate(rest: Array, mask: Array, upper: Array, start: int, stop: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.compression import pruned_speed
+from benchmarks.compression import pruned_speed, sparse
 from benchmarks.compression.digits import digits, trained
 from benchmarks.compression.pruning import RECIPES, pruned_row, verdicts
 
@@ -58,3 +58,16 @@ def test_speed_cases_compute_the_same_and_are_timed(
 def test_weights_have_their_share_of_zeros() -> None:
     w = pruned_speed.weight(np.random.default_rng(0), 64, 128, 0.9)
     assert 0.85 < float(np.mean(w == 0)) < 0.95
+
+
+def test_sparse_cases_are_measured_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sparse, "RESNET50", ((64, 8, 128),))
+    rows = tmp_path / "rows.jsonl"
+    for _ in range(2):
+        assert sparse.main(["--turns", "2", "--only", "64x8x8", "--jsonl", str(rows)]) == 0
+    found = [json.loads(line) for line in rows.read_text().splitlines()]
+    assert [r["name"].split(", ")[1] for r in found] == ["row-major", "channels last"]
+    assert all(r["candidates"] == ["sparse"] for r in found), "no copies around sparse convolutions"
+    assert capsys.readouterr().out.count("times as fast") == 2

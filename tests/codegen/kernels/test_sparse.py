@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,37 @@ def test_linear_tails(shape: tuple[int, int, int], turned: bool) -> None:
 @pytest.mark.parametrize("m", [1, 7])
 def test_few_rows_run_along_outputs(m: int) -> None:
     made = check(linear(m, 20, 24, block=8), only="sparse", most=2)
-    assert all(k.candidate.name.startswith("blocks") for k in made)
+    assert any(k.candidate.name.startswith("blocks") for k in made)
+
+
+@pytest.mark.parametrize("m", [1, 2, 3])
+@pytest.mark.parametrize("turned", [False, True])
+def test_few_rows_with_single_nonzeros_are_dot_products(m: int, turned: bool) -> None:
+    p = linear(m, 37, 21, turned=turned, epilogue=True)
+    found = [c for c in candidates(p, only="sparse") if "at once" in c.name]
+    assert [dict(c.params)["rows"] for c in found] == [m]
+    check(p, only="sparse", most=3)
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_dot_products_of_what_is_not_finite(value: float) -> None:
+    x = normal(2, 24)
+    x[1, 5] = value
+    p = linear(2, 24, 24, x=x)
+    assert np.isnan(p.expected[0]).any() and np.isfinite(p.expected[0][0]).all()
+    made = check(p, only="sparse", most=3)
+    assert any("at once" in k.candidate.name for k in made)
+
+
+def test_single_rows_pay_where_weights_come_from_afar() -> None:
+    catalogue = KernelCatalogue(replace(target("c:avx2"), l2_bytes=512 << 10))
+
+    def best(size: int) -> str:
+        found = catalogue.candidates(linear(1, size, size).spec)[0]
+        assert isinstance(found, Candidate)
+        return found.generator
+
+    assert best(1024) == "sparse" and best(64) == "contract"
 
 
 @pytest.mark.parametrize("last", [False, True])
