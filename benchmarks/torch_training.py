@@ -1,11 +1,15 @@
 """Training through torch.compile beside eager PyTorch: the same losses, and what a step costs.
 
-``python -m benchmarks.torch_training [--steps 300] [--threads 1] [--only bert,resnet18] [--output FILE]``
+``python -m benchmarks.torch_training [--steps 300] [--threads 1] [--only bert,resnet18] [--output FILE]
+[--fresh]``
 
 BERT (2 layers, width 128, with dropout) and ResNet-18 at 32x32 from transformers' configurations, with random
 weights, learn labels that can be guessed from the inputs, a fifth of them wrong.  Eager and compiled
 runs start from the same weights and seeds.  "cpu" is the process's own time, which a busy machine
 disturbs less than "wall"; both are medians over the steps behind the first ten.
+
+A network's row is appended to the file, one line of JSON, when both have run; a network whose row the file
+has already, for the same sources, versions and options, is not trained again without ``--fresh``.
 """
 
 from __future__ import annotations
@@ -22,6 +26,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+
+from aino_ir.driver.cache import source_hash
+from benchmarks.torch_compile import held
+from benchmarks.torch_zoo import versions
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Inputs, labels."""
@@ -163,7 +171,7 @@ class Comparison:
         final: mean of the last 50 losses in eager.
     """
 
-    name: str
+    network: str
     steps: int
     batch: int
     first: float
@@ -176,7 +184,8 @@ class Comparison:
 
     def __str__(self) -> str:
         return (
-            f"{self.name:10} {self.steps:4} steps of {self.batch}: first 20 losses within {self.first:.1e}, "
+            f"{self.network:10} {self.steps:4} steps of {self.batch}: "
+            f"first 20 losses within {self.first:.1e}, "
             f"mean of the last 50 within {self.last:.2%} of {self.final:.3f}; "
             f"cpu {self.aino_cpu:.1f} against {self.eager_cpu:.1f} ms a step "
             f"({self.eager_cpu / self.aino_cpu:.2f}x), "
@@ -216,15 +225,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", default=",".join(TASKS))
-    parser.add_argument("--output", type=Path, default=Path("build/torch_training.json"))
+    parser.add_argument("--output", type=Path, default=Path("build/torch_training.jsonl"))
+    parser.add_argument("--fresh", action="store_true", help="train everything anew")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
-    found = []
-    for name in args.only.split(","):
-        found.append(compare(name, args.steps, args.batch, {"threads": args.threads}))
-        print(found[-1], flush=True)
+    facts = {"threads": args.threads, "versions": versions(), "source": source_hash()}
+    conditions = {**facts, "steps": args.steps, "batch": args.batch}
+    known = {} if args.fresh else held(args.output, conditions)
     args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.write_text(json.dumps([asdict(c) for c in found], indent=1) + "\n")
+    for name in args.only.split(","):
+        if name in known:
+            row = {key: known[name][0][key] for key in Comparison.__dataclass_fields__}
+            print(Comparison(**row), flush=True)
+            continue
+        found = compare(name, args.steps, args.batch, {"threads": args.threads})
+        with args.output.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({**asdict(found), **facts}) + "\n")
+        print(found, flush=True)
     return 0
 
 

@@ -6,7 +6,7 @@ distributions at a temperature T, times T squared.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,6 @@ from aino_ir.errors.usage import OptionTooSmall, UnknownOption
 from aino_ir.graph import Module
 from aino_ir.passes.compression.pruning import with_constants
 from aino_ir.passes.compression.weights import weights
-from aino_ir.pattern import constant_of
 
 if TYPE_CHECKING:
     import torch
@@ -96,15 +95,11 @@ class Trainee:
 
         self.module = module
         self.network, self.handles = module_with_handles(module, None)
-        kept = _scales(module)
         pruned = {id(w.handle) for w in weights(module)}
         self.masks: dict[str, torch.Tensor] = {}
         for path, parameter in self.network.named_parameters():
-            handle = self.handles[path]
-            if id(handle) in kept:
-                parameter.requires_grad_(False)
             zeros = int((parameter == 0).sum())
-            if id(handle) in pruned and 0 < zeros < parameter.numel():
+            if id(self.handles[path]) in pruned and 0 < zeros < parameter.numel():
                 self.masks[path] = (parameter != 0).to(parameter.dtype)
 
     def trained(self) -> dict[str, Any]:
@@ -237,20 +232,6 @@ def _teacher(teacher: Any) -> Callable[..., Any]:
 
 def _outputs(made: Any) -> tuple[Any, ...]:
     return tuple(made) if isinstance(made, (tuple, list)) else (made,)
-
-
-def _scales(module: Module) -> set[int]:
-    """Constants that quantisation reads as scales and zero points (by identity)."""
-    return set(_scale_ids(module))
-
-
-def _scale_ids(module: Module) -> Iterator[int]:
-    for op in module.walk():
-        if op.name.startswith("quant."):
-            for v in op.operands[1:]:
-                handle = constant_of(v)
-                if handle is not None:
-                    yield id(handle)
 
 
 def _checked(losses: dict[str, float], temperature: float, epochs: int) -> dict[str, float]:

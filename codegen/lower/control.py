@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from aino_ir.codegen.lower.carried import Copies
 from aino_ir.codegen.lower.compose import symbol_bounds
 from aino_ir.codegen.lower.phases import bind_anew, bind_extent, emit_requirements
-from aino_ir.codegen.lower.regions import Cell, Copies, LoopStorage
+from aino_ir.codegen.lower.regions import Cell, LoopStorage
 from aino_ir.compute import Compute
 from aino_ir.dims import DimLike, dmin, is_static, symbol
 from aino_ir.dtypes import i64

@@ -53,6 +53,8 @@ class NativeGraph:
         self.compilations = 0
         self._lock = threading.Lock()
         self._ready: tuple[Versions, _Program] | None = None
+        self._packed: list[torch.Tensor] = []
+        """What the versions are of: while it is kept, its memory becomes no other tensor's."""
 
     def __call__(self, *args: Any) -> list[Any]:
         """Run on real tensors and numbers, in the order of the graph's placeholders."""
@@ -75,6 +77,7 @@ class NativeGraph:
                 lowered = lower_subgraph(self.graph, constants, self.name)
             executable = compile(lowered.module, **self.options.compile_arguments(device))
             self._ready = (versions, _Program(self.graph, lowered, executable, device))
+            self._packed = [args[i].detach() for i in self.static]
             self.compilations += 1
             return self._ready
 

@@ -34,3 +34,14 @@ DTYPE_OF: dict[torch.dtype, DType] = {
 
 TORCH_DTYPE: dict[str, torch.dtype] = {ours.name: theirs for theirs, ours in DTYPE_OF.items()}
 """AINO's name -> torch's dtype."""
+
+STORED: dict[str, torch.dtype] = {
+    **{ours: theirs for ours, theirs in TORCH_DTYPE.items() if ours != "f8e8m0"},
+    "i4": torch.int8,
+    "i2": torch.int8,
+    "u4": torch.uint8,
+    "u2": torch.uint8,
+}
+"""The dtype of tensors that hold values of AINO's dtypes when a module is written for PyTorch.
+
+f4e2m1 and complex numbers have none; to f8e8m0 PyTorch does not round as its definition says."""

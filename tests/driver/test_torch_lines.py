@@ -6,12 +6,14 @@ import inspect
 import re
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 import aino_ir as aino
+from aino_ir.errors.base import AinoError
 from aino_ir.errors.torch import AtenUnsupported, AtenVariant, ExportFailed, TorchTypeUnsupported
 
 
@@ -40,11 +42,16 @@ def test_lines_reach_the_ir_the_c_and_the_profile(tmp_path: Path) -> None:
     exe = aino.compile(module, "c")
     places = " ".join(str(row.loc) for row in exe.profile(x, w, runs=1).rows)
     assert all(line in places for line in LINES)
-    exe.save(tmp_path / "m.aino")
-    with zipfile.ZipFile(tmp_path / "m.aino") as archive:
-        sources = [archive.read(n).decode() for n in archive.namelist() if n.endswith(".c")]
-    comments = " ".join(re.findall(r"/\*.*?\*/|//[^\n]*", "\n".join(sources), re.DOTALL))
+    comments = comments_of(exe, tmp_path)
     assert all(line in comments for line in LINES)
+
+
+def comments_of(exe: Any, folder: Path) -> str:
+    """The comments of the C that was generated."""
+    exe.save(folder / "m.aino")
+    with zipfile.ZipFile(folder / "m.aino") as archive:
+        sources = [archive.read(n).decode() for n in archive.namelist() if n.endswith(".c")]
+    return " ".join(re.findall(r"/\*.*?\*/|//[^\n]*", "\n".join(sources), re.DOTALL))
 
 
 class Guarded(nn.Module):
@@ -102,3 +109,42 @@ def test_a_form_without_a_lowering_names_the_line_and_the_types() -> None:
     ) as caught:
         aino.load(Form(), example_inputs=(torch.ones(3, 3),))
     assert line_of("pivot=False)[0]") in str(caught.value)
+
+
+class Words(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(7, 4)
+
+    def forward(self, words: torch.Tensor) -> torch.Tensor:
+        found = self.embed(words)  # the line of a run that fails
+        return found * 2
+
+
+@pytest.mark.parametrize("target", ["c", "reference"])
+def test_a_run_that_fails_names_the_line(target: str) -> None:
+    words = torch.tensor([1, 2])
+    exe = aino.compile(Words(), target, example_inputs=(words,), threads=1)
+    with pytest.raises(AinoError, match="out of range") as caught:
+        exe.run(torch.tensor([1, 7]))
+    assert line_of("the line of a run that fails") in str(caught.value)
+
+
+@pytest.mark.slow
+def test_every_operator_of_a_real_model_has_its_line(tmp_path: Path) -> None:
+    """In the graph, in the generated C, and in the profile: lines of the library that the model is from."""
+    from benchmarks.torch_zoo_models import build
+
+    model, inputs = build("bert")
+    module = aino.load(model, inputs)
+    ops = [op for op in module.main.block if op.results and op.name != "core.constant"]
+    assert len(ops) > 50
+    places = [str(op.loc) for op in ops]
+    assert all(re.fullmatch(r"\w+/\w+\.py:\d+", p) for p in places), places
+    assert sum("bert/modeling_bert.py" in p for p in places) > len(ops) / 2
+    exe = aino.compile(module, "c", threads=1)
+    rows = exe.profile(dict(inputs), runs=1).rows
+    assert rows and all(".py:" in str(row.loc) for row in rows)
+    assert {p for row in rows for p in str(row.loc).split(", ")} <= set(places)
+    comments = comments_of(exe, tmp_path)
+    assert all(place in comments for row in rows for place in str(row.loc).split(", "))

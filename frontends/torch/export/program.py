@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 import math
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -16,8 +16,8 @@ from aino_ir.constants import Const
 from aino_ir.dims import is_static
 from aino_ir.dtypes import integer_range
 from aino_ir.errors.export import ExtentNotExportable
+from aino_ir.frontends.torch.dtypes import STORED
 from aino_ir.frontends.torch.export.functions import OPERANDS, TABLE
-from aino_ir.frontends.torch.export.functions.storage import STORED
 from aino_ir.frontends.torch.export.structure import STRUCTURE, unpacked
 from aino_ir.frontends.torch.export.tensors import Tensors, Trainable, tensor_of
 from aino_ir.frontends.torch.export.writer import (
@@ -29,16 +29,23 @@ from aino_ir.frontends.torch.export.writer import (
     identifier,
 )
 from aino_ir.frontends.torch.program import BUFFERS
-from aino_ir.graph import Block, Function, Module, State
+from aino_ir.graph import Block, Function, Module, State, Value
 from aino_ir.op import Op, Trait
 from aino_ir.ops.core import Constant
 from aino_ir.ops.normalize import BatchNorm
+from aino_ir.ops.quant import Quantize
 from aino_ir.types import TensorType
 
 
-def module_of(module: Module, trainable: Trainable | None) -> fx.GraphModule:
+def module_of(module: Module, trainable: Trainable | None, keep_zeros: bool = False) -> fx.GraphModule:
     """The `main` of a module; see `to_torch`."""
-    return module_with_handles(module, trainable)[0]
+    made = module_with_handles(module, trainable)[0]
+    if keep_zeros:
+        for parameter in made.parameters():
+            if parameter.dim() >= 2 and bool((parameter == 0).any()):
+                kept = parameter.detach() != 0
+                parameter.register_hook(partial(torch.mul, kept))  # type: ignore[no-untyped-call]
+    return made
 
 
 def module_with_handles(
@@ -61,16 +68,18 @@ def module_with_handles(
 
 
 def fixed_constants(module: Module) -> set[tuple[object, ...]]:
-    """Identities of constants that are not trained: what the author called buffers, statistics of norms."""
+    """Identities of constants that are not trained: what the author called buffers, statistics, scales."""
     named = set(json.loads(module.metadata.get(BUFFERS, "[]")))
     fixed = set()
     for op in module.walk():
         if isinstance(op, Constant) and op.value.name in named:
             fixed.add(op.value.identity)
+        described: Sequence[Value | None] = ()
         if isinstance(op, BatchNorm):
-            for value in (op.mean, op.variance):
-                if value.op is not None and isinstance(value.op, Constant):
-                    fixed.add(value.op.value.identity)
+            described = (op.mean, op.variance)
+        elif op.name.startswith("quant."):
+            described = op.operands[1:]
+        fixed.update(v.op.value.identity for v in described if v is not None and isinstance(v.op, Constant))
     return fixed
 
 
@@ -204,11 +213,21 @@ def result_shape(writer: GraphWriter, op: Op) -> list[Extent]:
     return writer.extents(op.results[0].shape)
 
 
+def rounded_source(writer: GraphWriter, op: Op) -> tuple[Any, ...]:
+    """What a dequantised operand was rounded from: x, scale, zero, dtype; () where it is stored so."""
+    made = next(op.present_operands()).op
+    if not isinstance(made, Quantize):
+        return ()
+    return (*(writer.of(v) for v in (made.x, made.scale, made.zero)), made.to.name)
+
+
 FACTS: dict[str, Callable[[GraphWriter, Any], Any]] = {
     "anchor": lambda writer, op: writer.anchor(),
     "bits": lambda writer, op: next(op.present_operands()).dtype.bits,
     "limits": limits,
+    "rounded": rounded_source,
     "shape": result_shape,
+    "stored": lambda writer, op: next(op.present_operands()).dtype.name,
 }
 """What functions may want to know of an op beside its attributes."""
 

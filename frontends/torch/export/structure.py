@@ -10,8 +10,8 @@ from typing import Any
 from torch import fx
 
 from aino_ir.dims import symbol
+from aino_ir.frontends.torch.dtypes import STORED
 from aino_ir.frontends.torch.export.functions.control import choose, loop, scan
-from aino_ir.frontends.torch.export.functions.storage import STORED
 from aino_ir.frontends.torch.export.writer import GraphWriter
 from aino_ir.graph import Block, Value
 

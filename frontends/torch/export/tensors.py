@@ -12,7 +12,7 @@ from torch import fx, nn
 
 from aino_ir.constants import Const
 from aino_ir.dtypes import DType
-from aino_ir.frontends.torch.export.functions.storage import STORED
+from aino_ir.frontends.torch.dtypes import STORED
 
 Trainable = Callable[[str], bool]
 

@@ -19,7 +19,8 @@ from aino_ir.dims import Dim, DimLike, fold, free_symbols, symbol
 from aino_ir.dtypes import DType
 from aino_ir.errors.export import ExtentNotExportable, OpNotExportable
 from aino_ir.frontends.extents import line_of
-from aino_ir.frontends.torch.export.functions.storage import COMPUTED, STORED, loaded, stored
+from aino_ir.frontends.torch.dtypes import STORED
+from aino_ir.frontends.torch.export.functions.storage import COMPUTED, loaded, stored
 from aino_ir.frontends.torch.export.tensors import Tensors
 from aino_ir.graph import Value
 from aino_ir.op import Op

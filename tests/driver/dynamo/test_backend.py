@@ -83,6 +83,25 @@ def test_parameters_need_not_be_packed(compiled: list[Any]) -> None:
         close(packed(x), model(x))
 
 
+def test_exchanged_parameters_are_seen_wherever_they_lie(compiled: list[Any]) -> None:
+    """Memory of a parameter that is gone may be given to the next one, whose version is the same."""
+    model, x = nn.Linear(512, 256, bias=False), torch.randn(3, 512)
+    f = by_aino(model)
+    with torch.no_grad():
+        for _ in range(3):
+            first = model.weight.data_ptr()
+            close(f(x), model(x))
+            del model.weight
+            for _ in range(8):
+                model.weight = nn.Parameter(torch.randn(256, 512), requires_grad=False)
+                if model.weight.data_ptr() == first:
+                    break
+                del model.weight
+            else:
+                model.weight = nn.Parameter(torch.randn(256, 512), requires_grad=False)
+        close(f(x), model(x))
+
+
 def test_memory_is_shared_in_both_directions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Native code reads and writes torch's own memory."""
     given: list[tuple[list[int], list[int]]] = []

@@ -15,8 +15,8 @@ import aino_ir as aino
 from aino_ir.builder import Builder
 from aino_ir.dtypes import DTYPES
 from aino_ir.errors.export import ExtentNotExportable, OpNotExportable
+from aino_ir.frontends.torch.dtypes import STORED
 from aino_ir.frontends.torch.export.functions import OPERANDS, TABLE
-from aino_ir.frontends.torch.export.functions.storage import STORED
 from aino_ir.frontends.torch.export.program import FACTS, keywords
 from aino_ir.frontends.torch.export.structure import STRUCTURE
 from aino_ir.frontends.torch.export.tensors import tensor_of

@@ -5,6 +5,8 @@ it wants to know of the op: its attributes (dtypes as AINO's names), and
 
 - `shape`: of the first result, where the op has no attribute of that name;
 - `limits`: the least and the greatest value of the first operand's dtype; `bits`: its width;
+- `stored`: the dtype of the first operand;
+- `rounded`: what the first operand was quantised from (x, scale, zero point, dtype), or ();
 - `anchor`: an empty tensor on the device of the module.
 
 Extents come as integers, or as what torch traces in their place.  A family's `OPERANDS` says how its

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from aino_ir.frontends.torch.export.functions.storage import STORED
+from aino_ir.frontends.torch.dtypes import STORED
 
 OPERANDS = "moved"
 

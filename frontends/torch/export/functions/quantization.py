@@ -1,65 +1,61 @@
-"""Quantised numbers, and sums of products of bytes: exact in f64, scaled in f32."""
+"""Quantised numbers: calls of AINO's own operators, which are quantised numbers when they are read again."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from aino_ir.dtypes import DTYPES, integer_range
-from aino_ir.frontends.torch.export.functions.contraction import conv
-from aino_ir.frontends.torch.export.functions.storage import COMPUTED
+import aino_ir.frontends.torch.product_operators  # noqa: F401 - defines torch.ops.aino
+
+
+def call(name: str, *arguments: Any) -> Tensor:
+    """One of AINO's operators."""
+    made: Tensor = getattr(torch.ops.aino, name)(*arguments)
+    return made
 
 
 def quantize(x: Tensor, scale: Tensor, zero: Tensor | None, to: str) -> Tensor:
     """round(x / scale) + zero, saturated; NaN gives 0."""
-    low, high = integer_range(DTYPES[to])
-    y = torch.round(x / scale)
-    if zero is not None:
-        y = y + zero.to(torch.float32)
-    y = torch.where(y.isnan(), torch.zeros_like(y), y.clamp(low, high))
-    return y.to(torch.int64).to(COMPUTED[to])
+    return call("quantize", x, scale, zero, to)
 
 
-def dequantize(x: Tensor, scale: Tensor, zero: Tensor | None) -> Tensor:
-    """(x - zero) * scale"""
-    whole = x.to(torch.int32)
-    if zero is not None:
-        whole = whole - zero.to(torch.int32)
-    return whole.to(torch.float32) * scale
+def dequantize(
+    x: Tensor, scale: Tensor, zero: Tensor | None, stored: str, rounded: tuple[Any, ...]
+) -> Tensor:
+    """(x - zero) * scale; what was rounded to x passes its gradient straight through."""
+    y = call("dequantize", x, scale, zero, stored)
+    return call("straight_through", rounded[0], y, *rounded[1:]) if rounded else y
 
 
-def widen(x: Tensor) -> Tensor:
+def widen(x: Tensor, stored: str) -> Tensor:
     """x as f32."""
-    return x.to(torch.float32)
-
-
-def spread(parameter: Tensor | None, extent: int, axis: int, group: int) -> Tensor | None:
-    """A parameter of groups with one element for each of their members."""
-    if parameter is None:
-        return None
-    return parameter.repeat_interleave(group, axis).narrow(axis, 0, extent)
+    return call("widen", x, stored)
 
 
 def quantize_groups(x: Tensor, scale: Tensor, zero: Tensor | None, axis: int, group: int, to: str) -> Tensor:
     """`quantize` with parameters for groups along an axis."""
-    wide = spread(scale, x.shape[axis], axis, group)
-    assert wide is not None
-    return quantize(x, wide, spread(zero, x.shape[axis], axis, group), to)
+    return call("quantize_groups", x, scale, zero, axis, group, to)
 
 
-def dequantize_groups(x: Tensor, scale: Tensor, zero: Tensor | None, axis: int, group: int) -> Tensor:
+def dequantize_groups(
+    x: Tensor, scale: Tensor, zero: Tensor | None, axis: int, group: int, stored: str
+) -> Tensor:
     """`dequantize` with parameters for groups along an axis."""
-    wide = spread(scale, x.shape[axis], axis, group)
-    assert wide is not None
-    return dequantize(x, wide, spread(zero, x.shape[axis], axis, group))
+    return call("dequantize_groups", x, scale, zero, axis, group, stored)
 
 
-def scaled(total: Tensor, scale: Tensor, offset: Tensor | None) -> Tensor:
-    """(total + offset) * scale, rounded to f32 before it is scaled."""
-    whole = total if offset is None else total + offset.to(torch.float64)
-    return whole.to(torch.float32) * scale
+def quant_matmul(
+    lhs: Tensor, rhs: Tensor, scale: Tensor, offset: Tensor | None, zero: int, rounded: tuple[Any, ...]
+) -> Tensor:
+    """A product of matrices of bytes."""
+    y = call("integer_matmul", lhs, rhs, scale, offset, zero)
+    if not rounded:
+        return y
+    x, x_scale, x_zero, stored = rounded
+    return call("through_matmul", x, y, x_scale, x_zero, rhs, scale, stored)
 
 
 def quant_conv(
@@ -73,33 +69,26 @@ def quant_conv(
     pads_after: Sequence[int],
     groups: int,
     zero: int,
-    shape: Sequence[int],
+    rounded: tuple[Any, ...],
 ) -> Tensor:
     """A convolution of bytes; `zero` stands around x."""
-    rank = len(strides)
-    pads = [p for pair in zip(reversed(pads_before), reversed(pads_after), strict=True) for p in pair]
-    wide = (
-        torch.nn.functional.pad(x.to(torch.float64), pads, value=float(zero))
-        if any(pads)
-        else x.to(torch.float64)
-    )
-    none = [0] * rank
-    total = conv(wide, w.to(torch.float64), None, strides, dilations, none, none, groups, shape)
-    return scaled(total, scale, None if offset is None else offset.reshape(-1, *[1] * rank))
-
-
-def quant_matmul(lhs: Tensor, rhs: Tensor, scale: Tensor, offset: Tensor | None, zero: int) -> Tensor:
-    """A product of matrices of bytes."""
-    return scaled(torch.matmul(lhs.to(torch.float64), rhs.to(torch.float64)), scale, offset)
+    geometry = strides, dilations, pads_before, pads_after, groups
+    y = call("integer_convolution", x, w, scale, offset, *geometry, zero)
+    if not rounded:
+        return y
+    source, x_scale, x_zero, stored = rounded
+    return call("through_convolution", source, y, x_scale, x_zero, w, scale, *geometry, stored)
 
 
 TABLE = {
     "quant.conv": quant_conv,
+    "quant.matmul": quant_matmul,
     "quant.dequantize": dequantize,
     "quant.widen": widen,
     "quant.dequantize_groups": dequantize_groups,
-    "quant.matmul": quant_matmul,
     "quant.quantize": quantize,
     "quant.quantize_groups": quantize_groups,
 }
 """Op name -> function of tensors."""
+
+OPERANDS = "stored"

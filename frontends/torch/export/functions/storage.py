@@ -10,18 +10,7 @@ import torch
 from torch import Tensor
 
 from aino_ir.dtypes import DTYPES, DType, float_info, integer_range
-from aino_ir.frontends.torch.dtypes import TORCH_DTYPE
-
-STORED: dict[str, torch.dtype] = {
-    **{ours: theirs for ours, theirs in TORCH_DTYPE.items() if ours != "f8e8m0"},
-    "i4": torch.int8,
-    "i2": torch.int8,
-    "u4": torch.uint8,
-    "u2": torch.uint8,
-}
-"""The dtype of tensors that hold values of AINO's dtypes.
-
-f4e2m1 and complex numbers have none; to f8e8m0 PyTorch does not round as its definition says."""
+from aino_ir.frontends.torch.dtypes import STORED
 
 COMPUTED: dict[str, torch.dtype] = {
     **{name: STORED[DTYPES[name].compute_name] for name in STORED},
