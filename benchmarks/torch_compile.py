@@ -25,9 +25,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 
+from aino_ir.driver import api
 from aino_ir.driver.cache import source_hash
 from aino_ir.driver.dynamo import graph as native
 from benchmarks.torch_zoo import versions
@@ -148,18 +150,15 @@ def measure(network: str, engines: Sequence[str], threads: int, count: int) -> l
 @contextmanager
 def counted_kernels(found: list[int]) -> Iterator[None]:
     """Append how many kernels each native graph calls that is compiled meanwhile."""
-    original = native.compile
+    original = api.compile
 
-    def compile(module: Any, **options: Any) -> Any:
+    def compiled(module: Any, **options: Any) -> Any:
         executable = original(module, **options)
         found.append(len(executable.report.kernels))
         return executable
 
-    native.compile = compile
-    try:
+    with mock.patch.object(native, "compile", compiled):
         yield
-    finally:
-        native.compile = original
 
 
 def distance(a: torch.Tensor, b: torch.Tensor) -> float:
