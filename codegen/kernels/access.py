@@ -9,12 +9,12 @@ and no masks themselves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from aino_ir.compute import Compute, Nest
-from aino_ir.dims import Dim, DimLike, fold, symbol
+from aino_ir.dims import Dim, DimLike, FloorDiv, Min, fold, symbol
 from aino_ir.dtypes import boolean, i32, i64
 from aino_ir.kernels import KernelSpec, Operand, Result
 from aino_ir.loops.builder import LoopBuilder
@@ -395,17 +395,42 @@ def lane_stride(address: DimLike, b: LoopBuilder, lanes: int) -> tuple[DimLike, 
 def dim_expr(dim: DimLike, vectors: Mapping[str, Expr]) -> Expr:
     """A Dim as an i64 expression, with some of its symbols standing for vectors.
 
-    Floor division and remainder assume non-negative dividends, as coordinates are.
+    Machines divide towards zero: a dividend below it is first moved down by its divisor less one.
     """
+
+    def floor_division(a: Expr, b: Expr) -> Expr:
+        sign = binary("shr", a, const(63, i64))  # -1 below zero, else 0
+        return binary("div", binary("add", a, binary("mul", sign, binary("sub", b, const(1, i64)))), b)
+
+    natural = all(_is_natural(dividend) for dividend in _dividends(dim))
     return fold(
         dim,
         const=lambda v: const(v, i64),
         symbol=lambda name: vectors[name] if name in vectors else Index(symbol(name)),
         add=lambda a, b: binary("add", a, b),
         mul=lambda a, b: binary("mul", a, b),
-        floordiv=lambda a, b: binary("div", a, b),
+        floordiv=(lambda a, b: binary("div", a, b)) if natural else floor_division,
         minimum=lambda a, b: binary("min", a, b),
     )
+
+
+def _dividends(dim: DimLike) -> Iterator[Dim]:
+    """What is divided anywhere inside a Dim."""
+    atoms = [] if not isinstance(dim, Dim) else [a for _, product in dim.terms() for a in product]
+    for atom in atoms:
+        if isinstance(atom, FloorDiv):
+            if isinstance(atom.a, Dim):
+                yield atom.a
+            inner: tuple[DimLike, ...] = (atom.a, atom.b)
+        else:
+            inner = atom.args if isinstance(atom, Min) else ()
+        for part in inner:
+            yield from _dividends(part)
+
+
+def _is_natural(dim: Dim) -> bool:
+    """Whether a sum has no term that could be below zero: loop variables and lanes count from 0."""
+    return dim.constant >= 0 and all(coefficient >= 0 for coefficient, _ in dim.terms())
 
 
 def _shared_nodes(e: Expr) -> frozenset[int]:

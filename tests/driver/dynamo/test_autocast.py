@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -53,3 +54,30 @@ def test_inference(compiled: list[Any], caplog: pytest.LogCaptureFixture) -> Non
     assert len(compiled) == 2 and not caplog.records
     words = [op.name for op in compiled[0].main.block if op.results and op.results[0].dtype.name == "bf16"]
     assert words, "products round to bfloat16"
+
+
+def gradients(
+    model: nn.Module, call: Callable[..., torch.Tensor], image: torch.Tensor, reduced: bool
+) -> tuple[float, dict[str, torch.Tensor]]:
+    """The loss of one step, and the gradient of each parameter."""
+    model.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16, enabled=reduced):
+        loss = F.cross_entropy(call(image), torch.arange(2))
+    loss.backward()  # type: ignore[no-untyped-call]
+    return loss.item(), {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+def test_training(compiled: list[Any], caplog: pytest.LogCaptureFixture) -> None:
+    model, image = Network(), torch.randn(2, 3, 4, 6)
+    exact = copy.deepcopy(model).double()
+    with caplog.at_level(logging.WARNING, "aino"):
+        loss, got = gradients(model, by_aino(model, fullgraph=True), image, True)
+    eager, want = gradients(model, model, image, True)
+    _, true = gradients(exact, exact, image.double(), False)
+    assert loss == pytest.approx(eager, rel=STEPS)
+    assert got.keys() == want.keys() == true.keys()
+    for name, gradient in got.items():
+        assert gradient.dtype is want[name].dtype is torch.float32
+        if float(true[name].abs().max()) > 1e-6:  # softmax does not feel the bias of the keys
+            assert distance(gradient, true[name]) <= 2 * distance(want[name], true[name]) + STEPS, name
+    assert len(compiled) == 2 and not caplog.records, "one graph forward, one backward, all of both native"
