@@ -68,6 +68,10 @@ def test_rooms_are_mapped_alike_everywhere() -> None:
         assert f'"aino_ir.{room}": "{room}"' in (ROOT / "setup.py").read_text()
 
 
+UNPINNED = {"nvidia-cuda-nvrtc"}
+"""Dependencies whose version the installed build of PyTorch decides."""
+
+
 def test_every_dependency_is_pinned() -> None:
     pinned = {
         re.split(r"[=;]", line)[0].lower().replace("_", "-")
@@ -76,5 +80,5 @@ def test_every_dependency_is_pinned() -> None:
     }
     text = (ROOT / "pyproject.toml").read_text()
     named = set(re.findall(r'"([A-Za-z][\w-]*)>=[\d.]+', text)) - {"setuptools"}
-    assert {name.lower() for name in named} <= pinned
+    assert {name.lower() for name in named} - pinned == UNPINNED
     assert "torch" in pinned
