@@ -90,10 +90,12 @@ def test_a_program_that_is_not_there_is_an_error_and_ends_the_others(tmp_path: P
 
 
 _INTERRUPTED = """
+import signal
 import sys
 from pathlib import Path
 from aino_ir.codegen.c.process import Command, run_commands
 from aino_ir.runtime.store import Store
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 store = Store.open(Path(sys.argv[1]))
 with store.work_folder() as folder:
     text = "sleep 1000 & echo $! > ../child.tmp; mv ../child.tmp ../child; wait"
