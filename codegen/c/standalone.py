@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from aino_ir.codegen.c.backend import Emission
@@ -156,44 +157,78 @@ def main_text(plan: Plan, target: Target, sources: list[str]) -> str:
     """A program that runs the model once on files of raw values."""
     name, printer = plan.name, SizePrinter(plan)
     command = ["cc", "-std=gnu11", "-O3", *FLAGS, *isa_flags(target), *sources, f"{name}_main.c"]
-    entry = plan.entry_symbols
-    words = [*entry, *file_names("in", plan.inputs), *file_names("out", plan.outputs)]
-    place = iter(range(2, 2 + len(words)))
-    lines = [f"    const int64_t {printer.names[s]} = atoll(argv[{next(place)}]);" for s in entry]
-    inputs = [f"        read_file(argv[{next(place)}], {printer.bytes(t)})," for _, t in plan.inputs]
-    if entry:
-        values = ", ".join(printer.names[s] for s in entry)
-        lines.append(f"    const int64_t symbols[] = {{{values}}};")
-        inputs.append("        symbols,")
-    given = given_outputs(plan)
-    sizes = [printer.bytes(t) for _, t in plan.outputs]
-    allocations = [
-        f"        &given[{i}]," if i in given else f"        allocate((size_t)({size})),"
-        for i, size in enumerate(sizes)
-    ]
-    if given:
-        lines.append(f"    void *given[{len(sizes)}] = {{0}};")
-    if plan.decided:
-        lines.append(f"    int64_t decided[{len(plan.decided)}];")
-        allocations.append("        decided,")
-    decided = [f"    const int64_t {printer.names[s]} = decided[{i}];" for i, s in enumerate(plan.decided)]
-    decided += [f"    (void){printer.names[s]};" for s in plan.decided]
+    lines = main_lines(plan, printer, "read_file", "allocate", "write_file")
     return _MAIN.format(
         name=name,
         command=wrapped(command, " *     "),
-        usage=wrapped([f"./{name}_main", f"{name}.weights", *words], " *     "),
+        usage=wrapped([f"./{name}_main", f"{name}.weights", *lines.words], " *     "),
         inputs=file_table("in", plan.inputs),
         outputs=file_table("out", plan.outputs),
-        count=1 + len(words),
+        count=1 + len(lines.words),
         helpers="\n\n".join([*printer.helpers(), FILE_HELPERS]),
-        symbols="\n".join(["", *lines]) if lines else "",
-        reads="\n".join(inputs or ["        NULL,"]),
-        allocations="\n".join(allocations or ["        NULL,"]),
-        decided="\n".join(["", *decided]) if decided else "",
-        writes="\n".join(
-            f"    write_file(argv[{next(place)}], {f'given[{i}]' if i in given else f'out[{i}]'}, {size});"
-            for i, size in enumerate(sizes)
-        ),
+        symbols=lines.values,
+        reads=lines.reads,
+        allocations=lines.places,
+        decided=lines.told,
+        writes=lines.writes,
+    )
+
+
+@dataclass(frozen=True)
+class MainLines:
+    """What the example programs of all languages share: their arguments, and the lines that use them.
+
+    Attributes:
+        words: the arguments behind the file of weights.
+        values: declarations of symbols and of what the model fills in.
+        reads: the model's inputs, as arguments of its call.
+        places: where its outputs go, likewise.
+        told: extents that the call has decided.
+        writes: outputs on their way to files.
+    """
+
+    words: list[str]
+    values: str
+    reads: str
+    places: str
+    told: str
+    writes: str
+
+
+def main_lines(plan: Plan, printer: SizePrinter, read: str, allocate: str, write: str) -> MainLines:
+    """The lines of an example program, by the names of its functions that read, allocate and write."""
+    entry, given = plan.entry_symbols, given_outputs(plan)
+    words = [*entry, *file_names("in", plan.inputs), *file_names("out", plan.outputs)]
+    place = iter(range(2, 2 + len(words)))
+    values = [f"    const int64_t {printer.names[s]} = atoll(argv[{next(place)}]);" for s in entry]
+    reads = [f"        {read}(argv[{next(place)}], {printer.bytes(t)})," for _, t in plan.inputs]
+    if entry:
+        known = ", ".join(printer.names[s] for s in entry)
+        values.append(f"    const int64_t symbols[] = {{{known}}};")
+        reads.append("        symbols,")
+    sizes = [printer.bytes(t) for _, t in plan.outputs]
+    places = [
+        f"        &given[{i}]," if i in given else f"        {allocate}((size_t)({size})),"
+        for i, size in enumerate(sizes)
+    ]
+    if given:
+        values.append(f"    void *given[{len(sizes)}] = {{0}};")
+    if plan.decided:
+        values.append(f"    int64_t decided[{len(plan.decided)}];")
+        places.append("        decided,")
+    told = [f"    const int64_t {printer.names[s]} = decided[{i}];" for i, s in enumerate(plan.decided)]
+    told += [f"    (void){printer.names[s]};" for s in plan.decided]
+    writes = [
+        f"    {write}(argv[{next(place)}], {f'given[{i}]' if i in given else f'out[{i}]'}, {size});"
+        for i, size in enumerate(sizes)
+    ]
+    return MainLines(
+        words,
+        values="\n".join(["", *values]) if values else "",
+        reads="\n".join(reads or ["        NULL,"]),
+        places="\n".join(places or ["        NULL,"]),
+        told="\n".join(["", *told]) if told else "",
+        writes="\n".join(writes),
     )
 
 

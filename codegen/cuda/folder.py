@@ -10,13 +10,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from aino_ir.codegen.c.backend import Emission, describe
-from aino_ir.codegen.c.interface import given_outputs
 from aino_ir.codegen.c.plan_text import filled
 from aino_ir.codegen.c.standalone import (
     FILE_HELPERS,
     SizePrinter,
-    file_names,
     file_table,
+    main_lines,
     wrapped,
     write_folder,
 )
@@ -79,46 +78,20 @@ def cuda_texts(emission: Emission, plan: Plan, target: Target) -> dict[str, str]
 def main_text(plan: Plan, command: list[str]) -> str:
     """A program that runs the model once on files of raw values."""
     name, printer = plan.name, SizePrinter(plan)
-    entry, given = plan.entry_symbols, given_outputs(plan)
-    words = [*entry, *file_names("in", plan.inputs), *file_names("out", plan.outputs)]
-    place = iter(range(2, 2 + len(words)))
-    lines = [f"    const int64_t {printer.names[s]} = atoll(argv[{next(place)}]);" for s in entry]
-    inputs = [
-        f"        to_device(argv[{next(place)}], (size_t)({printer.bytes(t)}))," for _, t in plan.inputs
-    ]
-    if entry:
-        values = ", ".join(printer.names[s] for s in entry)
-        lines.append(f"    const int64_t symbols[] = {{{values}}};")
-        inputs.append("        symbols,")
-    sizes = [printer.bytes(t) for _, t in plan.outputs]
-    outputs = [
-        f"        &given[{i}]," if i in given else f"        on_device((size_t)({size})),"
-        for i, size in enumerate(sizes)
-    ]
-    if given:
-        lines.append(f"    void *given[{len(sizes)}] = {{0}};")
-    if plan.decided:
-        lines.append(f"    int64_t decided[{len(plan.decided)}];")
-        outputs.append("        decided,")
-    decided = [f"    const int64_t {printer.names[s]} = decided[{i}];" for i, s in enumerate(plan.decided)]
-    decided += [f"    (void){printer.names[s]};" for s in plan.decided]
-    writes = [
-        f"    from_device(argv[{next(place)}], {f'given[{i}]' if i in given else f'out[{i}]'}, {size});"
-        for i, size in enumerate(sizes)
-    ]
+    lines = main_lines(plan, printer, "to_device", "on_device", "from_device")
     return filled(
         _MAIN,
         NAME=name,
         COMMAND=wrapped(["nvcc", *command], " *     "),
-        USAGE=wrapped([f"./{name}_main", f"{name}.weights", *words], " *     "),
+        USAGE=wrapped([f"./{name}_main", f"{name}.weights", *lines.words], " *     "),
         TABLE="\n".join(t for t in (file_table("in", plan.inputs), file_table("out", plan.outputs)) if t),
-        COUNT=str(1 + len(words)),
+        COUNT=str(1 + len(lines.words)),
         HELPERS="\n\n".join([*printer.helpers(), FILE_HELPERS, _DEVICE_HELPERS]),
-        VALUES="\n".join(["", *lines]) if lines else "",
-        READS="\n".join(inputs or ["        NULL,"]),
-        PLACES="\n".join(outputs or ["        NULL,"]),
-        TOLD="\n".join(["", *decided]) if decided else "",
-        WRITES="\n".join(writes),
+        VALUES=lines.values,
+        READS=lines.reads,
+        PLACES=lines.places,
+        TOLD=lines.told,
+        WRITES=lines.writes,
     )
 
 
