@@ -70,20 +70,21 @@ def _ordered(e: Select) -> str | None:
     return _ORDERED.get((c.op, (e.a, e.b) != (c.a, c.b)))
 
 
+def bounds(x: Expr) -> tuple[Expr, int | float, int | float] | None:
+    """(what is cut off, the lower end, the upper end) of a float that constants bound, else None."""
+    match x:
+        case Binary(op="min", a=Binary(op="max", a=inner, b=bottom), b=top):
+            lower, upper = constant_of(bottom), constant_of(top)
+            if lower is not None and upper is not None:
+                return inner, lower.value, upper.value
+    return None
+
+
 def is_bounded(x: Expr, dtype: DType) -> bool:
     """Whether a float is NaN or within an integer dtype, since it was cut off to constants just before."""
     low, high = integer_range(dtype)
-    match x:
-        case Binary(op="min", a=inner, b=top):
-            upper = constant_of(top)
-        case _:
-            return False
-    match inner:
-        case Binary(op="max", b=bottom):
-            lower = constant_of(bottom)
-        case _:
-            return False
-    return upper is not None and lower is not None and low <= lower.value <= upper.value <= high
+    found = bounds(x)
+    return found is not None and low <= found[1] <= found[2] <= high
 
 
 class VectorHelpers(HelperSource, Protocol):
@@ -94,6 +95,9 @@ class VectorHelpers(HelperSource, Protocol):
 
     def rounding_conversion(self, source: VecType, target: DType) -> str | None:
         """The function that rounds floats to nearest integers, NaN or within the dtype; None: it has two."""
+
+    def saturating_conversion(self, source: VecType, target: DType, rounded: bool) -> str | None:
+        """The function that makes saturated integers of floats, rounded first if asked; None: no row."""
 
     def integer_conversion(self, source: VecType, target: VecType) -> str | None:
         """The function that widens integers or cuts them off, None where there is no special one."""
@@ -191,7 +195,19 @@ class CPrinter(CStylePrinter):
             return self._from_mask(e)
         if e.x.dtype.is_float and e.dtype.is_integer:
             return self.cut_off(e)
-        return self.convert(e.x, e.type)
+        return self.saturated(e) or self.convert(e.x, e.type)
+
+    def saturated(self, e: Cast) -> Code | None:
+        """Floats cut off to the ends of a narrow dtype: what narrows integers does that by the way."""
+        if not isinstance(e.x, Cast) or not e.x.x.dtype.is_float:
+            return None
+        x = e.x.x
+        rounded = isinstance(x, Unary) and x.op == "round"
+        found = bounds(x.x if isinstance(x, Unary) and rounded else x)
+        if found is None or found[1:] != integer_range(e.dtype):
+            return None
+        helper = self.helpers.saturating_conversion(x.type, e.dtype, rounded)
+        return None if helper is None else call(helper, self.value(found[0]))
 
     def cut_off(self, e: Cast) -> Code:
         """Floats as integers; those known to fit, and those that are rounded first, may cost less."""

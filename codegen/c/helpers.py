@@ -104,6 +104,24 @@ class Helpers:
             self._emit(name, type_name(result), [f"{type_name(source)} x"], branches)
         return name
 
+    def saturating_conversion(self, source: VecType, target: DType, rounded: bool) -> str | None:
+        """The function from floats to a narrow integer dtype, saturating; None where no row has it."""
+        op = f"saturate_{target}{'_rounded' if rounded else ''}"
+        if not self.table.spellings(op, str(source)):
+            return None
+        result = VecType(target, source.lanes)
+        name = f"{result}_from_{source}{'_rounded' if rounded else '_cut'}"
+        if self._claim(name):
+            x = Var("x", source)
+
+            def apart() -> list[str]:
+                value = unary("round", x) if rounded else x
+                return self.lowered((x,), lambda b: lowering.saturating_cast(b, value, target))
+
+            branches = self._branches(op, source, apart)
+            self._emit(name, type_name(result), [f"{type_name(source)} x"], branches)
+        return name
+
     def integer_conversion(self, source: VecType, target: VecType) -> str | None:
         """The function that widens integers or cuts them off, None where the compiler's own is as good."""
         op = f"convert_{target.dtype}"

@@ -15,7 +15,7 @@ from aino_ir.codegen.kernels.canonical import axes_of
 from aino_ir.codegen.kernels.roles import Roles, extent_or
 from aino_ir.codegen.kernels.tiles import FMAS_PER_CYCLE, Tile
 from aino_ir.dims import is_static
-from aino_ir.loops.expr import Read
+from aino_ir.loops.expr import Read, walk
 from aino_ir.target import Target
 
 SYMBOLIC_EXTENT = 128
@@ -35,6 +35,9 @@ FEW_TILES = 8
 
 UNITS_PER_CORE = 4
 """Units a core should get, so that threads share the work evenly."""
+
+LINE_BYTES = 64
+"""Bytes of a cache line: what a panel writes or reads less of than a line, its neighbours come back to."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +74,9 @@ def walks_outer_points(roles: Roles, rows_of_tile: int) -> bool:
 
 
 def _whole(roles: Roles, tile: Tile, lanes: int, target: Target, each: int) -> Blocking:
-    """Every tile sums all steps in registers: a chunk's rows fill half of L2."""
+    """Every tile sums all steps in registers: a chunk's rows fill half of L2, lines it shares with them."""
     rows, columns, steps, outer = _extents(roles)
-    row_bytes = max(1, each * steps // _taps(roles))
+    row_bytes = max(1, each * steps // _taps(roles)) + _shared_lines(roles, tile, lanes) * LINE_BYTES
     if walks_outer_points(roles, tile.rows):
         per_point, points, repeats = rows * row_bytes, outer, 1
     else:
@@ -89,6 +92,26 @@ def _whole(roles: Roles, tile: Tile, lanes: int, target: Target, each: int) -> B
     streamed = panel_bytes > target.l1_bytes * 3 // 4
     near = outer * -(-rows // tile.rows) * panels * steps * late if streamed else 0.0
     return Blocking(chunk, cycles=far / FAR_BYTES + near)
+
+
+def _shared_lines(roles: Roles, tile: Tile, lanes: int) -> int:
+    """Cache lines of a row that the next panel comes back to, where panels are thin.
+
+    A unit walks a panel down its whole chunk before the next begins; what both touch should still be near.
+    """
+    rows, columns, _, outer = _extents(roles)
+    width = tile.vectors * lanes
+    if columns <= width:
+        return 0
+    lines = int(roles.spec.results[0].dtype.bytes * width < LINE_BYTES)
+    for node in (n for f in roles.factors for n in walk(f)):
+        if not isinstance(node, Read) or roles.lane.name not in axes_of(node):
+            continue
+        operand = roles.spec.operands[node.operand]
+        if not operand.constant and operand.dtype.bytes * width < LINE_BYTES:
+            elements = prod(extent_or(d, SYMBOLIC_EXTENT) for d in operand.shape)
+            lines += max(1, elements // max(1, rows * columns * outer))
+    return lines
 
 
 def _cut(roles: Roles, tile: Tile, lanes: int, target: Target) -> Blocking | None:

@@ -296,11 +296,24 @@ class DotLoops(ContractLoops):
     def _activation(self, at: dict[str, DimLike], count: int | None) -> Expr | None:
         """Four bytes repeated over all lanes; None where they are zero."""
         lanes = self.shape.lanes
-        x = self.place.load(self.parts.x, Point(at, self.parts.axis.name, DOT, count))
+        point = Point(at, self.parts.axis.name, DOT)
+        if count is not None and not self._may_read_on(point):
+            point = replace(point, count=count)
+        x = self.place.load(self.parts.x, point)
         if isinstance(x, Const):
             return None if x.value == 0 else const(x.value, x.dtype, DOT * lanes)
         pattern = tuple(range(DOT)) * lanes
         return self.b.let(Shuffle(x, x, pattern, VecType(x.dtype, DOT * lanes)), "x")
+
+    def _may_read_on(self, point: Point) -> bool:
+        """Whether a whole quartet is the operand's own: bytes behind the axis meet weights of zero."""
+        read, symbols = self.parts.x, self.b.symbols
+        operand = self.place.operands[read.operand]
+        if read.default is not None or operand.allocated is not None:
+            return False
+        last = {**point.at, self.parts.axis.name: point.at[self.parts.axis.name] + DOT - 1}
+        address = operand.addr(tuple(Point(last).shifted(c) for c in read.index))  # type: ignore[arg-type]
+        return symbols.prove_ge(operand.bound - 1, address) is True
 
     def _weights(self, at: dict[str, DimLike]) -> Expr:
         """The quartets of one vector of channels; beyond the last channel the packing holds zeros."""

@@ -46,8 +46,23 @@ def _conversions() -> Rows:
     return rows
 
 
+def _saturation() -> Rows:
+    """Floats to bytes: what is too small, and NaN, arrives as the least integer, which packs to 0."""
+    rows: Rows = {}
+    narrow, packed = "__builtin_ia32_packssdw128", "__builtin_ia32_packuswb128"
+    for op, convert in (("saturate_u8", "cvttps2dq256"), ("saturate_u8_rounded", "cvtps2dq256")):
+        instruction = f"__builtin_ia32_{convert}"
+        whole = f"{instruction}(__builtin_ia32_minps256((f32x8){{{', '.join(['255.0f'] * 8)}}}, x))"
+        low, high = (
+            f"__builtin_shufflevector({whole}, {whole}, {at})" for at in ("0, 1, 2, 3", "4, 5, 6, 7")
+        )
+        halves = f"{narrow}({low}, {high})"
+        rows[op, "f32x8"] = (Spelling(instruction, f"(u8x8)((q64x2){packed}({halves}, {halves}))[0]"),)
+    return rows
+
+
 def _integer_conversions() -> Rows:
-    """Between bytes and 32 bits, which gcc takes apart lane by lane; what cuts off keeps the lowest byte."""
+    """Between bytes and wider integers, which gcc takes apart; what cuts off keeps the lowest byte."""
     rows: Rows = {}
     shuffle, permute = "__builtin_ia32_pshufb256", "__builtin_ia32_permvarsi256"
     lowest = ", ".join(["0, 4, 8, 12", *["0"] * 12] * 2)
@@ -56,6 +71,8 @@ def _integer_conversions() -> Rows:
         widen = f"__builtin_ia32_pmov{letter}xbd256"
         rows[f"convert_{dtype}", "i32x8"] = (Spelling(shuffle, f"({dtype}x8)((q64x4){packed})[0]"),)
         rows["convert_i32", f"{dtype}x8"] = (Spelling(widen, f"{widen}((c8x16)(q64x2){{(int64_t)x, 0}})"),)
+        widen = f"__builtin_ia32_pmov{letter}xbw256"
+        rows["convert_i16", f"{dtype}x16"] = (Spelling(widen, f"{widen}((c8x16)x)"),)
     return rows
 
 
@@ -107,6 +124,7 @@ ROWS: Rows = {
     **SCALAR_ROWS,
     **_arithmetic(),
     **_conversions(),
+    **_saturation(),
     **_integer_conversions(),
     **_dots(),
     **_masked_access(),

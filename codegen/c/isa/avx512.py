@@ -51,6 +51,19 @@ def _conversions() -> Rows:
     }
 
 
+def _integer_conversions() -> Rows:
+    """As of AVX2, with 64-byte vectors."""
+    rows: Rows = {}
+    for dtype, letter in (("u8", "z"), ("i8", "s")):
+        for target, size, lanes in (("i16", "w", 32), ("i32", "d", 16)):
+            widen = f"__builtin_ia32_pmov{letter}xb{size}512_mask"
+            given = f"(c8x{lanes})x, ({target}x{lanes}){{0}}, -1"
+            rows[f"convert_{target}", f"{dtype}x{lanes}"] = (Spelling(widen, f"{widen}({given})"),)
+        narrow = "__builtin_ia32_pmovdb512_mask"
+        rows[f"convert_{dtype}", "i32x16"] = (Spelling(narrow, f"({dtype}x16){narrow}(x, (c8x16){{0}}, -1)"),)
+    return rows
+
+
 def _dots() -> Rows:
     """As of AVX2, with 64-byte vectors."""
     add, pairs = "__builtin_ia32_pmaddwd512_mask", "__builtin_ia32_pmaddubsw512_mask"
@@ -123,7 +136,14 @@ def _masked_access() -> Rows:
     return rows
 
 
-ROWS: Rows = {**AVX2_ROWS, **_arithmetic(), **_conversions(), **_dots(), **_masked_access()}
+ROWS: Rows = {
+    **AVX2_ROWS,
+    **_arithmetic(),
+    **_conversions(),
+    **_integer_conversions(),
+    **_dots(),
+    **_masked_access(),
+}
 
 AVX512 = IsaTable(
     macros=("__AVX512F__", "__AVX512BW__", "__AVX512DQ__", "__AVX512VL__", "__FMA__", "__F16C__"),

@@ -173,6 +173,24 @@ def casts(lanes: int) -> Iterator[Case]:
             lanes,
             (values("f32", 22),),
         )
+    for goal, low, high in (("u8", 0.0, 255.0), ("i8", -128.0, 127.0)):
+        for step in ("rounded", "moved"):
+            yield Case(
+                f"{step}_bytes_{goal}_l{lanes}",
+                (f32,),
+                DTYPES[goal],
+                lambda x, goal=goal, low=low, high=high, step=step: cast(
+                    cast(
+                        unary("round", minimum(maximum(x / 8.0, low), high))
+                        if step == "rounded"
+                        else minimum(maximum(unary("round", x / 8.0) + 3.0, low), high),
+                        i32,
+                    ),
+                    DTYPES[goal],
+                ),
+                lanes,
+                (values("f32", 23),),
+            )
     for a, b in (("f32", "i32"), ("i32", "f32"), ("f64", "u64"), ("u32", "i32"), ("i16", "u16")):
         given, goal = DTYPES[a], DTYPES[b]
         yield Case(

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from aino_ir.codegen.kernels.blocking import LINE_BYTES
+from aino_ir.codegen.kernels.dot import DotGenerator
+from aino_ir.kernels import Candidate
 from aino_ir.op import OPS
 from aino_ir.short_sums import ShortSums
 from aino_ir.types import ROW_MAJOR, permuted
@@ -22,6 +25,7 @@ from tests.codegen.kernels.support import (
     check_text,
     problem,
     rejects,
+    target,
     unit_text,
 )
 
@@ -183,6 +187,23 @@ def test_padding_with_a_zero_point_is_left_to_others() -> None:
         rejects(conv((1, 8, 6, 6), (16, 8, 3, 3), pad=1, zero=7))["dot"]
         == "padded with something else than zero"
     )
+
+
+def test_bytes_behind_the_axis_are_read_while_they_are_the_operands_own() -> None:
+    """Only the last row's last quartet may end past the buffer; the others meet weights of zero."""
+    for rows in (1, 4):
+        made = check(product(rows, 33, 8), only="dot", most=1)
+        assert unit_text(made, "avx2").count("= load_masked_u8x4(") == 1
+
+
+def test_thin_panels_share_the_lines_of_a_chunk_in_cache() -> None:
+    p = product(20_000, 8, 24)
+    goal = target("c:avx2")
+    (found,) = DotGenerator(1).candidates(p.spec, goal)
+    assert isinstance(found, Candidate)
+    params = dict(found.params)
+    assert params["vectors"] * params["lanes"] < LINE_BYTES // 4 < 24
+    assert params["chunk"] * params["rows"] * (8 + LINE_BYTES) <= goal.l2_bytes // 2
 
 
 def test_what_is_no_product_of_bytes_is_turned_down() -> None:
