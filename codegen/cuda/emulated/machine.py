@@ -1,0 +1,162 @@
+"""What stands behind the emulated driver's functions: handles, memory, streams of work, kernels that run."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from aino_ir.codegen.cuda.emulated.results import (
+    ILLEGAL_ADDRESS,
+    INVALID_CONTEXT,
+    INVALID_HANDLE,
+)
+
+FENCE = 256
+_FENCE_BYTE, _UNSET_BYTE = 0xA5, 0xFF
+
+
+@dataclass
+class Allocation:
+    """Memory between two fences, on one device."""
+
+    address: int
+    size: int
+    device: int
+    memory: np.ndarray[Any, Any]
+
+    def intact(self) -> bool:
+        """Whether nobody has written beyond its ends."""
+        start = self.address - self.memory.ctypes.data
+        fences = self.memory[start - FENCE : start], self.memory[start + self.size :][:FENCE]
+        return all(bool((fence == _FENCE_BYTE).all()) for fence in fences)
+
+
+@dataclass
+class KernelFunction:
+    """A kernel: what runs it, and the kinds of its arguments, ``p`` for pointers and ``i`` for integers."""
+
+    name: str
+    run: Any
+    kinds: str
+
+
+@dataclass
+class KernelCall:
+    """A kernel with its arguments."""
+
+    function: KernelFunction
+    blocks: int
+    threads: int
+    values: list[int]
+
+
+@dataclass
+class WorkStream:
+    """What waits to be done, in order."""
+
+    work: list[Callable[[], None]] = field(default_factory=list)
+
+
+class Machine:
+    """Devices of this process, without functions to call.
+
+    Args:
+        capabilities: (major, minor) of each device.
+        memory: bytes of each.
+    """
+
+    def __init__(self, capabilities: Sequence[tuple[int, int]] = ((8, 0),), memory: int = 4 << 30) -> None:
+        self.capabilities = list(capabilities)
+        self.memory = memory
+        self.calls: dict[str, int] = {}
+        self.launched: list[str] = []
+        self._handles: dict[int, Any] = {}
+        self._numbers = itertools.count(0x1000, 16)
+        self._allocations: dict[int, Allocation] = {}
+        self._contexts: list[int] = []
+        self._retained: set[int] = set()
+        self._broken = 0
+        self._fatal = (-1, 0)
+        self._foreign: list[tuple[int, int]] = []
+        self._failures: dict[str, list[tuple[int, int]]] = {}
+        self._default = {0: WorkStream(), 1: WorkStream()}
+
+    def finish(self) -> None:
+        """Do all that waits."""
+        for stream in [
+            *self._default.values(),
+            *(h for h in self._handles.values() if isinstance(h, WorkStream)),
+        ]:
+            self._drain(stream)
+
+    def _new(self, thing: Any) -> int:
+        handle = next(self._numbers)
+        self._handles[handle] = thing
+        return handle
+
+    def _get(self, handle: Any, kind: type) -> Any:
+        found = self._handles.get(number_of(handle))
+        return found if isinstance(found, kind) else None
+
+    def _stream(self, handle: Any) -> WorkStream | None:
+        number = number_of(handle)
+        return self._default[number] if number in self._default else self._get(number, WorkStream)
+
+    def _inside(self, address: int, size: int) -> bool:
+        """Whether a stretch lies in one allocation."""
+        if any(at <= address and address + size <= at + held for at, held in self._foreign):
+            return True
+        return any(
+            a.address <= address and address + size <= a.address + a.size for a in self._allocations.values()
+        )
+
+    def _drain(self, stream: WorkStream) -> None:
+        while stream.work:
+            stream.work.pop(0)()
+
+    def _enqueue(self, stream: Any, work: Callable[[], None]) -> int:
+        found = self._stream(stream)
+        if found is None:
+            return INVALID_HANDLE
+        if not self._contexts:
+            return INVALID_CONTEXT
+        found.work.append(work)
+        return self._broken
+
+    def _run(self, call: KernelCall) -> None:
+        if self._broken:
+            return
+        for kind, value in zip(call.function.kinds, call.values, strict=True):
+            if kind == "p" and value and not self._inside(value, 0):
+                self._broken = ILLEGAL_ADDRESS
+                return
+        cells = (ctypes.c_int64 * len(call.values))(*call.values)
+        first = ctypes.addressof(cells)
+        pointers = (ctypes.c_void_p * len(call.values))(*(first + 8 * n for n in range(len(call.values))))
+        if len(self.launched) == self._fatal[0]:
+            self._broken = self._fatal[1]
+            return
+        self.launched.append(call.function.name)
+        call.function.run(call.blocks, call.threads, pointers)
+        if not all(a.intact() for a in self._allocations.values()):
+            self._broken = ILLEGAL_ADDRESS
+
+    def _new_allocation(self, size: int, device: int) -> Allocation:
+        memory = np.full(size + 2 * FENCE + 256, _FENCE_BYTE, np.uint8)
+        address = -(-(memory.ctypes.data + FENCE) // 256) * 256
+        start = address - memory.ctypes.data
+        memory[start : start + size] = _UNSET_BYTE
+        made = self._allocations[address] = Allocation(address, size, device, memory)
+        return made
+
+
+def number_of(handle: Any) -> int:
+    """The number in a handle or pointer, whatever it came as."""
+    if isinstance(handle, int):
+        return handle
+    return int(getattr(handle, "value", None) or 0)

@@ -1,0 +1,74 @@
+"""Memory of emulated devices: between fences, unset at first, one allocation apart from the next."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from typing import Any
+
+from aino_ir.codegen.cuda.emulated.machine import Machine, number_of
+from aino_ir.codegen.cuda.emulated.results import (
+    ILLEGAL_ADDRESS,
+    INVALID_CONTEXT,
+    INVALID_VALUE,
+    OUT_OF_MEMORY,
+)
+
+
+class MemoryFunctions(Machine):
+    """The driver's functions that allocate, copy and fill."""
+
+    def _cuMemGetInfo_v2(self, free: Any, total: Any) -> int:
+        used = sum(a.size for a in self._allocations.values() if a.device == self._contexts[-1])
+        free._obj.value, total._obj.value = self.memory - used, self.memory
+        return 0
+
+    def _cuMemAlloc_v2(self, address: Any, size: int) -> int:
+        if not self._contexts or not size:
+            return INVALID_VALUE if self._contexts else INVALID_CONTEXT
+        used = sum(a.size for a in self._allocations.values() if a.device == self._contexts[-1])
+        if used + size > self.memory:
+            return OUT_OF_MEMORY
+        address._obj.value = self._new_allocation(size, self._contexts[-1]).address
+        return 0
+
+    def _cuMemFree_v2(self, address: Any) -> int:
+        self.finish()
+        found = self._allocations.pop(number_of(address), None)
+        if found is None:
+            return INVALID_VALUE
+        if not found.intact():
+            self._broken = ILLEGAL_ADDRESS
+        return 0
+
+    def _cuMemcpyHtoDAsync_v2(self, target: int, source: Any, size: int, stream: Any) -> int:
+        if not self._inside(target, size):
+            return INVALID_VALUE
+        staged = ctypes.string_at(number_of(source), size)  # pageable memory is read at once
+        return self._enqueue(stream, lambda: move(target, staged))
+
+    def _cuMemcpyDtoHAsync_v2(self, target: Any, source: int, size: int, stream: Any) -> int:
+        if not self._inside(source, size):
+            return INVALID_VALUE
+        place = number_of(target)
+        return self._enqueue(stream, lambda: copy(place, source, size))
+
+    def _cuMemcpyDtoDAsync_v2(self, target: int, source: int, size: int, stream: Any) -> int:
+        if not (self._inside(source, size) and self._inside(target, size)):
+            return INVALID_VALUE
+        return self._enqueue(stream, lambda: copy(target, source, size))
+
+    def _cuMemsetD32Async(self, target: int, value: int, count: int, stream: Any) -> int:
+        if not self._inside(target, 4 * count):
+            return INVALID_VALUE
+        return self._enqueue(stream, lambda: move(target, struct.pack("<I", value) * count))
+
+
+def move(target: int, data: bytes) -> None:
+    """Write bytes at an address."""
+    ctypes.memmove(target, data, len(data))
+
+
+def copy(target: int, source: int, size: int) -> None:
+    """Copy from an address to another."""
+    ctypes.memmove(target, source, size)

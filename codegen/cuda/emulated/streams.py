@@ -1,0 +1,177 @@
+"""Streams, events and launches, one by one or as graphs."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from aino_ir.codegen.cuda.emulated.machine import (
+    KernelCall,
+    KernelFunction,
+    Machine,
+    WorkStream,
+    number_of,
+)
+from aino_ir.codegen.cuda.emulated.results import INVALID_HANDLE, INVALID_VALUE
+
+MOST_THREADS = 1024
+
+
+@dataclass
+class RecordedEvent:
+    """A point in a stream; `ticks` counts kernels that ran before it."""
+
+    happened: bool = False
+    ticks: int = 0
+
+
+@dataclass
+class GraphNode:
+    """A launch in a graph."""
+
+    call: KernelCall
+
+
+@dataclass
+class RecordedGraph:
+    """Nodes one after the other, by their handles."""
+
+    nodes: list[int] = field(default_factory=list)
+
+
+@dataclass
+class ExecutableGraph:
+    """An instantiated graph: launches by the handles of their nodes."""
+
+    calls: dict[int, KernelCall]
+
+
+class StreamFunctions(Machine):
+    """The driver's functions for streams and events, and those that launch."""
+
+    def _cuStreamCreate(self, stream: Any, flags: int) -> int:
+        stream._obj.value = self._new(WorkStream())
+        return 0
+
+    def _cuStreamSynchronize(self, stream: Any) -> int:
+        found = self._stream(stream)
+        if found is None:
+            return INVALID_HANDLE
+        self._drain(found)
+        return self._broken
+
+    def _cuStreamDestroy_v2(self, stream: Any) -> int:
+        found = self._get(stream, WorkStream)
+        if found is None:
+            return INVALID_HANDLE
+        self._drain(found)
+        del self._handles[number_of(stream)]
+        return 0
+
+    def _cuEventCreate(self, event: Any, flags: int) -> int:
+        event._obj.value = self._new(RecordedEvent())
+        return 0
+
+    def _cuEventRecord(self, event: Any, stream: Any) -> int:
+        found = self._get(event, RecordedEvent)
+        if found is None:
+            return INVALID_HANDLE
+
+        def happen() -> None:
+            found.happened, found.ticks = True, len(self.launched)
+
+        return self._enqueue(stream, happen)
+
+    def _cuEventSynchronize(self, event: Any) -> int:
+        self.finish()
+        return self._broken if self._get(event, RecordedEvent) else INVALID_HANDLE
+
+    def _cuEventElapsedTime(self, milliseconds: Any, start: Any, end: Any) -> int:
+        """As if every kernel took a millisecond."""
+        events = self._get(start, RecordedEvent), self._get(end, RecordedEvent)
+        if not all(e is not None and e.happened for e in events):
+            return INVALID_HANDLE
+        milliseconds._obj.value = float(events[1].ticks - events[0].ticks)
+        return 0
+
+    def _cuEventDestroy_v2(self, event: Any) -> int:
+        return 0 if self._handles.pop(number_of(event), None) else INVALID_HANDLE
+
+    def _call_of(
+        self, function: Any, blocks: Sequence[int], threads: Sequence[int], values: Any
+    ) -> KernelCall | int:
+        found = self._get(function, KernelFunction)
+        if found is None:
+            return INVALID_HANDLE
+        if not all(0 < n < 1 << 31 for n in blocks) or not 0 < threads[0] <= MOST_THREADS:
+            return INVALID_VALUE
+        count = len(found.kinds)
+        pointers = (ctypes.c_void_p * count).from_address(number_of(values))
+        given = [ctypes.c_int64.from_address(pointer or 0).value for pointer in pointers]
+        return KernelCall(found, blocks[0], threads[0], given)
+
+    def _cuLaunchKernel(self, function: Any, *rest: Any) -> int:
+        gx, gy, gz, bx, by, bz, _shared, stream, values, _extra = rest
+        call = self._call_of(function, (gx, gy, gz), (bx, by, bz), ctypes.addressof(values))
+        if isinstance(call, int):
+            return call
+        return self._enqueue(stream, lambda: self._run(call))
+
+    def _cuGraphCreate(self, graph: Any, flags: int) -> int:
+        graph._obj.value = self._new(RecordedGraph())
+        return 0
+
+    def _cuGraphDestroy(self, graph: Any) -> int:
+        found = self._get(graph, RecordedGraph)
+        if found is None:
+            return INVALID_HANDLE
+        for node in found.nodes:
+            self._handles.pop(node, None)
+        del self._handles[number_of(graph)]
+        return 0
+
+    def _cuGraphAddKernelNode_v2(self, node: Any, graph: Any, before: Any, count: int, params: Any) -> int:
+        found = self._get(graph, RecordedGraph)
+        if found is None or list(before)[:count] != found.nodes[-1:][:count]:
+            return INVALID_HANDLE
+        facts = params._obj
+        call = self._call_of(facts.func, tuple(facts.grid), tuple(facts.block), facts.params)
+        if isinstance(call, int):
+            return call
+        node._obj.value = self._new(GraphNode(call))
+        found.nodes.append(node._obj.value)
+        return 0
+
+    def _cuGraphInstantiateWithFlags(self, executable: Any, graph: Any, flags: int) -> int:
+        found = self._get(graph, RecordedGraph)
+        if found is None:
+            return INVALID_HANDLE
+        executable._obj.value = self._new(ExecutableGraph({n: self._handles[n].call for n in found.nodes}))
+        return 0
+
+    def _cuGraphExecKernelNodeSetParams_v2(self, executable: Any, node: Any, params: Any) -> int:
+        found, facts = self._get(executable, ExecutableGraph), params._obj
+        if found is None or number_of(node) not in found.calls:
+            return INVALID_HANDLE
+        call = self._call_of(facts.func, tuple(facts.grid), tuple(facts.block), facts.params)
+        if isinstance(call, int):
+            return call
+        found.calls[number_of(node)] = call
+        return 0
+
+    def _cuGraphLaunch(self, executable: Any, stream: Any) -> int:
+        found = self._get(executable, ExecutableGraph)
+        if found is None:
+            return INVALID_HANDLE
+        calls = list(found.calls.values())
+
+        def run() -> None:
+            for call in calls:
+                self._run(call)
+
+        return self._enqueue(stream, run)
+
+    def _cuGraphExecDestroy(self, executable: Any) -> int:
+        return 0 if self._handles.pop(number_of(executable), None) else INVALID_HANDLE
