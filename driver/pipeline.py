@@ -44,6 +44,7 @@ from aino_ir.passes.final_check import FinalCheck
 from aino_ir.passes.insert_barriers import InsertBarriers, check_barriers
 from aino_ir.passes.manager import PassManager, PipelineReport
 from aino_ir.passes.pipelines import pipeline
+from aino_ir.passes.plan_branches import PlanBranches
 from aino_ir.passes.plan_memory import PlaceConstants, PlanMemory, check_memory
 from aino_ir.passes.reserve_segments import ReserveSegments, check_segments
 from aino_ir.plan import Plan
@@ -58,6 +59,9 @@ _EMITTERS: dict[str, Callable[..., Emission]] = {"tvm": emit_tvm, "cuda": emit_c
 
 PLAN_PASSES = (PlaceConstants(), ReserveSegments(), PlanMemory(), InsertBarriers())
 """Passes over the plan, in order."""
+
+DEVICE_PLAN_PASSES = (*PLAN_PASSES[:-1], PlanBranches(), PLAN_PASSES[-1])
+"""The same for devices that run independent launches side by side."""
 
 ALONE_BELOW = 2_000_000
 """Runs with less work than this (operations; a byte counts as four) take one thread: about 50 us, which
@@ -389,7 +393,7 @@ class Compilation:
             shared,
         )
         plan = lowering.run()
-        for plan_pass in PLAN_PASSES:
+        for plan_pass in DEVICE_PLAN_PASSES if target.name == "cuda" else PLAN_PASSES:
             plan_pass.run(plan)
         check_segments(plan)
         check_memory(plan)

@@ -13,42 +13,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from aino_ir.dims import is_static
 from aino_ir.errors.plan import PlanUnsafe
-from aino_ir.loops.stmt import Access
 from aino_ir.plan import (
     Branch,
-    BufferKind,
     Plan,
     Repeat,
-    Reserve,
     Run,
     Step,
     Sync,
-    View,
     blocks_of,
-    decided_by,
 )
-
-
-@dataclass(frozen=True)
-class Touch:
-    """Bytes that a step reads or writes: lo..hi-1 of a space; a space without end is touched whole."""
-
-    space: tuple[str, int]
-    lo: int
-    hi: int
-    writes: bool
-
-    def conflicts(self, other: Touch) -> bool:
-        """Whether the order of the two accesses matters."""
-        if not (self.writes or other.writes) or self.space != other.space:
-            return False
-        return self.lo < other.hi and other.lo < self.hi
-
-
-WHOLE = 1 << 62
-
+from aino_ir.plan.touches import Touch, conflicting, touches, touches_of
 
 Touches = dict[Touch, None]
 """What steps since the last barrier have touched, each once, in order."""
@@ -96,7 +71,7 @@ class _Inserter:
     def loop(self, step: Repeat, before: Touches) -> tuple[Repeat, Touches]:
         """A loop with barriers: its body is rebuilt until what is open at its end was open at its start."""
         start = dict(before)
-        decision = () if step.again is None else tuple(_touch(self.plan, step.again, writes=False))
+        decision = () if step.again is None else tuple(touches_of(self.plan, step.again, writes=False))
         while True:
             body, end = self.block(step.body, start)
             if conflicting(decision, end):
@@ -106,67 +81,6 @@ class _Inserter:
             if end.keys() <= start.keys():
                 return replace(step, body=tuple(body)), before | end
             start |= end
-
-
-def conflicting(mine: Iterable[Touch], others: Iterable[Touch]) -> bool:
-    """Whether any two of them conflict."""
-    others = list(others)
-    return any(a.conflicts(b) for a in mine for b in others)
-
-
-def touches(plan: Plan, step: Step) -> Iterable[Touch]:
-    """What a step itself reads and writes: a kernel, or the threads that decide how to go on."""
-    if isinstance(step, Run):
-        params = plan.kernels[step.kernel].function.params
-        for param, view in zip(params, step.views, strict=False):
-            yield from _touch(plan, view, param.access is not Access.READ)
-        if step.kernel in plan.scratch_segments:
-            yield _reserved(plan.scratch_segments[step.kernel])
-    if isinstance(step, Reserve):
-        yield replace(_reserved(step.segment), writes=True)
-    if isinstance(step, Repeat) and step.turns is not None:
-        yield from _touch(plan, step.turns, writes=True)
-    for view in decided_by(step):
-        yield from _touch(plan, view, writes=False)
-
-
-def _reserved(segment: int) -> Touch:
-    """What lies in a segment needs it to be reserved before, and not again meanwhile."""
-    return Touch((f"segment {segment}", 0), 0, WHOLE, False)
-
-
-def _touch(plan: Plan, view: View, writes: bool) -> Iterable[Touch]:
-    """A view as bytes; constants and inputs are never written, and turns no other thread sees."""
-    buffer = plan.buffers[view.buffer]
-    if buffer.kind in (BufferKind.CONST, BufferKind.INPUT, BufferKind.TURN):
-        return
-    if buffer.segment:
-        yield _reserved(buffer.segment)
-    lo, hi = _byte_range(view)
-    offset = buffer.offset if buffer.offset is not None else 0
-    if buffer.kind is BufferKind.ARENA and is_static(offset) and is_static(buffer.bytes):
-        base = int(offset)  # type: ignore[arg-type]
-        yield Touch(("arena", buffer.segment), base + lo, base + min(hi, int(buffer.bytes)), writes)  # type: ignore[arg-type]
-    elif buffer.kind is BufferKind.ARENA:  # some of what buffers of one symbolic size share
-        space = (f"family {buffer.family}", buffer.segment)
-        yield Touch(space, buffer.first, buffer.end or WHOLE, writes)
-    else:
-        yield Touch((buffer.kind.value, buffer.id if buffer.slot < 0 else buffer.slot), lo, hi, writes)
-
-
-def _byte_range(view: View) -> tuple[int, int]:
-    """First and one-past-last byte of a view inside its buffer; the whole buffer when symbolic."""
-    if not is_static(view.offset) or not all(is_static(d) for d in view.shape):
-        return 0, WHOLE
-    if view.allocated is not None:
-        if not all(is_static(d) for d in view.allocated):
-            return 0, WHOLE
-        if any(d == 0 for d in view.shape):
-            return 0, 0
-        last = view.layout.addr(view.allocated, tuple(d - 1 for d in view.shape))
-        return int(view.offset), int(view.offset) + (int(last) + 1) * view.dtype.bytes  # type: ignore[arg-type]
-    size = view.layout.bound(view.shape)
-    return int(view.offset), int(view.offset) + int(size) * view.dtype.bytes  # type: ignore[arg-type]
 
 
 def check_barriers(plan: Plan) -> None:
@@ -196,7 +110,7 @@ def _check_block(plan: Plan, steps: Iterable[Step], before: Since) -> Since:
             for _ in range(2):  # the second turn follows the first
                 end = _check_block(plan, step.body, since)
                 if step.again is not None:
-                    _check_step(end, _name(step), _touch(plan, step.again, writes=False))
+                    _check_step(end, _name(step), touches_of(plan, step.again, writes=False))
                 since |= end
     return since
 

@@ -45,14 +45,24 @@ class PlanMemory:
     def run(self, plan: Plan) -> None:
         """Set the place of every used arena buffer, and the bytes of arena, segments and scratch."""
         live = live_ranges(plan)
-        segments: dict[int, list[Buffer]] = {}
-        for buffer in plan.buffers:
-            if buffer.kind is BufferKind.ARENA and buffer.id in live:
-                segments.setdefault(buffer.segment, []).append(buffer)
-        plan.arena_bytes = place_families(segments.pop(0, []), live)
-        for number, buffers in segments.items():
-            plan.segments[number - 1].bytes = place_families(buffers, live)
+        plan.arena_bytes = place_arena(plan, live)
+        for number, buffers in _by_segment(plan, live).items():
+            if number:
+                plan.segments[number - 1].bytes = place_families(buffers, live)
         plan.scratch_bytes = largest_scratch(plan)
+
+
+def place_arena(plan: Plan, live: dict[int, Live]) -> DimLike:
+    """Place the buffers of the arena by when they live; returns its size."""
+    return place_families(_by_segment(plan, live).get(0, []), live)
+
+
+def _by_segment(plan: Plan, live: dict[int, Live]) -> dict[int, list[Buffer]]:
+    segments: dict[int, list[Buffer]] = {}
+    for buffer in plan.buffers:
+        if buffer.kind is BufferKind.ARENA and buffer.id in live:
+            segments.setdefault(buffer.segment, []).append(buffer)
+    return segments
 
 
 def place_families(buffers: list[Buffer], live: dict[int, Live]) -> DimLike:

@@ -1,16 +1,17 @@
 """A finished plan as JSON: what the host walks through when a model runs on a GPU.
 
-`aino_ir.runtime.cuda.plan` reads it.  Steps are lists that begin with their kind and their number; numbers
-that depend on symbols are texts.  Barriers are left out, for a stream runs its kernels in order.
+`aino_ir.runtime.cuda.plan` reads it.  Steps are lists that begin with their kind; numbers that depend on
+symbols are texts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from aino_ir.codegen.c.limits import entry_extents, entry_sizes, late_extents
 from aino_ir.codegen.cuda.launch import launch_facts
+from aino_ir.codegen.cuda.order import launch_order
 from aino_ir.dims import DimLike
 from aino_ir.plan import (
     Bind,
@@ -26,7 +27,7 @@ from aino_ir.plan import (
     Sync,
     View,
     runs,
-    size,
+    walk,
 )
 
 
@@ -50,13 +51,14 @@ def plan_data(plan: Plan) -> dict[str, Any]:
             for b in plan.buffers
         ],
         "segments": [[shown(s.bytes), s.per_thread, s.output] for s in plan.segments],
-        "steps": _Steps(plan).block(plan.steps),
+        "steps": _block(plan.steps),
+        "order": launch_order(plan),
+        "late": _late(plan),
         "states": [first.get(slot, [0, None]) for slot in range(len(plan.states))],
         "arena": shown(plan.arena_bytes),
         "weights": max(ends, default=0),
         "extents": [[shown(d), step] for d, step in entry_extents(plan)],
         "sizes": [shown(d) for d in entry_sizes(plan)],
-        "count": size(plan.steps),
     }
 
 
@@ -70,77 +72,56 @@ def _whole(dim: DimLike | None) -> int:
     return dim
 
 
-class _Steps:
-    """Turns steps to rows, numbered as `aino_ir.plan.walk` counts them."""
+def _late(plan: Plan) -> dict[str, list[int | str]]:
+    """Symbol -> extents that are known with it."""
+    known, found = set(plan.entry_symbols), {}
+    for step in walk(plan.steps):
+        if isinstance(step, Bind):
+            known.add(step.symbol)
+            found[step.symbol] = [shown(d) for d in late_extents(plan, step.symbol, known)]
+    return found
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self._number = 0
-        self._bound = set(plan.entry_symbols)
 
-    def block(self, steps: Sequence[Step]) -> list[Any]:
-        """The rows of steps."""
-        return list(self._rows(steps))
-
-    def _rows(self, steps: Sequence[Step]) -> Iterator[list[Any]]:
-        for step in steps:
-            number = self._number
-            self._number += 1
-            if not isinstance(step, Sync):
-                write: Callable[[int, Any], list[Any]] = _WRITERS[type(step)]
-                yield write(self, number, step)  # type: ignore[call-arg,arg-type]
-
-    def run(self, number: int, step: Run) -> list[Any]:
-        """A launch."""
-        return ["run", number, step.kernel, [_place(v) for v in step.views]]
-
-    def bind(self, number: int, step: Bind) -> list[Any]:
-        """A symbol's value, and the extents that are known with it."""
-        self._bound.add(step.symbol)
-        bounds = [None if bound is None else shown(bound) for bound in (step.lo, step.hi)]
-        extents = [shown(d) for d in late_extents(self.plan, step.symbol, self._bound)]
-        source = [_place(step.source), step.source.dtype.name]
-        return ["bind", number, step.symbol, *source, *bounds, step.step, extents]
-
-    def require(self, number: int, step: Require) -> list[Any]:
-        """A condition."""
-        check = step.check
-        return ["require", number, check.kind, shown(check.lhs), shown(check.rhs), check.what]
-
-    def reserve(self, number: int, step: Reserve) -> list[Any]:
-        """Room."""
-        return ["reserve", number, step.segment]
-
-    def extend(self, number: int, step: Extend) -> list[Any]:
-        """More room."""
-        return ["extend", number, step.buffer, shown(step.bytes), step.keep]
-
-    def branch(self, number: int, step: Branch) -> list[Any]:
-        """Two step lists."""
-        return ["branch", number, _place(step.condition), self.block(step.then), self.block(step.otherwise)]
-
-    def repeat(self, number: int, step: Repeat) -> list[Any]:
-        """A loop."""
-        count: Any = step.count
-        if isinstance(count, View):
-            count = [*_place(count), count.dtype.name]
-        elif count is not None:
-            count = shown(count)
-        flags = [None if v is None else _place(v) for v in (step.start, step.again, step.turns)]
-        return ["repeat", number, step.turn, self.block(step.body), count, *flags]
+def _block(steps: Sequence[Step]) -> list[list[Any]]:
+    """The rows of steps."""
+    return [_WRITERS[type(step)](step) for step in steps]
 
 
 def _place(view: View) -> list[Any]:
-    return [view.buffer, shown(view.offset)]
+    return [view.buffer, shown(view.offset), view.dtype.name]
 
 
-_WRITERS: dict[type, Any] = {
-    Run: _Steps.run,
-    Bind: _Steps.bind,
-    Require: _Steps.require,
-    Reserve: _Steps.reserve,
-    Extend: _Steps.extend,
-    Branch: _Steps.branch,
-    Repeat: _Steps.repeat,
+def _maybe_place(view: View | None) -> list[Any] | None:
+    return None if view is None else _place(view)
+
+
+def _maybe_shown(dim: DimLike | None) -> int | str | None:
+    return None if dim is None else shown(dim)
+
+
+def _bind(step: Bind) -> list[Any]:
+    return ["bind", step.symbol, _place(step.source), _maybe_shown(step.lo), _maybe_shown(step.hi), step.step]
+
+
+def _require(step: Require) -> list[Any]:
+    check = step.check
+    return ["require", check.kind, shown(check.lhs), shown(check.rhs), check.what]
+
+
+def _repeat(step: Repeat) -> list[Any]:
+    count = _place(step.count) if isinstance(step.count, View) else _maybe_shown(step.count)
+    flags = map(_maybe_place, (step.start, step.again, step.turns))
+    return ["repeat", step.turn, _block(step.body), count, *flags]
+
+
+_WRITERS: dict[type, Callable[[Any], list[Any]]] = {
+    Run: lambda s: ["run", s.kernel, [_place(v) for v in s.views]],
+    Sync: lambda s: ["sync"],
+    Bind: _bind,
+    Require: _require,
+    Reserve: lambda s: ["reserve", s.segment],
+    Extend: lambda s: ["extend", s.buffer, shown(s.bytes), s.keep],
+    Branch: lambda s: ["branch", _place(s.condition), _block(s.then), _block(s.otherwise)],
+    Repeat: _repeat,
 }
 """How each kind of step is written."""

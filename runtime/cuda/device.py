@@ -313,12 +313,17 @@ class Launch:
 
 
 class Graph(Owned):
-    """Launches one after the other as one graph, instantiated; the handle is the executable one."""
+    """Launches as one graph, instantiated; the handle is the executable one."""
 
     destroyer = "cuGraphExecDestroy"
 
-    def __init__(self, device: Device, launches: Sequence[Launch]) -> None:
+    def __init__(self, device: Device, launches: Sequence[Launch], after: Sequence[Sequence[int]]) -> None:
         """Make the graph; the device must be current.
+
+        Args:
+            device: where it runs.
+            launches: its nodes.
+            after: for each, the places of the earlier ones that it follows.
 
         Raises:
             KernelFailed: the driver refuses a launch.
@@ -328,9 +333,9 @@ class Graph(Owned):
         driver, self.launches = device.driver, list(launches)
         self._graph = driver.handle("cuGraphCreate", 0)
         self._nodes: list[int] = []
-        for launch in self.launches:
-            node, before = ctypes.c_void_p(), (ctypes.c_void_p * 1)(*self._nodes[-1:])
-            count = 1 if self._nodes else 0
+        for launch, places in zip(self.launches, after, strict=True):
+            count = len(places)
+            node, before = ctypes.c_void_p(), (ctypes.c_void_p * count)(*(self._nodes[n] for n in places))
             status = driver.status(
                 "cuGraphAddKernelNode_v2",
                 ctypes.byref(node),

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from aino_ir.errors.base import AinoError
+from aino_ir.plan import BufferKind
 from aino_ir.runtime.cubins import CubinLibrary
 from aino_ir.runtime.cuda.device import Code, Device, Memory, Stream
-from aino_ir.runtime.cuda.plan import PlanFacts, RunStep, valued, walked
+from aino_ir.runtime.cuda.plan import PlanFacts, valued
 from aino_ir.runtime.cuda.session import Places, Session
 from aino_ir.runtime.native import address_of, status_error
 
@@ -82,8 +83,7 @@ class CudaModel:
         self.plan = plan
         self.steps = steps
         self.demands = demands
-        launches = [s for s in walked(plan.steps) if isinstance(s, RunStep)]
-        failing = [s.number for s in launches if plan.kernels[s.kernel].can_fail]
+        failing = [plan.numbers[id(s)] for s in plan.launches if plan.kernels[s.kernel].can_fail]
         self.status_slots = {number: slot for slot, number in enumerate(failing)}
         self._idle: dict[int, list[Session]] = {}
         self._lock = threading.Lock()
@@ -116,18 +116,18 @@ class CudaModel:
             try:
                 ins = [
                     session.staged(("input", n), valued(b.bytes, symbols)) if b is not None else None
-                    for n, b in enumerate(plan.slots("input"))
+                    for n, b in enumerate(plan.slots(BufferKind.INPUT))
                 ]
                 for (n, memory), source in zip(enumerate(ins), inputs, strict=False):
                     if memory is not None:
-                        size = valued(plan.slots("input")[n].bytes, symbols)  # type: ignore[union-attr]
+                        size = valued(plan.slots(BufferKind.INPUT)[n].bytes, symbols)  # type: ignore[union-attr]
                         device.upload(memory.address, source, size, own)
                 given = {s.output for s in plan.segments if s.output >= 0}
                 outs: list[Any] = [
                     None
                     if b is None or n in given
                     else session.staged(("output", n), valued(b.bytes, symbols))
-                    for n, b in enumerate(plan.slots("output"))
+                    for n, b in enumerate(plan.slots(BufferKind.OUTPUT))
                 ]
                 places = Places(
                     [0 if m is None else m.address for m in ins],
@@ -205,7 +205,7 @@ class CudaModel:
     ) -> dict[int, int]:
         """Copy the results to the host; slot -> host memory of those whose size the run has decided."""
         kept = {}
-        for slot, buffer in enumerate(self.plan.slots("output")):
+        for slot, buffer in enumerate(self.plan.slots(BufferKind.OUTPUT)):
             if buffer is None:
                 continue
             size = valued(buffer.bytes, symbols)

@@ -11,21 +11,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aino_ir.dims import DimLike
-from aino_ir.dtypes import DTYPES
-from aino_ir.runtime.cuda.device import Event, Graph, Launch, Memory
-from aino_ir.runtime.cuda.plan import (
-    BindStep,
-    BranchStep,
-    BufferFacts,
-    ExtendStep,
-    RepeatStep,
-    RequireStep,
-    ReserveStep,
-    RunStep,
-    StepFacts,
+from aino_ir.plan import (
+    Bind,
+    Branch,
+    Buffer,
+    BufferKind,
+    Extend,
+    Repeat,
+    Require,
+    Reserve,
+    Run,
+    Step,
+    Sync,
     View,
-    valued,
 )
+from aino_ir.runtime.cuda.device import Event, Graph, Launch, Memory
+from aino_ir.runtime.cuda.plan import valued
 
 if TYPE_CHECKING:
     from aino_ir.runtime.cuda.model import CudaModel
@@ -64,15 +65,13 @@ class Places:
 
 @dataclass
 class _Recorded:
-    """The launches of a straight plan for one combination of extents.
+    """A straight plan for one combination of extents.
 
     Attributes:
-        launches: in order, with the step of each.
-        graph: all of them.
+        graph: all its launches.
         inputs, outputs, memory: addresses that their arguments hold.
     """
 
-    launches: list[tuple[Launch, RunStep]]
     graph: Graph
     inputs: list[int]
     outputs: list[int]
@@ -188,37 +187,39 @@ class Session:
 
     def address(self, view: View) -> int:
         """Where a view lies on the device."""
-        number, offset = view
-        buffer = self.plan.buffers[number]
-        return self._base(buffer) + valued(offset, self.values)
+        return self._base(self.plan.buffers[view.buffer]) + valued(view.offset, self.values)
 
-    def _base(self, buffer: BufferFacts) -> int:
+    def _base(self, buffer: Buffer) -> int:
+        offset = 0 if buffer.offset is None else valued(buffer.offset, self.values)
         if buffer.segment:
-            return int(self._segments[buffer.segment - 1].address) + valued(buffer.offset, self.values)
+            return int(self._segments[buffer.segment - 1].address) + offset
         base = _BASES[buffer.kind](self, buffer)
-        return base + (valued(buffer.offset, self.values) if buffer.kind in ("arena", "const") else 0)
+        return base + (offset if buffer.kind in (BufferKind.ARENA, BufferKind.CONST) else 0)
 
-    def _input(self, buffer: BufferFacts) -> int:
+    def _input(self, buffer: Buffer) -> int:
         return self._places.inputs[buffer.slot]
 
-    def _output(self, buffer: BufferFacts) -> int:
+    def _output(self, buffer: Buffer) -> int:
         return self._places.outputs[buffer.slot]
 
-    def _arena(self, buffer: BufferFacts) -> int:
+    def _arena(self, buffer: Buffer) -> int:
         return self._memory["arena"].address if "arena" in self._memory else 0  # nothing has any bytes
 
-    def _const(self, buffer: BufferFacts) -> int:
+    def _const(self, buffer: Buffer) -> int:
         return self.model.weights.address
 
-    def _state(self, buffer: BufferFacts) -> int:
+    def _state(self, buffer: Buffer) -> int:
         return self.model.states[buffer.slot].address
 
-    def _turn(self, buffer: BufferFacts) -> int:
+    def _turn(self, buffer: Buffer) -> int:
         return self._memory["turns"].address + 8 * buffer.slot
 
     # -- launches -----------------------------------------------------------------------------------
 
-    def _launches(self, step: RunStep) -> list[Launch]:
+    def _number(self, step: Step) -> int:
+        return self.plan.numbers[id(step)]
+
+    def _launches(self, step: Run) -> list[Launch]:
         """The launches of a step: checks of one thread, then all units, in parts where scratch is short."""
         facts = self.plan.kernels[step.kernel]
         units, scratch = valued(facts.units, self.values), valued(facts.scratch, self.values)
@@ -230,7 +231,7 @@ class Session:
         part = each * min(most, MOST_BLOCKS)
         blocks = min(-(-units // each), most)
         memory = self.staged("scratch", blocks * threads * scratch).address if scratch > 0 else 0
-        loc, code = self.model.steps[step.number], self.model.code
+        loc, code = self.model.steps[self._number(step)], self.model.code
         made = []
         if facts.checks:
             values = self._values(step, memory, 0, units)
@@ -242,7 +243,7 @@ class Session:
             made.append(Launch(function, -(-(hi - lo) // each), threads, values, step.kernel, loc))
         return made
 
-    def _values(self, step: RunStep, scratch: int, lo: int, hi: int) -> list[int]:
+    def _values(self, step: Run, scratch: int, lo: int, hi: int) -> list[int]:
         """The arguments of a launch."""
         facts, given = self.plan.kernels[step.kernel], {"scratch": scratch, "lo": lo, "hi": hi}
         values = []
@@ -250,7 +251,7 @@ class Session:
             if kind == "view":
                 values.append(self.address(step.views[number]))
             elif kind == "status":
-                slot = self.model.status_slots[step.number]
+                slot = self.model.status_slots[self._number(step)]
                 values.append(self._memory["status"].address + 16 * slot)
             elif kind == "symbol":
                 values.append(self.values[facts.symbols[number]])
@@ -263,29 +264,23 @@ class Session:
         key = tuple(self.values[s] for s in self.plan.symbols)
         recorded = self._graphs.get(key)
         if recorded is None:
-            launches = [(launch, step) for step in self._straight() for launch in self._launches(step)]
-            if not launches:
+            self._all_launches()  # scratch is as large now as the greatest of them wants it
+            launches = self._all_launches()
+            if not any(launches):
                 return
             if len(self._graphs) >= REMEMBERED_GRAPHS:
                 self.device.synchronize(self._stream, self.model.suspects())
                 self._graphs.pop(next(iter(self._graphs))).graph.free()
-            launches = self._settled(launches)
-            graph = Graph(self.device, [launch for launch, _ in launches])
+            graph = Graph(self.device, *in_order(launches, self.plan.order))
             inputs, outputs = list(self._places.inputs), list(self._places.outputs)
-            recorded = self._graphs[key] = _Recorded(launches, graph, inputs, outputs, self._own_addresses())
+            recorded = self._graphs[key] = _Recorded(graph, inputs, outputs, self._own_addresses())
         else:
             self._refresh(recorded)
         recorded.graph.enqueue(self._stream)
 
-    def _straight(self) -> list[RunStep]:
-        return [s for s in self.plan.steps if isinstance(s, RunStep)]
-
-    def _settled(self, launches: list[tuple[Launch, RunStep]]) -> list[tuple[Launch, RunStep]]:
-        """The launches with the scratch as it is now, after the greatest of them has made it grow."""
-        return [pair for step in dict.fromkeys(s for _, s in launches) for pair in self._pairs(step)]
-
-    def _pairs(self, step: RunStep) -> list[tuple[Launch, RunStep]]:
-        return [(launch, step) for launch in self._launches(step)]
+    def _all_launches(self) -> list[list[Launch]]:
+        """The launches of every step of a straight plan."""
+        return [self._launches(step) for step in self.plan.launches]
 
     def _own_addresses(self) -> tuple[int, ...]:
         keys = ("arena", "status", "turns", "scratch")
@@ -300,47 +295,46 @@ class Session:
             here,
         ):
             return
-        number = 0
-        for step in dict.fromkeys(s for _, s in recorded.launches):
-            for fresh in self._launches(step):
-                if recorded.launches[number][0].set(list(fresh.values)):
-                    recorded.graph.update(number)
-                number += 1
+        fresh = [launch for launches in self._all_launches() for launch in launches]
+        for number, (launch, now) in enumerate(zip(recorded.graph.launches, fresh, strict=True)):
+            if launch.set(list(now.values)):
+                recorded.graph.update(number)
         recorded.inputs, recorded.outputs = list(self._places.inputs), list(self._places.outputs)
         recorded.memory = self._own_addresses()
 
     # -- steps one by one ---------------------------------------------------------------------------
 
-    def _walk(self, steps: Sequence[StepFacts]) -> None:
+    def _walk(self, steps: Sequence[Step]) -> None:
         for step in steps:
             _ACTIONS[type(step)](self, step)
 
-    def _launch(self, step: RunStep) -> None:
+    def _launch(self, step: Run) -> None:
         for launch in self._launches(step):
             launch.enqueue(self.device, self._stream)
             if self._each:
                 self.device.synchronize(self._stream, launch.kernel, launch.loc)
-        self._mark(step.number)
+        self._mark(step)
 
-    def _bind(self, step: BindStep) -> None:
-        value = self.values[step.symbol] = self._read(step.source, step.dtype)
+    def _bind(self, step: Bind) -> None:
+        value = self.values[step.symbol] = self._read(step.source)
         lo, hi = (None if d is None else valued(d, self.values) for d in (step.lo, step.hi))
-        fits = (lo is None or value >= lo) and (hi is None or value <= hi) and value % step.multiple == 0
-        self._demand(fits and all(valued(d, self.values) >= 0 for d in step.extents), step.number)
-        self._mark(step.number)
+        fits = (lo is None or value >= lo) and (hi is None or value <= hi) and value % step.step == 0
+        extents = self.plan.late[step.symbol]
+        self._demand(fits and all(valued(d, self.values) >= 0 for d in extents), self._number(step))
+        self._mark(step)
 
-    def _require(self, step: RequireStep) -> None:
+    def _require(self, step: Require) -> None:
         lhs, rhs = valued(step.check.lhs, self.values), valued(step.check.rhs, self.values)
-        self._demand(_HOLDS[step.check.kind](lhs, rhs), step.number)
+        self._demand(_HOLDS[step.check.kind](lhs, rhs), self._number(step))
 
-    def _reserve(self, step: ReserveStep) -> None:
+    def _reserve(self, step: Reserve) -> None:
         segment = self.plan.segments[step.segment - 1]
         if not segment.per_thread:  # scratch is made large enough where a kernel is launched
-            self._make_room(step.segment - 1, segment.bytes, step.number, keep=False)
+            self._make_room(step.segment - 1, segment.bytes, self._number(step), keep=False)
 
-    def _extend(self, step: ExtendStep) -> None:
+    def _extend(self, step: Extend) -> None:
         number = self.plan.buffers[step.buffer].segment - 1
-        self._make_room(number, step.bytes, step.number, keep=step.keep, spare=True)
+        self._make_room(number, step.bytes, self._number(step), keep=step.keep, spare=True)
 
     def _make_room(self, number: int, wanted: DimLike, step: int, keep: bool, spare: bool = False) -> None:
         """Make a segment hold so many bytes, and half as much again as it did where it grows turn by turn."""
@@ -362,39 +356,39 @@ class Session:
             self.device.synchronize(self._stream, self.model.suspects())
         self._segments[number] = made
 
-    def _branch(self, step: BranchStep) -> None:
-        self._mark(step.number)
-        self._walk(step.then if self._read(step.condition, "bool") else step.otherwise)
+    def _branch(self, step: Branch) -> None:
+        self._mark(step)
+        self._walk(step.then if self._read(step.condition) else step.otherwise)
 
-    def _repeat(self, step: RepeatStep) -> None:
-        self._mark(step.number)
+    def _repeat(self, step: Repeat) -> None:
+        self._mark(step)
         limit, turn = self._limit(step), 0
         cell = self._memory["turns"].address + 8 * self.plan.turns.index(step.turn)
         while turn < limit:
             self.values[step.turn] = turn
             self.device.store_i64(cell, turn, self._stream)
             self._walk(step.body)
-            again = step.again is None or bool(self._read(step.again, "bool"))
+            again = step.again is None or bool(self._read(step.again))
             turn += 1
-            self._mark(step.number)
+            self._mark(step)
             if not again:
                 break
         self.values.pop(step.turn, None)
         if step.turns is not None:
             self.device.store_i64(self.address(step.turns), turn, self._stream)
 
-    def _limit(self, step: RepeatStep) -> int:
-        if step.start is not None and not self._read(step.start, "bool"):
+    def _limit(self, step: Repeat) -> int:
+        if step.start is not None and not self._read(step.start):
             return 0
         if step.count is None:
             return _NO_LIMIT
-        if isinstance(step.count, tuple):
-            return self._read(*step.count)
+        if isinstance(step.count, View):
+            return self._read(step.count)
         return valued(step.count, self.values)
 
-    def _read(self, view: View, dtype: str) -> int:
+    def _read(self, view: View) -> int:
         """An element that kernels wrote; whatever they met meanwhile is raised first."""
-        cell = np.zeros(1, DTYPES[dtype].numpy)
+        cell = np.zeros(1, view.dtype.numpy)
         self.device.download(cell.ctypes.data, self.address(view), cell.nbytes, self._stream)
         if len(self._statuses):
             self.expect_success()
@@ -408,9 +402,9 @@ class Session:
 
     # -- times --------------------------------------------------------------------------------------
 
-    def _mark(self, number: int) -> None:
+    def _mark(self, step: Step) -> None:
         if self._times is not None:
-            self._marks.append((number, Event.now(self.device, self._stream)))
+            self._marks.append((self._number(step), Event.now(self.device, self._stream)))
 
     def _note_times(self) -> None:
         """Add the time between two marks to the step of the later one."""
@@ -422,26 +416,50 @@ class Session:
             self._times[number, 1] += 1
 
 
+def in_order(
+    launches: Sequence[Sequence[Launch]], order: Sequence[Sequence[int]] | None
+) -> tuple[list[Launch], list[list[int]]]:
+    """All launches of the steps of a plan, and for each the places of those that it follows.
+
+    Args:
+        launches: of each step, one after the other.
+        order: see `PlanFacts.order`.
+    """
+    flat: list[Launch] = []
+    after: list[list[int]] = []
+    last: list[list[int]] = []  # of each step: its last launch, or, where it has none, what it follows
+    for number, mine in enumerate(launches):
+        before = order[number] if order is not None else range(max(0, number - 1), number)
+        ends = sorted({end for earlier in before for end in last[earlier]})
+        for launch in mine:
+            after.append(ends)
+            ends = [len(flat)]
+            flat.append(launch)
+        last.append(ends)
+    return flat, after
+
+
 _WHAT = {"arena": "intermediate results", "status": "statuses", "turns": "loop counters"}
 """What errors call memory."""
 
-_BASES: dict[str, Callable[[Session, BufferFacts], int]] = {
-    "input": Session._input,
-    "output": Session._output,
-    "arena": Session._arena,
-    "const": Session._const,
-    "state": Session._state,
-    "turn": Session._turn,
+_BASES: dict[BufferKind, Callable[[Session, Buffer], int]] = {
+    BufferKind.INPUT: Session._input,
+    BufferKind.OUTPUT: Session._output,
+    BufferKind.ARENA: Session._arena,
+    BufferKind.CONST: Session._const,
+    BufferKind.STATE: Session._state,
+    BufferKind.TURN: Session._turn,
 }
 """Where the buffers of each kind lie."""
 
 _ACTIONS: dict[type, Callable[[Session, Any], None]] = {
-    RunStep: Session._launch,
-    BindStep: Session._bind,
-    RequireStep: Session._require,
-    ReserveStep: Session._reserve,
-    ExtendStep: Session._extend,
-    BranchStep: Session._branch,
-    RepeatStep: Session._repeat,
+    Run: Session._launch,
+    Sync: lambda session, step: None,  # a stream runs its kernels in order
+    Bind: Session._bind,
+    Require: Session._require,
+    Reserve: Session._reserve,
+    Extend: Session._extend,
+    Branch: Session._branch,
+    Repeat: Session._repeat,
 }
 """What each kind of step does."""

@@ -36,14 +36,14 @@ class GraphNode:
 
 @dataclass
 class RecordedGraph:
-    """Nodes one after the other, by their handles."""
+    """Handle of each node -> those of the nodes that it follows."""
 
-    nodes: list[int] = field(default_factory=list)
+    nodes: dict[int, list[int]] = field(default_factory=dict)
 
 
 @dataclass
 class ExecutableGraph:
-    """An instantiated graph: launches by the handles of their nodes."""
+    """An instantiated graph: launches by the handles of their nodes, in the order in which they run."""
 
     calls: dict[int, KernelCall]
 
@@ -134,21 +134,23 @@ class StreamFunctions(Machine):
 
     def _cuGraphAddKernelNode_v2(self, node: Any, graph: Any, before: Any, count: int, params: Any) -> int:
         found = self._get(graph, RecordedGraph)
-        if found is None or list(before)[:count] != found.nodes[-1:][:count]:
+        edges = [int(handle or 0) for handle in list(before)[:count]]
+        if found is None or not set(edges) <= found.nodes.keys():
             return INVALID_HANDLE
         facts = params._obj
         call = self._call_of(facts.func, tuple(facts.grid), tuple(facts.block), facts.params)
         if isinstance(call, int):
             return call
         node._obj.value = self._new(GraphNode(call))
-        found.nodes.append(node._obj.value)
+        found.nodes[node._obj.value] = edges
         return 0
 
     def _cuGraphInstantiateWithFlags(self, executable: Any, graph: Any, flags: int) -> int:
         found = self._get(graph, RecordedGraph)
         if found is None:
             return INVALID_HANDLE
-        executable._obj.value = self._new(ExecutableGraph({n: self._handles[n].call for n in found.nodes}))
+        calls = {node: self._handles[node].call for node in _latest_first(found.nodes)}
+        executable._obj.value = self._new(ExecutableGraph(calls))
         return 0
 
     def _cuGraphExecKernelNodeSetParams_v2(self, executable: Any, node: Any, params: Any) -> int:
@@ -175,3 +177,19 @@ class StreamFunctions(Machine):
 
     def _cuGraphExecDestroy(self, executable: Any) -> int:
         return 0 if self._handles.pop(number_of(executable), None) else INVALID_HANDLE
+
+
+def _latest_first(nodes: dict[int, list[int]]) -> list[int]:
+    """The nodes in an order that their edges allow, as far from the order of their making as may be.
+
+    Whatever relies on an edge that is not there runs too early.
+    """
+    waiting = {node: set(before) for node, before in nodes.items()}
+    order: list[int] = []
+    while waiting:
+        node = max(n for n, before in waiting.items() if not before)
+        order.append(node)
+        del waiting[node]
+        for before in waiting.values():
+            before.discard(node)
+    return order
