@@ -13,6 +13,7 @@ import numpy as np
 from aino_ir.compute import Compute, Nest, Phases, Stage, TensorRef, axes, coordinates, read
 from aino_ir.dims import DimLike, ceildiv, dmin, is_static, product
 from aino_ir.dtypes import DTYPES, boolean, f32, i64
+from aino_ir.graph import Value
 from aino_ir.infer import InferContext
 from aino_ir.loops.expr import Expr, Read, VecType, cast, compare, const, index, select
 from aino_ir.nests import Line, add_up, merge_sort, outranks
@@ -184,15 +185,12 @@ class Compress(Op):
         kept = self.result.shape[axis]
         found = Compaction(self.condition.shape[0], (1,), _condition, str(self.condition.type))
         places = ("places", TensorType(i64, (kept,)))
-        space = axes("i", self.result.shape)
-        at = coordinates(space)
-        place = Read(1, (at[axis],), VecType(i64))
-        gather = Compute(space, read(self.x, 0, (*at[:axis], place, *at[axis + 1 :])))
+        gather = Stage(_slices(self.x, axis, self.result.shape), (0, "places"), (0,))
         return Phases(
             (*found.temporaries, places),
             found.count(),
             ((kept, "kept", 0),),
-            (found.fill(kept, (), ("places",), _write_place), Stage(gather, (0, "places"), (0,))),
+            (found.fill(kept, (), ("places",), _write_place), gather),
         )
 
     @classmethod
@@ -201,10 +199,26 @@ class Compress(Op):
         for dtype in accepted_dtypes("number"):
             x = random_values(dtype, (4, 5), rng)
             yield Sample((x, np.array([True, False, True, True])), {}, f"{dtype}")
-        for shape, axis, length in (((6,), 0, 6), ((2, 5, 3), 1, 4), ((2, 5), -1, 0), ((0, 3), 1, 3)):
+        for shape, axis, length in (
+            ((6,), 0, 6),
+            ((2, 5, 3), 1, 4),
+            ((2, 5), -1, 0),
+            ((0, 3), 1, 3),
+            ((2, 0), 1, 0),
+        ):
             keep = rng.random(length) < 0.5
             yield Sample((random_values(f32, shape, rng), keep), {"axis": axis}, f"{list(shape)}")
         yield Sample((random_values(f32, (3, 2), rng), np.zeros(3, bool)), {}, "nothing")
+
+
+def _slices(x: Value, axis: int, shape: tuple[DimLike, ...]) -> Compute:
+    """The slices of operand 0 along an axis at the places that operand 1 holds."""
+    space = axes("i", shape)
+    at = coordinates(space)
+    if is_static(x.shape[axis]) and x.shape[axis] == 0:  # there is no place to read at, nor any result
+        return Compute(space, const(0, x.dtype.compute))
+    place = Read(1, (at[axis],), VecType(i64))
+    return Compute(space, read(x, 0, (*at[:axis], place, *at[axis + 1 :])))
 
 
 def _condition(b: Any, inputs: Tensors, position: DimLike) -> Expr:
@@ -263,10 +277,7 @@ class Unique(Op):
         names = ("order", "spare", "label", "first", "counts")
         key = f"{axis} {self.sorted} {self.x.type}"
         work = Stage(Nest(self._group, 1, key=f"group {key}"), (0,), (*names, "kept"))
-        space = axes("i", self.results[0].shape)
-        at = coordinates(space)
-        place = Read(1, (at[axis],), VecType(i64))
-        values = Compute(space, read(self.x, 0, (*at[:axis], place, *at[axis + 1 :])))
+        values = _slices(self.x, axis, self.results[0].shape)
         return Phases(
             (*((name, each) for name in names), ("kept", TensorType(i64, (1,)))),
             (work,),
@@ -363,7 +374,7 @@ class Unique(Op):
                 x = random_values(DTYPES[dtype], (12,), rng)
                 x = np.concatenate([x, x[::2], x[:3]])
                 yield Sample((x,), {"sorted": ordered}, f"{dtype}")
-            for shape, axis in (((5, 2), 0), ((2, 6), 1), ((2, 4, 2), -2), ((0,), 0), ((1,), 0), ((3, 0), 0)):
+            for shape, axis in (((5, 2), 0), ((2, 6), 1), ((2, 4, 2), -2), ((0,), 0), ((0, 2), 0), ((1,), 0), ((3, 0), 0)):
                 x = rng.integers(0, 2, shape).astype(np.float32)
                 yield Sample((x,), {"axis": axis, "sorted": ordered}, f"{list(shape)}")
             x = np.array([np.nan, 0.0, -0.0, np.inf, np.nan, -np.inf, 0.0], np.float32)
