@@ -374,7 +374,15 @@ class Unique(Op):
                 x = random_values(DTYPES[dtype], (12,), rng)
                 x = np.concatenate([x, x[::2], x[:3]])
                 yield Sample((x,), {"sorted": ordered}, f"{dtype}")
-            for shape, axis in (((5, 2), 0), ((2, 6), 1), ((2, 4, 2), -2), ((0,), 0), ((0, 2), 0), ((1,), 0), ((3, 0), 0)):
+            for shape, axis in (
+                ((5, 2), 0),
+                ((2, 6), 1),
+                ((2, 4, 2), -2),
+                ((0,), 0),
+                ((0, 2), 0),
+                ((1,), 0),
+                ((3, 0), 0),
+            ):
                 x = rng.integers(0, 2, shape).astype(np.float32)
                 yield Sample((x,), {"axis": axis, "sorted": ordered}, f"{list(shape)}")
             x = np.array([np.nan, 0.0, -0.0, np.inf, np.nan, -np.inf, 0.0], np.float32)
