@@ -90,6 +90,9 @@ def is_bounded(x: Expr, dtype: DType) -> bool:
 class VectorHelpers(HelperSource, Protocol):
     """Helpers of conversions between vectors too."""
 
+    def has_row(self, op: str, type_: VecType) -> bool:
+        """Whether the instruction set has a spelling of its own for an operation."""
+
     def conversion(self, source: VecType, target: DType, bounded: bool = False) -> str:
         """The function that converts floats to an integer dtype; `bounded`: NaN or within it."""
 
@@ -251,6 +254,9 @@ class CPrinter(CStylePrinter):
             return self.value(source) if source.lanes == 1 else element(self.value(source), str(lane))
         if e.a.dtype.bytes == 1 and e.a.lanes == 4 and e.pattern == (0, 1, 2, 3) * (e.lanes // 4):
             return call(self.helpers.operation("quartets", e.type), self.value(e.a))
+        upper = e.a.lanes == 2 * e.lanes and e.pattern == tuple(range(e.lanes, e.a.lanes))
+        if upper and self.helpers.has_row("upper", e.a.type):
+            return call(self.helpers.operation("upper", e.a.type), self.value(e.a))
         if e.a.lanes == 1:
             values = (self.value(e.a).text, self.value(e.b).text)
             return Code(f"({type_name(e.type)}){{{', '.join(values[i] for i in e.pattern)}}}")

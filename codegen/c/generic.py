@@ -129,6 +129,12 @@ def _quartets(type_: VecType) -> Lines:
     ]
 
 
+def _upper(type_: VecType) -> Lines:
+    """The second half of the lanes."""
+    lanes = ", ".join(map(str, range(type_.lanes // 2, type_.lanes)))
+    return [f"return __builtin_shufflevector(x, x, {lanes});"]
+
+
 def _dot(signed_x: bool) -> Callable[[VecType], Lines]:
     """Products of even and of odd bytes fit 16 bits; each is widened before it is added."""
 
@@ -185,6 +191,7 @@ GENERIC: dict[str, Callable[[VecType], Lines]] = {
     "dot_pairs": _dot_pairs,
     "add_pairs": _add_pairs,
     "quartets": _quartets,
+    "upper": _upper,
     "floordiv": _floor_division,
     "floormod": _floor_modulo,
 }

@@ -65,6 +65,10 @@ class Helpers:
             self._emit(name, c_type(signature.result, type_), parameters, branches)
         return name
 
+    def has_row(self, op: str, type_: VecType) -> bool:
+        """Whether the table spells an operation on a type."""
+        return bool(self.table.spellings(op, str(type_)))
+
     def conversion(self, source: VecType, target: DType, bounded: bool = False) -> str:
         """The function that converts floats to an integer dtype, saturating.
 

@@ -9,7 +9,7 @@ from aino_ir.codegen.c.types import mask_type, scalar_name, type_name
 from aino_ir.dtypes import DType, i8, i16, i64, u8
 from aino_ir.loops.expr import DOT, VecType
 
-VALUE, MASK, SCALAR, INDEX, INDICES, SOURCE, SINK, NOTHING, UNSIGNED, SIGNED, HALVES, QUARTET = (
+VALUE, MASK, SCALAR, INDEX, INDICES, SOURCE, SINK, NOTHING, UNSIGNED, SIGNED, HALVES, HALF, QUARTET = (
     "value",
     "mask",
     "scalar",
@@ -21,6 +21,7 @@ VALUE, MASK, SCALAR, INDEX, INDICES, SOURCE, SINK, NOTHING, UNSIGNED, SIGNED, HA
     "unsigned",
     "signed",
     "halves",
+    "half",
     "quartet",
 )
 
@@ -62,6 +63,7 @@ SIGNATURES: dict[str, Signature] = {
     "dot_pairs": _signature(VALUE, "x:unsigned w:signed"),
     "add_pairs": _signature(VALUE, "acc:value pairs:halves"),
     "quartets": _signature(VALUE, "x:quartet"),
+    "upper": _signature(HALF, "x:value"),
     "select": _signature(VALUE, "mask:mask a:value b:value"),
     "splat": _signature(VALUE, "x:scalar"),
     "ramp": _signature(VALUE, "base:index step:index"),
@@ -103,6 +105,8 @@ def c_type(kind: str, type_: VecType) -> str:
             return type_name(VecType(i8, type_.lanes * type_.dtype.bytes))
         case "halves":
             return type_name(VecType(i16, 2 * type_.lanes))
+        case "half":
+            return type_name(VecType(type_.dtype, type_.lanes // 2))
         case "quartet":
             return type_name(VecType(type_.dtype, DOT))
         case "source":

@@ -52,6 +52,9 @@ from aino_ir.types import Layout
 BEST = 4
 """Candidates that are offered: the best by the model."""
 
+INSTRUCTIONS_PER_CYCLE = 4.0
+"""What is begun in a cycle, loads included."""
+
 LEAST_CYCLES = 2.0
 """Cycles of the shortest step: a sum waits for the one before it."""
 
@@ -221,10 +224,12 @@ def step_cycles(rows: int, vectors: int, depth: int, target: Target) -> float:
         operations, multiplications = 4.0 * products + 2.0 * rows + 3.0 * vectors, 2.0 * products
     if target.multiplies_bytes:
         operations = multiplications = float(products)
+    loads = rows + vectors
     return max(
         multiplications / 2.0,
         operations / ports,
-        (rows + vectors) / LOADS_PER_CYCLE,
+        loads / LOADS_PER_CYCLE,
+        (operations + loads) / INSTRUCTIONS_PER_CYCLE,
         LEAST_CYCLES,
     )
 

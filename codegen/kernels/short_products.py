@@ -125,8 +125,14 @@ def _tiles(roles: Roles, lanes: int, target: Target) -> list[Tile]:
     rows = extent_or(roles.row.extent, 1) if roles.row is not None else 1
     columns = extent_or(roles.lane.extent, 1)
     tiles = legal_tiles(target, rows, -(-columns // lanes), _row_vector(roles))
+    tiles = [t for t in tiles if registers(t) <= target.vector_registers or t == Tile(1, 1)]
     tiles.sort(key=lambda t: code_size(roles, t))
     return [t for t in tiles if code_size(roles, t) <= CODE_BUDGET] or tiles[:1]
+
+
+def registers(tile: Tile) -> int:
+    """Vectors that a row of taps holds: sums, what it reads with its neighbours, weights, a product."""
+    return 2 * tile.rows * tile.vectors + 3 * tile.vectors + 2
 
 
 def _row_vector(roles: Roles) -> bool:

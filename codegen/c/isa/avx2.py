@@ -9,6 +9,9 @@ _FLOATS = (("f32x4", "ps", ""), ("f32x8", "ps", "256"), ("f64x2", "pd", ""), ("f
 _ROUNDINGS = {"round": (8, "roundeven"), "floor": (9, "floor"), "ceil": (10, "ceil"), "trunc": (11, "trunc")}
 
 
+_HALF = "__builtin_ia32_extract128i256"
+
+
 def _arithmetic() -> Rows:
     rows: Rows = {}
     for type_, suffix, width in _FLOATS:
@@ -73,6 +76,8 @@ def _integer_conversions() -> Rows:
         rows["convert_i32", f"{dtype}x8"] = (Spelling(widen, f"{widen}((c8x16)(q64x2){{(int64_t)x, 0}})"),)
         widen = f"__builtin_ia32_pmov{letter}xbw256"
         rows["convert_i16", f"{dtype}x16"] = (Spelling(widen, f"{widen}((c8x16)x)"),)
+    rows["convert_i32", "i16x8"] = (builtin("pmovsxwd256", "x"),)
+    rows["upper", "i16x16"] = (Spelling(_HALF, f"(i16x8){_HALF}((q64x4)x, 1)"),)
     return rows
 
 
