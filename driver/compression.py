@@ -10,12 +10,15 @@ from aino_ir.driver.kernel_costs import costs_for
 from aino_ir.errors.compression import SchemeOptionMisplaced
 from aino_ir.errors.usage import OptionTooSmall, UnknownOption
 from aino_ir.graph import Module
+from aino_ir.passes.canonicalize import Canonicalize
 from aino_ir.passes.compression.calibration import read_samples
 from aino_ir.passes.compression.calibrators import CALIBRATORS
 from aino_ir.passes.compression.guard import MIN_SQNR, Floor, Metric, guarded
 from aino_ir.passes.compression.layers import prepared
 from aino_ir.passes.compression.numbers import Recipe, weight_recipe
 from aino_ir.passes.compression.quantize import Quantization, Request
+from aino_ir.passes.manager import PassManager
+from aino_ir.passes.split_transposed_convolutions import SplitTransposedConvolutions
 from aino_ir.short_sums import DEPTHS
 from aino_ir.target import Target
 
@@ -27,6 +30,9 @@ SCHEMES: dict[str, tuple[str, int]] = {
     "bf16": ("", 16),
 }
 """Scheme -> (how activations are quantised, bits of a weight)."""
+
+AS_PLAIN_CONVOLUTIONS = (SplitTransposedConvolutions(), Canonicalize())
+"""Transposed convolutions are quantised as the plain ones that they become."""
 
 SHORT_SUMS = 2
 """Steps whose sums fit 16 bits, where nothing else is asked for.
@@ -100,6 +106,7 @@ def quantize(
     weights = _weights(scheme, per, group, symmetric, short_sums, goal)
     request = _request(scheme, weights, calibrator, symmetric, method, ignore, bias_correction)
     module = prepared(load(x, example_inputs, dims=dims))
+    PassManager(AS_PLAIN_CONVOLUTIONS).run(module)
     needed = request.activations == "static" or request.compensate
     samples = read_samples(module, calibration) if needed or calibration is not None else []
     work = Quantization(module, request, samples)

@@ -1,9 +1,12 @@
-"""Takes transposed convolutions with strides apart: one plain one for each remainder of the positions.
+"""Takes transposed convolutions with strides apart: one of stride 1 for each remainder of the positions.
 
 Position o of a result with stride s gets something only from taps t with o + pad - t * dilation divisible
 by s: those of one remainder of o share their taps.  So every s-th position is a transposed convolution of
 stride 1 with every s-th tap, without the zeros that a direct sum would multiply by (the "sub-pixel"
 convolution of Shi et al., 2016).  The results are interleaved.
+
+A transposed convolution of stride 1 is a plain one with its taps in the opposite order; where the weights
+are constants, turning them over costs nothing.
 """
 
 from __future__ import annotations
@@ -19,9 +22,11 @@ from aino_ir.builder import Builder
 from aino_ir.dims import DimLike, ceildiv, is_static
 from aino_ir.graph import Value
 from aino_ir.op import Op
+from aino_ir.ops.tensor import Slice
 from aino_ir.ops.window import ConvTranspose
+from aino_ir.passes.lazy_constants import lazy
 from aino_ir.passes.rules import Rule, RulePass
-from aino_ir.pattern import Match, P
+from aino_ir.pattern import Match, P, constant_of
 
 
 @dataclass(frozen=True)
@@ -164,9 +169,93 @@ def _zipped(b: Builder, values: Sequence[Value], axis: int) -> Value:
     return b.reshape(joined, shape=(*shape[:axis], shape[axis] * len(values), *shape[axis + 1 :]))  # type: ignore[no-any-return]
 
 
+class TapsTurnedOver(Rule):
+    """conv_transpose(x, w), stride 1 ==> conv(x, w[taps backwards, channels swapped])   when w is constant"""
+
+    pattern = P(ConvTranspose, op="conv")
+    error_class = "reordered"
+
+    def check(self, m: Match) -> str | None:
+        op = m.op("conv")
+        if any(s != 1 for s in op.strides) or not _is_constant(op.w):
+            return ""
+        cut = [_cut_off(*_plain_pads(op), d) for d in range(op.x.rank - 2)]
+        if any(is_static(n) and int(n) <= sum(c) for n, c in zip(op.x.shape[2:], cut, strict=True)):  # type: ignore[arg-type]
+            return "all of its operand is cut off"
+        if any(sum(c) and not is_static(n) for n, c in zip(op.x.shape[2:], cut, strict=True)):
+            return "symbolic extents of which something is cut off"
+        return None
+
+    def rewrite(self, m: Match, b: Builder) -> Value:
+        op = m.op("conv")
+        before, after = _plain_pads(op)
+        return b.conv(  # type: ignore[no-any-return]
+            _without_ends(b, op.x, [_cut_off(before, after, d) for d in range(op.x.rank - 2)]),
+            _turned_over(b, op.w, op.groups),
+            op.bias,
+            strides=op.strides,
+            dilations=op.dilations,
+            pads_before=tuple(max(p, 0) for p in before),
+            pads_after=tuple(max(p, 0) for p in after),
+            groups=op.groups,
+        )
+
+
+def _cut_off(before: Sequence[int], after: Sequence[int], axis: int) -> tuple[int, int]:
+    """Elements at the ends of an axis that no result reads: pads below zero."""
+    return max(-before[axis], 0), max(-after[axis], 0)
+
+
+def _without_ends(b: Builder, x: Value, ends: Sequence[tuple[int, int]]) -> Value:
+    """The operand without so many elements at the ends of its spatial axes."""
+    if not any(map(any, ends)):
+        return x
+    sizes = (*x.shape[:2], *(n - sum(cut) for n, cut in zip(x.shape[2:], ends, strict=True)))
+    starts = (0, 0, *(first for first, _ in ends))
+    return b.slice(x, starts=starts, sizes=sizes, steps=(1,) * x.rank)  # type: ignore[no-any-return]
+
+
+def _is_constant(w: Value) -> bool:
+    """Whether weights are a constant, or some taps of one."""
+    return constant_of(_all_taps(w)) is not None
+
+
+def _all_taps(w: Value) -> Value:
+    return w.op.x if isinstance(w.op, Slice) else w
+
+
+def _plain_pads(op: Op) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The zeros around the operand of the plain convolution; below zero what is cut off."""
+    assert isinstance(op, ConvTranspose)
+    reach = [d * (int(k) - 1) for d, k in zip(op.dilations, op.w.shape[2:], strict=True)]
+    before = tuple(r - p for r, p in zip(reach, op.pads_before, strict=True))
+    after = zip(reach, op.pads_after, op.output_padding, strict=True)
+    return before, tuple(r - p + o for r, p, o in after)
+
+
+def _turned_over(b: Builder, w: Value, groups: int) -> Value:
+    """Constant weights [c, oc / groups, *taps] as a convolution has them, [oc, c / groups, *taps]."""
+    channels, each, *taps = (int(d) for d in w.shape)
+    picked = w.op if isinstance(w.op, Slice) else None
+    handle = constant_of(_all_taps(w))
+    assert handle is not None
+
+    def body(b: Builder, arguments: list[Value]) -> Value:
+        (w,) = arguments
+        if picked is not None:
+            w = b.op(Slice, w, **picked.attrs()).result
+        starts = (0, 0, *(k - 1 for k in taps))
+        w = b.slice(w, starts=starts, sizes=w.shape, steps=(1, 1, *(-1 for _ in taps)))
+        w = b.reshape(w, shape=(groups, channels // groups, each, *taps))
+        w = b.transpose(w, perm=(0, 2, 1, *range(3, w.rank)))
+        return b.reshape(w, shape=(each * groups, channels // groups, *taps))  # type: ignore[no-any-return]
+
+    return b.constant(lazy(b.function, [handle], body, handle.name), handle.name)  # type: ignore[no-any-return]
+
+
 @dataclass(frozen=True)
 class SplitTransposedConvolutions(RulePass):
-    """Transposed convolutions with strides become interleaved ones without."""
+    """Transposed convolutions with strides become interleaved ones without, and plain ones where they can."""
 
     name = "split-transposed-convolutions"
-    rules = (StridesIntoResidues(),)
+    rules = (StridesIntoResidues(), TapsTurnedOver())
