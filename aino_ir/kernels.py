@@ -159,6 +159,8 @@ class Candidate:
         companions: further things made from constant operands that the kernel reads, such as the
             positions of nonzeros: (operand index, how).  They are its last parameters.
         cost: modelled seconds on one core of the target.
+        arrival: how much of it passes while operands arrive from beyond the core's own caches, as in networks
+            that do not fit there.
         error_class: exact, reordered or approximate.
     """
 
@@ -170,6 +172,7 @@ class Candidate:
     scratch_bytes: int = 0
     cost: float = 0.0
     error_class: str = "reordered"
+    arrival: float = 0.0
 
 
 class Transform(Protocol):

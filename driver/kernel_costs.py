@@ -44,14 +44,20 @@ class Known:
     Attributes:
         seconds: modelled, of one run on one core; None where some of it has no native code.
         stored_bytes: of its constants as the artifact stores them.
+        arena_bytes: of what lies between its kernels; 0 where that is symbolic.
+        arrival: those seconds in which data comes from beyond a core's caches.
     """
 
     seconds: float | None
     stored_bytes: int
+    arena_bytes: int = 0
+    arrival: float = 0.0
 
 
 class ModelledCosts:
     """Seconds of one run by the cost models of the kernels that a target would get; equal modules once.
+
+    Of a network that fits half of the second cache nothing arrives from beyond it from the second run on.
 
     Args:
         target: what kernels are for.
@@ -63,13 +69,20 @@ class ModelledCosts:
         self.options = CompileOptions(target, verify="off")
         self._known: dict[str, Known] = {}
 
-    def seconds(self, module: Module) -> float | None:
-        """The sum over the kernels that run; None where there is no native code."""
-        return self._of(module).seconds
+    def seconds(self, module: Module, beside: int = 0) -> float | None:
+        """The sum over the kernels that run, in a network with so many bytes more of constants.
 
-    def times(self, before: Module, after: Module) -> tuple[float | None, float | None]:
+        None where there is no native code.
+        """
+        known = self._of(module)
+        size = known.stored_bytes + known.arena_bytes + beside
+        if known.seconds is None or size > self.options.target.l2_bytes // 2:
+            return known.seconds
+        return known.seconds - known.arrival
+
+    def times(self, before: Module, after: Module, beside: int = 0) -> tuple[float | None, float | None]:
         """The seconds of both."""
-        return self.seconds(before), self.seconds(after)
+        return self.seconds(before, beside), self.seconds(after, beside)
 
     def stored_bytes(self, module: Module) -> int:
         """Bytes of the constants as the kernels want them stored; as they are where there are none."""
@@ -87,8 +100,10 @@ class ModelledCosts:
         except AinoError:
             handles = {op.value.key: op.value for op in module.walk() if op.name == "core.constant"}  # type: ignore[attr-defined]
             return Known(None, sum(h.nbytes for h in handles.values()))
-        seconds = sum(plan.kernels[step.kernel].candidate.cost for step in runs(plan))
-        return Known(seconds, plan_bytes(plan))
+        found = [plan.kernels[step.kernel].candidate for step in runs(plan)]
+        arena = plan.arena_bytes if isinstance(plan.arena_bytes, int) else 0
+        seconds, arrival = sum(c.cost for c in found), sum(c.arrival for c in found)
+        return Known(seconds, plan_bytes(plan), arena, arrival)
 
 
 class MeasuredCosts(ModelledCosts):
@@ -109,11 +124,11 @@ class MeasuredCosts(ModelledCosts):
         self._pairs: dict[tuple[str, str], tuple[float | None, float | None]] = {}
         self.measured = 0
 
-    def seconds(self, module: Module) -> float | None:
+    def seconds(self, module: Module, beside: int = 0) -> float | None:
         """Those of a module beside itself."""
         return self.times(module, module)[0]
 
-    def times(self, before: Module, after: Module) -> tuple[float | None, float | None]:
+    def times(self, before: Module, after: Module, beside: int = 0) -> tuple[float | None, float | None]:
         """The medians of both over the same turns; equal pairs once."""
         key = block_hash(before.main.block), block_hash(after.main.block)
         if key not in self._pairs:

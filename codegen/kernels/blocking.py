@@ -49,12 +49,14 @@ class Blocking:
         group: panels of a unit.
         depth: reduction steps between visits to the partial sums; 0 = all.
         cycles: modelled cycles lost to moving data.
+        arrival: those of them in which data comes from beyond L2.
     """
 
     chunk: int
     group: int = 1
     depth: int = 0
     cycles: float = 0.0
+    arrival: float = 0.0
 
 
 def choose_blocking(roles: Roles, tile: Tile, lanes: int, target: Target, element_bytes: int = 4) -> Blocking:
@@ -91,7 +93,7 @@ def _whole(roles: Roles, tile: Tile, lanes: int, target: Target, each: int) -> B
     late = max(0.0, each * tile.vectors * lanes / STREAM_BYTES - step)
     streamed = panel_bytes > target.l1_bytes * 3 // 4
     near = outer * -(-rows // tile.rows) * panels * steps * late if streamed else 0.0
-    return Blocking(chunk, cycles=far / FAR_BYTES + near)
+    return Blocking(chunk, cycles=far / FAR_BYTES + near, arrival=far / FAR_BYTES)
 
 
 def _shared_lines(roles: Roles, tile: Tile, lanes: int) -> int:
@@ -136,7 +138,7 @@ def _cut(roles: Roles, tile: Tile, lanes: int, target: Target) -> Blocking | Non
     blocks = -(-steps // depth)
     far = 4.0 * steps * outer * (chunks * columns + -(-panels // group) * rows)
     near = 8.0 * rows * columns * outer * (blocks - 1)
-    return Blocking(chunk, group, depth, far / FAR_BYTES + near / NEAR_BYTES)
+    return Blocking(chunk, group, depth, far / FAR_BYTES + near / NEAR_BYTES, far / FAR_BYTES)
 
 
 def balanced(total: int, most: int, multiple: int = 1) -> int:

@@ -197,7 +197,8 @@ def _candidate(roles: Roles, tile: Tile, lanes: int, target: Target) -> Candidat
         moved += staging_cycles(roles, tile, lanes, blocking)
     name = _name(tile, lanes, blocking) + (", staged" if roles.staged is not None else "")
     cost = (outer * cycles + moved) / CLOCK
-    return Candidate("contract", name, tuple(params), packings, cost=cost)
+    arrival = blocking.arrival / CLOCK
+    return Candidate("contract", name, tuple(params), packings, cost=cost, arrival=arrival)
 
 
 def _far_apart(roles: Roles, factor: Expr) -> bool:
@@ -254,10 +255,14 @@ def _transform(use: _Use, order: list[str]) -> Nibbles | None:
 
 
 def decoding_operations(spec: KernelSpec, factor: Expr) -> int:
-    """Vector operations between a load of a factor and its use; a constant float of few bits needs two."""
+    """Vector operations between a load of a factor and its use.
+
+    A constant float of few bits needs two, and four cut a nibble with a sign out of its byte.
+    """
     few = [spec.operands[n.operand].dtype for n in constant_reads(spec, factor)]
     widened = sum(2 for dtype in few if dtype.is_float and dtype.is_storage)
-    return widened + sum(1 for n in walk(factor) if isinstance(n, (Binary, Cast, Unary)))
+    cut = sum(4 for dtype in few if dtype.is_integer and dtype.bits == 4)
+    return widened + cut + sum(1 for n in walk(factor) if isinstance(n, (Binary, Cast, Unary)))
 
 
 def _element_bytes(roles: Roles) -> int:

@@ -206,6 +206,7 @@ def _candidate(parts: Parts, tile: Tile, depth: int, lanes: int, target: Target)
         ),
         ((parts.w.operand, Packing(_panel_layout(parts, tile.vectors * lanes))),),
         cost=(outer * cycles + blocking.cycles) / CLOCK,
+        arrival=blocking.arrival / CLOCK,
         error_class="exact",
     )
 

@@ -171,6 +171,7 @@ def _candidate(roles: Roles, tile: Tile, lanes: int, native: int, target: Target
         ),
         panel_packings(roles, tile.rows, tile.vectors * lanes),
         cost=(outer * cycles + blocking.cycles) / CLOCK,
+        arrival=blocking.arrival / CLOCK,
         error_class="exact",
     )
 

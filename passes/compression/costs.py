@@ -16,8 +16,11 @@ class KernelCosts(Protocol):
 
     kind: str
 
-    def times(self, before: Module, after: Module) -> tuple[float | None, float | None]:
-        """Seconds of one run of each, compared under the same conditions; None when nothing is known."""
+    def times(self, before: Module, after: Module, beside: int = 0) -> tuple[float | None, float | None]:
+        """Seconds of one run of each, compared under the same conditions; None when nothing is known.
+
+        `beside`: bytes of constants that the network has besides those of the modules.
+        """
 
     def stored_bytes(self, module: Module) -> int:
         """Bytes that its constants take in an artifact."""

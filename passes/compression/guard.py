@@ -107,7 +107,7 @@ def guarded(
     """
     for proposal in proposals:
         if not proposal.row.reason:
-            _time(proposal, timing)
+            _time(proposal, timing, constant_bytes(original))
             reason = does_not_pay(proposal.row) if guard else None
             if reason:
                 proposal.row.refuse(reason)
@@ -161,12 +161,13 @@ def constant_bytes(module: Module) -> int:
     return sum(-(-h.size * h.dtype.bits // 8) for h in handles.values())
 
 
-def _time(proposal: Proposal, timing: KernelCosts | None) -> None:
+def _time(proposal: Proposal, timing: KernelCosts | None, stored: int) -> None:
     if timing is None or proposal.alone is None:
         return
     before, after = proposal.alone()
     row = proposal.row
-    row.seconds_before, row.seconds_after = timing.times(before, after)
+    beside = max(0, stored - row.bytes_before)
+    row.seconds_before, row.seconds_after = timing.times(before, after, beside)
     row.timing = timing.kind
 
 

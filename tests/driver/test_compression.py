@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import aino_ir as aino
-from aino_ir.errors.compression import EmptyCalibration, SchemeOptionMisplaced
+from aino_ir.builder import Builder
+from aino_ir.driver.api import compile_options
+from aino_ir.errors.compression import CalibrationNotFinite, EmptyCalibration, SchemeOptionMisplaced
 from aino_ir.errors.usage import OptionTooSmall, UnknownOption
+from aino_ir.graph import Module
 from aino_ir.interp import run_module
 from aino_ir.passes.compression.report import CompressionReport
+from aino_ir.pattern import constant_of
+from aino_ir.tolerance import disagreement
+from aino_ir.types import tensor
 from tests.codegen.native import runnable
 from tests.passes.compression.models import cnn, mlp, samples
 from tests.passes.helpers import op_names
@@ -43,6 +50,16 @@ def test_the_guard_compares_modelled_time_and_says_so() -> None:
     assert row.seconds_after < row.seconds_before
     assert "times faster (modelled)" in row.reason
     assert q.compression.bytes_after < q.compression.bytes_before / 3
+
+
+def test_weights_that_stay_in_the_cache_are_not_decoded_for_nothing() -> None:
+    """One row, 200 kB of weights: from beyond the second cache a quarter of the bytes pays, from within not."""
+    module = mlp(batch=1, width=784, hidden=64)
+    goal = compile_options("c:avx2").target
+    near = aino.quantize(module, "int8-weight", target=replace(goal, l2_bytes=1 << 19)).compression.row("fc1")
+    assert not near.applied and "it would be slower" in near.reason
+    far = aino.quantize(module, "int8-weight", target=replace(goal, l2_bytes=1 << 17)).compression.row("fc1")
+    assert far.applied and far.seconds_before > near.seconds_before
 
 
 def test_bf16_keeps_weights_in_half_the_bytes() -> None:
@@ -115,6 +132,72 @@ def test_options_that_cannot_be_are_refused(options: dict[str, Any], error: type
         aino.quantize(mlp(), **options)
 
 
+def upsampling() -> Module:
+    """A transposed convolution of stride 2, up, and a product of what it makes."""
+    rng = np.random.default_rng(2)
+    b = Builder()
+    x = b.input("x", tensor("f32", 1, 8, 5, 6))
+    w = b.constant(rng.standard_normal((8, 12, 4, 4)).astype(np.float32) / 8, "up.weight")
+    bias = b.constant(rng.standard_normal(12).astype(np.float32))
+    attrs = {"strides": (2, 2), "dilations": (1, 1), "pads_before": (1, 1), "pads_after": (1, 1)}
+    b.output("y", b.relu(b.conv_transpose(x, w, bias, **attrs, output_padding=(0, 0))))
+    b.finish()
+    return b.module
+
+
+def test_transposed_convolutions_are_integer_ones() -> None:
+    """One for each remainder of the positions by the stride, all of the same weights."""
+    module = upsampling()
+    q = aino.quantize(module, calibration=samples(module), guard=False)
+    assert op_names(q).count("quant.conv") == 4
+    assert not {"nn.conv", "nn.conv_transpose"} & set(op_names(q))
+    assert [r.name for r in q.compression.applied] == ["up", "up#2", "up#3", "up#4"]
+    assert q.compression.floor.after > 30
+    x = samples(module, 1, seed=11)[0]
+    (got,), (want,) = aino.compile(q).run(*x), run_module(q, x)
+    assert np.array_equal(got, want)
+
+
+def test_calibration_data_that_is_not_finite_is_refused() -> None:
+    module = mlp()
+    data = samples(module)
+    data[2][0][1, 3] = np.nan
+    with pytest.raises(CalibrationNotFinite, match="'x'"):
+        aino.quantize(module, calibration=data)
+
+
+def test_ranges_of_nothing_are_quantised_by_one() -> None:
+    """All zeros: the input's grid has scale 1, and what is computed from zeros is right."""
+    module = mlp()
+    zeros = [tuple(np.zeros_like(x) for x in sample) for sample in samples(module, 2)]
+    q = aino.quantize(module, calibration=zeros, guard=False)
+    first = next(op for op in q.main.block if op.name == "quant.quantize")
+    assert float(constant_of(first.scale).array()) == 1.0  # type: ignore[attr-defined,union-attr]
+    (got,), (want,) = aino.compile(q).run(*zeros[0]), run_module(module, zeros[0])
+    assert np.abs(got - want).max() <= 0.02 * np.abs(want).max()
+
+
+def test_weights_of_zeros_stay_zeros() -> None:
+    b = Builder()
+    x = b.input("x", tensor("f32", 4, 20))
+    b.output("y", b.matmul(x, b.constant(np.zeros((20, 24), np.float32), "fc.weight")))
+    b.finish()
+    for scheme in ("int8", "int8-dynamic", "int8-weight", "int4-weight"):
+        q = aino.quantize(b.module, scheme, calibration=samples(b.module), guard=False)
+        (got,) = run_module(q, samples(b.module, 1)[0])
+        assert q.compression.applied and not got.any(), scheme
+
+
+def test_the_last_group_may_be_shorter() -> None:
+    module = mlp()
+    q = aino.quantize(module, "int4-weight", group=7, guard=False)
+    scales = [op.scale.shape for op in q.main.block if op.name == "quant.dequantize_groups"]  # type: ignore[attr-defined]
+    assert scales == [(3, 24), (4, 10)]
+    x = samples(module, 1, seed=11)[0]
+    (got,), (want,) = aino.compile(q).run(*x), run_module(q, x)
+    assert disagreement(got, want, "approximate") is None
+
+
 def test_the_original_is_left_alone() -> None:
     module = mlp()
     before = str(module)
@@ -141,6 +224,7 @@ def test_onnx_runtime_agrees_within_one_quantum() -> None:
     module = cnn()
     q = aino.quantize(module, calibration=samples(module, 32), guard=False)
     inputs = samples(module, 500, seed=12)
+    assert sum(len(x) for (x,) in inputs) == 1000
 
     def run() -> Any:
         session = Session(aino.to_onnx(q))

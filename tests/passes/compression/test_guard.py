@@ -73,7 +73,7 @@ class Whole:
         chosen = self.known.get(id(module), frozenset())
         return 10.0 + 2.0 * len(chosen & {"a", "b"}) - len(chosen & {"c", "d", "e"})
 
-    def times(self, before: Module, after: Module) -> tuple[float, float]:
+    def times(self, before: Module, after: Module, beside: int = 0) -> tuple[float, float]:
         return self.seconds(before), self.seconds(after)
 
     def stored_bytes(self, module: Module) -> int:
@@ -147,7 +147,7 @@ class Clock:
     def __init__(self) -> None:
         self.asked: list[Module] = []
 
-    def times(self, before: Module, after: Module) -> tuple[float | None, float | None]:
+    def times(self, before: Module, after: Module, beside: int = 0) -> tuple[float | None, float | None]:
         self.asked += [before, after]
         known = {"quick": 1e-6, "slow": 2e-6}
         return known.get(before.name), known.get(after.name)
@@ -161,7 +161,7 @@ class Stopwatch(Clock):
 
     kind = "measured"
 
-    def times(self, before: Module, after: Module) -> tuple[float | None, float | None]:
+    def times(self, before: Module, after: Module, beside: int = 0) -> tuple[float | None, float | None]:
         return (2e-6, 1e-6) if before.name == "slow" else (1e-6, 2e-6)
 
 
