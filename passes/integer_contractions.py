@@ -10,7 +10,7 @@ import numpy as np
 
 from aino_ir.builder import Builder
 from aino_ir.constants import Const
-from aino_ir.dtypes import i8, i32, u8
+from aino_ir.dtypes import f32, i8, i32, u8
 from aino_ir.graph import Value
 from aino_ir.op import Op
 from aino_ir.ops.nn import Conv, MatMul, MaxPool
@@ -31,6 +31,15 @@ def number_of(value: Value | None) -> float | None:
         return 0.0
     handle = constant_of(value)
     return float(handle.array().reshape(())) if handle is not None and handle.size == 1 else None
+
+
+def common_number(value: Value | None) -> float | None:
+    """The number that all elements of a constant are, or None; 0 where there is no value."""
+    handle = None if value is None else constant_of(value)
+    if handle is None or handle.size == 0:
+        return number_of(value)
+    array = handle.array().reshape(-1)
+    return float(array[0]) if (array == array[0]).all() else None
 
 
 @dataclass(frozen=True)
@@ -198,18 +207,73 @@ class IntegerMatMul(Contraction):
         parts = self.parts(op)
         assert not isinstance(parts, str)
         activation, weight = parts
-        if op.transpose_rhs:
-            weight = Weight(np.ascontiguousarray(weight.integers.T), weight.scale, 1, None)
         scale = (np.float32(activation.scale) * weight.scale).astype(np.float32)
-        offset = -activation.zero * per_channel_sums(weight.integers, weight.channel_axis)
-        return b.op(
-            QuantMatMul,
-            activation.x,
-            weight_constant(b, weight, op.rhs),
-            b.constant(scale if scale.size > 1 else scale.reshape(())),
-            offset_constant(b, offset),
-            zero=activation.zero,
-        ).result
+        return integer_product(b, op, activation.x, weight, scale, activation.zero)
+
+
+class IntegerRows(Rule):
+    """matmul((x - zx) s, w sw) ==> ((matmul(x, w) - zx sum(w)) sw) s   when s does not vary along the sum
+
+    zx is a constant number, s what the run finds: a number, or one for each row (dynamic quantisation).
+    """
+
+    pattern = P(MatMul, P(Dequantize, op="decode"))
+    error_class = "reordered"
+
+    @staticmethod
+    def weight(m: Match) -> Weight | str:
+        """The weights, or why they cannot be multiplied as integers."""
+        op = m.root
+        assert isinstance(op, MatMul)
+        if op.rhs.rank != 2:
+            return "the weights are a stack of matrices"
+        return weight_of(op.rhs, 0 if op.transpose_rhs else 1)
+
+    def check(self, m: Match) -> str | None:
+        op, decode = m.root, m.op("decode")
+        assert isinstance(op, MatMul)
+        if number_of(decode.scale) is not None or decode.x.dtype not in (i8, u8):
+            return ""
+        if op.transpose_lhs:
+            return "the activation is transposed"
+        if decode.scale.dtype is not f32 or (decode.scale.rank and decode.scale.shape[-1] != 1):
+            return "the activation's scale varies along the sum"
+        zero, weight = common_number(decode.zero), self.weight(m)
+        if isinstance(weight, str):
+            return weight
+        if zero is None:
+            return "the activation's zero point is no single constant"
+        worst = np.abs(per_channel_sums(weight.integers, weight.channel_axis)).max(initial=0) * abs(zero)
+        return "its zero point moves sums out of 32 bits" if worst >= OFFSET_LIMIT else None
+
+    def looked_at(self, m: Match) -> Iterator[Op]:
+        assert isinstance(m.root, MatMul)
+        for decode in (m.op("decode"), m.root.rhs.op):
+            assert decode is not None
+            yield decode
+            yield from (v.op for v in decode.present_operands() if constant_of(v) is not None and v.op)
+
+    def rewrite(self, m: Match, b: Builder) -> Value:
+        op, decode = m.root, m.op("decode")
+        weight, zero = self.weight(m), common_number(decode.zero)
+        assert isinstance(op, MatMul) and isinstance(weight, Weight) and zero is not None
+        y = integer_product(b, op, decode.x, weight, weight.scale, int(zero))
+        return b.mul(y, decode.scale)  # type: ignore[no-any-return]
+
+
+def integer_product(b: Builder, op: MatMul, x: Value, weight: Weight, scale: Array, zero: int) -> Value:
+    """(x @ w - zero * sum(w)) * scale, the sum in integers."""
+    if op.transpose_rhs:
+        weight = Weight(np.ascontiguousarray(weight.integers.T), weight.scale, 1, None)
+    offset = -zero * per_channel_sums(weight.integers, weight.channel_axis)
+    return b.op(
+        QuantMatMul,
+        x,
+        weight_constant(b, weight, op.rhs),
+        b.constant(scale if scale.size > 1 else scale.reshape(())),
+        offset_constant(b, offset),
+        zero=zero,
+    ).result
 
 
 def padded(b: Builder, op: Conv, activation: Activation) -> tuple[Value, dict[str, Any]]:
@@ -293,4 +357,4 @@ class IntegerContractions(RulePass):
 
     name = "integer-contractions"
     error_class = "reordered"
-    rules = (MoveBeforeDequantize(), IntegerConv(), IntegerMatMul())
+    rules = (MoveBeforeDequantize(), IntegerConv(), IntegerMatMul(), IntegerRows())

@@ -180,7 +180,7 @@ class TapsTurnedOver(Rule):
         if any(s != 1 for s in op.strides) or not _is_constant(op.w):
             return ""
         cut = [_cut_off(*_plain_pads(op), d) for d in range(op.x.rank - 2)]
-        if any(is_static(n) and int(n) <= sum(c) for n, c in zip(op.x.shape[2:], cut, strict=True)):  # type: ignore[arg-type]
+        if any(is_static(n) and int(n) <= sum(c) for n, c in zip(op.x.shape[2:], cut, strict=True)):
             return "all of its operand is cut off"
         if any(sum(c) and not is_static(n) for n, c in zip(op.x.shape[2:], cut, strict=True)):
             return "symbolic extents of which something is cut off"
@@ -250,7 +250,7 @@ def _turned_over(b: Builder, w: Value, groups: int) -> Value:
         w = b.transpose(w, perm=(0, 2, 1, *range(3, w.rank)))
         return b.reshape(w, shape=(each * groups, channels // groups, *taps))  # type: ignore[no-any-return]
 
-    return b.constant(lazy(b.function, [handle], body, handle.name), handle.name)  # type: ignore[no-any-return]
+    return b.constant(lazy(b.function, [handle], body, handle.name), handle.name)
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,22 @@ def test_product(transposed: bool) -> None:
     check(finished(b, b.matmul(x, w, transpose_rhs=transposed)), ["quant.matmul"])
 
 
+@pytest.mark.parametrize("zero", [0, 128])
+@pytest.mark.parametrize("rows", [(), (1,), (3, 1), (2, 3, 1)])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_rows_whose_scales_the_run_finds(rows: tuple[int, ...], zero: int, transposed: bool) -> None:
+    b = Builder()
+    x, scale = b.input("x", tensor("u8", 2, 3, 8)), b.input("scale", tensor("f32", *rows))
+    x = b.dequantize(x, scale, b.constant(np.uint8(zero)))
+    each = np.linspace(0.01, 0.04, 6)
+    w = weights(b, 6, 8, scale=each[:, None]) if transposed else weights(b, 8, 6, scale=each)
+    module = finished(b, b.matmul(x, w, transpose_rhs=transposed))
+    before = module.clone()
+    run_pass([PASS], module)
+    assert op_names(module) == ["quant.matmul", "math.mul"]
+    assert_same_meaning(before, module)
+
+
 def test_weights_with_a_zero_point_that_fits() -> None:
     b = Builder()
     w = weights(b, 8, 6, dtype=np.uint8, zero=128)
@@ -132,6 +148,24 @@ def test_moves_carry_integers() -> None:
                 weights(b, 8, 6),
             ),
             "no single constant",
+        ),
+        (
+            lambda b: b.matmul(
+                b.dequantize(b.input("x", tensor("u8", 3, 8)), b.input("s", tensor("f32", 8))),
+                weights(b, 8, 6),
+            ),
+            "varies along the sum",
+        ),
+        (
+            lambda b: b.matmul(
+                b.dequantize(
+                    b.input("x", tensor("u8", 3, 8)),
+                    b.input("s", tensor("f32", 3, 1)),
+                    b.input("z", tensor("u8", 3, 1)),
+                ),
+                weights(b, 8, 6),
+            ),
+            "zero point is no single constant",
         ),
         (
             lambda b: b.matmul(

@@ -44,6 +44,30 @@ def test_quantised_layers_are_integer_products() -> None:
     assert want.max() <= 100
 
 
+def test_rows_with_scales_of_their_own_are_integer_products() -> None:
+    """Dynamic quantisation, a scale for each token."""
+
+    class Dynamic(Quantized):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            scales, zeros = OPS.choose_qparams_per_token.default(x, torch.int8)
+            codes = OPS.quantize_per_token.default(x, scales, zeros, -128, 127, torch.int8)
+            wide = OPS.dequantize_per_token.default(
+                codes, scales, zeros, -128, 127, torch.int8, torch.float32
+            )
+            w = OPS.dequantize_per_channel.default(
+                self.weight, self.scales, self.zeros, 0, -127, 127, torch.int8
+            )
+            return torch.nn.functional.linear(wide, w)
+
+    net = Dynamic()
+    x = torch.randn(2, 3, 16, generator=torch.Generator().manual_seed(1)) * 2
+    module = aino.load(net, (x,))
+    assert "quant.matmul" in op_names(module) and "nn.matmul" not in op_names(module)
+    (got,) = run_module(module, [x.numpy()])
+    want = net(x).numpy()
+    assert np.abs(got - want).max() <= 0.02 * np.abs(want).max()
+
+
 def test_channels_are_quantised_along_their_axis() -> None:
     class PerChannel(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
