@@ -27,22 +27,40 @@ def fence(x):
 
 CHOOSE = '''\
 def choose(condition, a, b):
-    """a where the condition holds, else b: TVM concludes nothing from it, who thinks that not < is >=."""
-    return T.Select(unmasked(masked(condition)), a, b)
+    """a where the condition holds, else b, by bits: TVM concludes from conditions what NaN does not allow."""
+    a, b = tirx.convert(a), tirx.convert(b)
+    kind = str(a.ty)
+    if kind.startswith("bool"):
+        return unmasked(choose(condition, masked(a), masked(b)))
+    bits = kind.replace("float", "int").replace("uint", "int")
+    name = Names()
+    mask = name.let("mask", masked(condition, bits))
+    one, other = (x if kind == bits else T.reinterpret(bits, x) for x in (a, b))
+    found = (one & mask) | (other & T.bitwise_not(mask))
+    return name.result(found if kind == bits else T.reinterpret(kind, found))
 '''
 
 MASKS = '''\
-def masked(condition):
-    """A bool, or a vector of them, as numbers: TVM looks through these, and names vectors of them."""
-    lanes = str(tirx.convert(condition).ty).removeprefix("bool").removeprefix("x")
-    yes, no = (T.Broadcast(x, int(lanes)) if lanes else x for x in (T.int32(-1), T.int32(0)))
-    return T.Select(condition, yes, no)
+def lanes_of(x, value):
+    """A value in as many lanes as x has."""
+    lanes = str(tirx.convert(x).ty).rpartition("x")[2]
+    return T.Broadcast(value, int(lanes)) if lanes.isdigit() else value
+
+
+def masked(condition, bits="int32"):
+    """A bool, or a vector of them, as integers, all of whose bits are set or none.
+
+    What stands in LLVM's maximum is a call to TVM, which it concludes nothing from.
+    """
+    condition = tirx.convert(condition)
+    kind = str(condition.ty)
+    hidden = T.call_llvm_pure_intrin(kind, "llvm.umax", condition, lanes_of(condition, T.bool(False)))
+    return -T.Cast(kind.replace("bool", bits.partition("x")[0]), hidden)
 
 
 def unmasked(numbers):
     """The bools again; a test for zero would be turned around, NaN or not."""
-    lanes = str(tirx.convert(numbers).ty).removeprefix("int32").removeprefix("x")
-    return numbers < (T.Broadcast(T.int32(0), int(lanes)) if lanes else T.int32(0))
+    return numbers < lanes_of(numbers, T.int32(0))
 '''
 
 NAMES = '''\
@@ -104,8 +122,8 @@ class Helpers:
         parts = (
             (FENCE, self.uses_fence),
             (MASKS, masks),
+            (NAMES, self._functions or self.uses_choose),
             (CHOOSE, self.uses_choose),
-            (NAMES, self._functions),
         )
         return [*(text for text, used in parts if used), *self._functions]
 

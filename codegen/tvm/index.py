@@ -34,7 +34,7 @@ class IndexText:
         if isinstance(dim, int):
             return self.constant(dim)
         rest, mods = remainders(dim)
-        parts = [(k, binary("%", self.text(a), self._operand(b))) for k, a, b in mods]
+        parts = [(k, self.divided("%", a, b)) for k, a, b in mods]
         constant = rest
         if isinstance(rest, Dim):
             constant = rest.constant
@@ -55,6 +55,10 @@ class IndexText:
             return total
         return binary("-" if constant < 0 else "+", total, Text(str(abs(constant))))
 
+    def divided(self, operator: str, a: DimLike, b: DimLike) -> Text:
+        """``a // b`` or ``a % b``."""
+        return binary(operator, self.text(a), self._operand(b))
+
     def _operand(self, dim: DimLike) -> Text:
         return Text(str(dim)) if isinstance(dim, int) and dim >= 0 else self.text(dim)
 
@@ -62,7 +66,7 @@ class IndexText:
         if isinstance(atom, SymbolAtom):
             return self.name(atom.name)
         if isinstance(atom, FloorDiv):
-            return binary("//", self.text(atom.a), self._operand(atom.b))
+            return self.divided("//", atom.a, atom.b)
         assert isinstance(atom, Min)
         return reduce(lambda a, b: call("T.min", a, b), map(self.text, atom.args))
 

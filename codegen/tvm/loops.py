@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from aino_ir.codegen.cstyle.index import Ranges
 from aino_ir.codegen.cstyle.usage import Usage, analyse
 from aino_ir.codegen.tvm.expression import LARGE, HelperNames, TirPrinter, compares_integers
 from aino_ir.codegen.tvm.index import IndexText, needs_int64
@@ -20,9 +21,10 @@ from aino_ir.codegen.tvm.kernel import (
     shape_text,
     signature,
 )
+from aino_ir.codegen.tvm.sharing import SharedQuotients, SharingIndexText
 from aino_ir.codegen.tvm.text import PREFIX, PythonNames, Text, call, comment, element, type_name
 from aino_ir.codegen.tvm.vectors import vector_store
-from aino_ir.dims import DimLike, ceildiv
+from aino_ir.dims import DimLike, ceildiv, is_static
 from aino_ir.dtypes import DType, i32
 from aino_ir.errors.printing import NoSpelling
 from aino_ir.loops.expr import Expr, VecType
@@ -67,6 +69,8 @@ class _LoopKernel:
         statements = list(walk_statements((*fn.prologue, *fn.body)))
         bound = any(isinstance(s, BindIndex) for s in statements)
         self.wide = bound or needs_int64(fn.units, *(p.size for p in fn.params))
+        ranges = Ranges({UNIT: (0, None), **{name: (low, high) for name, low, high in fn.facts}})
+        self.quotients = SharedQuotients(fn.symbols if self.wide else (), self.names, ranges)
         self.buffers: dict[str, DType] = {p.name: p.dtype for p in fn.params}
         self.buffers |= {s.name: s.dtype for s in statements if isinstance(s, Alloc)}
         self.printer = TirPrinter(helpers, self._name, self.index_text(), self.value_text(), self.buffers)
@@ -93,12 +97,14 @@ class _LoopKernel:
 
     def index_text(self) -> IndexText:
         """Prints Dims that count loops and address memory."""
-        return IndexText(lambda n: Text(self.names[n]), self.extent)
+        return SharingIndexText(lambda n: Text(self.names[n]), self.extent, self.quotients)
 
     def value_text(self) -> IndexText:
         """Prints Dims as i64 values."""
         if self.wide:
-            return IndexText(lambda n: Text(self.names[n]), lambda v: Text(f"T.int64({v})"))
+            return SharingIndexText(
+                lambda n: Text(self.names[n]), lambda v: Text(f"T.int64({v})"), self.quotients
+            )
         return IndexText(lambda n: Text(f'T.Cast("int64", {self.names[n]})'), lambda v: Text(f"T.int64({v})"))
 
     def extent(self, value: int) -> Text:
@@ -128,12 +134,10 @@ class _LoopKernel:
         head += ["@T.prim_func(s_tir=True)", *signature(fn.name, [*symbols, *given, *status])]
         if symbols:
             for a in arguments:
-                shape = shape_text([self.index(d) for d in a.shape])
-                self.line(
-                    f'{a.name} = T.match_buffer({a.name}_data, {shape}, "{a.type}", '
-                    f"align={a.dtype.bytes}, offset_factor=1)"
-                )
+                self.match_buffer(a)
+        start = len(self.lines)
         self.function_body()
+        self.lines[start:start] = [f"{INDENT}{line}" for line in self.quotients.before]
         return PrintedKernel(
             fn.name,
             "\n".join([*head, *self.lines]) + "\n",
@@ -142,6 +146,18 @@ class _LoopKernel:
             fn.symbols,
             fn.can_fail,
             len(fn.params),
+        )
+
+    def match_buffer(self, argument: Argument) -> None:
+        """Memory whose extent may be a symbol: then whatever extent comes with it."""
+        (size,) = argument.shape
+        extent = self.index(size)
+        if not is_static(size):
+            extent = Text(self.names.fresh(f"{argument.name}_size"))
+            self.line(f"{extent} = T.int64()")
+        self.line(
+            f'{argument.name} = T.match_buffer({argument.name}_data, ({extent},), "{argument.type}", '
+            f"align={argument.dtype.bytes}, offset_factor=1)"
         )
 
     def function_body(self) -> None:
@@ -153,8 +169,15 @@ class _LoopKernel:
     def units(self, allocs: Sequence[Alloc]) -> None:
         """The parallel loop; each turn has working memory of its own."""
         kind = "T.serial" if self.fn.units == 1 else "T.parallel"
-        self.line(f"for {self.names[UNIT]} in {kind}({self.index(self.fn.units)}):")
+        count = self.index(self.fn.units)
+        if not is_static(self.fn.units):
+            name = self.names.fresh("units")
+            self.line(f"{name}: T.int64 = {count}")
+            count = Text(name)
+        self.line(f"for {self.names[UNIT]} in {kind}({count}):")
+        start = len(self.lines)
         self.nested([*allocs, *self.fn.body])
+        self.lines[start:start] = [f"{INDENT * (self.depth + 1)}{line}" for line in self.quotients.inside]
 
     # -- lines
 

@@ -50,6 +50,7 @@ _ALWAYS_TAKEN = frozenset(
         "choose",
         "masked",
         "unmasked",
+        "lanes_of",
         *keyword.kwlist,
         *keyword.softkwlist,
     }
