@@ -1,19 +1,30 @@
 """What `benchmarks.gpu` runs on a GPU: small modules for correctness, large ones for speed, by section.
 
-A case is a module and how its inputs are drawn; `peer` is the same in PyTorch.  Nothing here is imported
-where cases come from a bundle.
+A case is a module and how its inputs are drawn; `peer` is the same in PyTorch.  Where cases come from a
+bundle nothing here is imported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
+
+import aino_ir as aino
 from aino_ir.builder import Builder
 from aino_ir.dtypes import DTYPES
 from aino_ir.graph import Module, Value
 from aino_ir.types import TensorType
+
+Inputs = tuple[tuple[Any, ...], ...]
+Arrays = Sequence[np.ndarray[Any, Any]]
+
+SUITE_PART = 16
+"""Of the ONNX suite's node tests one in so many is taken, by a hash of the name."""
 
 
 @dataclass(frozen=True)
@@ -22,34 +33,27 @@ class Case:
 
     Attributes:
         name, section: of the case.
-        build: makes the results from a builder and the inputs.
-        inputs: (dtype, shape) of each, or (dtype, shape, highest index) for indices.
+        module: makes the module.
+        inputs: (dtype, shape) of each, or (dtype, shape, bound) for indices.
         moved: bytes that have to be moved at least, for GB/s; 0: not asked.
         flops: operations, for TFLOP/s; 0: not asked.
-        peer: name of the same in `benchmarks.gpu_peers`; empty: none.
+        peer: what is the same in `benchmarks.gpu_peers`, and its arguments; empty: nothing.
         needs: a word that the name of the kernel's candidate must have, or the figure means nothing.
+        given, expected: inputs and outputs that are known; None: drawn, and what the interpreter gives.
+        checked: whether results are compared, and kernels compared with the interpreter when compiled.
     """
 
     name: str
     section: str
-    build: Callable[..., Value | Sequence[Value]]
-    inputs: tuple[tuple[Any, ...], ...]
+    module: Callable[[], Module]
+    inputs: Inputs = ()
     moved: int = 0
     flops: int = 0
-    peer: str = ""
+    peer: tuple[Any, ...] = ()
     needs: str = ""
-
-    def module(self) -> Module:
-        """The module."""
-        b = Builder()
-        given = [
-            b.input(f"x{n}", TensorType(DTYPES[row[0]], tuple(row[1]))) for n, row in enumerate(self.inputs)
-        ]
-        made = self.build(b, *given)
-        for number, value in enumerate(made if isinstance(made, (list, tuple)) else (made,)):
-            b.output(f"y{number}", value)
-        b.finish()
-        return b.module
+    given: Callable[[], list[np.ndarray[Any, Any]]] | None = None
+    expected: Callable[[], Arrays] | None = None
+    checked: bool = False
 
     def facts(self) -> dict[str, Any]:
         """What a bundle keeps beside the artifact."""
@@ -58,12 +62,23 @@ class Case:
             "inputs": [[row[0], list(row[1]), *row[2:]] for row in self.inputs],
             "moved": self.moved,
             "flops": self.flops,
-            "peer": self.peer,
+            "peer": list(self.peer),
             "needs": self.needs,
         }
 
 
-def cases(section: str, dry: bool = False) -> list[Case]:
+def built(build: Callable[..., Value | Sequence[Value]], inputs: Inputs) -> Module:
+    """The module of what a function makes from a builder and inputs."""
+    b = Builder()
+    given = [b.input(f"x{n}", TensorType(DTYPES[row[0]], tuple(row[1]))) for n, row in enumerate(inputs)]
+    made = build(b, *given)
+    for number, value in enumerate(made if isinstance(made, (list, tuple)) else (made,)):
+        b.output(f"y{number}", value)
+    b.finish()
+    return b.module
+
+
+def cases(section: str, dry: bool = False) -> Iterable[Case]:
     """The cases of a section; for a dry run with small extents."""
     return _MAKERS[section](64 if dry else 1)
 
@@ -90,97 +105,159 @@ def _correctness(shrink: int) -> list[Case]:
             ((f32, (1, 2, 40, 64)), (f32, (1, 2, 40, 64)), (f32, (1, 2, 40, 64))),
         ),
     }
-    return [Case(name, "correctness", build, inputs) for name, (build, inputs) in table.items()]
+    return [
+        Case(name, "correctness", partial(built, build, inputs), inputs, checked=True)
+        for name, (build, inputs) in table.items()
+    ]
+
+
+def _suite(shrink: int) -> Iterator[Case]:
+    """Node tests of the ONNX suite, with its own inputs and outputs; in a dry run two simple models."""
+    from tests.conformance.onnx_cases import LEFT_OUT
+    from tests.conformance.onnx_cases import cases as suite
+
+    def wanted(name: str) -> bool:
+        return name not in LEFT_OUT and (shrink > 1 or zlib.crc32(name.encode("ascii")) % SUITE_PART == 0)
+
+    made = 0
+    for case in suite(("simple",) if shrink > 1 else ("node",), wanted):
+        for inputs, outputs in case.data()[:1]:
+            if all(isinstance(v, np.ndarray) and v.dtype.kind in "biufV" for v in (*inputs, *outputs)):
+                yield Case(
+                    case.name,
+                    "suite",
+                    partial(aino.load, case.model),
+                    given=partial(list, inputs),
+                    expected=partial(list, outputs),
+                    checked=True,
+                )
+                made += 1
+        if shrink > 1 and made == 2:
+            return
+
+
+def _timed(section: str) -> Callable[..., Case]:
+    """What makes a case of a section that is timed."""
+
+    def case(name: str, build: Any, inputs: Inputs, peer: str, **facts: Any) -> Case:
+        return Case(name, section, partial(built, build, inputs), inputs, peer=(peer,), **facts)
+
+    return case
 
 
 def _bandwidth(shrink: int) -> list[Case]:
     n, side, wide = (32 << 20) // shrink**2, 4096 // shrink, 8192 // shrink
-    f32, bf16 = 4, 2
-    row = ("f32", (wide, side))
-
-    def case(name: str, build: Any, inputs: Any, moved: int, peer: str) -> Case:
-        return Case(name, "bandwidth", build, inputs, moved=moved, peer=peer)
-
-    whole = wide * side * f32
+    row, whole, case = ("f32", (wide, side)), 4 * wide * side, _timed("bandwidth")
+    two, pair = (("f32", (n,)),) * 2, (("bf16", (2 * n,)),)
     return [
-        case(
-            "add, mul, relu",
-            lambda b, x, y: b.relu(b.mul(b.add(x, y), y)),
-            (("f32", (n,)),) * 2,
-            3 * n * f32,
-            "chain",
-        ),
-        case("gelu of bf16", lambda b, x: b.gelu(x), (("bf16", (2 * n,)),), 2 * 2 * n * bf16, "gelu"),
-        case("transpose", lambda b, x: b.transpose(x, perm=(1, 0)), (row,), 2 * whole, "transpose"),
-        case("sum of rows", lambda b, x: b.sum(x, axes=(1,)), (row,), whole, "sum"),
-        case("softmax", lambda b, x: b.softmax(x), (row,), 2 * whole, "softmax"),
-        case(
-            "layer norm",
-            lambda b, x, s, o: b.layer_norm(x, s, o),
-            (row, ("f32", (side,)), ("f32", (side,))),
-            2 * whole,
-            "layer_norm",
-        ),
-        case("rms norm", lambda b, x, s: b.rms_norm(x, s), (row, ("f32", (side,))), 2 * whole, "rms_norm"),
-        case(
-            "product with a vector",
-            lambda b, x, w: b.matmul(x, w),
-            (("bf16", (1, side)), ("bf16", (side, 4 * side))),
-            4 * side * side * bf16,
-            "matmul",
-        ),
+        case("add, mul, relu", lambda b, x, y: b.relu(b.mul(b.add(x, y), y)), two, "chain", moved=12 * n),
+        case("gelu of bf16", lambda b, x: b.gelu(x), pair, "gelu", moved=8 * n),
+        case("transpose", lambda b, x: b.transpose(x, perm=(1, 0)), (row,), "transpose", moved=2 * whole),
+        case("sum of rows", lambda b, x: b.sum(x, axes=(1,)), (row,), "sum", moved=whole),
+        case("sum of columns", lambda b, x: b.sum(x, axes=(0,)), (row,), "sum of columns", moved=whole),
+        case("sum of all", lambda b, x: b.sum(x, axes=(0, 1)), (row,), "sum of all", moved=whole),
     ]
+
+
+def _norms(shrink: int) -> list[Case]:
+    found, case = [], _timed("norms")
+    for dtype, wide, side in (("f32", 8192, 4096), ("bf16", 16384, 4096), ("bf16", 65536, 768)):
+        m, n = wide // shrink, side // min(shrink, 16)
+        x, s, moved = (dtype, (m, n)), (dtype, (n,)), 2 * DTYPES[dtype].bytes * m * n
+        label = f"{dtype} [{wide}, {side}]"
+        found += [
+            case(f"softmax {label}", lambda b, x: b.softmax(x), (x,), "softmax", moved=moved),
+            case(
+                f"layer norm {label}",
+                lambda b, x, s, o: b.layer_norm(x, s, o),
+                (x, s, s),
+                "layer_norm",
+                moved=moved,
+            ),
+            case(f"rms norm {label}", lambda b, x, s: b.rms_norm(x, s), (x, s), "rms_norm", moved=moved),
+        ]
+    return found
+
+
+def _product(b: Builder, x: Value, w: Value) -> Value:
+    made: Value = b.matmul(x, w)
+    return made
 
 
 def _products(section: str, needs: str) -> Callable[[int], list[Case]]:
     def made(shrink: int) -> list[Case]:
-        found = []
-        for dtype, side in (("bf16", 4096), ("f16", 4096), ("f32", 2048)):
-            m = side // shrink
-            shape = (dtype, (m, m))
-            wanted = needs if dtype != "f32" else ""
+        found, case = [], _timed(section)
+        for dtype, side in (("bf16", 4096), ("f16", 4096), ("bf16", 8192), ("f32", 2048)):
             if section == "wgmma" and dtype == "f32":
                 continue
-            found.append(
-                Case(
-                    f"{dtype} {side}^3",
-                    section,
-                    lambda b, x, w: b.matmul(x, w),
-                    (shape, shape),
-                    flops=2 * m**3,
-                    peer="matmul",
-                    needs=wanted,
-                )
-            )
+            m = side // shrink
+            inputs = ((dtype, (m, m)),) * 2
+            wanted = needs if dtype != "f32" else ""
+            flops = 2 * m**3
+            found.append(case(f"{dtype} {side}^3", _product, inputs, "matmul", flops=flops, needs=wanted))
         return found
 
     return made
 
 
-def _attention(shrink: int) -> list[Case]:
-    found = []
-    for width in (64, 128):
-        for length in (1024, 2048, 4096, 8192):
-            n, heads = length // shrink, 16 if shrink == 1 else 1
-            shape = ("bf16", (1, heads, n, width))
-            found.append(
-                Case(
-                    f"{length} of {width}",
-                    "attention",
-                    lambda b, q, k, v, width=width: b.attention(q, k, v, scale=width**-0.5),
-                    (shape,) * 3,
-                    flops=4 * heads * n * n * width,
-                    peer="attention",
-                )
-            )
+def _gemv(shrink: int) -> list[Case]:
+    found, case = [], _timed("gemv")
+    for rows, k, n in ((1, 4096, 16384), (1, 16384, 4096), (4, 4096, 16384)):
+        k, n = k // shrink, n // shrink
+        inputs = (("bf16", (rows, k)), ("bf16", (k, n)))
+        name = f"{rows} x {k * shrink} x {n * shrink}"
+        found.append(case(name, _product, inputs, "matmul", moved=2 * (k * n + rows * (k + n))))
     return found
 
 
-_MAKERS: dict[str, Callable[[int], list[Case]]] = {
+def _attention(shrink: int) -> list[Case]:
+    found, case = [], _timed("attention")
+    for width in (64, 128):
+        for length in (1024, 2048, 4096, 8192):
+            n, heads = length // shrink, 16 if shrink == 1 else 1
+            inputs, flops = (("bf16", (1, heads, n, width)),) * 3, 4 * heads * n * n * width
+
+            def build(b: Builder, q: Value, k: Value, v: Value, width: int = width) -> Value:
+                made: Value = b.attention(q, k, v, scale=width**-0.5)
+                return made
+
+            found.append(case(f"{length} of {width}", build, inputs, "attention", flops=flops))
+    return found
+
+
+def _networks(shrink: int) -> Iterator[Case]:
+    from benchmarks.gpu_models import NETWORKS, network_inputs
+
+    small = shrink > 1
+    for batch in (1, 2 if small else 32):
+        for name in NETWORKS:
+            yield Case(
+                f"{name}, batch {batch}",
+                "networks",
+                partial(_network_module, name, batch, small),
+                network_inputs(name, batch, small),
+                peer=("network", name, batch, small),
+            )
+
+
+def _network_module(name: str, batch: int, small: bool) -> Module:
+    from benchmarks.gpu_models import example_tensors, network
+
+    module: Module = aino.load(
+        network(name, batch, small), example_inputs=example_tensors(name, batch, small)
+    )
+    return module
+
+
+_MAKERS: dict[str, Callable[[int], Iterable[Case]]] = {
     "correctness": _correctness,
+    "suite": _suite,
     "bandwidth": _bandwidth,
-    "mma": _products("mma", "mma"),
+    "norms": _norms,
+    "mma": _products("mma", "tensor cores"),
     "wgmma": _products("wgmma", "wgmma"),
+    "gemv": _gemv,
     "attention": _attention,
+    "networks": _networks,
 }
 """Section -> its cases, their extents divided."""

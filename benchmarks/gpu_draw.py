@@ -31,3 +31,12 @@ def drawn(name: str, inputs: Sequence[Sequence[Any]]) -> list[Array]:
         else:
             made.append(random.standard_normal(shape, np.float32).astype(numpy))
     return made
+
+
+def weights(name: str, dtype: str, size: int) -> Array:
+    """Random numbers of a constant of so many bytes, small as those of trained networks are."""
+    random = np.random.default_rng(zlib.crc32(name.encode("ascii")))
+    numpy = DTYPES[dtype].numpy
+    values = random.standard_normal(size // numpy.itemsize, np.float32)
+    values *= np.float32(0.03)
+    return values.astype(numpy)

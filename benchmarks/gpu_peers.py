@@ -10,11 +10,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from benchmarks.gpu_models import example_tensors, network, tensor_of
+
 PEERS: dict[str, Callable[..., Any]] = {
     "chain": lambda x, y: torch.relu((x + y) * y),
     "gelu": lambda x: F.gelu(x),
     "transpose": lambda x: x.t().contiguous(),
     "sum": lambda x: x.sum(1),
+    "sum of columns": lambda x: x.sum(0),
+    "sum of all": lambda x: x.sum(),
     "softmax": lambda x: torch.softmax(x, -1),
     "layer_norm": lambda x, s, o: F.layer_norm(x, x.shape[-1:], s, o),
     "rms_norm": lambda x, s: F.rms_norm(x, x.shape[-1:], s),
@@ -25,24 +29,35 @@ PEERS: dict[str, Callable[..., Any]] = {
 
 BATCHES, BATCH_MS = 7, 30.0
 
+MODES = {"torch": "", "torch.compile": "max-autotune"}
+"""Engine -> the mode of `torch.compile`; empty: eager."""
 
-def times(name: str, inputs: Sequence[np.ndarray[Any, Any]], dtypes: Sequence[str]) -> dict[str, Any]:
-    """Milliseconds of a run, eager and compiled; single precision is true single precision."""
+
+def milliseconds(
+    engine: str, peer: Sequence[Any], inputs: Sequence[np.ndarray[Any, Any]], dtypes: Sequence[str]
+) -> float:
+    """Milliseconds of a run; products of f32 are true single precision.
+
+    Raises:
+        Exception: whatever the engine raises where it cannot run the case.
+    """
     torch.backends.cuda.matmul.allow_tf32 = False
-    given = [_on_gpu(value, dtype) for value, dtype in zip(inputs, dtypes, strict=True)]
-    eager = PEERS[name]
-    found: dict[str, Any] = {"torch eager": _ms(eager, given)}
-    try:
-        found["torch.compile"] = _ms(torch.compile(eager, mode="max-autotune-no-cudagraphs"), given)
-    except Exception as problem:  # whatever the peer's compiler lacks here (a C compiler, Triton)
-        found["torch.compile"] = f"{type(problem).__name__}: {str(problem)[:120]}"
-    return found
+    torch.compiler.reset()
+    function, given = _network(*peer[1:]) if peer[0] == "network" else _operator(peer[0], inputs, dtypes)
+    if MODES[engine]:
+        function = torch.compile(function, mode=MODES[engine])
+    with torch.no_grad():
+        return _ms(function, given)
 
 
-def _on_gpu(value: np.ndarray[Any, Any], dtype: str) -> torch.Tensor:
-    if dtype == "bf16":
-        return torch.from_numpy(value.view(np.int16)).view(torch.bfloat16).cuda()
-    return torch.from_numpy(value).cuda()
+def _operator(
+    name: str, inputs: Sequence[np.ndarray[Any, Any]], dtypes: Sequence[str]
+) -> tuple[Callable[..., Any], list[torch.Tensor]]:
+    return PEERS[name], [tensor_of(v, d, "cuda") for v, d in zip(inputs, dtypes, strict=True)]
+
+
+def _network(name: str, batch: int, small: bool) -> tuple[Callable[..., Any], list[torch.Tensor]]:
+    return network(name, batch, small).cuda(), list(example_tensors(name, batch, small, "cuda"))
 
 
 def _ms(function: Callable[..., Any], given: Sequence[torch.Tensor]) -> float:

@@ -14,7 +14,7 @@ from aino_ir.codegen.c.dialects import dialect
 from aino_ir.codegen.c.footprint import footprint
 from aino_ir.codegen.cuda.plan_data import plan_data
 from aino_ir.codegen.cuda.toolchain import BinaryMaker
-from aino_ir.codegen.lower.constants import constant_bytes
+from aino_ir.codegen.lower.constants import constant_bytes, stored_dtype
 from aino_ir.codegen.lower.outline import Outlined
 from aino_ir.constants import Const
 from aino_ir.dims import DimLike, is_static
@@ -63,7 +63,8 @@ class Bundle:
             writer.add_library(isa, library, self.toolchain.flags(isa), ending)
         for plan in self._plans():
             for buffer in used_constants(plan):
-                writer.add_weight(partial(constant_bytes, buffer), whole(buffer.bytes), buffer.name)
+                source = partial(constant_bytes, buffer)
+                writer.add_weight(source, whole(buffer.bytes), buffer.name, stored_dtype(buffer).name)
         for isa, emission in self.emissions.items():
             for unit in emission.units:
                 writer.add_source(f"{isa}/{unit.name}{dialect(isa).ending}", unit.text)

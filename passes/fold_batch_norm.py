@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from aino_ir.builder import Builder
+from aino_ir.dtypes import DType
 from aino_ir.graph import Value
 from aino_ir.ops.math import Add, Mul, Sub
 from aino_ir.ops.nn import Conv
@@ -56,11 +58,20 @@ def _rescaled(b: Builder, conv: Conv, factor: Value | None, shift: Value | None)
     w, bias = conv.w, conv.bias
     if factor is not None:
         column = b.reshape(factor, shape=(channels, *[1] * (conv.w.rank - 1)))
-        w = b.mul(w, column)
-        bias = None if bias is None else b.mul(bias, factor)
+        w = _combined(b.mul, b, w, column)
+        bias = None if bias is None else _combined(b.mul, b, bias, factor)
     if shift is not None:
-        bias = shift if bias is None else b.add(bias, shift)
+        bias = _cast(b, shift, w.dtype) if bias is None else _combined(b.add, b, bias, shift)
     return b.op(Conv, conv.x, w, bias, **conv.attrs()).result
+
+
+def _combined(op: Callable[[Value, Value], Value], b: Builder, value: Value, other: Value) -> Value:
+    """Of a value and another one, perhaps of a wider type, rounded once to the type of the first."""
+    return _cast(b, op(_cast(b, value, other.dtype), other), value.dtype)
+
+
+def _cast(b: Builder, value: Value, dtype: DType) -> Value:
+    return value if value.dtype == dtype else b.cast(value, to=dtype.name)
 
 
 def _affine(b: Builder, norm: BatchNorm) -> tuple[Value, Value]:

@@ -10,7 +10,7 @@ from aino_ir.errors.cuda import DeviceArchitectureMismatch, MixedDevices
 from aino_ir.errors.run import BadOutputBuffer, OutputDecidedByRun
 from aino_ir.runtime.artifact import Artifact, Variant
 from aino_ir.runtime.cubins import CubinLibrary
-from aino_ir.runtime.cuda.device import Device, open_device
+from aino_ir.runtime.cuda.device import Device, Memory, open_device
 from aino_ir.runtime.cuda.model import CudaModel, LoadedCode
 from aino_ir.runtime.cuda.plan import PlanFacts
 from aino_ir.runtime.cuda.tensors import (
@@ -133,6 +133,14 @@ class CudaExecutable(Executable):
         return made
 
     __call__ = run
+
+    def weights_on(self, number: int) -> Memory:
+        """The constants on a device, copied there now if they were not; the place of each is in the manifest.
+
+        Raises:
+            AinoError: as for `run`.
+        """
+        return self._cuda.model_on(number, self._variants).weights
 
     def _left_out(self, inputs: tuple[Any, ...]) -> set[str]:
         """The inputs that take their default."""

@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from aino_ir.driver.gpu import emulated_gpu
+from aino_ir.runtime.artifact import Artifact
 from aino_ir.runtime.cuda import driver as cuda_driver
-from benchmarks import gpu
-from benchmarks.gpu_cases import cases
-from benchmarks.gpu_draw import drawn
+from benchmarks import gpu, gpu_bundle
+from benchmarks.gpu_bundle import is_drawn, make_bundle
+from benchmarks.gpu_cases import Case, cases
+from benchmarks.gpu_draw import drawn, weights
+from benchmarks.gpu_rows import GOALS, Rows, shares, summary
+from benchmarks.gpu_timing import speeds
 
-FEW = ("gelu of a product", "gather")
+FEW = {
+    "correctness": ("gelu of a product", "gather"),
+    "bandwidth": ("sum of rows",),
+    "networks": ("gpt2 decode, batch 1",),
+}
 
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two cases of the first section alone."""
+    """A few cases of some sections alone."""
     whole = cases
 
-    def some(section: str, dry: bool = False) -> list[Any]:
-        return [c for c in whole(section, dry) if c.name in FEW]
+    def some(section: str, dry: bool = False) -> Iterable[Case]:
+        return [c for c in whole(section, dry) if c.name in FEW.get(section, ())]
 
     monkeypatch.setattr("benchmarks.gpu_cases.cases", some)
 
@@ -34,13 +47,15 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 
 def test_every_section_has_cases_that_build() -> None:
-    names = set()
-    for section in gpu.SECTIONS:
+    names: list[tuple[str, str]] = []
+    timed = [s for s in gpu.ORDER if s not in ("sanitizer", "networks")]
+    for section in timed:
         for case in cases(section, dry=True):
             assert case.section == section and case.module().main.inputs
-            assert len(drawn(case.name, case.inputs)) == len(case.inputs)
-            names.add((section, case.name))
-    assert len(names) == sum(len(cases(s)) for s in gpu.SECTIONS)
+            assert case.given is not None or len(drawn(case.name, case.inputs)) == len(case.inputs)
+            names.append((section, case.name))
+    assert len(names) == len(set(names)) and {section for section, _ in names} == set(timed)
+    assert set(GOALS) == set(gpu.ORDER)
 
 
 def test_a_dry_run_checks_and_goes_on_where_it_ended(few: None, tmp_path: Path) -> None:
@@ -48,7 +63,7 @@ def test_a_dry_run_checks_and_goes_on_where_it_ended(few: None, tmp_path: Path) 
     arguments = ["--only", "correctness", "--dry-run", "--rows", str(path)]
     assert gpu.main(arguments) == 0
     rows = rows_of(path)
-    assert [(r["case"], r["value"], r["dry"]) for r in rows] == [(name, True, True) for name in FEW]
+    assert [(r["case"], r["value"], r["dry"]) for r in rows] == [(n, True, True) for n in FEW["correctness"]]
     assert all(r["device"] == "Emulated GPU" and r["architecture"] == "sm_80" for r in rows)
     lines = path.read_text().splitlines()
     path.write_text(lines[0] + "\n")
@@ -56,21 +71,58 @@ def test_a_dry_run_checks_and_goes_on_where_it_ended(few: None, tmp_path: Path) 
     assert path.read_text().splitlines() == lines
 
 
-def test_a_dry_run_tells_no_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = cases
-    monkeypatch.setattr(
-        "benchmarks.gpu_cases.cases",
-        lambda s, dry=False: [c for c in whole(s, dry) if c.name == "sum of rows"],
-    )
+def test_a_dry_run_tells_no_times(few: None, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     assert gpu.main(["--only", "bandwidth", "--dry-run", "--rows", str(path)]) == 0
     assert [(r["case"], r["value"]) for r in rows_of(path)] == [("copy", None), ("sum of rows", None)]
+
+
+def test_the_suite_of_onnx_runs(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    assert gpu.main(["--only", "suite", "--dry-run", "--rows", str(path)]) == 0
+    assert [r["value"] for r in rows_of(path)] == [True, True]
 
 
 def test_a_kernel_that_is_not_there_is_said(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     assert gpu.main(["--only", "wgmma", "--dry-run", "--rows", str(path)]) == 0
     assert all(row["value"] is None for row in rows_of(path))
+
+
+def test_what_products_need_is_what_kernels_are_called(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    assert gpu.main(["--only", "mma", "--dry-run", "--rows", str(path)]) == 0
+    assert {row["what"] for row in rows_of(path)} == {"ms a run"}
+
+
+def test_when_time_is_up_a_call_ends(few: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "rows.jsonl"
+    arguments = ["--only", "correctness", "--dry-run", "--rows", str(path), "--budget", "0"]
+    assert gpu.main(arguments) == 5
+    assert "time is up before 'gelu of a product'" in capsys.readouterr().out and not path.exists()
+
+
+@pytest.mark.parametrize(("status", "value"), [(0, True), (gpu.FAULT, False), (1, None)])
+def test_the_sanitizer_runs_correctness_once_more(
+    status: int, value: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "compute-sanitizer"
+    program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path / "calls"}\nexit {status}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    path = tmp_path / "rows.jsonl"
+    assert gpu.main(["--only", "sanitizer", "--dry-run", "--rows", str(path)]) == 0
+    assert [(r["case"], r["value"]) for r in rows_of(path)] == [(tool, value) for tool in gpu.TOOLS]
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert [c.split()[1] for c in calls] == list(gpu.TOOLS)
+    assert all("-m benchmarks.gpu --only correctness" in c for c in calls)
+
+
+def test_without_a_sanitizer_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.gpu.shutil.which", lambda name: None)
+    rows = Rows(tmp_path / "rows.jsonl", {})
+    assert gpu.run_sanitizer(rows, None, True, gpu.Clock(10.0))
+    assert [r["value"] for r in rows_of(rows.path)] == [None, None]
 
 
 def test_without_a_driver_nothing_runs(
@@ -81,25 +133,79 @@ def test_without_a_driver_nothing_runs(
     assert "AINO-E0540" in capsys.readouterr().err
 
 
-def test_a_bundle_is_enough(few: None, tmp_path: Path) -> None:
-    with emulated_gpu():
-        size = gpu.make_bundle(tmp_path / "gpu.tar.gz", ["correctness"])
-    assert size < gpu.MOST_BYTES
-    with tarfile.open(tmp_path / "gpu.tar.gz") as bundle:
-        for member in bundle:
-            data = bundle.extractfile(member)
+def unpacked(bundle: Path, folder: Path) -> Path:
+    with tarfile.open(bundle) as archive:
+        for member in archive:
+            data = archive.extractfile(member)
             assert data is not None
-            place = tmp_path / "there" / member.name
+            place = folder / member.name
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(data.read())
-    assert (tmp_path / "there" / "benchmarks" / "gpu.py").exists()
-    path, folder = tmp_path / "rows.jsonl", tmp_path / "there" / gpu.FOLDER
-    assert (
-        gpu.main(["--only", "correctness", "--dry-run", "--rows", str(path), "--artifacts", str(folder)]) == 0
+    return folder
+
+
+@pytest.mark.slow
+def test_a_bundle_is_enough(few: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_bundle, "LARGE", 256)
+    sections = ["correctness", "networks"]
+    with emulated_gpu():
+        size = make_bundle(tmp_path / "gpu.tar.gz", sections, dry=True)
+    assert size < gpu_bundle.MOST_BYTES
+    there = unpacked(tmp_path / "gpu.tar.gz", tmp_path / "there")
+    for name in ("correctness-0", "networks-0"):  # what is compared keeps its constants
+        artifact = Artifact.open(there / gpu_bundle.FOLDER / f"{name}.aino")
+        blank = [not any(artifact.weight(n)) for n, w in enumerate(artifact.manifest.weights) if is_drawn(w)]
+        assert all(blank) == (name == "networks-0") or not blank
+    chosen = [word for section in sections for word in ("--only", section)]
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.gpu",
+            *chosen,
+            "--dry-run",
+            "--rows",
+            str(tmp_path / "rows.jsonl"),
+        ],
+        cwd=there,
+        env={**os.environ, "PYTHONPATH": str(there)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
-    assert [r["value"] for r in rows_of(path)] == [True, True]
+    assert done.returncode == 0, done.stderr
+    values = {r["case"]: (r["what"], r["value"]) for r in rows_of(tmp_path / "rows.jsonl")}
+    assert all(values[name] == ("results are right", True) for name in FEW["correctness"])
+    assert all(values[name] == ("ms a run", None) for name in FEW["networks"])
+
+
+def test_weights_are_drawn_alike_and_differ_by_name() -> None:
+    one, again, other = (weights(name, "bf16", 64) for name in ("a", "a", "b"))
+    assert one.nbytes == 64 and np.array_equal(one, again) and not np.array_equal(one, other)
 
 
 def test_speeds() -> None:
-    assert gpu.speeds({"moved": 3_000_000_000, "flops": 0}, 1.0) == {"GB/s": 3000.0}
-    assert gpu.speeds({"moved": 0, "flops": 2 * 4096**3}, 1.0) == {"TFLOP/s": 137.44}
+    assert speeds(3_000_000_000, 0, 1.0) == {"GB/s": 3000.0}
+    assert speeds(0, 2 * 4096**3, 1.0) == {"TFLOP/s": 137.44}
+
+
+def test_what_the_rows_say_of_the_goals(tmp_path: Path) -> None:
+    rows = Rows(tmp_path / "rows.jsonl", {"device": "one"})
+    rows.add("bandwidth", "copy", value=2000.0)
+    rows.add("bandwidth", "chain", value=1.0, **{"GB/s": 1800.0})
+    rows.add("bandwidth", "sum", value=1.0, **{"GB/s": 1000.0})
+    rows.add("mma", "bf16", value=2.0)
+    rows.add("mma", "bf16", "torch", value=1.0)
+    rows.add("norms", "softmax", value=None)
+    rows.add("correctness", "gather", value=True)
+    assert list(shares(rows.present)) == [
+        ("bandwidth", "chain", 0.9, True),
+        ("bandwidth", "sum", 0.5, False),
+        ("mma", "bf16", 0.5, False),
+        ("correctness", "gather", None, True),
+    ]
+    lines = summary(rows.present).splitlines()
+    assert "bandwidth    1 of 2 reach the goal (0.85 of copy): 0.50 to 0.90" in lines
+    assert "norms        no figures" in lines and "correctness  1 of 1 reach the goal" in lines
+    assert not list(shares(Rows(rows.path, {"device": "another"}).present))

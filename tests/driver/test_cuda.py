@@ -169,6 +169,24 @@ def test_profiles_measure_kernels_by_events(gpus: EmulatedGpus) -> None:
     assert [row.ms for row in profile.rows] == [1.0] * len(executable.report.kernels)
 
 
+def test_tensor_cores_and_asynchronous_copies(gpus: EmulatedGpus) -> None:
+    b = Builder()
+    b.output("y", b.matmul(b.input("x", tensor("bf16", 96, 64)), b.input("w", tensor("bf16", 64, 80))))
+    b.finish()
+    executable = on_gpu(b.module)
+    (row,) = executable.report.kernels
+    assert "tensor cores" in row["candidate"]
+    assert any("aino_copy(" in text for text in sources(executable))
+    x, w = (normal(*shape).astype(DTYPES["bf16"].numpy) for shape in ((96, 64), (64, 80)))
+    (got,), (want,) = executable.run(x, w), reference(b.module, x, w)
+    np.testing.assert_allclose(np.float32(got), np.float32(want), rtol=2**-7, atol=2**-7)
+
+
+def sources(executable: Any) -> list[str]:
+    artifact = executable.artifact
+    return [bytes(artifact.section(s)).decode() for s in artifact.sections if s.endswith(".cu")]
+
+
 # -- tensors on the device ----------------------------------------------------------------------------
 
 

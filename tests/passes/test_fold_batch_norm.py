@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from ml_dtypes import bfloat16
 
 from aino_ir.builder import Builder
 from aino_ir.graph import Module, Value
@@ -69,6 +70,16 @@ def test_scale_and_shift_into_convolution(shape: tuple[int, ...], bias: bool) ->
     b, x = start()
     y = b.sub(b.add(b.mul(conv(b, x, bias), c(b, *shape)), c(b, *shape)), c(b, *shape))
     folded(b, y, ["nn.conv"])
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_statistics_of_a_wider_type(bias: bool) -> None:
+    b = Builder()
+    x = b.input("x", tensor("bf16", 2, 4, 5, 6))
+    parts = [b.constant(RNG.standard_normal(s).astype(bfloat16)) for s in ((6, 4, 3, 3), (6,))]
+    places = dict.fromkeys(("strides", "dilations", "pads_before", "pads_after"), (1, 1))
+    y = b.conv(x, *parts[: 1 + bias], **places, groups=1)
+    folded(b, norm(b, y), ["nn.conv"])
 
 
 def test_weights_are_rounded_once() -> None:

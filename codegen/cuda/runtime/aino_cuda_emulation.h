@@ -422,30 +422,44 @@ typedef struct {
 
 static _Thread_local aino_queue *aino_queues;
 
-static inline void aino_copy(char *target, int number, int64_t offset, const char *source, int source_number,
-                             int64_t from, int count, int size, bool present)
+/* A copy that begins now: its place in the queue. */
+static inline aino_pending *aino_begin_copy(void)
 {
     aino_queue *queue = &aino_queues[threadIdx.x];
-    aino_pending *copy = &queue->copies[queue->last % AINO_MOST_COPIES];
-    const aino_buffer *buffer = &aino_watched[number];
     if (queue->last - queue->first == AINO_MOST_COPIES)
         aino_stop("has %d copies that have not arrived", AINO_MOST_COPIES);
+    return &queue->copies[queue->last++ % AINO_MOST_COPIES];
+}
+
+/* As the text for devices copies: nobody watches. */
+static inline void aino_copy(void *target, const void *source, int size, bool present)
+{
+    aino_pending *copy = aino_begin_copy();
+    *copy = (aino_pending){{0}, (char *)target, size, -1, 0, 0, aino_queues[threadIdx.x].groups};
+    if (present)
+        memcpy(copy->bytes, source, (size_t)size);
+}
+
+static inline void aino_watched_copy(char *target, int number, int64_t offset, const char *source,
+                                     int source_number, int64_t from, int count, int size, bool present)
+{
+    const aino_buffer *buffer = &aino_watched[number];
+    aino_pending *copy = aino_begin_copy();
     if (offset < 0 || offset + count > buffer->size)
         aino_stop("copies to %s[%lld], which has %lld elements", buffer->name, (long long)offset,
                   (long long)buffer->size);
     if ((uintptr_t)target % (unsigned)size)
         aino_stop("copies to %s[%lld], which is not aligned to %d bytes", buffer->name, (long long)offset, size);
-    *copy = (aino_pending){{0}, target, size, number, count, offset, queue->groups};
+    *copy = (aino_pending){{0}, target, size, number, count, offset, aino_queues[threadIdx.x].groups};
     if (present) {
         aino_reads(source_number, from, count);
         memcpy(copy->bytes, source, (size_t)size);
     }
-    ++queue->last;
 }
 
 #define AINO_COPY(target, number, offset, source, source_number, from, count, bytes, present) \
-    aino_copy((char *)((target) + (offset)), number, offset, (const char *)((source) + (from)), source_number, from, \
-              count, bytes, present)
+    aino_watched_copy((char *)((target) + (offset)), number, offset, (const char *)((source) + (from)), \
+                      source_number, from, count, bytes, present)
 #define AINO_CLOSE_COPIES() (++aino_queues[threadIdx.x].groups)
 
 static inline void aino_await_copies(unsigned open)
@@ -455,7 +469,8 @@ static inline void aino_await_copies(unsigned open)
         aino_pending *copy = &queue->copies[queue->first % AINO_MOST_COPIES];
         if (copy->group + open >= queue->groups)
             return;
-        aino_writes(copy->number, copy->offset, copy->count);
+        if (copy->number >= 0)
+            aino_writes(copy->number, copy->offset, copy->count);
         memcpy(copy->target, copy->bytes, (size_t)copy->size);
         ++queue->first;
     }
