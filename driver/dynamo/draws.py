@@ -8,6 +8,7 @@ they are then inputs of it.  Draws whose parameters are computed stay where thes
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -64,6 +65,8 @@ def separate_draws(module: GraphModule) -> set[Node]:
     for node in draws:
         if node.target is aten.native_dropout.default:
             found.update(maker.dropout(node))
+        elif node.target is aten.scaled_dot_product_attention.default:
+            found.update(maker.attention(node))
         elif str(node.target) in PATTERNED:
             found.update(maker.patterned(node))
         else:
@@ -117,6 +120,44 @@ class _Maker:
             self.graph.erase_node(user)
         self.graph.erase_node(node)
         return drawn
+
+    def attention(self, node: Node) -> list[Node]:
+        """Attention with dropout as eager takes it apart on the CPU, the mask being drawn apart."""
+        names = [a.name for a in node.target._schema.arguments]  # type: ignore[union-attr]
+        given: dict[str, Any] = {"attn_mask": None, "is_causal": False, "scale": None, "enable_gqa": False}
+        given |= {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+        query, key, value = (given[n] for n in ("query", "key", "value"))
+        width = query.meta["val"].shape[-1]
+        if not isinstance(width, int):
+            return [node]
+        scale = 1 / math.sqrt(max(width, 1)) if given["scale"] is None else given["scale"]
+        if given["enable_gqa"]:
+            repeats = query.meta["val"].shape[-3] // key.meta["val"].shape[-3]
+            several = aten.repeat_interleave.self_int
+            key, value = (self.call(node, several, v, repeats, -3) for v in (key, value))
+        turned = self.call(node, aten.transpose.int, key, -2, -1)
+        scores = self.call(node, aten.matmul.default, self.call(node, aten.mul.Tensor, query, scale), turned)
+        hidden = given["attn_mask"]
+        if given["is_causal"]:
+            ones = self.call(node, aten.ones_like.default, scores, dtype=torch.bool)
+            hidden = self.call(node, aten.tril.default, ones)
+        if hidden is not None and hidden.meta["val"].dtype is torch.bool:
+            never = self.call(node, aten.full_like.default, scores, -math.inf)
+            scores = self.call(node, aten.where.self, hidden, scores, never)
+        elif hidden is not None:
+            scores = self.call(node, aten.add.Tensor, scores, hidden)
+        softmax = aten._softmax.default if hidden is None else aten._safe_softmax.default
+        shares = self.call(node, softmax, scores, -1, *((False,) if hidden is None else ()))
+        lies = self.lies(node, shares.meta["val"])
+        if lies is None:
+            return [node]
+        kept = 1.0 - given["dropout_p"]
+        mask = self.call(node, bernoulli_mask, *lies, kept)
+        some = self.call(node, aten.mul.Tensor, shares, mask)
+        some = self.call(node, aten.mul.Tensor, some, 0.0 if kept == 0 else 1.0 / kept)
+        node.replace_all_uses_with(self.call(node, aten.matmul.default, some, value))
+        self.graph.erase_node(node)
+        return [mask]
 
     def pattern(self, before: Node, like: torch.Tensor) -> Node | None:
         """An empty tensor that lies in memory as a computed one; None where nothing tells its extents."""

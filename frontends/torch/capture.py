@@ -14,6 +14,7 @@ from torch._decomp import decomposition_table
 from torch.export import ExportedProgram, default_decompositions
 
 from aino_ir.errors.torch import ExampleInputsMissing, ExportFailed
+from aino_ir.frontends.torch.decompositions import EXPORT, GRAPH
 from aino_ir.frontends.torch.locations import location_of_problem
 from aino_ir.frontends.torch.ops import row_of
 from aino_ir.frontends.torch.recurrence_shapes import untouched_recurrences
@@ -85,14 +86,14 @@ def _reason(problem: Exception) -> str:
 
 @lru_cache(maxsize=1)
 def export_decompositions() -> Mapping[Any, Callable[..., Any]]:
-    """What torch takes apart when a program is exported: every operator that has no row."""
-    return {**graph_decompositions(), **_without_rows(default_decompositions())}
+    """What is taken apart when a program is exported: every operator that has no row, and our own forms."""
+    return {**graph_decompositions(), **_without_rows(default_decompositions()), **EXPORT}
 
 
 @lru_cache(maxsize=1)
 def graph_decompositions() -> Mapping[Any, Callable[..., Any]]:
-    """What torch takes apart in any graph: its registered decompositions of operators that have no row."""
-    return _without_rows(decomposition_table)
+    """What is taken apart in any graph: what torch has a rule for and that has no row, and our own forms."""
+    return {**_without_rows(decomposition_table), **GRAPH}
 
 
 def _without_rows(table: Mapping[Any, Callable[..., Any]]) -> dict[Any, Callable[..., Any]]:

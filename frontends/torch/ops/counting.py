@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from aino_ir.dims import DimLike, is_static
-from aino_ir.dtypes import boolean, i64
+from aino_ir.dtypes import boolean, f64, i64, u64
 from aino_ir.frontends.torch.context import NodeContext, Operand, Row
 from aino_ir.frontends.torch.ops.indexing import neutral
 from aino_ir.graph import Value
@@ -110,8 +110,6 @@ def unique_consecutive(
     dim: int | None = None,
 ) -> list[Value | None]:
     """Runs of equal elements (slices of an axis) as one: values, the run of each element, lengths of runs."""
-    if dim is not None and c.meta().dim() != x.rank:  # fake tensors put the new extent in the wrong place
-        c.unsupported("an axis counted from the end, of which PyTorch itself derives a wrong shape,")
     line = flat(c, x) if dim is None else x
     axis = 0 if dim is None else c.axis(dim, x.rank)
     extent = line.shape[axis]
@@ -285,6 +283,28 @@ def grid_histogram_between(
     return counted(c, _points(c, x), bins, weight, density)
 
 
+# -- hashes -------------------------------------------------------------------------------------------
+
+
+def hash_tensor(
+    c: NodeContext, x: Value, dim: Sequence[int] = (), keepdim: bool = False, mode: int = 0
+) -> Value:
+    """The exclusive or of all elements' bits: of floats as doubles, of integers as 64-bit ones.
+
+    Each bit is the parity of how often it is set.
+    """
+    wide = c.emit("bitcast", c.cast(x, f64 if x.dtype.is_float else i64), to=u64)
+    rank = wide.rank
+    places = c.cast(c.positions(64, rank + 1, rank), u64)
+    one = c.scalar(1, u64)
+    bits = c.emit("bitwise_and", c.emit("shift_right", c.reshape(wide, (*wide.shape, 1)), places), one)
+    axes = c.axes(dim, rank)
+    count = c.emit("reduce.sum", bits, axes=axes, keepdims=keepdim) if axes else bits
+    odd = c.emit("bitwise_and", count, one)
+    moved = c.emit("shift_left", odd, c.reshape(places, (*[1] * (odd.rank - 1), 64)))
+    return c.emit("reduce.sum", moved, axes=(odd.rank - 1,))
+
+
 # -- segments -----------------------------------------------------------------------------------------
 
 HOW = {"sum": "add", "mean": "add", "prod": "mul", "max": "max", "min": "min"}
@@ -350,6 +370,7 @@ TABLE: dict[str, Row] = {
     "aten._histogramdd_from_bin_tensors": grid_histogram_between,
     "aten._unique2": unique,
     "aten.bincount": bincount,
+    "aten.hash_tensor": hash_tensor,
     "aten.histogram.bin_ct": histogram,
     "aten.histogram.bins_tensor": histogram,
     "aten.nonzero_static": nonzero_static,

@@ -350,21 +350,60 @@ def as_strided(
     storage_offset: DimLike | None = None,
 ) -> Value:
     """Elements of a dense tensor at offsets that strides say."""
+    places = _places(c, size, stride, storage_offset)
+    return c.emit("gather", _memory(c, x), places, axis=0)
+
+
+def as_strided_scatter(
+    c: NodeContext,
+    x: Value,
+    src: Value,
+    size: Sequence[DimLike],
+    stride: Sequence[DimLike],
+    storage_offset: DimLike | None = None,
+) -> Value:
+    """A dense tensor with elements of src at offsets that strides say."""
+    places = _places(c, size, stride, storage_offset)
+    column = c.reshape(places, (*places.shape, 1))
+    return c.reshape(c.emit("scatter_nd", _memory(c, x), column, c.cast(src, x.dtype)), x.shape)
+
+
+def resize(c: NodeContext, x: Value, size: Sequence[DimLike]) -> Value:
+    """The first elements of a dense tensor in a shape; zeros where it has fewer (torch leaves them open)."""
+    memory = _memory(c, x)
+    wanted: DimLike = 1
+    for extent in size:
+        wanted = wanted * extent
+    missing = c.symbols.simplify(wanted - memory.shape[0])
+    if c.symbols.prove_ge(0, missing) is True:
+        return c.reshape(c.cut(memory, 0, 0, wanted), size)
+    if c.symbols.prove_ge(missing, 0) is not True:
+        c.unsupported("sizes of which it is open whether they are larger")
+    return c.reshape(c.emit("pad", memory, before=[0], after=[missing]), size)
+
+
+def _memory(c: NodeContext, x: Value) -> Value:
+    """The elements of the first operand as they lie in memory."""
     meta = c.node.args[0].meta["val"]  # type: ignore[union-attr]
     if not meta.is_contiguous():
         c.unsupported("an operand that is not dense in row-major order")
     total: DimLike = 1
     for extent in x.shape:
         total = total * extent
-    places = c.scalar(0, i64)
-    places = c.operand(0 if storage_offset is None else storage_offset, i64)
+    return c.reshape(x, (total,))
+
+
+def _places(
+    c: NodeContext, size: Sequence[DimLike], stride: Sequence[DimLike], offset: DimLike | None
+) -> Value:
+    """Offsets in memory, one for each element of a strided tensor."""
+    places = c.operand(0 if offset is None else offset, i64)
     rank = len(size)
     for axis, (extent, step) in enumerate(zip(size, stride, strict=True)):
         if not is_one(extent):
             along = c.emit("mul", c.positions(extent, rank, axis), c.operand(step, i64))
             places = c.emit("add", places, along)
-    places = c.emit("expand", places, shape=tuple(size))
-    return c.emit("gather", c.reshape(x, (total,)), places, axis=0)
+    return c.emit("expand", places, shape=tuple(size))
 
 
 TABLE: dict[str, Row] = {
@@ -372,6 +411,7 @@ TABLE: dict[str, Row] = {
     "aten._unsafe_view": view,
     "aten.as_strided": as_strided,
     "aten.as_strided_copy": as_strided,
+    "aten.as_strided_scatter": as_strided_scatter,
     "aten.cat": cat,
     "aten.chunk": chunk,
     "aten.constant_pad_nd": constant_pad,
@@ -394,6 +434,7 @@ TABLE: dict[str, Row] = {
     "aten.replication_pad1d": pad_mode("edge"),
     "aten.replication_pad2d": pad_mode("edge"),
     "aten.replication_pad3d": pad_mode("edge"),
+    "aten.resize": resize,
     "aten.roll": roll,
     "aten.select.int": select,
     "aten.select_copy.int": select,
@@ -413,4 +454,5 @@ TABLE: dict[str, Row] = {
     "aten.unsqueeze": unsqueeze,
     "aten.view.default": view,
     "aten.view_copy.default": view,
+    "prims.as_strided_scatter": as_strided_scatter,
 }

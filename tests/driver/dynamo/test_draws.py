@@ -60,9 +60,10 @@ def test_draws_from_computed_probabilities_keep_their_place(compiled: list[Any])
         lambda x: F.alpha_dropout(x, 0.4, True),
         lambda x: F.dropout2d(x, 0.4),
         lambda x: F.rrelu(x, training=True),
+        lambda x: F.scaled_dot_product_attention(x, x, x, dropout_p=0.3, is_causal=True),
         lambda x: torch.multinomial(torch.softmax(x.flatten(), 0), 5).float(),
     ],
-    ids="uniform normal exponential bernoulli randint alpha_dropout dropout2d rrelu multinomial".split(),
+    ids="uniform normal exponential bernoulli randint alpha_dropout dropout2d rrelu attention multinomial".split(),
 )
 def test_each_kind_of_draw(draw: Callable[[torch.Tensor], torch.Tensor]) -> None:
     same_stream(lambda x: draw(torch.tanh(x)) * 2 + torch.rand(3).sum(), torch.randn(2, 3, 4, 5))

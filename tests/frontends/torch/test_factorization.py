@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import aino_ir as aino
 from aino_ir.errors.base import UserError
+from aino_ir.frontends.torch.graph import lower_graph
+from aino_ir.graph import Module
+from aino_ir.interp import run_module
 
 BATCH = torch.randn(3, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -76,3 +81,32 @@ def test_gradients_through_solutions() -> None:
     a.grad = b.grad = None
     torch.compile(loss, backend="aino", options={"target": "reference"})(a, b).backward()
     assert torch.allclose(a.grad, want[0]) and torch.allclose(b.grad, want[1])
+
+
+def close(function, *inputs: torch.Tensor) -> Module:
+    """Demand eager's results of a function that torch.export does not take; gives its module."""
+    graph = make_fx(lambda *tensors: list(function(*tensors)), tracing_mode="real")(*inputs)
+    module = lower_graph(graph)
+    for got, want in zip(run_module(module, [t.numpy() for t in inputs]), function(*inputs), strict=True):
+        assert torch.allclose(torch.from_numpy(got.copy()), want, rtol=1e-4, atol=1e-5)
+    return module
+
+
+@pytest.mark.parametrize("driver", ["gels", "gelsy", "gelsd", "gelss"])
+@pytest.mark.parametrize("rows", [3, 4, 6])
+def test_least_squares(driver: str, rows: int) -> None:
+    torch.manual_seed(0)
+    a, b, line = torch.randn(2, rows, 4), torch.randn(2, rows, 3), torch.randn(2, rows)
+
+    def several(a: torch.Tensor, b: torch.Tensor, line: torch.Tensor):
+        return *torch.linalg.lstsq(a, b, driver=driver), torch.linalg.lstsq(a, line, driver=driver)[0]
+
+    close(several, a, b, line)
+
+
+def test_residuals_of_a_low_rank_are_refused() -> None:
+    a, b = torch.ones(5, 2), torch.randn(5, 1)
+    a[:, 1] = torch.arange(5.0)
+    module = close(lambda a, b: torch.linalg.lstsq(a, b, driver="gelsd")[1:2], a, b)
+    with pytest.raises(UserError, match=r"linalg\.lstsq"):
+        run_module(module, [np.ones((5, 2), np.float32), b.numpy()])
