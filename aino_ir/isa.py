@@ -105,6 +105,16 @@ ISAS: dict[str, Isa] = {
         (*_AVX2, *_AVX512, "avx512_vnni"),
         what="AVX-512 with VNNI",
     ),
+    "avx512bf16": Isa(
+        "avx512bf16",
+        "x86_64",
+        64,
+        32,
+        True,
+        True,
+        (*_AVX2, *_AVX512, "avx512_bf16", "avx512_vnni"),
+        what="AVX-512 with VNNI and bf16",
+    ),
     "aarch64": Isa("aarch64", "aarch64", 16, 32, True, False, (), what="64-bit ARM with NEON"),
     # NEON of ARMv7 takes subnormal numbers for zero: floats go through VFP, one at a time.
     "armv7": Isa("armv7", "armv7", 4, 32, True, False, ("vfpv4",), _LINUX, BOARD, "32-bit ARM with VFPv4"),

@@ -24,7 +24,7 @@ _PORTABLE = "portable"
 
 _TARGET_NAMES = ("c", "cuda", "tvm", "stablehlo", "reference", "null")
 KNOWN_TARGETS = (
-    *("c", "c:portable", "c:avx2", "c:avx512", "c:avx512vnni", "c:avx2+avx512"),
+    *("c", "c:portable", "c:avx2", "c:avx512", "c:avx512vnni", "c:avx512bf16", "c:avx2+avx512"),
     *("c:aarch64", "c:armv7", "c:riscv64", "c:wasm32", "c:cortex-m"),
     *("c:avx2-windows", "c:avx2-macos", "c:aarch64-windows", "c:aarch64-macos"),
     *("cuda:sm_80", "cuda:sm_90a", "c:cuda-emu"),
@@ -131,6 +131,11 @@ class Target:
     def multiplies_bytes(self) -> bool:
         """Whether one instruction multiplies bytes and adds four products in 32 bits."""
         return any("vnni" in feature for feature in self.cpu_features)
+
+    @property
+    def multiplies_halves(self) -> bool:
+        """Whether one instruction multiplies bf16 and adds two products in f32."""
+        return "avx512_bf16" in self.cpu_features
 
     def lanes(self, dtype_bytes: int) -> int:
         """Return how many values of `dtype_bytes` bytes one vector register holds (at least one)."""

@@ -30,6 +30,7 @@ from aino_ir.loops.expr import (
     Compare,
     Const,
     Dot,
+    DotHalves,
     DotPairs,
     Expr,
     Fma,
@@ -154,6 +155,8 @@ def implement(node: Expr) -> Callable[..., Array] | None:
             return pair_products
         case AddPairs():
             return add_neighbours
+        case DotHalves():
+            return half_products
         case Select():
             return np.where
         case Cast(x=x):
@@ -197,6 +200,15 @@ def add_neighbours(accumulator: Array, pairs: Array) -> Array:
     """accumulator + sums of two neighbours; see `aino_ir.loops.expr.AddPairs`."""
     sums = pairs.reshape(*pairs.shape[:-1], -1, 2).sum(axis=-1, dtype=np.int32)
     return np.asarray(accumulator + sums.reshape(np.shape(accumulator)))
+
+
+def half_products(accumulator: Array, x: Array, w: Array) -> Array:
+    """accumulator + products of bf16, the odd ones first; see `aino_ir.loops.expr.DotHalves`."""
+    a, b = ((bits.astype(np.uint32) << 16).view(np.float32) for bits in (x, w))
+    total = np.reshape(accumulator, -1)
+    for place in (1, 0):
+        total = fma32(a[..., place::2], b[..., place::2], total)
+    return np.asarray(total.reshape(np.shape(accumulator)))
 
 
 _F32_TAIL = (1 << 29) - 1

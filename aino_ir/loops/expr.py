@@ -319,6 +319,20 @@ class AddPairs(Expr):
 
 
 @dataclass(frozen=True)
+class DotHalves(Expr):
+    """accumulator[l] + x[2 l + 1] * w[2 l + 1] + x[2 l] * w[2 l] of bf16, summed in this order in f32.
+
+    x and w are the bits of bf16, vectors of u16 twice as long as the accumulator.  A product of two is exact
+    in f32; printers may use instructions that take subnormal numbers for zero.
+    """
+
+    accumulator: Expr
+    x: Expr
+    w: Expr
+    type: VecType
+
+
+@dataclass(frozen=True)
 class Compare(Expr):
     """Lane-wise comparison, a bool result; any comparison but `ne` with NaN is false."""
 
@@ -402,6 +416,8 @@ class Call(Expr):
 @dataclass(frozen=True)
 class Load(Expr):
     """Elements of a buffer, converted from its storage dtype to the compute dtype.
+
+    Those of a buffer of bf16 may also be loaded as u16, their bits.
 
     Element offsets are `offset + lane * stride` (stride 0 gives a splat), or `offset + gather`
     with an i64 vector.  Lanes where `mask` is false are not touched and yield `other` (0 if None).
@@ -494,6 +510,11 @@ def add_pairs(accumulator: Expr, pairs: Expr) -> Expr:
     return AddPairs(accumulator, pairs, accumulator.type)
 
 
+def dot_halves(accumulator: Expr, x: Expr, w: Expr) -> Expr:
+    """accumulator + sums of two products of bf16; see `DotHalves`."""
+    return DotHalves(accumulator, x, w, accumulator.type)
+
+
 def select(condition: Expr, a: Expr | Number, b: Expr | Number) -> Expr:
     """condition ? a : b with lanes unified."""
     x, y = unify(a, b)
@@ -574,6 +595,8 @@ def rebuild(node: Expr, children: tuple[Expr, ...]) -> Expr:
             return dot_pairs(*children)
         case AddPairs():
             return add_pairs(*children)
+        case DotHalves():
+            return dot_halves(*children)
         case Select():
             return select(*children)
         case Cast():

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from aino_ir.dims import Dim, DimLike
-from aino_ir.dtypes import DType
+from aino_ir.dtypes import DType, u16
 from aino_ir.errors.loops import LoopArgumentError, LoopOutOfBounds, LoopRunError
 from aino_ir.loops.evaluate import implement, round_array
 from aino_ir.loops.expr import (
@@ -326,6 +326,8 @@ def _load(e: Load) -> _Value:
 
     def load(m: _Machine) -> Any:
         data = m.buffers[e.buffer]
+        if e.dtype is u16 and data.dtype != u16.numpy:
+            data = data.view(u16.numpy)
         at = places(m)
         if mask is None:
             _check(m, "load", e.buffer, at, data.size)

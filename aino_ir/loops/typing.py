@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aino_ir.dtypes import boolean, i8, i16, i32, i64, u8
+from aino_ir.dtypes import boolean, f32, i8, i16, i32, i64, u8, u16
 from aino_ir.loops.expr import (
     BINARY_OPS,
     COMBINERS,
@@ -18,6 +18,7 @@ from aino_ir.loops.expr import (
     Cast,
     Compare,
     Dot,
+    DotHalves,
     DotPairs,
     Expr,
     Fma,
@@ -76,6 +77,10 @@ def _agrees(e: Expr) -> bool:
             return e.dtype is i16 and x.type == VecType(u8, long) and w.type == VecType(i8, long)
         case AddPairs(accumulator=acc, pairs=pairs):
             return acc.type == e.type == VecType(i32, e.lanes) and pairs.type == VecType(i16, 2 * e.lanes)
+        case DotHalves(accumulator=acc, x=x, w=w):
+            return acc.type == e.type == VecType(f32, e.lanes) and x.type == w.type == VecType(
+                u16, 2 * e.lanes
+            )
         case Select(condition=c, a=a, b=b):
             return a.type == b.type == e.type and c.type == VecType(boolean, e.lanes)
         case Cast(x=x):

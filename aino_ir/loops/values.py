@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from aino_ir.dims import Dim, DimLike, free_symbols, symbol
-from aino_ir.dtypes import DType, boolean, i64
+from aino_ir.dtypes import DType, boolean, i64, u16
 from aino_ir.errors.loops import LoopAccessError, LoopNameError, LoopTypeError
 from aino_ir.loops.expr import Const, Expr, Index, Load, Number, RegRead, Var, VecType, const, splat
 from aino_ir.loops.numbering import LEAVES, Numbering
@@ -200,13 +200,15 @@ class ValueBuilder:
         mask: Expr | None = None,
         other: Expr | Number | None = None,
         gather: Expr | None = None,
+        bits: bool = False,
     ) -> Expr:
         """Elements of a buffer in its compute dtype, pinned; see `Load` for the addresses.
 
-        Loads of buffers that the kernel only reads are shared in a scope.
+        With `bits` those of a buffer of bf16 are what it holds, as u16.  Loads of buffers that the kernel
+        only reads are shared in a scope.
         """
         dtype = self._buffer(buffer, "load from", Access.WRITE)
-        type_ = VecType(dtype.compute, lanes)
+        type_ = VecType(u16 if bits else dtype.compute, lanes)
         if other is not None:
             what = "the value of masked-off lanes"
             other = self.let(other) if isinstance(other, Expr) else const(other, type_.dtype)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from aino_ir.dims import DimLike, align, free_symbols
-from aino_ir.dtypes import DType
+from aino_ir.dtypes import DType, bf16, u16
 from aino_ir.errors.loops import LoopInvariantError
 from aino_ir.loops.conditions import Condition
 from aino_ir.loops.expr import (
@@ -287,7 +287,8 @@ class _Checker:
                 case Load():
                     self._dims_known(e.offset, e.stride)
                     dtype = self._buffer(e.buffer, Access.WRITE)
-                    self._typed("L6", e, VecType(dtype.compute, e.lanes))
+                    loaded = e.dtype if dtype is bf16 and e.dtype is u16 else dtype.compute
+                    self._typed("L6", e, VecType(loaded, e.lanes))
                     self._access(e.lanes, e.mask, e.gather)
 
     def _typed(self, invariant: str, e: Expr, expected: VecType) -> None:

@@ -17,6 +17,7 @@ from aino_ir.codegen.cstyle.expression import (
     CStylePrinter,
     HelperSource,
     constant_of,
+    is_raw,
 )
 from aino_ir.codegen.cstyle.index import Ranges
 from aino_ir.codegen.cstyle.literals import literal
@@ -252,7 +253,8 @@ class CPrinter(CStylePrinter):
         if e.lanes == 1:
             source, lane = (e.a, first) if first < e.a.lanes else (e.b, first - e.a.lanes)
             return self.value(source) if source.lanes == 1 else element(self.value(source), str(lane))
-        if e.a.dtype.bytes == 1 and e.a.lanes == 4 and e.pattern == (0, 1, 2, 3) * (e.lanes // 4):
+        whole = tuple(range(e.a.lanes))
+        if e.a.dtype.bytes * e.a.lanes == 4 and e.a.lanes > 1 and e.pattern == whole * (e.lanes // e.a.lanes):
             return call(self.helpers.operation("quartets", e.type), self.value(e.a))
         upper = e.a.lanes == 2 * e.lanes and e.pattern == tuple(range(e.lanes, e.a.lanes))
         if upper and self.helpers.has_row("upper", e.a.type):
@@ -362,7 +364,8 @@ class CPrinter(CStylePrinter):
         storage = self.buffers[e.buffer]
         raw_type = VecType(element_dtype(storage), e.lanes)
         if e.stride == 0 and e.gather is None and e.mask is None and not storage.is_bool:
-            scalar = self.decoded(self.element(e.buffer, self.index(e.offset)), storage, 1)
+            scalar = self.element(e.buffer, self.index(e.offset))
+            scalar = scalar if is_raw(e, storage) else self.decoded(scalar, storage, 1)
             return call(self.helpers.operation("splat", e.type), scalar)
         kind, args = self.access(e.stride, e.gather)
         if e.mask is not None:
@@ -371,7 +374,7 @@ class CPrinter(CStylePrinter):
             kind, args = SHUFFLED_STRIDES[e.stride], ()
         verb = kind if kind.startswith("gather") else "load" + kind
         code = call(self.helpers.operation(verb, raw_type), self.address(e.buffer, e.offset), *args)
-        value = self._decoded_vector(code, storage, e.lanes)
+        value = code if is_raw(e, storage) else self._decoded_vector(code, storage, e.lanes)
         if e.mask is None:
             return value
         other = e.other if e.other is not None else const(0, e.dtype, e.lanes)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from aino_ir.codegen.c.types import mask_type, type_name
 from aino_ir.codegen.cstyle.lowering import signed
-from aino_ir.dtypes import i16, i32, u16
+from aino_ir.dtypes import i16, i32, u16, u32
 from aino_ir.loops.expr import VecType
 
 Lines = list[str]
@@ -120,11 +120,11 @@ def _floor_modulo(type_: VecType) -> Lines:
 
 
 def _quartets(type_: VecType) -> Lines:
-    """The four values of x over and over: one 32-bit value in every lane."""
-    words = VecType(i32, type_.lanes // 4)
+    """The few values of x over and over: one 32-bit value in every lane."""
+    words, each = VecType(i32, type_.lanes * type_.dtype.bytes // 4), 4 // type_.dtype.bytes
     every = ", ".join(["bits.word"] * words.lanes)
     return [
-        f"const union {{ {type_name(VecType(type_.dtype, 4))} bytes; int32_t word; }} bits = {{x}};",
+        f"const union {{ {type_name(VecType(type_.dtype, each))} bytes; int32_t word; }} bits = {{x}};",
         f"return ({type_name(type_)})({type_name(words)}){{{every}}};",
     ]
 
@@ -167,6 +167,16 @@ def _add_pairs(type_: VecType) -> Lines:
     return [f"return acc + ((({wide})pairs << 16) >> 16) + (({wide})pairs >> 16);"]
 
 
+def _dot_halves(type_: VecType) -> Lines:
+    """bf16 is the upper half of an f32; products are exact, so that adding them is all that rounds."""
+    word, wide = type_name(VecType(u32, type_.lanes)), type_name(type_)
+    return [
+        f"const {wide} odd_x = ({wide})(({word})x & 0xffff0000u), odd_w = ({wide})(({word})w & 0xffff0000u);",
+        f"const {wide} even_x = ({wide})(({word})x << 16), even_w = ({wide})(({word})w << 16);",
+        "return (acc + odd_x * odd_w) + even_x * even_w;",
+    ]
+
+
 GENERIC: dict[str, Callable[[VecType], Lines]] = {
     "splat": _splat,
     "ramp": _ramp,
@@ -190,6 +200,7 @@ GENERIC: dict[str, Callable[[VecType], Lines]] = {
     "dot_i8": _dot(True),
     "dot_pairs": _dot_pairs,
     "add_pairs": _add_pairs,
+    "dot_bf16": _dot_halves,
     "quartets": _quartets,
     "upper": _upper,
     "floordiv": _floor_division,

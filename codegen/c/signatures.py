@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from aino_ir.codegen.c.types import mask_type, scalar_name, type_name
-from aino_ir.dtypes import DType, i8, i16, i64, u8
+from aino_ir.dtypes import DType, i8, i16, i64, u8, u16
 from aino_ir.loops.expr import DOT, VecType
 
-VALUE, MASK, SCALAR, INDEX, INDICES, SOURCE, SINK, NOTHING, UNSIGNED, SIGNED, HALVES, HALF, QUARTET = (
+VALUE, MASK, SCALAR, INDEX, INDICES, SOURCE, SINK, NOTHING, UNSIGNED, SIGNED, HALVES, HALF, BITS, QUARTET = (
     "value",
     "mask",
     "scalar",
@@ -22,6 +22,7 @@ VALUE, MASK, SCALAR, INDEX, INDICES, SOURCE, SINK, NOTHING, UNSIGNED, SIGNED, HA
     "signed",
     "halves",
     "half",
+    "bits",
     "quartet",
 )
 
@@ -62,6 +63,7 @@ SIGNATURES: dict[str, Signature] = {
     "dot_i8": _signature(VALUE, "acc:value x:signed w:signed"),
     "dot_pairs": _signature(VALUE, "x:unsigned w:signed"),
     "add_pairs": _signature(VALUE, "acc:value pairs:halves"),
+    "dot_bf16": _signature(VALUE, "acc:value x:bits w:bits"),
     "quartets": _signature(VALUE, "x:quartet"),
     "upper": _signature(HALF, "x:value"),
     "select": _signature(VALUE, "mask:mask a:value b:value"),
@@ -105,10 +107,12 @@ def c_type(kind: str, type_: VecType) -> str:
             return type_name(VecType(i8, type_.lanes * type_.dtype.bytes))
         case "halves":
             return type_name(VecType(i16, 2 * type_.lanes))
+        case "bits":
+            return type_name(VecType(u16, 2 * type_.lanes))
         case "half":
             return type_name(VecType(type_.dtype, type_.lanes // 2))
         case "quartet":
-            return type_name(VecType(type_.dtype, DOT))
+            return type_name(VecType(type_.dtype, DOT // type_.dtype.bytes))
         case "source":
             return f"const {scalar_name(type_.dtype)} *"
         case "sink":

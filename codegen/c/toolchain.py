@@ -58,7 +58,11 @@ OPTIONAL_FLAGS: dict[str, tuple[str, ...]] = {
 """Flags used where the compiler takes them."""
 
 _WIDE_FLAG = "-mprefer-vector-width=512"
-_FEATURE_FLAGS = {"avx512_vnni": "-mavx512vnni", "bmi1": "-mbmi"}  # the others are -m and the feature's name
+_FEATURE_FLAGS = {
+    "avx512_bf16": "-mavx512bf16",
+    "avx512_vnni": "-mavx512vnni",
+    "bmi1": "-mbmi",
+}  # the others are -m and the feature's name
 
 MINIMUM_VERSIONS = {"gcc": (9,), "clang": (10,), "zig": (14,)}
 """Oldest compilers accepted; for zig the version of its clang."""

@@ -27,6 +27,7 @@ from aino_ir.loops.expr import (
     Compare,
     Const,
     Dot,
+    DotHalves,
     DotPairs,
     Expr,
     Fma,
@@ -124,6 +125,7 @@ class CStylePrinter:
             Dot: self.dot,
             DotPairs: self.dot_pairs,
             AddPairs: self.add_pairs,
+            DotHalves: self.dot_halves,
             Compare: self.compare,
             Select: self.select,
             Cast: self.cast,
@@ -269,6 +271,10 @@ class CStylePrinter:
         """Neighbours added to wider lanes: always the helper."""
         return self.helper("add_pairs", e.type, e.accumulator, e.pairs)
 
+    def dot_halves(self, e: DotHalves) -> Code:
+        """Sums of two products of bf16: always the helper."""
+        return self.helper("dot_bf16", e.type, e.accumulator, e.x, e.w)
+
     def compare(self, e: Compare) -> Code:
         """A comparison; on bool through logic."""
         if e.a.dtype.is_bool and e.op in _BOOL_COMPARISONS:
@@ -351,7 +357,9 @@ class CStylePrinter:
     def load(self, e: Load) -> Code:
         """One element, converted to its compute dtype; nothing is read where the mask is false."""
         at = self.index(e.offset) if e.gather is None else self.added(e.offset, e.gather)
-        value = self.decoded(self.element(e.buffer, at), self.buffers[e.buffer], 1)
+        value = self.element(e.buffer, at)
+        if not is_raw(e, self.buffers[e.buffer]):
+            value = self.decoded(value, self.buffers[e.buffer], 1)
         if e.mask is None:
             return value
         other = self.value(e.other) if e.other is not None else literal(0, e.dtype)
@@ -375,4 +383,17 @@ class CStylePrinter:
         return call(self.helpers.encoding(storage, e.lanes), value) if storage.is_storage else value
 
 
-__all__ = ["BOOL_AS_LOGIC", "COMPARISONS", "OPERATORS", "CStylePrinter", "HelperSource", "constant_of"]
+def is_raw(e: Load, storage: DType) -> bool:
+    """Whether the bits of a storage type are asked for."""
+    return storage.is_storage and e.dtype is not storage.compute
+
+
+__all__ = [
+    "BOOL_AS_LOGIC",
+    "COMPARISONS",
+    "OPERATORS",
+    "CStylePrinter",
+    "HelperSource",
+    "constant_of",
+    "is_raw",
+]

@@ -15,7 +15,7 @@ from functools import cached_property
 
 from aino_ir.compute import Compute, Nest
 from aino_ir.dims import Dim, DimLike, FloorDiv, Min, fold, symbol
-from aino_ir.dtypes import boolean, i32, i64
+from aino_ir.dtypes import boolean, i32, i64, u16
 from aino_ir.kernels import KernelSpec, Operand, Result
 from aino_ir.loops.builder import LoopBuilder
 from aino_ir.loops.expr import (
@@ -162,19 +162,20 @@ class Placement:
 
         return self.b.let(map_expr(e, leaf))
 
-    def load(self, node: Read, point: Point) -> Expr:
-        """One Read at a point."""
+    def load(self, node: Read, point: Point, bits: bool = False) -> Expr:
+        """One Read at a point; with `bits` what a buffer of bf16 holds, zeros outside, as u16."""
         operand = self.operands[node.operand]
         coordinates, vectors = self._coordinates(node, operand, point)
         mask, outside = self._bounds(node, operand, coordinates, vectors, point)
         if outside:
             assert node.default is not None
-            return self.expr(node.default, point)
-        other = None if mask is None or node.default is None else self.expr(node.default, point)
+            return const(0, u16) if bits else self.expr(node.default, point)
+        given = None if mask is None or bits else node.default
+        other = None if given is None else self.expr(given, point)
         if node.operand in self.nibbles:
             return self._load_nibbles(node.operand, coordinates, point)
         address = operand.addr(tuple(coordinates))
-        return self._load(node.operand, address, coordinates, vectors, point, mask, other)
+        return self._load(node.operand, address, coordinates, vectors, point, mask, other, bits)
 
     def address(self, node: Read, point: Point) -> tuple[str, DimLike, Expr | None]:
         """Where a Read of one element is: buffer, offset, and when it is inside (None: always)."""
@@ -208,6 +209,7 @@ class Placement:
         point: Point,
         mask: Expr | None,
         other: Expr | None,
+        bits: bool = False,
     ) -> Expr:
         buffer = self.buffers[number]
         inside, mask = mask, self._valid_lanes(mask, self.operands[number], coordinates, point)
@@ -226,7 +228,7 @@ class Placement:
             lanes = point.lanes if inside is not None and inside.lanes > 1 else 1
             return self.b.load(buffer, first, lanes, stride=0, mask=inside, other=other)
         return self.b.load(
-            buffer, first, point.lanes, stride=stride, mask=self._all(mask, point), other=other
+            buffer, first, point.lanes, stride=stride, mask=self._all(mask, point), other=other, bits=bits
         )
 
     def _coordinates(

@@ -1,4 +1,4 @@
-"""Contractions of 8-bit integers with constant weights: four products a lane and instruction.
+"""Contractions of bytes and of bf16 with constant weights: four or two products a lane and instruction.
 
 The weights are packed so that a vector holds, for each lane (an output channel), four neighbours along
 the reduction; four bytes of the activation are repeated over all lanes.  What adds them up is the loop
@@ -9,6 +9,8 @@ bytes that were widened to 16 bits.
 Where the weights are small enough that sums of two products with u8 fit 16 bits (`aino_ir.short_sums`), the
 pairs of a step are formed by one instruction (`DotPairs`), and those of as many steps as fit are added up
 before they are widened (`AddPairs`).
+
+Two bf16 share a lane in the same way (`DotHalves`); products are exact in f32, in which they add up.
 """
 
 from __future__ import annotations
@@ -24,10 +26,17 @@ from aino_ir.codegen.kernels.contract_loops import UNROLL_STEPS, ContractLoops, 
 from aino_ir.codegen.kernels.emit import emit_checks, vector_lanes
 from aino_ir.codegen.kernels.naming import header, kernel_name
 from aino_ir.codegen.kernels.roles import Roles, analyse, extent_or, is_plain
-from aino_ir.codegen.kernels.tiles import LOADS_PER_CYCLE, Tile, legal_tiles, split_tiles
+from aino_ir.codegen.kernels.tiles import (
+    FMA_LATENCY,
+    FMAS_PER_CYCLE,
+    LOADS_PER_CYCLE,
+    Tile,
+    legal_tiles,
+    split_tiles,
+)
 from aino_ir.compute import Axis
 from aino_ir.dims import Dim, DimLike, is_static
-from aino_ir.dtypes import i8, i32, u8
+from aino_ir.dtypes import bf16, i8, i32, u8
 from aino_ir.kernels import Candidate, KernelSpec, Packing, Reject
 from aino_ir.loops.builder import LoopBuilder
 from aino_ir.loops.expr import (
@@ -41,6 +50,7 @@ from aino_ir.loops.expr import (
     add_pairs,
     const,
     dot,
+    dot_halves,
     dot_pairs,
 )
 from aino_ir.loops.registers import RegTile
@@ -58,16 +68,23 @@ INSTRUCTIONS_PER_CYCLE = 4.0
 LEAST_CYCLES = 2.0
 """Cycles of the shortest step: a sum waits for the one before it."""
 
+HALVES = 2
+"""Neighbours that a lane of bf16 has."""
+
+HALF_LATENCY = 6.0
+"""Cycles of the instruction that adds two products of bf16; two multiply-adds take longer."""
+
 
 @dataclass(frozen=True)
 class Parts:
-    """The factors of a contraction of bytes.
+    """The factors of a contraction of bytes, or of bf16.
 
     Attributes:
-        roles: with the axis of the quartets as the innermost loop.
+        roles: with the axis of the neighbours as the innermost loop.
         x: the activation, read along that axis at unit stride.
         w: the constant weights, which vary with the lanes.
-        axis: the reduction axis that is taken four at a time.
+        axis: the reduction axis that is taken several at a time.
+        each: neighbours along it that share a lane.
         depth: steps whose pairs of products add up in 16 bits, 0 where not even one does.
     """
 
@@ -75,24 +92,30 @@ class Parts:
     x: Read
     w: Read
     axis: Axis
+    each: int
     depth: int
+
+    @property
+    def halves(self) -> bool:
+        """Whether it is one of bf16."""
+        return self.each == HALVES
 
 
 def parts_of(spec: KernelSpec) -> Parts | str:
-    """The factors of a spec, or why it is no contraction of bytes that quartets can do."""
+    """The factors of a spec, or why it is no contraction of bytes or bf16 that share lanes."""
     roles = analyse(spec)
     if isinstance(roles, str):
         return roles
-    reads = [f.x for f in roles.factors if isinstance(f, Cast) and isinstance(f.x, Read)]
-    if len(reads) != 2 or roles.factors[0].dtype is not i32:
-        return "the factors are no 8-bit integers that are summed in 32 bits"
+    reads, each = neighbours(roles)
+    if not each:
+        return "the factors are neither bf16 nor 8-bit integers that are summed in 32 bits"
     reads.sort(key=lambda r: roles.lane.name in axes_of(r))
     x, w = reads
     row = roles.row.name if roles.row is not None else ""
     given, weights = roles.spec.operands[x.operand], roles.spec.operands[w.operand]
     if roles.lane.name in axes_of(x):
         return "both factors vary along the lanes"
-    if given.dtype not in (i8, u8) or weights.dtype is not i8:
+    if each == DOT and (given.dtype not in (i8, u8) or weights.dtype is not i8):
         return "no product of bytes with i8 weights"
     if not weights.constant or not is_plain(w) or w.default is not None or row in axes_of(w):
         return "the weights are no constants that can be packed"
@@ -109,11 +132,22 @@ def parts_of(spec: KernelSpec) -> Parts | str:
         place = next(a for a, c in enumerate(w.index) if isinstance(c, Dim) and c.as_symbol() == axis.name)
         steps = -(-int(axis.extent) // DOT)  # type: ignore[arg-type]
         depth = min(weights.short.depths[place], 1 << (steps - 1).bit_length())
-    return Parts(replace(roles, loops=loops), x, w, axis, depth)
+    return Parts(replace(roles, loops=loops), x, w, axis, each, depth)
+
+
+def neighbours(roles: Roles) -> tuple[list[Read], int]:
+    """The reads of both factors and how many neighbours share a lane of 32 bits; 0 where they cannot."""
+    bytes_ = [f.x for f in roles.factors if isinstance(f, Cast) and isinstance(f.x, Read)]
+    if len(bytes_) == 2 and roles.factors[0].dtype is i32:
+        return bytes_, DOT
+    plain = [f for f in roles.factors if isinstance(f, Read)]
+    if len(plain) == 2 and all(roles.spec.operands[r.operand].dtype is bf16 for r in plain):
+        return plain, HALVES
+    return [], 0
 
 
 class DotGenerator:
-    """Sums of products of bytes, four a lane.
+    """Sums of products of bytes, four a lane, and of bf16, two a lane.
 
     Args:
         most: candidates that are offered.
@@ -135,13 +169,13 @@ class DotGenerator:
         rows = extent_or(roles.row.extent, SYMBOLIC_EXTENT) if roles.row is not None else 1
         columns = extent_or(roles.lane.extent, SYMBOLIC_EXTENT)
         tiles = sorted(legal_tiles(target, rows, -(-columns // lanes)), key=lambda t: code_size(roles, t))
-        small = [t for t in tiles if code_size(roles, t) <= CODE_BUDGET * DOT] or tiles[:1]
+        small = [t for t in tiles if code_size(roles, t) <= CODE_BUDGET * parts.each] or tiles[:1]
         depths = [d for d in (0, *DEPTHS) if d <= parts.depth and not (d and target.multiplies_bytes)]
         found = [
             _candidate(parts, t, depth, lanes, target)
             for depth in depths
             for t in small
-            if registers(t, depth) <= target.vector_registers
+            if registers(t, depth) + int(parts.halves) <= target.vector_registers
         ]
         yield from sorted(found, key=lambda c: c.cost)[: self.most]
 
@@ -181,21 +215,27 @@ def _candidate(parts: Parts, tile: Tile, depth: int, lanes: int, target: Target)
     steps, outer = 1, 1
     for axis in (*roles.clamped, *roles.unrolled, *roles.loops):
         extent = extent_or(axis.extent, SYMBOLIC_EXTENT)
-        steps *= -(-extent // DOT) if axis is parts.axis else extent
+        steps *= -(-extent // parts.each) if axis is parts.axis else extent
     for axis in roles.outer:
         outer *= extent_or(axis.extent, SYMBOLIC_EXTENT)
     cycles = 0.0
     for tile_rows, row_count in split_tiles(rows, tile.rows):
         for vectors, count in split_tiles(-(-columns // lanes), tile.vectors):
-            per_tile = step_cycles(tile_rows, vectors, depth, target) * steps
+            if parts.halves:
+                per_tile = half_step_cycles(tile_rows, vectors, target) * steps
+            else:
+                per_tile = step_cycles(tile_rows, vectors, depth, target) * steps
             cycles += row_count * count * (per_tile + 10 + 2.0 * tile_rows * vectors)
-    blocking = choose_blocking(roles, tile, lanes, target, element_bytes=1)
+    blocking = choose_blocking(roles, tile, lanes, target, element_bytes=DOT // parts.each)
+    kind = "bf16" if parts.halves else "bytes"
     proof = f"{2 * depth} products fit 16 bits" if depth else "products widened to 16 bits"
-    if target.multiplies_bytes:
+    if parts.halves:
+        proof = "two products in f32"
+    elif target.multiplies_bytes:
         proof = "products added in 32 bits"
     return Candidate(
         "dot",
-        f"bytes, tile {tile.rows}x{tile.vectors * lanes}, chunk {blocking.chunk}, {proof}",
+        f"{kind}, tile {tile.rows}x{tile.vectors * lanes}, chunk {blocking.chunk}, {proof}",
         (
             ("rows", tile.rows),
             ("vectors", tile.vectors),
@@ -207,7 +247,22 @@ def _candidate(parts: Parts, tile: Tile, depth: int, lanes: int, target: Target)
         ((parts.w.operand, Packing(_panel_layout(parts, tile.vectors * lanes))),),
         cost=(outer * cycles + blocking.cycles) / CLOCK,
         arrival=blocking.arrival / CLOCK,
-        error_class="exact",
+        error_class="reordered" if parts.halves else "exact",
+    )
+
+
+def half_step_cycles(rows: int, vectors: int, target: Target) -> float:
+    """Cycles of one step of two products of bf16: one instruction each, or halves cut out and multiplied."""
+    products, loads = rows * vectors, rows + vectors
+    if target.multiplies_halves:
+        operations, least = float(products), HALF_LATENCY
+    else:
+        operations, least = 2.0 * products, 2 * FMA_LATENCY
+    return max(
+        operations / FMAS_PER_CYCLE,
+        loads / LOADS_PER_CYCLE,
+        (operations + 3 * loads) / INSTRUCTIONS_PER_CYCLE,
+        least,
     )
 
 
@@ -236,7 +291,7 @@ def step_cycles(rows: int, vectors: int, depth: int, target: Target) -> float:
 
 
 def _panel_layout(parts: Parts, width: int) -> Layout:
-    """[panel][other axes, reductions in loop order][quartet][channel of the panel][byte of the quartet]."""
+    """[panel][other axes, reductions in loop order][neighbours][channel of the panel][one of them]."""
     roles, w = parts.roles, parts.w
     order = [a.name for a in (*roles.clamped, *roles.unrolled, *roles.loops)]
     names = {a: str(c) for a, c in enumerate(w.index) if not is_static(c)}  # type: ignore[arg-type]
@@ -245,11 +300,11 @@ def _panel_layout(parts: Parts, width: int) -> Layout:
     others = [a for a in range(len(w.index)) if a not in (lane, byte)]
     others.sort(key=lambda a: (order.index(names[a]) + 1 if names.get(a) in order else 0, a))
     outer = ((lane, "o"), *((a, None) for a in others), (byte, "o"))
-    return Layout((*outer, (lane, "i"), (byte, "i")), ((lane, width), (byte, DOT)))
+    return Layout((*outer, (lane, "i"), (byte, "i")), ((lane, width), (byte, parts.each)))
 
 
 class DotLoops(ContractLoops):
-    """Emits one contraction of bytes."""
+    """Emits one contraction of bytes, or of bf16."""
 
     def __init__(self, b: LoopBuilder, place: Placement, parts: Parts, shape: Shape, depth: int) -> None:
         super().__init__(b, place, parts.roles, shape)
@@ -263,14 +318,14 @@ class DotLoops(ContractLoops):
             super()._loops(loops, at, points, acc)
             return
         (axis,) = loops
-        extent = int(axis.extent)  # type: ignore[arg-type]
-        step = DOT * max(1, self.depth)
+        extent, each = int(axis.extent), self.parts.each  # type: ignore[arg-type]
+        step = each * max(1, self.depth)
         whole = extent - extent % step
-        if whole <= UNROLL_STEPS * DOT:
+        if whole <= UNROLL_STEPS * each:
             for start in range(0, whole, step):
                 self._run({**at, axis.name: start}, axis.name, step, points, acc)
         else:
-            with self.b.loop(axis.name, 0, whole, step=step, unroll=max(1, 2 * DOT // step)) as k:
+            with self.b.loop(axis.name, 0, whole, step=step, unroll=max(1, 2 * each // step)) as k:
                 self._run({**at, axis.name: k}, axis.name, step, points, acc)
         if extent > whole:
             self._run({**at, axis.name: whole}, axis.name, extent - whole, points, acc)
@@ -279,9 +334,10 @@ class DotLoops(ContractLoops):
         self, at: dict[str, DimLike], axis: str, count: int, points: list[list[Point]], acc: RegTile
     ) -> None:
         """So many neighbours along the reduction at every point of the tile, as few steps as they need."""
+        each = self.parts.each
         steps = [
-            ({**at, axis: at[axis] + start}, None if start + DOT <= count else count - start)
-            for start in range(0, count, DOT)
+            ({**at, axis: at[axis] + start}, None if start + each <= count else count - start)
+            for start in range(0, count, each)
         ]
         for i, row in enumerate(points):
             factors = [(here, self._activation({**here, **row[0].at}, part)) for here, part in steps]
@@ -291,6 +347,9 @@ class DotLoops(ContractLoops):
                     if x is None:
                         continue
                     w = self._weights({**here, **point.at})
+                    if self.parts.halves:
+                        self.b.set(acc[i, j], dot_halves(acc[i, j].read(), x, w))
+                        continue
                     if not self.depth:
                         self.b.set(acc[i, j], dot(acc[i, j].read(), x, w))
                         continue
@@ -300,31 +359,32 @@ class DotLoops(ContractLoops):
                     self.b.set(acc[i, j], add_pairs(acc[i, j].read(), pairs))
 
     def _activation(self, at: dict[str, DimLike], count: int | None) -> Expr | None:
-        """Four bytes repeated over all lanes; None where they are zero."""
-        lanes = self.shape.lanes
-        point = Point(at, self.parts.axis.name, DOT)
+        """A few neighbours repeated over all lanes; None where they are zero."""
+        lanes, each, halves = self.shape.lanes, self.parts.each, self.parts.halves
+        point = Point(at, self.parts.axis.name, each)
         if count is not None and not self._may_read_on(point):
             point = replace(point, count=count)
-        x = self.place.load(self.parts.x, point)
+        x = self.place.load(self.parts.x, point, bits=halves)
         if isinstance(x, Const):
-            return None if x.value == 0 else const(x.value, x.dtype, DOT * lanes)
-        pattern = tuple(range(DOT)) * lanes
-        return self.b.let(Shuffle(x, x, pattern, VecType(x.dtype, DOT * lanes)), "x")
+            return None if x.value == 0 else const(x.value, x.dtype, each * lanes)
+        pattern = tuple(range(each)) * lanes
+        return self.b.let(Shuffle(x, x, pattern, VecType(x.dtype, each * lanes)), "x")
 
     def _may_read_on(self, point: Point) -> bool:
         """Whether a whole quartet is the operand's own: bytes behind the axis meet weights of zero."""
         read, symbols = self.parts.x, self.b.symbols
         operand = self.place.operands[read.operand]
-        if read.default is not None or operand.allocated is not None:
-            return False
+        if self.parts.halves or read.default is not None or operand.allocated is not None:
+            return False  # zero times what is not finite would be NaN
         last = {**point.at, self.parts.axis.name: point.at[self.parts.axis.name] + DOT - 1}
         address = operand.addr(tuple(Point(last).shifted(c) for c in read.index))  # type: ignore[arg-type]
         return symbols.prove_ge(operand.bound - 1, address) is True
 
     def _weights(self, at: dict[str, DimLike]) -> Expr:
-        """The quartets of one vector of channels; beyond the last channel the packing holds zeros."""
+        """The neighbours of one vector of channels; beyond the last channel the packing holds zeros."""
         read = self.parts.w
         operand = self.place.operands[read.operand]
         coordinates = tuple(Point(at).shifted(c) for c in read.index)  # type: ignore[arg-type]
         address = operand.addr(coordinates)
-        return self.b.load(self.place.buffers[read.operand], address, DOT * self.shape.lanes)
+        lanes, halves = self.parts.each * self.shape.lanes, self.parts.halves
+        return self.b.load(self.place.buffers[read.operand], address, lanes, bits=halves)

@@ -61,6 +61,8 @@ def test_a_machine_that_says_nothing_gets_portable_code(tmp_path: Path) -> None:
         (AVX2, "avx2"),
         (AVX512, "avx512"),
         (f"{AVX512} avx512_vnni", "avx512vnni"),
+        (f"{AVX512} avx512_vnni avx512_bf16", "avx512bf16"),
+        (f"{AVX512} avx512_bf16", "avx512"),
         (AVX512.replace("avx512vl", ""), "avx2"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aino_ir.codegen.c.isa.avx2 import AVX2
 from aino_ir.codegen.c.isa.avx512 import AVX512
+from aino_ir.codegen.c.isa.avx512bf16 import AVX512BF16
 from aino_ir.codegen.c.isa.avx512vnni import AVX512VNNI
 from aino_ir.codegen.c.isa.cuda import CUDA
 from aino_ir.codegen.c.isa.neon import NEON
@@ -17,6 +18,7 @@ TABLES: dict[str, IsaTable] = {
     "avx2": AVX2,
     "avx512": AVX512,
     "avx512vnni": AVX512VNNI,
+    "avx512bf16": AVX512BF16,
     "aarch64": NEON,
     "armv7": PORTABLE,
     "riscv64": PORTABLE,

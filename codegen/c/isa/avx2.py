@@ -99,6 +99,24 @@ def _dots() -> Rows:
     return rows
 
 
+def _half_dots() -> Rows:
+    """bf16 as the upper halves of f32."""
+    rows: Rows = {}
+    for lanes, width in ((4, ""), (8, "256")):
+        fused = f"__builtin_ia32_vfmaddps{width}"
+        rows["dot_bf16", f"f32x{lanes}"] = (Spelling(fused, halves_summed(fused, lanes)),)
+    return rows
+
+
+def halves_summed(fused: str, lanes: int, rest: str = "") -> str:
+    """Two fused multiply-adds of the odd and the even bf16 of x and w."""
+    odd, even = (
+        ", ".join(f"(f32x{lanes})((u32x{lanes}){v}{cut})" for v in "xw")
+        for cut in (" & 0xffff0000u", " << 16")
+    )
+    return f"{fused}({even}, {fused}({odd}, acc{rest}){rest})"
+
+
 _MASKED = (
     ("f32x4", "ps", "", "f32x4", "i32x4"),
     ("f32x8", "ps", "256", "f32x8", "i32x8"),
@@ -132,6 +150,7 @@ ROWS: Rows = {
     **_saturation(),
     **_integer_conversions(),
     **_dots(),
+    **_half_dots(),
     **_masked_access(),
 }
 

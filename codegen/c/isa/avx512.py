@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aino_ir.codegen.c.isa.avx2 import ROWS as AVX2_ROWS
+from aino_ir.codegen.c.isa.avx2 import halves_summed
 from aino_ir.codegen.c.isa.table import IsaTable, Rows, Spelling, builtin, elementwise
 
 _FLOATS = (("f32x16", "ps", "f32"), ("f64x8", "pd", "f64"))
@@ -83,6 +84,12 @@ def _dots() -> Rows:
     return rows
 
 
+def _half_dots() -> Rows:
+    """As of AVX2, with 64-byte vectors."""
+    fused = "__builtin_ia32_vfmaddps512_mask"
+    return {("dot_bf16", "f32x16"): (Spelling(fused, halves_summed(fused, 16, f", -1, {_CURRENT}")),)}
+
+
 _INTEGER_ACCESS = {
     8: ("qi", "c8", "b"),
     16: ("hi", "i16", "w"),
@@ -142,6 +149,7 @@ ROWS: Rows = {
     **_conversions(),
     **_integer_conversions(),
     **_dots(),
+    **_half_dots(),
     **_masked_access(),
 }
 

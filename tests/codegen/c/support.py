@@ -68,7 +68,7 @@ def runnable_isas() -> list[str]:
 
 def isa_flags(isa: str) -> list[str]:
     """Compiler flags for an ISA variant."""
-    names = {"avx512_vnni": "avx512vnni", "bmi1": "bmi"}
+    names = {"avx512_bf16": "avx512bf16", "avx512_vnni": "avx512vnni", "bmi1": "bmi"}
     return [f"-m{names.get(feature, feature)}" for feature in ISAS[isa].features]
 
 

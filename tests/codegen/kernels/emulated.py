@@ -61,21 +61,41 @@ static inline i32x16 emulated_cvttps2dq512_mask(f32x16 x, i32x16 y, int mask, in
 }
 """Builtin, without its prefix -> a function that does the same."""
 
+BF16_ASSEMBLY = '__asm__("vdpbf16ps %2, %1, %0" : "+v"(acc) : "v"(x), "v"(w));'
+BF16_NAMES = ("dpbf16ps_v16sf", "dpbf16ps_512")
+BF16_FUNCTION = """
+static inline f32x16 emulated_vdpbf16ps(f32x16 acc, u16x32 x, u16x32 w)
+{
+    for (int i = 0; i < 16; ++i) {
+        for (int place = 1; place >= 0; --place) {
+            const union { unsigned bits; float value; } a = {(unsigned)x[2 * i + place] << 16};
+            const union { unsigned bits; float value; } b = {(unsigned)w[2 * i + place] << 16};
+            acc[i] = __builtin_fmaf(a.value, b.value, acc[i]);
+        }
+    }
+    return acc;
+}"""
+"""The instruction that is spelled in assembly, how it is asked for, and a function that does the same."""
+
 PREFIX = "__builtin_ia32_"
 
 
 def emulated(text: str) -> str:
-    """A unit for avx512vnni as one that any processor runs."""
+    """A unit for avx512vnni or avx512bf16 as one that any processor runs."""
     head, guard, body = text.partition("#if !defined(__AVX512F__)")
     assert guard, "the unit is for another instruction set"
     body = body.partition("#endif")[2]
-    body = re.sub(r"__has_builtin\((\w+)\)", lambda m: str(int(m[1].removeprefix(PREFIX) in EMULATED)), body)
+    known = {*EMULATED, *BF16_NAMES}
+    body = re.sub(r"__has_builtin\((\w+)\)", lambda m: str(int(m[1].removeprefix(PREFIX) in known)), body)
+    body = body.replace(BF16_ASSEMBLY, "acc = emulated_vdpbf16ps(acc, x, w);")
     for name in EMULATED:
         body = body.replace(f"{PREFIX}{name}(", f"emulated_{name}(")
     functions = "\n".join(f for name, f in EMULATED.items() if f"emulated_{name}(" in body)
+    functions += BF16_FUNCTION if "emulated_vdpbf16ps(" in body else ""
     types = (
         "typedef float f32x16 __attribute__((vector_size(64)));\n"
-        "typedef int i32x16 __attribute__((vector_size(64)));"
+        "typedef int i32x16 __attribute__((vector_size(64)));\n"
+        "typedef unsigned short u16x32 __attribute__((vector_size(64)));"
     )
     quiet = '#pragma GCC diagnostic ignored "-Wpsabi"'
     return "\n".join((head, quiet, types, functions, body))
