@@ -27,7 +27,7 @@ SCHEMES: dict[str, tuple[str, int]] = {
     "int8-dynamic": ("dynamic", 8),
     "int8-weight": ("", 8),
     "int4-weight": ("", 4),
-    "bf16": ("", 16),
+    "bf16": ("half", 16),
 }
 """Scheme -> (how activations are quantised, bits of a weight)."""
 
@@ -67,8 +67,8 @@ def quantize(
     """The model with weights, and with "int8" and "int8-dynamic" activations too, in few bits.
 
     Static int8 needs calibration data; contractions then sum bytes exactly and give the same bits on every
-    target.  Weight-only schemes keep weights compressed in the artifact and decode them in the kernel;
-    so does bf16, whose activations stay f32.
+    target.  Weight-only schemes keep weights compressed in the artifact and decode them in the kernel.
+    With bf16, weights are stored so, and what layers read and make; sums, biases and all other ops are f32.
     What became of each layer stands in the result's `compression`, a `CompressionReport`.
 
     Args:
@@ -137,7 +137,7 @@ def _weights(
     if activations and per == "group":
         advice = "groups are for weight-only schemes; use per='channel'"
         raise SchemeOptionMisplaced(option="per", got=per, scheme=scheme, advice=advice)
-    if not activations and short_sums is not None:
+    if (not activations or bits == 16) and short_sums is not None:
         advice = "it is for schemes that multiply bytes; leave it out"
         raise SchemeOptionMisplaced(option="short_sums", got=short_sums, scheme=scheme, advice=advice)
     if short_sums is None:

@@ -88,6 +88,25 @@ def quantized_layer(b: Builder, op: Op, x: Value, prepared: Prepared, bias: Valu
     return b.op(Conv, x, w, made, **op.attrs()).result
 
 
+def rounded_activation(b: Builder, x: Value) -> Value:
+    """x rounded to bf16, as floats again."""
+    return b.cast(b.cast(x, to="bf16"), to="f32")  # type: ignore[no-any-return]
+
+
+def half_layer(b: Builder, op: Op, x: Value, prepared: Prepared, bias: Value | None = None) -> Value:
+    """A layer on x in bf16 with weights in bf16, its result in f32; bias and correction are added there."""
+    w = b.constant(prepared.weights.integers, prepared.layer.weight.name)
+    if isinstance(op, MatMul):
+        y = b.op(MatMul, x, w, transpose_lhs=op.transpose_lhs).result
+        return corrected(b, b.cast(y, to="f32"), prepared.correction)
+    assert isinstance(op, Conv)
+    bias = bias if bias is not None else op.bias
+    y = b.cast(b.op(Conv, x, w, **op.attrs()).result, to="f32")
+    if bias is not None:
+        y = b.add(y, b.reshape(bias, shape=(bias.shape[0], *[1] * (x.rank - 2))))
+    return corrected(b, y, prepared.correction, rank=x.rank)
+
+
 def integer_bias(b: Builder, bias: Array, prepared: Prepared) -> Value:
     """A bias in whole multiples of what the integer sum counts; floats where the activation has no grid."""
     if prepared.grid is None or prepared.weights.zero is not None:
@@ -197,10 +216,13 @@ def float_alone(module: Module, op: Op, writes_bytes: bool = False) -> Module:
 
 
 def quantized_alone(module: Module, op: Op, prepared: Prepared, activations: str) -> Module:
-    """A layer as it runs when its neighbours are quantised too: static activations come and go as bytes."""
-    b, x = isolated(module, op, "u8" if prepared.grid is not None else None)
+    """A layer as it runs when its neighbours are quantised too: activations come and go as stored."""
+    stored = "bf16" if activations == "half" else "u8" if prepared.grid is not None else None
+    b, x = isolated(module, op, stored)
     if activations == "dynamic":
         y = dynamic_product(b, x, prepared)
+    elif activations == "half":
+        y = b.cast(half_layer(b, op, x, prepared, copied_bias(b, op)), to="bf16")
     elif prepared.grid is None:
         y = quantized_layer(b, op, x, prepared, copied_bias(b, op))
     else:

@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from aino_ir.dtypes import bf16
 from aino_ir.errors.compression import CompressionWithStates, WeightsNotFinite
 from aino_ir.graph import Module, Value
 from aino_ir.interp import Evaluation
 from aino_ir.op import Op
+from aino_ir.ops.cast import Cast
 from aino_ir.ops.nn import Conv, MatMul
 from aino_ir.passes.compression.calibration import Sample, Watch, is_float32, observe, run_watched
 from aino_ir.passes.compression.calibrators import CALIBRATORS, with_zero
@@ -26,8 +28,10 @@ from aino_ir.passes.compression.forms import (
     decoded_activation,
     dynamic_product,
     float_alone,
+    half_layer,
     quantized_alone,
     quantized_layer,
+    rounded_activation,
     rows_rounded,
     share_with_sums,
 )
@@ -63,7 +67,8 @@ class Request:
     """What was asked for.
 
     Attributes:
-        activations: "" (floats), "static" (one grid a tensor, by calibration) or "dynamic" (one a row).
+        activations: "" (floats), "half" (bf16), "static" (one grid a tensor, by calibration) or "dynamic"
+            (one a row).
         recipe: of the weights.
         calibrator: a name of `CALIBRATORS`.
         symmetric: whether static activations have their zero point in the middle.
@@ -246,6 +251,13 @@ class Quantization:
             y = corrected(b, y, prepared.correction)
             rewriter.replace(op, y, RULE)
             return
+        if self.request.activations == "half":
+            if x not in decoded:
+                decoded[x] = rounded_activation(b, x)
+            stand_in = decoded[x].op
+            assert isinstance(stand_in, Cast)
+            rewriter.replace(op, half_layer(b, op, stand_in.x, prepared), RULE)
+            return
         if prepared.grid is not None:
             if x not in decoded:
                 decoded[x] = decoded_activation(b, x, prepared.grid)
@@ -323,6 +335,8 @@ def imitation(prepared: Prepared, op: Op, activations: str) -> tuple[Any, Array,
     def rounded(x: Array) -> Array:
         if grid is not None:
             return grid.rounded(x)
+        if activations == "half":
+            return x.astype(bf16.numpy).astype(np.float32)
         return rows_rounded(x) if activations == "dynamic" else x
 
     w = prepared.weights.values()
