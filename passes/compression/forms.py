@@ -12,8 +12,9 @@ from aino_ir.dtypes import DTYPES, i32
 from aino_ir.graph import Module, Value, comes_before
 from aino_ir.op import Op
 from aino_ir.ops.math import Add
-from aino_ir.ops.nn import Conv, MatMul
+from aino_ir.ops.nn import Conv, MatMul, MaxPool
 from aino_ir.ops.quant import QuantMatMul
+from aino_ir.ops.tensor import Reshape, Transpose
 from aino_ir.passes.compression.layers import Layer
 from aino_ir.passes.compression.numbers import Grid, Weights
 from aino_ir.passes.integer_contractions import IntegerContractions
@@ -44,8 +45,14 @@ class Prepared:
     correction: Array | None = None
 
 
-def decoded_activation(b: Builder, x: Value, grid: Grid) -> Value:
-    """x on its grid, as floats again."""
+def decoded_activation(b: Builder, x: Value, grid: Grid, before_pools: bool = False) -> Value:
+    """x on its grid, as floats again; `before_pools`: so is what maxima of windows and movements read.
+
+    Rounding keeps the order, so that the largest of a window is the same; bytes are written and read then.
+    """
+    if before_pools and isinstance(x.op, (MaxPool, Reshape, Transpose)) and x.op.x.use_count == 1:
+        inner = decoded_activation(b, x.op.x, grid, before_pools=True)
+        return b.op(type(x.op), inner, **x.op.attrs()).result
     scale, zero = b.constant(grid.scale), b.constant(np.uint8(grid.zero))
     return b.dequantize(b.quantize(x, scale, zero, to="u8"), scale, zero)  # type: ignore[no-any-return]
 

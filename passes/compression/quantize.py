@@ -6,7 +6,7 @@ builds the module with any set of them quantised; `guard.py` chooses.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -231,9 +231,10 @@ class Quantization:
         by_id = {op.id: op for op in module.main.block}
         rewriter = Rewriter(module.main)
         decoded: dict[Value, Value] = {}
+        layers = {by_id[self.ready[name].layer.op] for name in chosen}
         for name, prepared in self.ready.items():
             if name in chosen:
-                self._rewrite(rewriter, by_id[prepared.layer.op], prepared, decoded)
+                self._rewrite(rewriter, by_id[prepared.layer.op], prepared, decoded, layers)
         for x, stand_in in decoded.items():
             share_with_sums(rewriter, x, stand_in)
         PassManager((EliminateDeadCode(), IntegerContractions(), *TIDY)).run(module)
@@ -241,8 +242,15 @@ class Quantization:
         PassManager((EliminateDeadCode(), *TIDY)).run(module)
         return module
 
-    def _rewrite(self, rewriter: Rewriter, op: Op, prepared: Prepared, decoded: dict[Value, Value]) -> None:
-        """Put a layer's quantised form in its place."""
+    def _rewrite(
+        self,
+        rewriter: Rewriter,
+        op: Op,
+        prepared: Prepared,
+        decoded: dict[Value, Value],
+        layers: Collection[Op],
+    ) -> None:
+        """Put a layer's quantised form in its place; `layers` are all that get one."""
         b = rewriter.builder(op)
         x = op.operands[0]
         assert x is not None
@@ -260,7 +268,8 @@ class Quantization:
             return
         if prepared.grid is not None:
             if x not in decoded:
-                decoded[x] = decoded_activation(b, x, prepared.grid)
+                alone = all(user in layers for user in x.users)
+                decoded[x] = decoded_activation(b, x, prepared.grid, before_pools=alone)
             x = decoded[x]
         rewriter.replace(op, quantized_layer(b, op, x, prepared), RULE)
 

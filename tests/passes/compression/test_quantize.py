@@ -69,6 +69,17 @@ def test_static_layers_are_integer_contractions() -> None:
     assert any(v.op is not None and v.op.name == "quant.dequantize" for v in sums.operands if v is not None)
 
 
+def test_pools_and_movements_before_a_layer_carry_bytes() -> None:
+    """What c2 makes is rounded once, and its largest are found among bytes."""
+    work = Quantization(cnn(), STATIC, samples(cnn()))
+    work.proposals()
+    module = work.build(frozenset(work.ready))
+    pools = [op for op in module.main.block if op.name == "nn.max_pool"]
+    assert [op.result.dtype.name for op in pools] == ["u8"]
+    without = work.build(frozenset(work.ready) - {"fc"})
+    assert [op.result.dtype.name for op in without.main.block if op.name == "nn.max_pool"] == ["f32"]
+
+
 def test_weight_only_keeps_integers_beside_their_scales() -> None:
     result, _ = quantized(mlp(), FOUR, count=0)
     assert op_names(result).count("quant.dequantize_groups") == 2
