@@ -1,31 +1,21 @@
-"""Leaves out taps of convolutions that only ever meet padding: 3x3 kernels over 1x1 pictures have eight."""
+"""Leaves out taps of convolutions and pools that only ever meet padding.
+
+A 3x3 kernel over a 1x1 picture has eight of them; a pool whose window is larger than any picture it will see
+(a network's way to say "the mean of all") has thousands.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aino_ir.builder import Builder
 from aino_ir.dims import is_static
 from aino_ir.graph import Value
 from aino_ir.op import Op
-from aino_ir.ops.nn import Conv
-from aino_ir.ops.window import ConvTranspose
+from aino_ir.ops.nn import AvgPool, Conv, MaxPool, Pool, Window, used_taps
+from aino_ir.ops.window import ConvTranspose, LpPool
 from aino_ir.passes.rules import Rule, RulePass
 from aino_ir.pattern import Match, P
-
-
-def used_taps(steps: int, stride: int, dilation: int, pad: int, limit: int, taps: int) -> tuple[int, int]:
-    """The first tap that meets an element, and how many there are up to the last that does; (0, 0) = none.
-
-    Tap t meets one when i * stride + t * dilation - pad lies in 0..limit-1 for some i in 0..steps-1.
-    """
-    used = []
-    for t in range(taps):
-        start = t * dilation - pad
-        first, last = max(0, -(start // stride)), min(steps - 1, (limit - 1 - start) // stride)
-        if first <= last:
-            used.append(t)
-    return (used[0], used[-1] - used[0] + 1) if used else (0, 0)
 
 
 def _spans(op: Op) -> list[tuple[int, int]]:
@@ -89,9 +79,70 @@ def _pads(op: Op, spans: list[tuple[int, int]]) -> tuple[tuple[int, ...], tuple[
     return before, after
 
 
+class UnusedPoolTaps(Rule):
+    """pool(x, kernel) ==> pool(x, used part of the kernel)   when extents are known"""
+
+    pattern = P((MaxPool, AvgPool, LpPool), op="pool")
+
+    def check(self, m: Match) -> str | None:
+        op = m.op("pool")
+        if not all(is_static(d) for v in (op.x, op.result) for d in v.shape[2:]):
+            return ""
+        windows = _pool_windows(op)
+        if tuple(w.kernel for w in windows) == op.kernel:
+            return ""
+        if min(w.kernel for w in windows) < 1:
+            return "no tap meets an element"
+        if min(w.before for w in windows) < 0:
+            return "elements would have to be cut off"
+        if any(
+            w.count(int(d)) != n for w, d, n in zip(windows, op.x.shape[2:], op.result.shape[2:], strict=True)
+        ):
+            return "there would be another number of windows"
+        return None
+
+    def rewrite(self, m: Match, b: Builder) -> Value:
+        op = m.op("pool")
+        windows = _pool_windows(op)
+        attrs = {
+            "kernel": tuple(w.kernel for w in windows),
+            "pads_before": tuple(w.before for w in windows),
+            "pads_after": tuple(w.after for w in windows),
+            "ceil_mode": op.ceil_mode and _counts_pads(op),
+        }
+        return b.op(type(op), op.x, **{**op.attrs(), **attrs}).result
+
+
+def _counts_pads(op: Op) -> bool:
+    return isinstance(op, AvgPool) and op.count_include_pad
+
+
+def _pool_windows(op: Op) -> list[Window]:
+    """What the windows of each spatial axis become over the used taps alone.
+
+    Pads that count in a mean's divisor are used as elements are, and stay.
+    """
+    assert isinstance(op, Pool)
+    windows = []
+    for size, steps, window in zip(op.x.shape[2:], op.result.shape[2:], op.windows_by_axis(), strict=True):
+        d, n, stride, dilation = int(size), int(steps), window.stride, window.dilation
+        if _counts_pads(op):
+            padded = d + window.before + window.after
+            first, count = used_taps(n, stride, dilation, 0, padded, window.kernel)
+            windows.append(replace(window, kernel=count, before=window.before - first * dilation))
+            continue
+        first, count = used_taps(n, stride, dilation, window.before, d, window.kernel)
+        before = window.before - first * dilation
+        reach = (n - 1) * stride + (count - 1) * dilation + 1
+        windows.append(
+            replace(window, kernel=count, before=before, after=max(0, reach - d - before), ceil_mode=False)
+        )
+    return windows
+
+
 @dataclass(frozen=True)
 class DropUnusedTaps(RulePass):
-    """Convolutions read no weights that only padding meets."""
+    """Convolutions read no weights that only padding meets, pools no taps."""
 
     name = "drop-unused-taps"
-    rules = (UnusedTaps(),)
+    rules = (UnusedTaps(), UnusedPoolTaps())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -189,6 +191,41 @@ class Conv(Convolution):
         return Compute(space, x * w, reduced, "add", finish)
 
 
+def used_taps(steps: int, stride: int, dilation: int, pad: int, limit: int, taps: int) -> tuple[int, int]:
+    """The first tap that meets an element, and how many there are up to the last that does; (0, 0) = none.
+
+    Tap t meets one when i * stride + t * dilation - pad lies in 0..limit-1 for some i in 0..steps-1.
+    """
+    used = []
+    for t in range(min(taps, (limit - 1 + pad) // dilation + 1)):  # later ones lie beyond in every window
+        start = t * dilation - pad
+        first, last = max(0, -(start // stride)), min(steps - 1, (limit - 1 - start) // stride)
+        if first <= last:
+            used.append(t)
+    return (used[0], used[-1] - used[0] + 1) if used else (0, 0)
+
+
+@dataclass(frozen=True)
+class Window:
+    """The windows of a pool along one axis."""
+
+    kernel: int
+    stride: int
+    dilation: int
+    before: int
+    after: int
+    ceil_mode: bool
+
+    def count(self, extent: DimLike) -> DimLike:
+        """How many windows an axis of `extent` elements has."""
+        span = extent + self.before + self.after - (self.kernel - 1) * self.dilation - 1
+        if not self.ceil_mode:
+            return span // self.stride + 1
+        # the last window must start inside the data or the leading pad
+        starts = (extent + self.before - 1) // self.stride + 1
+        return dmin((span + self.stride - 1) // self.stride + 1, starts)
+
+
 class Pool(Op):
     """The shared geometry of pooling over the trailing spatial axes of x [n, c, *spatial]."""
 
@@ -210,23 +247,15 @@ class Pool(Op):
             ic.bad_attribute("strides", "positive kernel, strides and dilations", self.strides)
         return [TensorType(x.dtype, ic.result_shape((*x.shape[:2], *self._spatial())))]
 
+    def windows_by_axis(self) -> tuple[Window, ...]:
+        """The windows along each spatial axis."""
+        axes_of = zip(
+            self.kernel, self.strides, self.dilations, self.pads_before, self.pads_after, strict=True
+        )
+        return tuple(Window(*numbers, self.ceil_mode) for numbers in axes_of)
+
     def _spatial(self) -> tuple[DimLike, ...]:
-        out = []
-        for d, k, s, t, b, a in zip(
-            self.x.shape[2:],
-            self.kernel,
-            self.strides,
-            self.dilations,
-            self.pads_before,
-            self.pads_after,
-            strict=False,
-        ):
-            span = d + b + a - (k - 1) * t - 1
-            count = (span + s - 1) // s + 1 if self.ceil_mode else span // s + 1
-            if self.ceil_mode:  # the last window must start inside the data or the leading pad
-                count = dmin(count, (d + b - 1) // s + 1)
-            out.append(count)
-        return tuple(out)
+        return tuple(w.count(d) for w, d in zip(self.windows_by_axis(), self.x.shape[2:], strict=True))
 
     def windows(self, at: tuple[DimLike, ...], taps: tuple[Axis, ...]) -> tuple[DimLike, ...]:
         """Operand coordinates of a tap of the window at an output coordinate."""
@@ -236,17 +265,19 @@ class Pool(Op):
         )
 
     def gathered(self, ev: Any, x: np.ndarray, fill: Any) -> np.ndarray:
-        """All windows as [taps, n, c, *out]: what lies outside is `fill`."""
+        """The windows as [taps, n, c, *out]: `fill` stands outside, taps never inside are left out."""
         shape = ev.result_shape()
-        pads = [(0, 0), (0, 0)]
+        pads, spans = [(0, 0), (0, 0)], []
         for d, k, s, t, b, o in zip(
             x.shape[2:], self.kernel, self.strides, self.dilations, self.pads_before, shape[2:], strict=False
         ):
-            need = (o - 1) * s + (k - 1) * t + 1 if o else 0
+            first, count = used_taps(o, s, t, b, d, k)
+            spans.append(range(first, first + max(count, 1)))
+            need = (o - 1) * s + spans[-1][-1] * t + 1 if o else 0
             pads.append((b, max(0, need - d - b)))
         padded = np.pad(x, pads, constant_values=fill)
         out = []
-        for tap in np.ndindex(*self.kernel):
+        for tap in itertools.product(*spans):
             window = tuple(
                 slice(t * d, t * d + (o - 1) * s + 1 if o else t * d, s)
                 for t, d, o, s in zip(tap, self.dilations, shape[2:], self.strides, strict=False)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from aino_ir.builder import Builder
 from aino_ir.graph import Module
-from aino_ir.passes.drop_unused_taps import DropUnusedTaps, used_taps
+from aino_ir.interp import run_module
+from aino_ir.ops.nn import used_taps
+from aino_ir.passes.drop_unused_taps import DropUnusedTaps
 from aino_ir.types import tensor
 from tests.passes.helpers import assert_fuses, assert_not_fused, op_names, run_pass
 
@@ -82,3 +85,47 @@ def test_used_taps_are_those_that_meet_an_element() -> None:
                         ]
                         want = (met[0], met[-1] - met[0] + 1) if met else (0, 0)
                         assert used_taps(steps, stride, dilation, pad, limit, 4) == want
+
+
+def pool(op: str, x: tuple[int, ...], kernel: tuple[int, ...], **given: Any) -> Module:
+    rank = len(kernel)
+    attrs = {"strides": 1, "dilations": 1, "pads_before": 0, "pads_after": 0, **given}
+    flags = {name: attrs.pop(name) for name in ("ceil_mode", "count_include_pad") if name in attrs}
+    lists = {k: v if isinstance(v, tuple) else (v,) * rank for k, v in attrs.items()}
+    b = Builder()
+    b.output("y", getattr(b, op)(b.input("x", tensor("f32", *x)), kernel=kernel, **lists, **flags))
+    return b.module
+
+
+@pytest.mark.parametrize("op", ["max_pool", "avg_pool", "lp_pool"])
+@pytest.mark.parametrize(
+    ("spatial", "kernel", "attrs", "left"),
+    [
+        ((7, 5), (1280, 1280), {"strides": 1280, "ceil_mode": True}, (7, 5)),
+        ((2, 3), (9, 9), {"pads_before": 3, "pads_after": 4}, (2, 4)),
+        ((1,), (5,), {"pads_before": 2, "pads_after": 2}, (1,)),
+        ((4,), (4,), {"strides": 3, "dilations": 2, "pads_before": 4, "pads_after": 1}, (2,)),
+    ],
+)
+def test_pools_larger_than_pictures(
+    op: str, spatial: tuple[int, ...], kernel: tuple[int, ...], attrs: dict[str, Any], left: tuple[int, ...]
+) -> None:
+    module = pool(op, (2, 3, *spatial), kernel, **attrs)
+    assert_fuses(module, DropUnusedTaps(), [f"nn.{op}"])
+    assert next(iter(module.main.block)).kernel == left
+
+
+def test_pads_that_count_in_a_mean_are_taps() -> None:
+    module = pool("avg_pool", (1, 2, 3), (5,), pads_before=1, pads_after=1, count_include_pad=True)
+    assert not run_pass(DropUnusedTaps(), module).changed
+    given = {"pads_before": 1, "ceil_mode": True, "count_include_pad": True, "strides": 9}
+    module = pool("avg_pool", (1, 2, 3), (9,), **given)
+    assert_fuses(module, DropUnusedTaps(), ["nn.avg_pool"])
+    assert next(iter(module.main.block)).kernel == (4,)
+
+
+def test_the_interpreter_looks_at_used_taps_alone() -> None:
+    """A window of 10^12 elements over a picture of 4."""
+    module = pool("avg_pool", (1, 1, 2, 2), (10**6, 10**6), strides=10**6, ceil_mode=True)
+    x = np.asarray([[[[1, 2], [3, 6]]]], np.float32)
+    assert run_module(module, [x])[0].item() == 3
