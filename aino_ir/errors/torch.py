@@ -39,14 +39,32 @@ class ExportFailed(TorchError):
     example = {"module": "Net", "reason": "data-dependent control flow in model.py:12"}
 
 
+class DataDependentExport(TorchError):
+    """Python decides by what a tensor holds, which only a run knows."""
+
+    code = "AINO-E0173"
+    template = "torch.export cannot export {module}: Python needs the data of {operator}({types}): {reason}"
+    hint = (
+        "write the line with torch.where, torch.cond or torch.while_loop, say with torch._check what holds "
+        "of a size, or use torch.compile(module, backend='aino'), which leaves such lines to Python"
+    )
+    example = {
+        "module": "Net",
+        "operator": "aten.item.default",
+        "types": "bool[]",
+        "reason": "could not guard on data-dependent expression Eq(u0, 1)",
+    }
+
+
 class AtenUnsupported(TorchError):
     """Operators of a PyTorch program have no lowering; all of them are listed."""
 
     code = "AINO-E0163"
     template = "{count} PyTorch operators have no lowering:\n{operators}"
     hint = (
-        "write these lines with other operators, add rows with aino_ir.frontends.torch.ops.register_row, "
-        "or use torch.compile(module, backend='aino'), which leaves them to PyTorch"
+        "write these lines with other operators, call module.eval() where they draw random numbers for "
+        "training, add rows with aino_ir.frontends.torch.ops.register_row, or use "
+        "torch.compile(module, backend='aino'), which leaves them to PyTorch"
     )
     example = {"count": 1, "operators": "  aten.svd.default(f32[4, 4]) at model.py:12"}
 
@@ -68,8 +86,11 @@ class TorchTypeUnsupported(TorchError):
 
     code = "AINO-E0165"
     template = "{what} is {got}, which AINO does not compute with"
-    hint = "use dense tensors of real numbers, integers or truth values; write complex numbers as pairs"
-    example = {"what": "the result of aten.fft_rfft.default", "got": "complex64[8]"}
+    hint = (
+        "use dense tensors (x.to_dense()) of numbers and truth values in PyTorch's plain dtypes, or "
+        "torch.compile(module, backend='aino'), which leaves others to PyTorch"
+    )
+    example = {"what": "the result of aten._to_copy.default", "got": "complex32[8]"}
 
 
 class SymbolUnsupported(TorchError):
@@ -105,7 +126,8 @@ class ArchiveUnsafe(TorchError):
     code = "AINO-E0169"
     template = "{path} holds {what}, which is not read"
     hint = (
-        "AINO reads only plain data; load a file that you trust with torch.export.load and pass the program"
+        "AINO reads only plain data; load a file that you trust with torch (torch.export.load, torch.load) "
+        "and pass the program or module"
     )
     example = {"path": "'model.pt2'", "what": "pickled tensors (weight 'head.0')"}
 

@@ -54,6 +54,12 @@ SYMBOL = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)
 PLAIN_TREES = frozenset({"builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict"})
 """Containers that trees of inputs and outputs keep; others become the one of these that they resemble."""
 
+PICKLED = {
+    "constants.pkl": "a TorchScript program with pickled data ('constants.pkl')",
+    "data.pkl": "a pickled object ('data.pkl'), as torch.save writes it",
+}
+"""Members by which archives of other kinds are told."""
+
 DEEPEST = 200
 """Levels of nested JSON."""
 
@@ -80,6 +86,9 @@ class _Archive:
         except (OSError, zipfile.BadZipFile) as problem:
             reason = getattr(problem, "strerror", None) or str(problem)
             self.refuse(reason[0].lower() + reason[1:], problem)
+        for mark, what in PICKLED.items():
+            if mark in self.members:
+                self.unsafe(what)
         packed = next((n for n, m in self.members.items() if m.compress_type != zipfile.ZIP_STORED), None)
         if packed is not None:
             self.refuse(f"member {packed!a} is compressed")

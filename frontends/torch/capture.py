@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,9 +12,13 @@ from typing import Any
 
 import torch
 from torch._decomp import decomposition_table
+from torch._subclasses.fake_tensor import DataDependentOutputException
 from torch.export import ExportedProgram, default_decompositions
+from torch.fx import Graph, Node, Tracer
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
-from aino_ir.errors.torch import ExampleInputsMissing, ExportFailed
+from aino_ir.errors.torch import DataDependentExport, ExampleInputsMissing, ExportFailed
+from aino_ir.frontends.torch.context import argument_types
 from aino_ir.frontends.torch.decompositions import EXPORT, GRAPH
 from aino_ir.frontends.torch.locations import location_of_problem
 from aino_ir.frontends.torch.ops import row_of
@@ -22,6 +27,11 @@ from aino_ir.frontends.torch.recurrence_shapes import untouched_recurrences
 _ADVICE = re.compile(
     r"For (more|extended|C\+\+)|If you suspect|The error above|consider using|Caused by: \(_"
 )
+
+NUMBERS_OF_DATA = frozenset(
+    {"aten.item.default", "aten._local_scalar_dense.default", "aten.equal.default", "aten.is_nonzero.default"}
+)
+"""Operators that give what a tensor holds as a number of Python."""
 
 REASON_LENGTH = 1000
 """Characters of torch's own message that an error shows."""
@@ -49,7 +59,27 @@ def export_module(module: torch.nn.Module, example_inputs: Any, dynamic_shapes: 
             return torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
     except Exception as problem:  # torch raises whatever the module's own code raises
         where = location_of_problem(problem)
+        read = data_read(problem)
+        if read is not None:
+            reason = _reason(problem)
+            facts = {"operator": str(read.target), "types": argument_types(read)}
+            raise DataDependentExport(
+                loc=where, module=name, reason=reason[:1].lower() + reason[1:], **facts
+            ) from problem
         raise ExportFailed(loc=where, module=name, reason=_reason(problem)) from problem
+
+
+def data_read(problem: BaseException) -> Node | None:
+    """The call whose data Python needed when torch gave up tracing, where that was the problem."""
+    if not isinstance(problem, (DataDependentOutputException, GuardOnDataDependentSymNode)):
+        return None
+    found = None
+    for frame, _ in traceback.walk_tb(problem.__traceback__):
+        tracer = frame.f_locals.get("tracer")
+        if isinstance(tracer, Tracer) and isinstance(getattr(tracer, "graph", None), Graph):
+            reads = [n for n in tracer.graph.nodes if str(n.target) in NUMBERS_OF_DATA]
+            found = reads[-1] if reads else found
+    return found
 
 
 def _kind(value: Any) -> str:

@@ -222,7 +222,8 @@ def type_text(fake: torch.Tensor) -> str:
     dtype = DTYPE_OF.get(fake.dtype)
     name = dtype.name if dtype is not None else str(fake.dtype).removeprefix("torch.")
     extents = (str(d) if isinstance(d, int) else str(expression_of(d)) for d in fake.shape)
-    return f"{name}[{', '.join(extents)}]"
+    kind = "" if fake.layout == torch.strided else f"{str(fake.layout).removeprefix('torch.')} "
+    return f"{kind}{name}[{', '.join(extents)}]"
 
 
 def is_one(extent: DimLike) -> bool:

@@ -14,7 +14,7 @@ from torch import nn
 
 import aino_ir as aino
 from aino_ir.errors.base import AinoError
-from aino_ir.errors.torch import AtenUnsupported, AtenVariant, ExportFailed, TorchTypeUnsupported
+from aino_ir.errors.torch import AtenUnsupported, AtenVariant, DataDependentExport, TorchTypeUnsupported
 
 
 class Three(nn.Module):
@@ -66,7 +66,7 @@ class Counted(nn.Module):
 
 class Unknown(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.linalg.ldl_factor_ex(x)[0]
+        return torch.linalg.eig(x)[0]
 
 
 class Form(nn.Module):
@@ -83,10 +83,10 @@ class Halved(nn.Module):
 @pytest.mark.parametrize(
     ("model", "error", "says"),
     [
-        (Guarded, ExportFailed, ["data-dependent", "torch.compile"]),
-        (Counted, ExportFailed, ["torch.compile"]),
-        (Unknown, AtenUnsupported, ["aten.linalg_ldl_factor_ex.default(f32[3, 3])", "register_row"]),
-        (Halved, TorchTypeUnsupported, ["aten._to_copy.default", "complex32[3, 3]", "as pairs"]),
+        (Guarded, DataDependentExport, ["aten.item.default(bool[])", "torch.cond", "torch.compile"]),
+        (Counted, DataDependentExport, ["aten.item.default(f32[])", "torch._check"]),
+        (Unknown, AtenUnsupported, ["aten.linalg_eig.default(f32[3, 3])", "register_row"]),
+        (Halved, TorchTypeUnsupported, ["aten._to_copy.default", "complex32[3, 3]", "plain dtypes"]),
     ],
 )
 def test_messages_name_the_line_the_operator_and_a_way_out(
@@ -101,6 +101,16 @@ def test_messages_name_the_line_the_operator_and_a_way_out(
     for text in says:
         assert text in message
     assert "TORCHDYNAMO" not in message and "TORCH_LOGS" not in message
+
+
+def test_messages_name_other_layouts() -> None:
+    with pytest.raises(TorchTypeUnsupported, match=r"sparse_coo f32\[3, 3\](.|\n)*to_dense"):
+        aino.load(Unchanged(), example_inputs=(torch.ones(3, 3).to_sparse(),))
+
+
+class Unchanged(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.mm(x, x)
 
 
 def test_a_form_without_a_lowering_names_the_line_and_the_types() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -97,6 +98,19 @@ def test_hostile_programs_are_refused(
 ) -> None:
     path = changed(saved[0], tmp_path / "m.pt2", program(HOSTILE[what]))
     with pytest.raises(ArchiveUnsafe):
+        aino.load(path)
+
+
+def test_files_of_other_kinds_are_told(tmp_path: Path) -> None:
+    """What torch.save and TorchScript write are zip files too, with pickled data."""
+    path = tmp_path / "m.pt2"
+    torch.save(nn.Linear(2, 2), path)
+    with pytest.raises(ArchiveUnsafe, match=r"pickled object.*torch\.save"):
+        aino.load(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated
+        torch.jit.script(nn.Linear(2, 2)).save(path)
+    with pytest.raises(ArchiveUnsafe, match="TorchScript"):
         aino.load(path)
 
 
