@@ -138,7 +138,8 @@ def compile(
         level: 0 lower only, 1 fold, 2 all passes, 3 and measurement (20 seconds unless `tune` says more).
         numerics: strict (exact rewrites only), default, or fast.
         verify: "auto" validates every rewrite site, the whole module and every new kernel; "each-pass"
-            also verifies the module after each pass; "off" does none of this.
+            also verifies the module after each pass, and tries kernels for GPUs emulated on this processor;
+            "off" does none of this.
         strict: an op without native code is an error.
         tune: seconds that may be spent on measuring candidates of kernels, at any level.
         cache: whether compiled models are kept and reused.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ from aino_ir.codegen.c.process import Command, run_commands
 from aino_ir.codegen.c.program import kernel_names
 from aino_ir.codegen.cuda.toolchain import BinaryMaker
 from aino_ir.driver.cache import source_hash
-from aino_ir.driver.kernel_trials import PATTERN, Trial, trials
+from aino_ir.driver.kernel_trials import PATTERN, WORK_LIMIT, Trial, trials
 from aino_ir.errors.codegen import KernelTrialsFailed
 from aino_ir.kernels import Kernel
 from aino_ir.passes.trials import Unrunnable
@@ -106,6 +106,7 @@ class KernelChecker:
         checks: where the outcome is counted.
         progress: called with (done, total).
         language: what kernels are printed in.
+        work_limit: operations of a kernel's meaning from which on it is not tried.
     """
 
     def __init__(
@@ -115,24 +116,35 @@ class KernelChecker:
         checks: KernelChecks,
         progress: Callable[[int, int], None] | None = None,
         language: str = "c",
+        work_limit: float = WORK_LIMIT,
     ) -> None:
+        self.work_limit = work_limit
         self.language = language
         self.toolchain = toolchain
         self.store = store
         self.checks = checks
         self.progress = progress
 
-    def check(self, plans: Sequence[Plan], isa: str, library: bytes, obstacle: str = "") -> list[Wrong]:
+    def check(
+        self,
+        plans: Sequence[Plan],
+        isa: str,
+        library: bytes,
+        obstacle: str = "",
+        left_out: Mapping[str, str] | None = None,
+    ) -> list[Wrong]:
         """The wrong kernels of plans that share a library, each kernel once.
 
-        With an `obstacle`, a reason why this machine does not run the library, none is run.
+        With an `obstacle`, a reason why this machine does not run the library, none is run; kernels that are
+        `left_out` of the library have such a reason each.
         """
         if obstacle:
             every = {n for plan in plans for n in kernel_names(plan)}
             self.checks.not_run[f"all {len(every)} of {isa}"] = obstacle
             return []
         wrong: list[Wrong] = []
-        seen: set[str] = set()
+        self.checks.not_run.update(left_out or {})
+        seen: set[str] = set(left_out or ())
         for plan in plans:
             names = kernel_names(plan)
             fresh = [
@@ -179,7 +191,7 @@ class KernelChecker:
             if self.progress is not None:
                 self.progress(done, len(kernels))
             try:
-                yield from trials(kernel, number)
+                yield from trials(kernel, number, self.work_limit)
             except Unrunnable as problem:
                 self.checks.not_run[kernel.function.name] = str(problem)
 
@@ -280,5 +292,6 @@ def _run_child(job: dict[str, Any], folder: Path) -> str:
     if outcome.status is None:
         return f"it was still running after {CHILD_SECONDS:.0f} s"
     if outcome.status < 0:
-        return f"it crashes (signal {-outcome.status})"
+        told = outcome.output.strip().splitlines()[-1:]  # what the emulation of a GPU says before it ends
+        return ": ".join([f"it crashes (signal {-outcome.status})", *(line[:300] for line in told)])
     raise KernelTrialsFailed(status=outcome.status, lines=outcome.output.strip()[-500:])

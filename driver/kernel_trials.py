@@ -201,8 +201,8 @@ ZERO_SIGN_OPEN = frozenset(
 """Ops that may give either zero where both are among their operands: 1 / x behind them tells which."""
 
 
-def trials(kernel: Kernel, number: int) -> Iterator[Trial]:
-    """The trials of a kernel.
+def trials(kernel: Kernel, number: int, work_limit: float = WORK_LIMIT) -> Iterator[Trial]:
+    """The trials of a kernel, if its meaning takes at most so many operations.
 
     Raises:
         Unrunnable: none can be made, with the reason.
@@ -223,7 +223,7 @@ def trials(kernel: Kernel, number: int) -> Iterator[Trial]:
     for bases in (SMALL_EXTENTS, LARGER_EXTENTS):
         try:
             bindings = sample_bindings(symbols, values, names, bases)
-            found = list(_at(kernel, number, bindings))
+            found = list(_at(kernel, number, bindings, work_limit))
         except Unrunnable as problem:
             refusal = problem
             continue
@@ -267,12 +267,12 @@ def _table(kernel: Kernel) -> Symbols:
     return table
 
 
-def _at(kernel: Kernel, number: int, bindings: dict[str, int]) -> Iterator[Trial]:
+def _at(kernel: Kernel, number: int, bindings: dict[str, int], work_limit: float) -> Iterator[Trial]:
     origin = kernel.origin
     ops = [] if origin is None else [origin.op, *inner_ops(origin.op)]
     ev = Evaluation("native", dict(bindings))
     work = sum(work_of(op, ev) for op in ops)
-    if work > WORK_LIMIT:
+    if work > work_limit:
         raise Unrunnable(f"its meaning takes about {work:.1g} operations")
     elements = sum(ev.size(product(o.shape)) for o in (*kernel.spec.operands, *kernel.spec.results))
     if elements > ELEMENT_LIMIT:

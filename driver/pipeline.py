@@ -13,7 +13,7 @@ from typing import Any
 
 from aino_ir.codegen.c.backend import Emission, emit_all
 from aino_ir.codegen.c.compile import compile_units
-from aino_ir.codegen.c.toolchain import CompilerCalls, Toolchain
+from aino_ir.codegen.c.toolchain import CompilerCalls, Toolchain, find_toolchain
 from aino_ir.codegen.catalogue import Experience, KernelCatalogue, generators_for
 from aino_ir.codegen.cuda.backend import emit_cuda
 from aino_ir.codegen.kernels.contract import BEST
@@ -30,11 +30,14 @@ from aino_ir.codegen.lower.pricing import CataloguePricer
 from aino_ir.codegen.tvm.backend import emit_tvm
 from aino_ir.codegen.tvm.build import built_object
 from aino_ir.driver.bundle import Bundle, model_identifier
+from aino_ir.driver.emulated_kernels import ISA, WORK_LIMIT, emulated_kernels
 from aino_ir.driver.extend import with_extensions
-from aino_ir.driver.gpu import AnyToolchain, cubin_libraries, spillers
+from aino_ir.driver.gpu import AnyToolchain, cubin_libraries, spillers, this_host
+from aino_ir.driver.gpu_trials import DeviceBench
 from aino_ir.driver.kernel_check import KernelChecker, KernelChecks, KernelWrong, Wrong
 from aino_ir.driver.program import Program
-from aino_ir.driver.tuning import DEFAULT_SECONDS, MOST_CANDIDATES, Tuner, Tuning
+from aino_ir.driver.tuning import DEFAULT_SECONDS, MOST_CANDIDATES, Bench, HostBench, Tuner, Tuning
+from aino_ir.driver.tuning_records import TuningRecords
 from aino_ir.errors.codegen import NoLowering
 from aino_ir.errors.toolchain import TvmRefused
 from aino_ir.graph import Function, Module
@@ -49,6 +52,7 @@ from aino_ir.passes.plan_memory import PlaceConstants, PlanMemory, check_memory
 from aino_ir.passes.reserve_segments import ReserveSegments, check_segments
 from aino_ir.plan import Plan
 from aino_ir.runtime.artifact import ArtifactWriter
+from aino_ir.runtime.cuda.device import open_device
 from aino_ir.runtime.executable import default_threads
 from aino_ir.runtime.store import Store
 from aino_ir.target import Target, detect_host
@@ -196,7 +200,8 @@ class Compilation:
 
     def tune(self, module: Module, host: Outlined | None, toolchain: AnyToolchain, store: Store) -> None:
         """Measure candidates of the module's kernels where that was asked for: level 3, or seconds for it."""
-        options, machine = self.options, detect_host()
+        options = self.options
+        machine = this_host() if options.target.name == "cuda" else detect_host()
         seconds = options.tune or (DEFAULT_SECONDS if options.level >= 3 else 0.0)
         if not seconds:
             return
@@ -205,14 +210,15 @@ class Compilation:
         program = self.lowered(module, host)
         with self.stage("tune"):
             for isa, plans in program.plans.items():
-                if machine.obstacle(options.target, isa):
-                    tuning.skipped[isa] = "this machine does not run it"
+                obstacle = machine.obstacle(options.target, isa)
+                if obstacle:
+                    tuning.skipped[isa] = obstacle
                     continue
-                assert isinstance(toolchain, Toolchain)
                 target, experience = options.target.variant(isa), self.experience[isa]
                 known = Experience(wrong=experience.wrong)
                 catalogue = KernelCatalogue(target, generators_for(target, MOST_CANDIDATES), known)
-                tuner = Tuner(target, catalogue, toolchain, store, default_threads(), tuning)
+                bench, records = bench_for(target, toolchain, store)
+                tuner = Tuner(target, catalogue, bench, records, tuning)
                 tuner.tune(list(plans.values()), experience, deadline)
         self.tuning = tuning.facts()
 
@@ -235,24 +241,47 @@ class Compilation:
         """Whether every kernel does what its ops mean; candidates that do not are not taken again."""
         checks = KernelChecks(wrong=list(self.wrong_kernels))
         with self.stage("check kernels"):
-            target = self.options.target
-            checker = KernelChecker(
-                toolchain, store, checks, partial(self.tell, "check kernels"), target.name
-            )
-            found = {
-                isa: checker.check(list(program.plans[isa].values()), isa, library, self._check_obstacle(isa))
-                for isa, library in libraries.items()
-            }
+            plans = {isa: list(program.plans[isa].values()) for isa in libraries}
+            progress = partial(self.tell, "check kernels")
+            if self._emulates_kernels:
+                found = self._emulated(plans, store, checks, progress)
+            else:
+                checker = KernelChecker(toolchain, store, checks, progress, self.options.target.name)
+                found = {
+                    isa: checker.check(plans[isa], isa, library, self._check_obstacle(isa))
+                    for isa, library in libraries.items()
+                }
         for isa, several in found.items():
             for wrong in several:
                 self._take_another(isa, wrong)
         self.checks["kernels"] = checks.facts()
         return not any(found.values())
 
+    @property
+    def _emulates_kernels(self) -> bool:
+        """Whether kernels for GPUs are tried on this processor, which takes a C compiler and time."""
+        return self.options.target.name == "cuda" and self.options.verify == "each-pass"
+
+    def _emulated(
+        self,
+        plans: Mapping[str, Sequence[Plan]],
+        store: Store,
+        checks: KernelChecks,
+        progress: Callable[[int, int], None],
+    ) -> dict[str, list[Wrong]]:
+        """The wrong kernels of each architecture, tried in the emulation."""
+        compiler = find_toolchain(store)
+        checker = KernelChecker(compiler, store, checks, progress, ISA, WORK_LIMIT)
+        found = {}
+        for isa, several in plans.items():
+            made = emulated_kernels(several, compiler, store)
+            found[isa] = checker.check(several, ISA, made.library, left_out=made.left_out)
+        return found
+
     def _check_obstacle(self, isa: str) -> str:
         """Why kernels of an instruction set cannot be tried here one by one; empty: they can."""
         if self.options.target.name == "cuda":
-            return "kernels are tried on the CPU: c:cuda-emu runs the same text"
+            return "verify='each-pass' tries kernels for GPUs one by one, emulated on the CPU"
         return detect_host().obstacle(self.options.target, isa)
 
     def facts(self) -> dict[str, Any]:
@@ -413,3 +442,14 @@ class Compilation:
                 )
                 for isa, functions in plans.items()
             }
+
+
+def bench_for(target: Target, toolchain: AnyToolchain, store: Store) -> tuple[Bench, TuningRecords]:
+    """What measures candidates for a target on this machine, and what was measured before."""
+    if isinstance(toolchain, Toolchain):
+        threads = default_threads()
+        records = TuningRecords(store, target, threads, str(toolchain))
+        return HostBench(target, toolchain, store, threads), records
+    device = open_device()
+    records = TuningRecords(store, target, 1, f"{toolchain} on {device.name}")
+    return DeviceBench(device, target, toolchain, store), records

@@ -1,20 +1,22 @@
 """Measures candidates of kernels, within a budget of seconds, and remembers which was the fastest.
 
-Each kernel of the plan gets up to `MOST_CANDIDATES`; they are compiled into one library, first judged
-like every kernel, then timed in turns in a child process: with the model's threads, other data in the
-caches between runs, the least of several short runs.  Kernels with the most modelled work come first.
-The analytic pick stays unless another one is faster by more than the noise, and again in a second round
-of just the two, in which it must win most turns: a busy machine slows down now one of them, now the other.
+Each kernel of the plan gets up to `MOST_CANDIDATES`; they are compiled, first judged like every kernel,
+then timed in turns: by a child process with the model's threads, or by events on a GPU (`gpu_trials`), other
+data in the caches between runs, the least of several short runs.  Kernels with the most modelled work come
+first.  The analytic pick stays unless another one is faster by more than the noise, and again in a second
+round of just the two, in which it must win most turns: a busy machine slows down now one of them, now the
+other.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from aino_ir.codegen.c.compile import SourceUnit, compile_units
 from aino_ir.codegen.c.measure import TABLE, measure_unit
@@ -80,14 +82,83 @@ class Tuning:
         }
 
 
+class Timer(Protocol):
+    """The candidates of one kernel, compiled."""
+
+    def verdicts(self) -> list[str]:
+        """What is wrong with each, or ""."""
+        raise NotImplementedError
+
+    def nanoseconds(self, trials: Sequence[Trial], rounds: int, repeats: int) -> list[list[int]]:
+        """Of each in each round, the least of its runs; shorter where it crashed."""
+        raise NotImplementedError
+
+
+class Bench(Protocol):
+    """Compiles candidates and runs them, on this processor or on a device."""
+
+    def open(self, made: Sequence[Trial]) -> AbstractContextManager[Timer]:
+        """The candidates of one kernel, a trial of each, ready to run."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class HostTimer:
+    """Candidates in a library of C, run by child processes; see `Timer`."""
+
+    made: Sequence[Trial]
+    job: dict[str, Any]
+    folder: Path
+    threads: int
+    flush_bytes: int
+
+    def verdicts(self) -> list[str]:
+        """What is wrong with each candidate, or ""."""
+        return run_trials(self.made, self.job, self.folder)
+
+    def nanoseconds(self, trials: Sequence[Trial], rounds: int, repeats: int) -> list[list[int]]:
+        """Of each trial in each round, the least of its runs; shorter where the child crashed."""
+        return time_trials(trials, self.job, self.folder, self.threads, rounds, repeats, self.flush_bytes)
+
+
+@dataclass(frozen=True)
+class HostBench:
+    """Compiles candidates as C and runs them on this processor.
+
+    Attributes:
+        target: the variant.
+        toolchain, store: what compiles, and where objects are kept.
+        threads: of a run.
+    """
+
+    target: Target
+    toolchain: Toolchain
+    store: Store
+    threads: int
+
+    @contextmanager
+    def open(self, made: Sequence[Trial]) -> Iterator[HostTimer]:
+        """The candidates of one kernel, a trial of each, ready to run."""
+        functions = [t.kernel.function for t in made]
+        isa = self.target.isa
+        unit, headers = measure_unit([f.name for f in functions], isa)
+        sources = [SourceUnit(f"k{i}", print_unit([f], self.target), isa) for i, f in enumerate(functions)]
+        library = compile_units([*sources, unit], headers, self.toolchain, self.store)[isa]
+        with self.store.work_folder() as folder, disk_errors(folder):
+            path = folder / "library.so"
+            path.write_bytes(library)
+            job = {"library": str(path), "table": TABLE, "kernels": len(functions)}
+            yield HostTimer(made, job, folder, self.threads, 2 * self.target.l2_bytes)
+
+
 class Tuner:
     """Measures the kernels of plans for one ISA variant.
 
     Args:
         target: the variant.
-        generators: a catalogue of all candidates, not only the best by the model.
-        toolchain, store: what compiles, and where objects and records are kept.
-        threads: threads of a run.
+        catalogue: of all candidates, not only the best by the model.
+        bench: what compiles and runs them.
+        records: what is known already.
         tuning: where the outcome is counted.
         clock: seconds that pass (for tests).
     """
@@ -96,20 +167,17 @@ class Tuner:
         self,
         target: Target,
         catalogue: KernelCatalogue,
-        toolchain: Toolchain,
-        store: Store,
-        threads: int,
+        bench: Bench,
+        records: TuningRecords,
         tuning: Tuning,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.target = target
         self.catalogue = catalogue
-        self.toolchain = toolchain
-        self.store = store
-        self.threads = threads
+        self.bench = bench
+        self.records = records
         self.tuning = tuning
         self.clock = clock
-        self.records = TuningRecords(store, target, threads, str(toolchain))
 
     def tune(self, plans: Sequence[Plan], experience: Experience, deadline: float) -> None:
         """Note the fastest candidate of each kernel, as long as there is time."""
@@ -195,39 +263,31 @@ class Tuner:
         self, made: Sequence[Trial], analytic: tuple[str, str]
     ) -> tuple[dict[tuple[str, str], float], tuple[str, str]]:
         """Candidate -> microseconds, without those that are wrong; and the one to take."""
-        functions = [t.kernel.function for t in made]
-        isa = self.target.isa
-        unit, headers = measure_unit([f.name for f in functions], isa)
-        sources = [SourceUnit(f"k{i}", print_unit([f], self.target), isa) for i, f in enumerate(functions)]
-        library = compile_units([*sources, unit], headers, self.toolchain, self.store)[isa]
-        with self.store.work_folder() as folder, disk_errors(folder):
-            path = folder / "library.so"
-            path.write_bytes(library)
-            job = {"library": str(path), "table": TABLE, "kernels": len(functions)}
-            verdicts = run_trials(made, job, folder)
+        with self.bench.open(made) as timer:
+            verdicts = timer.verdicts()
             right = {identity(t.kernel.candidate): t for t, w in zip(made, verdicts, strict=True) if not w}
-            turns = self._timed(right, job, folder, ROUNDS)
+            turns = _timed(timer, right, ROUNDS)
             times = {c: min(t) / 1e3 for c, t in turns.items()}
             best = min(times, key=lambda c: times[c], default=analytic)
             if analytic not in times or times[best] > (1 - NOISE) * times[analytic]:
                 return times, analytic
-            again = self._timed({c: right[c] for c in (analytic, best)}, job, folder, CONFIRM_ROUNDS)
-            if set(again) != {analytic, best}:
-                return times, analytic
-            times |= {c: min(t) / 1e3 for c, t in again.items()}
-            won = sum(b < a for a, b in zip(again[analytic], again[best], strict=False))
-            sure = won >= WINS * CONFIRM_ROUNDS and times[best] <= (1 - NOISE) * times[analytic]
-            return times, best if sure else analytic
+            again = _timed(timer, {c: right[c] for c in (analytic, best)}, CONFIRM_ROUNDS)
+        if set(again) != {analytic, best}:
+            return times, analytic
+        times |= {c: min(t) / 1e3 for c, t in again.items()}
+        won = sum(b < a for a, b in zip(again[analytic], again[best], strict=False))
+        sure = won >= WINS * CONFIRM_ROUNDS and times[best] <= (1 - NOISE) * times[analytic]
+        return times, best if sure else analytic
 
-    def _timed(
-        self, right: dict[tuple[str, str], Trial], job: dict[str, Any], folder: Path, rounds: int
-    ) -> dict[tuple[str, str], list[int]]:
-        """Candidate -> nanoseconds in each round, without those that crashed."""
-        if not right:
-            return {}
-        flush = 2 * self.target.l2_bytes
-        found = time_trials(list(right.values()), job, folder, self.threads, rounds, REPEATS, flush)
-        return {c: times for c, times in zip(right, found, strict=True) if times and min(times) > 0}
+
+def _timed(
+    timer: Timer, right: dict[tuple[str, str], Trial], rounds: int
+) -> dict[tuple[str, str], list[int]]:
+    """Candidate -> nanoseconds in each round, without those that crashed."""
+    if not right:
+        return {}
+    found = timer.nanoseconds(list(right.values()), rounds, REPEATS)
+    return {c: times for c, times in zip(right, found, strict=True) if times and min(times) > 0}
 
 
 def _distinct(built: Sequence[Kernel]) -> list[Kernel]:

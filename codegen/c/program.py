@@ -14,6 +14,7 @@ comes back in out[number of outputs]; outputs with such extents are allocated by
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from aino_ir.codegen.c.interface import ABI_VERSION, InterfacePrinter
@@ -81,15 +82,27 @@ def kernel_names(plan: Plan) -> list[str]:
 def _prototypes(plan: Plan, table: bool) -> str:
     """Declarations of the kernels, and on demand an exported table of them."""
     used = kernel_names(plan)
-    lines = [
+    if table and used:
+        return kernel_table(plan, used)
+    return "\n".join(_declarations(used)) if used else ""
+
+
+def _declarations(names: Iterable[str]) -> list[str]:
+    return [
         "/* A kernel runs units lo to hi - 1; views are its operands, then its results. */",
         f"typedef void model_kernel({KERNEL_PARAMETERS});",
-        *(f"model_kernel {name};" for name in used),
+        *(f"model_kernel {name};" for name in names),
     ]
-    if table:
-        lines += [
+
+
+def kernel_table(plan: Plan, there: Collection[str]) -> str:
+    """The exported table of a plan's kernels, with 0 for those that are not `there`, behind declarations."""
+    used = kernel_names(plan)
+    return "\n".join(
+        [
+            *_declarations(name for name in used if name in there),
             f'__attribute__((visibility("default"))) model_kernel *const {plan.name}_kernels[] = {{',
-            *(f"    {name}," for name in used),
+            *(f"    {name if name in there else 0}," for name in used),
             "};",
         ]
-    return "\n".join(lines) if used else ""
+    )

@@ -6,7 +6,7 @@ a view only its place and its type are kept: how elements lie is compiled into t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -45,6 +45,43 @@ def valued(dim: DimLike, symbols: Symbols) -> int:
     return dim.evaluate(dict(symbols)) if isinstance(dim, Dim) else int(dim)
 
 
+BLOCK = 128
+"""Threads of a block where each thread has a unit of its own."""
+
+MOST_BLOCKS = (1 << 31) - 1
+SCRATCH_BYTES = 256 << 20
+"""Scratch of one launch at most; more units than that serves are launched in several parts."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """How the units of a kernel are spread over launches.
+
+    Attributes:
+        units: how many there are.
+        threads, each: of a block, and the units that it does.
+        blocks: of one launch at most.
+        scratch_bytes: of all threads of a launch.
+    """
+
+    units: int
+    threads: int
+    each: int
+    blocks: int
+    scratch_bytes: int
+
+    def launches(self, kernel: KernelFacts) -> Iterator[tuple[str, int, int, int, int]]:
+        """(function, blocks, threads, first unit, end) of each launch: checks by one thread, then units."""
+        if self.units <= 0:
+            return
+        if kernel.checks:
+            yield kernel.checks, 1, 1, 0, self.units
+        step = self.each * self.blocks
+        for lo in range(0, self.units, step):
+            hi = min(lo + step, self.units)
+            yield kernel.entry, -(-(hi - lo) // self.each), self.threads, lo, hi
+
+
 @dataclass(frozen=True)
 class KernelFacts:
     """How a kernel is launched.
@@ -80,6 +117,30 @@ class KernelFacts:
             dim_of(row["scratch"]),
             bool(row["can_fail"]),
         )
+
+    def parts(self, units: int, scratch: int) -> Parts:
+        """Its launches for so many units, each thread of which needs so much scratch."""
+        together = self.threads > 1
+        threads, each = (self.threads, 1) if together else (BLOCK, BLOCK)
+        most = MOST_BLOCKS if scratch <= 0 else max(1, SCRATCH_BYTES // (threads * scratch))
+        blocks = min(max(1, -(-units // each)), most, MOST_BLOCKS)
+        return Parts(units, threads, each, blocks, blocks * threads * max(0, scratch))
+
+    def values(self, view: Callable[[int], int], symbols: Symbols, given: Mapping[str, int]) -> list[int]:
+        """The arguments of a launch.
+
+        Args:
+            view: the address of its n-th view.
+            symbols: values of its symbols.
+            given: ``status``, ``scratch``, ``lo`` and ``hi``.
+        """
+        values = []
+        for kind, number in self.arguments:
+            if kind == "view":
+                values.append(view(number))
+            else:
+                values.append(symbols[self.symbols[number]] if kind == "symbol" else given[kind])
+        return values
 
 
 @dataclass(frozen=True)

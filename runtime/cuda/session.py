@@ -31,13 +31,6 @@ from aino_ir.runtime.cuda.plan import valued
 if TYPE_CHECKING:
     from aino_ir.runtime.cuda.model import CudaModel
 
-BLOCK = 128
-"""Threads of a block where each thread has a unit of its own."""
-
-MOST_BLOCKS = (1 << 31) - 1
-SCRATCH_BYTES = 256 << 20
-"""Scratch of one launch at most; more units than that serves are launched in several parts."""
-
 REMEMBERED_GRAPHS = 32
 """Combinations of extents whose graphs a session keeps."""
 
@@ -222,42 +215,22 @@ class Session:
     def _launches(self, step: Run) -> list[Launch]:
         """The launches of a step: checks of one thread, then all units, in parts where scratch is short."""
         facts = self.plan.kernels[step.kernel]
-        units, scratch = valued(facts.units, self.values), valued(facts.scratch, self.values)
-        if units <= 0:
+        parts = facts.parts(valued(facts.units, self.values), valued(facts.scratch, self.values))
+        if parts.units <= 0:
             return []
-        threads = facts.threads if facts.threads > 1 else BLOCK
-        each = 1 if facts.threads > 1 else BLOCK  # units of a block
-        most = MOST_BLOCKS if scratch <= 0 else max(1, SCRATCH_BYTES // (threads * scratch))
-        part = each * min(most, MOST_BLOCKS)
-        blocks = min(-(-units // each), most)
-        memory = self.staged("scratch", blocks * threads * scratch).address if scratch > 0 else 0
-        loc, code = self.model.steps[self._number(step)], self.model.code
+        number, code = self._number(step), self.model.code
+        scratch = self.staged("scratch", parts.scratch_bytes).address if parts.scratch_bytes else 0
+        given = {"scratch": scratch}
+        if number in self.model.status_slots:
+            given["status"] = self._memory["status"].address + 16 * self.model.status_slots[number]
         made = []
-        if facts.checks:
-            values = self._values(step, memory, 0, units)
-            made.append(Launch(code.function(facts.checks), 1, 1, values, step.kernel, loc))
-        function = code.function(facts.entry)
-        for lo in range(0, units, part):
-            hi = min(lo + part, units)
-            values = self._values(step, memory, lo, hi)
-            made.append(Launch(function, -(-(hi - lo) // each), threads, values, step.kernel, loc))
+        for entry, blocks, threads, lo, hi in parts.launches(facts):
+            values = facts.values(
+                lambda n: self.address(step.views[n]), self.values, {**given, "lo": lo, "hi": hi}
+            )
+            loc = self.model.steps[number]
+            made.append(Launch(code.function(entry), blocks, threads, values, step.kernel, loc))
         return made
-
-    def _values(self, step: Run, scratch: int, lo: int, hi: int) -> list[int]:
-        """The arguments of a launch."""
-        facts, given = self.plan.kernels[step.kernel], {"scratch": scratch, "lo": lo, "hi": hi}
-        values = []
-        for kind, number in facts.arguments:
-            if kind == "view":
-                values.append(self.address(step.views[number]))
-            elif kind == "status":
-                slot = self.model.status_slots[self._number(step)]
-                values.append(self._memory["status"].address + 16 * slot)
-            elif kind == "symbol":
-                values.append(self.values[facts.symbols[number]])
-            else:
-                values.append(given[kind])
-        return values
 
     def _run_graph(self) -> None:
         """Launch the graph for these extents, made at the first time, its addresses brought up to date."""

@@ -84,6 +84,8 @@ class Machine:
         self._fatal = (-1, 0)
         self._foreign: list[tuple[int, int]] = []
         self._failures: dict[str, list[tuple[int, int]]] = {}
+        self.durations: dict[str, float] = {}
+        self._clock = 0.0
         self._default = {0: WorkStream(), 1: WorkStream()}
 
     def finish(self) -> None:
@@ -142,6 +144,7 @@ class Machine:
             self._broken = self._fatal[1]
             return
         self.launched.append(call.function.name)
+        self._clock += self.durations.get(call.function.name, 1.0)
         call.function.run(call.blocks, call.threads, pointers)
         if not all(a.intact() for a in self._allocations.values()):
             self._broken = ILLEGAL_ADDRESS

@@ -21,10 +21,10 @@ MOST_THREADS = 1024
 
 @dataclass
 class RecordedEvent:
-    """A point in a stream; `ticks` counts kernels that ran before it."""
+    """A point in a stream, and the milliseconds of all kernels that ran before it."""
 
     happened: bool = False
-    ticks: int = 0
+    time: float = 0.0
 
 
 @dataclass
@@ -80,7 +80,7 @@ class StreamFunctions(Machine):
             return INVALID_HANDLE
 
         def happen() -> None:
-            found.happened, found.ticks = True, len(self.launched)
+            found.happened, found.time = True, self._clock
 
         return self._enqueue(stream, happen)
 
@@ -89,11 +89,11 @@ class StreamFunctions(Machine):
         return self._broken if self._get(event, RecordedEvent) else INVALID_HANDLE
 
     def _cuEventElapsedTime(self, milliseconds: Any, start: Any, end: Any) -> int:
-        """As if every kernel took a millisecond."""
+        """As if every kernel took a millisecond, or as long as `durations` says."""
         events = self._get(start, RecordedEvent), self._get(end, RecordedEvent)
         if not all(e is not None and e.happened for e in events):
             return INVALID_HANDLE
-        milliseconds._obj.value = float(events[1].ticks - events[0].ticks)
+        milliseconds._obj.value = events[1].time - events[0].time
         return 0
 
     def _cuEventDestroy_v2(self, event: Any) -> int:
