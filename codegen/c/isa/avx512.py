@@ -62,6 +62,22 @@ def _integer_conversions() -> Rows:
             rows[f"convert_{target}", f"{dtype}x{lanes}"] = (Spelling(widen, f"{widen}({given})"),)
         narrow = "__builtin_ia32_pmovdb512_mask"
         rows[f"convert_{dtype}", "i32x16"] = (Spelling(narrow, f"({dtype}x16){narrow}(x, (c8x16){{0}}, -1)"),)
+    rows["convert_i32", "i16x16"] = (builtin("pmovsxwd512_mask", "x, (i32x16){0}, -1"),)
+    half = "__builtin_ia32_extracti64x4_mask"
+    rows["upper", "i16x32"] = (Spelling(half, f"(i16x16){half}((q64x8)x, 1, (q64x4){{0}}, -1)"),)
+    return rows
+
+
+def _saturation() -> Rows:
+    """As of AVX2; what is too small, and NaN, arrives as the least integer."""
+    rows: Rows = {}
+    ends, least, narrow = (f"__builtin_ia32_{op}_mask" for op in ("minps512", "pmaxsd512", "pmovdb512"))
+    top = f"(f32x16){{{', '.join(['255.0f'] * 16)}}}"
+    for op, convert in (("saturate_u8", "cvttps2dq512_mask"), ("saturate_u8_rounded", "cvtps2dq512_mask")):
+        cut = f"{ends}({top}, x, (f32x16){{0}}, -1, {_CURRENT})"
+        whole = f"__builtin_ia32_{convert}({cut}, (i32x16){{0}}, -1, {_CURRENT})"
+        natural = f"{least}({whole}, (i32x16){{0}}, (i32x16){{0}}, -1)"
+        rows[op, "f32x16"] = (Spelling(least, f"(u8x16){narrow}({natural}, (c8x16){{0}}, -1)"),)
     return rows
 
 
@@ -147,6 +163,7 @@ ROWS: Rows = {
     **AVX2_ROWS,
     **_arithmetic(),
     **_conversions(),
+    **_saturation(),
     **_integer_conversions(),
     **_dots(),
     **_half_dots(),

@@ -58,6 +58,22 @@ static inline i32x16 emulated_cvttps2dq512_mask(f32x16 x, i32x16 y, int mask, in
         y[i] = x[i] >= -0x1p31f && x[i] < 0x1p31f ? (int)x[i] : -0x7fffffff - 1;
     return y;
 }""",
+    "pmaxsd512_mask": """
+static inline i32x16 emulated_pmaxsd512_mask(i32x16 a, i32x16 b, i32x16 rest, int mask)
+{
+    (void)rest, (void)mask;
+    for (int i = 0; i < 16; ++i)
+        a[i] = a[i] > b[i] ? a[i] : b[i];
+    return a;
+}""",
+    "pmovdb512_mask": """
+static inline c8x16 emulated_pmovdb512_mask(i32x16 x, c8x16 y, int mask)
+{
+    (void)mask;
+    for (int i = 0; i < 16; ++i)
+        y[i] = (char)x[i];
+    return y;
+}""",
 }
 """Builtin, without its prefix -> a function that does the same."""
 
@@ -94,6 +110,7 @@ def emulated(text: str) -> str:
     functions += BF16_FUNCTION if "emulated_vdpbf16ps(" in body else ""
     types = (
         "typedef float f32x16 __attribute__((vector_size(64)));\n"
+        "typedef char c8x16 __attribute__((vector_size(16)));\n"
         "typedef int i32x16 __attribute__((vector_size(64)));\n"
         "typedef unsigned short u16x32 __attribute__((vector_size(64)));"
     )

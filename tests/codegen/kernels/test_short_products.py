@@ -10,7 +10,16 @@ import pytest
 
 from aino_ir.op import OPS
 from aino_ir.types import ROW_MAJOR, Layout, permuted
-from tests.codegen.kernels.support import Given, Problem, check, check_compiled, problem, rejects
+from tests.codegen.kernels.support import (
+    Given,
+    Problem,
+    check,
+    check_compiled,
+    check_compiles,
+    problem,
+    rejects,
+    unit_text,
+)
 from tests.codegen.kernels.test_dot import extremes, number, offsets, product, scales
 
 LAST = permuted(0, 2, 3, 1)
@@ -85,6 +94,13 @@ def test_convolution(name: str) -> None:
 def test_compiled(isa: str, tmp_path: Path) -> None:
     made = [k for p in CASES.values() for k in check(p, f"c:{isa}", only="short", most=1)]
     check_compiled(made, isa, tmp_path)
+
+
+def test_compiles_for_wide_vectors(tmp_path: Path) -> None:
+    """32 sums a vector, widened by halves."""
+    made = check(convolution((1, 64, 5, 5), (64, 1, 3, 3)), "c:avx512", only="short", most=1)
+    assert "upper_i16x32(" in unit_text(made, "avx512")
+    check_compiles(made, "avx512", tmp_path)
 
 
 def test_targets_without_vectors_sum_one_at_a_time() -> None:
