@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from aino_ir.errors.base import EnvironmentFault
+from aino_ir.errors.base import AinoError, EnvironmentFault
 from aino_ir.errors.cuda import (
     DeviceArchitectureMismatch,
     DeviceOutOfMemory,
@@ -27,6 +27,9 @@ from aino_ir.runtime.cuda.driver import (
 )
 
 _NAME_BYTES = 256
+NODE_BYTES = 1 << 10
+"""What a node of a graph takes on a device, about."""
+
 _NON_BLOCKING = 1
 
 
@@ -95,18 +98,23 @@ class Device:
         """
         made = ctypes.c_uint64()
         status = self.driver.status("cuMemAlloc_v2", ctypes.byref(made), max(1, size))
-        if status == OUT_OF_MEMORY:
-            free, total = self.free_and_total()
-            raise DeviceOutOfMemory(what=what, wanted=size, free=free, total=total)
         if status:
-            raise DriverCallFailed(function="cuMemAlloc", error=self.driver.error_name(status))
+            raise self.refusal("cuMemAlloc", status, what, size)
         return Memory(self, made.value, size)
+
+    def refusal(self, function: str, status: int, what: str, wanted: int) -> AinoError:
+        """The error of a call that needed about so many bytes of memory, and what for."""
+        if status != OUT_OF_MEMORY:
+            return DriverCallFailed(function=function, error=self.driver.error_name(status))
+        free, total = self.free_and_total()
+        return DeviceOutOfMemory(what=what, wanted=wanted, free=free, total=total)
 
     def load(self, cubin: bytes, architecture: str, path: str) -> Code:
         """Load a cubin.
 
         Raises:
             DeviceArchitectureMismatch: it is for other devices.
+            DeviceOutOfMemory: there is no room for it.
             DriverCallFailed: the driver refuses it.
         """
         made = ctypes.c_void_p()
@@ -114,7 +122,7 @@ class Device:
         if status == NO_BINARY_FOR_GPU:
             raise self.mismatch(path, architecture)
         if status:
-            raise DriverCallFailed(function="cuModuleLoadData", error=self.driver.error_name(status))
+            raise self.refusal("cuModuleLoadData", status, "the kernels", len(cubin))
         return Code(self, made.value or 0)
 
     def mismatch(self, path: str, found: str) -> DeviceArchitectureMismatch:
@@ -327,7 +335,8 @@ class Graph(Owned):
 
         Raises:
             KernelFailed: the driver refuses a launch.
-            DriverCallFailed: it refuses the graph.
+            DeviceOutOfMemory: there is no room for the graph.
+            DriverCallFailed: the driver refuses it.
         """
         super().__init__(device, 0)
         driver, self.launches = device.driver, list(launches)
@@ -346,7 +355,12 @@ class Graph(Owned):
             )
             launch.expect(device, status)
             self._nodes.append(node.value or 0)
-        self.handle = driver.handle("cuGraphInstantiateWithFlags", self._graph, 0)
+        made = ctypes.c_void_p()
+        status = driver.status("cuGraphInstantiateWithFlags", ctypes.byref(made), self._graph, 0)
+        if status:
+            what = f"a graph of {len(self.launches)} launches"
+            raise device.refusal("cuGraphInstantiate", status, what, NODE_BYTES * len(self.launches))
+        self.handle = made.value or 0
 
     def update(self, number: int) -> None:
         """Take over the arguments of a launch, from the next run on.

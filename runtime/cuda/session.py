@@ -166,16 +166,19 @@ class Session:
 
     # -- memory -------------------------------------------------------------------------------------
 
-    def staged(self, key: Any, size: int) -> Memory:
-        """Memory of the session that holds `size` bytes; nothing in it is kept when it has to grow."""
+    def staged(self, key: Any, size: int, what: str = "") -> Memory:
+        """Memory of the session that holds `size` bytes; nothing in it is kept when it has to grow.
+
+        Errors call it `what`.
+        """
         found = self._memory.get(key)
         if found is None or found.bytes < size:
             if found is not None:
                 self.device.synchronize(self._stream, self.model.suspects())
                 found.free()
                 del self._memory[key]
-            what = key if isinstance(key, str) else f"{key[0]} {key[1]}"
-            found = self._memory[key] = self.device.alloc(size, _WHAT.get(what, what))
+            named = key if isinstance(key, str) else f"{key[0]} {key[1]}"
+            found = self._memory[key] = self.device.alloc(size, what or _WHAT.get(named, named))
         return found
 
     def address(self, view: View) -> int:
@@ -219,7 +222,9 @@ class Session:
         if parts.units <= 0:
             return []
         number, code = self._number(step), self.model.code
-        scratch = self.staged("scratch", parts.scratch_bytes).address if parts.scratch_bytes else 0
+        loc = self.model.steps[number]
+        what = f"scratch of kernel '{step.kernel}' ({loc})"
+        scratch = self.staged("scratch", parts.scratch_bytes, what).address if parts.scratch_bytes else 0
         given = {"scratch": scratch}
         if number in self.model.status_slots:
             given["status"] = self._memory["status"].address + 16 * self.model.status_slots[number]
@@ -228,7 +233,6 @@ class Session:
             values = facts.values(
                 lambda n: self.address(step.views[n]), self.values, {**given, "lo": lo, "hi": hi}
             )
-            loc = self.model.steps[number]
             made.append(Launch(code.function(entry), blocks, threads, values, step.kernel, loc))
         return made
 

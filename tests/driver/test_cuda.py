@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ from aino_ir.dtypes import DTYPES
 from aino_ir.errors.cuda import (
     DeviceArchitectureMismatch,
     DeviceOutOfMemory,
+    DriverCallFailed,
     KernelFailed,
     MixedDevices,
     NoCudaDevice,
@@ -29,6 +31,7 @@ from aino_ir.errors.toolchain import UnknownTarget
 from aino_ir.graph import Module
 from aino_ir.location import loc
 from aino_ir.runtime.cuda import driver as cuda_driver
+from aino_ir.runtime.cuda.plan import KernelFacts, Parts
 from aino_ir.runtime.cuda.tensors import DeviceArray
 from aino_ir.types import tensor
 from tests.driver.test_states import counter, runs
@@ -357,6 +360,53 @@ def test_out_of_memory(room: int, what: str) -> None:
         with pytest.raises(DeviceOutOfMemory, match=what) as caught:
             executable.run(normal(64, 33))
         assert caught.value.fields["total"] == room
+
+
+@pytest.mark.parametrize(
+    ("function", "what"),
+    [("cuModuleLoadData", "the kernels"), ("cuGraphInstantiateWithFlags", "a graph of 3 launches")],
+)
+def test_out_of_memory_in_other_calls(function: str, what: str, gpus: EmulatedGpus) -> None:
+    executable = on_gpu(perceptron())
+    gpus.fail(function, 2)
+    with pytest.raises(DeviceOutOfMemory, match=f"out of device memory for {what}"):
+        executable.run(normal(5, 33))
+
+
+@pytest.mark.parametrize("function", ["cuModuleLoadData", "cuGraphInstantiateWithFlags"])
+def test_calls_that_are_refused_are_named(function: str, gpus: EmulatedGpus) -> None:
+    executable = on_gpu(perceptron())
+    gpus.fail(function, 1)
+    name = function.removesuffix("WithFlags")
+    with pytest.raises(DriverCallFailed, match=f"{name} failed: CUDA_ERROR_INVALID_VALUE"):
+        executable.run(normal(5, 33))
+
+
+def test_scratch_that_is_not_there_names_kernel_and_node(
+    gpus: EmulatedGpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executable = on_gpu(picked())
+    parts = KernelFacts.parts
+
+    def greedy(facts: KernelFacts, units: int, scratch: int) -> Parts:
+        return replace(parts(facts, units, scratch), scratch_bytes=1 << 50)
+
+    monkeypatch.setattr(KernelFacts, "parts", greedy)
+    (row,) = executable.report.kernels
+    with pytest.raises(DeviceOutOfMemory, match=f"scratch of kernel '{row['kernel']}' .*'pick' .Gather."):
+        executable.run(normal(6, 4), np.array([0, 5, 1]))
+
+
+def test_with_waits_a_kernel_that_fails_later_is_named_with_its_node(
+    gpus: EmulatedGpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executable = on_gpu(picked())
+    monkeypatch.setenv("AINO_CUDA_SYNC", "1")
+    gpus.break_down(after=0, status=700)
+    with pytest.raises(KernelFailed, match="CUDA_ERROR_ILLEGAL_ADDRESS") as caught:
+        executable.run(normal(6, 4), np.array([0, 5, 1]))
+    (row,) = executable.report.kernels
+    assert caught.value.fields["kernel"] == row["kernel"] and "'pick' (Gather)" in str(caught.value)
 
 
 @pytest.mark.parametrize("function", ["cuLaunchKernel", "cuGraphAddKernelNode_v2"])

@@ -13,6 +13,7 @@ import pytest
 
 import aino_ir as aino
 from aino_ir.builder import Builder
+from aino_ir.constants import Const
 from aino_ir.driver.emit import emit_files
 from aino_ir.errors.usage import TargetRunsNothing
 from aino_ir.graph import Module
@@ -74,6 +75,25 @@ def control() -> tuple[Module, list[Array]]:
     return aino.load(parser.parse_model(CONTROL)), [x, np.array(3, np.int64), np.array(True)]
 
 
+def stateful() -> tuple[Module, list[Array]]:
+    """States, of which one begins with zeros, symbolic extents, and several outputs."""
+    b = Builder()
+    n = b.symbol("n", 1, 8)
+    x = b.input("x", tensor("f32", n, 3))
+    total = b.state("total", tensor("f32", 3))
+    steps = b.state("steps", tensor("i64", 1), Const.of(np.array([10])))
+    new_total = b.add(total, b.sum(x, axes=(0,)))
+    new_steps = b.add(steps, b.constant(np.array([1])))
+    b.output("scaled", b.mul(x, new_total))
+    b.output("total", new_total)
+    b.output("steps", new_steps)
+    b.finish([new_total, new_steps])
+    return b.module, [normal(5, 3)]
+
+
+SYMBOLS = {perceptron: (5,), stateful: (5,)}
+
+
 def written(module: Module, folder: Path) -> str:
     """The folder of a module; the model's name in it."""
     files = emit_files(module, "cu", folder, "cuda:sm_80")
@@ -122,12 +142,12 @@ def run(
 
 
 @pytest.mark.skipif(CC is None, reason="no C compiler")
-@pytest.mark.parametrize("make", [perceptron, picked, control])
+@pytest.mark.parametrize("make", [perceptron, picked, control, stateful])
 def test_the_host_program_runs_on_the_cpu(make: Any, tmp_path: Path) -> None:
     module, inputs = make()
     name = written(module, tmp_path)
     program = built(tmp_path, name)
-    symbols = (5,) if make is perceptron else ()
+    symbols = SYMBOLS.get(make, ())
     wanted = aino.compile(module, "reference").run(*inputs)
     done = run(program, name, inputs, len(wanted), symbols)
     assert done.returncode == 0, done.stderr
@@ -155,7 +175,7 @@ def test_missing_memory_comes_back_as_a_status(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(NVCC is None, reason="nvcc is not installed")
-@pytest.mark.parametrize("make", [perceptron, control])
+@pytest.mark.parametrize("make", [stateful, control])
 def test_nvcc_builds_the_folder(make: Any, tmp_path: Path) -> None:
     name = written(make()[0], tmp_path)
     assert NVCC is not None
