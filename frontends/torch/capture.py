@@ -21,6 +21,7 @@ from aino_ir.errors.torch import DataDependentExport, ExampleInputsMissing, Expo
 from aino_ir.frontends.torch.context import argument_types
 from aino_ir.frontends.torch.decompositions import EXPORT, GRAPH
 from aino_ir.frontends.torch.locations import location_of_problem
+from aino_ir.frontends.torch.missing_shapes import shapes_given
 from aino_ir.frontends.torch.ops import row_of
 from aino_ir.frontends.torch.recurrence_shapes import untouched_recurrences
 
@@ -55,7 +56,7 @@ def export_module(module: torch.nn.Module, example_inputs: Any, dynamic_shapes: 
     args = () if isinstance(example_inputs, dict) else tuple(example_inputs)
     kwargs = dict(example_inputs) if isinstance(example_inputs, dict) else None
     try:
-        with quiet(), untouched_recurrences():
+        with quiet(), untouched_recurrences(), shapes_given():
             return torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
     except Exception as problem:  # torch raises whatever the module's own code raises
         where = location_of_problem(problem)
@@ -93,7 +94,7 @@ def decomposed(program: ExportedProgram) -> ExportedProgram:
         ExportFailed: torch cannot trace the program again.
     """
     try:
-        with quiet(), untouched_recurrences():
+        with quiet(), untouched_recurrences(), shapes_given():
             return program.run_decompositions(dict(export_decompositions()))  # type: ignore[no-any-return]
     except Exception as problem:  # torch raises whatever a decomposition raises
         raise ExportFailed(module="the program", reason=_reason(problem)) from problem

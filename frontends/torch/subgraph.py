@@ -314,14 +314,14 @@ def is_lowered(node: Node) -> bool:
 
 
 def is_draw(node: Node) -> bool:
-    """Whether a call takes random numbers; one with dropout takes none where that is 0."""
+    """Whether a call takes random numbers; with a dropout of 0, or outside of training, it takes none."""
     target = node.target
     if not isinstance(target, torch._ops.OpOverload) or torch.Tag.nondeterministic_seeded not in target.tags:
         return False
     for position, argument in enumerate(target._schema.arguments):
-        if argument.name == "dropout_p":
-            given = node.args[position] if position < len(node.args) else node.kwargs.get("dropout_p", 0.0)
-            return bool(given)
+        if argument.name in ("dropout_p", "training"):
+            given = node.kwargs.get(argument.name, argument.default_value)
+            return bool(node.args[position] if position < len(node.args) else given)
     return True
 
 

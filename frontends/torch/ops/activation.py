@@ -34,6 +34,16 @@ def leaky_relu(c: NodeContext, x: Value, negative_slope: Operand = 0.01) -> Valu
     return c.emit("leaky_relu", x, alpha=c.number(negative_slope, "a slope"))
 
 
+def rrelu(
+    c: NodeContext, x: Value, lower: Operand = 1 / 8, upper: Operand = 1 / 3, training: bool = False
+) -> Value:
+    """x, times the mean of two slopes below zero; in training the slopes are drawn."""
+    if training:
+        c.unsupported("training, which draws random slopes,")
+    slopes = c.number(lower, "a slope"), c.number(upper, "a slope")
+    return c.emit("leaky_relu", x, alpha=sum(slopes) / 2)
+
+
 def prelu(c: NodeContext, x: Value, weight: Value) -> Value:
     """x, times the slope of its channel below zero."""
     if weight.rank == 1 and x.rank != 1:
@@ -146,6 +156,7 @@ TABLE: dict[str, Row] = {
     "aten.prelu": prelu,
     "aten.relu": relu,
     "aten.relu6": clipped(0.0, 6.0),
+    "aten.rrelu": rrelu,
     "aten.selu": selu,
     "aten.silu": silu,
     "aten.softplus": softplus,

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import aino_ir as aino
+from aino_ir.errors.torch import AtenUnsupported, AtenVariant
 from tests.frontends.torch.test_factorization import run
 
 
@@ -32,6 +33,14 @@ def test_runs_along_an_axis_counted_from_the_end(dim: int | None) -> None:
 
     for got, want in zip(run(runs, x), runs(x), strict=True):
         assert torch.equal(got, want)
+
+
+def test_slopes_are_drawn_in_training_alone() -> None:
+    x = torch.randn(9)
+    (got,) = run(lambda x: torch.rrelu(x, 0.1, 0.5, training=False), x)
+    assert torch.allclose(got, torch.where(x < 0, x * 0.3, x))
+    with pytest.raises((AtenUnsupported, AtenVariant)):
+        run(lambda x: torch.rrelu(x, 0.1, 0.5, training=True), x)
 
 
 def test_memory_in_another_shape() -> None:

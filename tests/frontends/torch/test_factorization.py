@@ -110,3 +110,28 @@ def test_residuals_of_a_low_rank_are_refused() -> None:
     module = close(lambda a, b: torch.linalg.lstsq(a, b, driver="gelsd")[1:2], a, b)
     with pytest.raises(UserError, match=r"linalg\.lstsq"):
         run_module(module, [np.ones((5, 2), np.float32), b.numpy()])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_exponentials_of_matrices(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(4, 5, 5, dtype=dtype) * torch.tensor([0.0, 0.1, 1, 4], dtype=dtype)[:, None, None]
+    (got,) = run(torch.linalg.matrix_exp, x)
+    wide = torch.linalg.matrix_exp(x.double())
+    within = 1e-6 if dtype is torch.float32 else 1e-13
+    assert ((got - wide).abs().amax((1, 2)) <= within * wide.abs().amax((1, 2))).all()
+    (empty,) = run(torch.linalg.matrix_exp, torch.zeros(2, 0, 0))
+    assert empty.shape == (2, 0, 0)
+
+
+def test_modules_with_least_squares_export() -> None:
+    torch.manual_seed(0)
+    for driver in ("gels", "gelsd"):
+        for a, b in (((2, 5, 3), (2, 5, 2)), ((3, 3), (3,)), ((2, 3, 4), (2, 3))):
+            inputs = torch.randn(a), torch.randn(b)
+
+            def several(a: torch.Tensor, b: torch.Tensor, driver: str = driver):
+                return tuple(torch.linalg.lstsq(a, b, driver=driver))
+
+            for got, want in zip(run(several, *inputs), several(*inputs), strict=True):
+                assert got.shape == want.shape and torch.allclose(got, want, rtol=1e-4, atol=1e-5)

@@ -7,6 +7,7 @@ import torch
 import torch.nn.modules.linear_cross_entropy  # defines torch.ops.torch_nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
+import aino_ir as aino
 from aino_ir.frontends.torch.graph import lower_graph
 from aino_ir.frontends.torch.tensors import array_of
 from aino_ir.interp import run_module
@@ -65,3 +66,15 @@ def test_a_linear_layer_and_its_loss(reduction: str, weighted: bool) -> None:
     rest = (weight, reduction, 3, 0.0, 4, "compact", torch.float32, True)
     close(lambda x, w, b, t: call(x, w, t, b, *rest, True, True, True), x, w, bias, target)
     close(lambda x, w, t: call(x, w, t, None, *rest, False, False, False), x, w, target)
+
+
+def test_modules_with_a_ctc_loss_export() -> None:
+    class Loss(torch.nn.Module):
+        def forward(self, frames: torch.Tensor, targets: torch.Tensor, *lengths: torch.Tensor):
+            frames = frames.log_softmax(-1)
+            return torch.nn.functional.ctc_loss(frames, targets, *lengths, zero_infinity=True)
+
+    targets = torch.tensor([[1, 1, 2], [4, 3, 0], [2, 2, 2], [1, 1, 1]])
+    inputs = (FRAMES, targets, torch.tensor([7, 5, 3, 6]), torch.tensor([3, 2, 1, 0]))
+    (got,) = aino.compile(aino.load(Loss(), example_inputs=inputs), "reference").run(*inputs)
+    assert torch.allclose(got, Loss()(*inputs), rtol=1e-4)
