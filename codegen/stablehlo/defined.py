@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from aino_ir.codegen.stablehlo.elementwise import store
-from aino_ir.codegen.stablehlo.expression import Expressions
+from aino_ir.codegen.stablehlo.expression import Expressions, below
 from aino_ir.codegen.stablehlo.space import Space, Spread, refuse
 from aino_ir.codegen.stablehlo.types import Tensor
 from aino_ir.codegen.stablehlo.writer import Writer
@@ -81,6 +81,8 @@ class Definitions:
             elif stage.kind == "reduce":
                 assert stage.combiner is not None
                 value = combined(space, value, stage.combiner, over)
+                if stage.combiner == "max":
+                    expressions.greatest[stage.name] = stage.expr
             expressions.leaves[stage.name] = value
         wanted = [(program.out, program.out_index), *((e, at) for e, at, _ in program.extra)]
         return [
@@ -135,18 +137,15 @@ class Definitions:
         top = combined(space, score, "max", [keys])
         if program.masked_rows_zero:
             top = self._where_equal(space, top, float("-inf"), 0.0)
-        weights = self._between(space, "subtract", score, top)
+        weights = below(space, score, top)
         weights = Spread(w.same("exponential", weights.tensor), weights.axes)
         total = combined(space, weights, "add", [keys])
         if program.masked_rows_zero:
             total = self._where_equal(space, total, 0.0, 1.0)
-        weights = self._between(space, "divide", weights, total)
+        (x, y), over = space.aligned([weights, total])
+        weights = Spread(w.same("divide", x, y), over)
         result = contract(space, weights, value, [keys])
         return store(w, space.expand(result, [axis_name(n) for n in ("b", "h", "q", "e")]), dtype)
-
-    def _between(self, space: Space, name: str, a: Spread, b: Spread) -> Spread:
-        (x, y), axes = space.aligned([a, b])
-        return Spread(self.w.same(name, x, y), axes)
 
     def _where_equal(self, space: Space, x: Spread, found: float, instead: float) -> Spread:
         w, t = self.w, x.tensor

@@ -8,7 +8,7 @@ from aino_ir.codegen.stablehlo.elementwise import apply, load
 from aino_ir.codegen.stablehlo.reading import Reader
 from aino_ir.codegen.stablehlo.space import Space, Spread, refuse
 from aino_ir.codegen.stablehlo.types import Tensor
-from aino_ir.loops.expr import Accumulator, Arg, Const, Expr, Index, Read, Var
+from aino_ir.loops.expr import Accumulator, Arg, Binary, Const, Expr, Index, Read, Var
 
 
 class Expressions:
@@ -18,6 +18,9 @@ class Expressions:
         space: the iteration space.
         operands: what `Read`s refer to by number, in their storage dtypes.
         leaves: what Var(name), Arg(number) and Accumulator() stand for.
+
+    Attributes:
+        greatest: names of Vars that are the greatest values of an expression along a row.
     """
 
     def __init__(
@@ -25,6 +28,7 @@ class Expressions:
     ) -> None:
         self.space = space
         self.leaves: dict[str | int, Spread] = dict(leaves or {})
+        self.greatest: dict[str, Expr] = {}
         self._operands = [load(space.w, x) for x in operands]
         self._reader = Reader(space, self.value)
         self._done: dict[int, tuple[Expr, Spread]] = {}
@@ -51,6 +55,8 @@ class Expressions:
                 return self._leaf(number)
             case Accumulator():
                 return self._leaf("accumulator")
+            case Binary(op="sub", a=a, b=Var(name=name)) if self.greatest.get(name) == a:
+                return below(self.space, self.value(a), self._leaf(name))
         tensors, axes = self.space.aligned([self.value(c) for c in e.children()])
         return Spread(apply(w, e, tensors), axes)
 
@@ -58,3 +64,14 @@ class Expressions:
         if key not in self.leaves:
             raise refuse(f"{key} stands for nothing")
         return self.leaves[key]
+
+
+def below(space: Space, value: Spread, greatest: Spread) -> Spread:
+    """A value less the greatest value of its row, which is at most 0.
+
+    The minimum with the greatest value changes nothing; it keeps XLA's CPU backend from taking the product
+    that a value may be and the difference for one fused operation, which does not round the product: of
+    equal values near 1e10 differences of hundreds would be left, whose exponentials are nothing or infinity.
+    """
+    (a, b), axes = space.aligned([value, greatest])
+    return Spread(space.w.same("subtract", space.w.same("minimum", a, b), b), axes)

@@ -33,14 +33,14 @@ FLUSHES = frozenset({"edges"})
 """XLA's CPU backend flushes subnormal numbers to zero: samples of edge values are not compared."""
 
 
-def model(nodes: list[Any], inputs: dict[str, Any], outputs: dict[str, Any]) -> bytes:
+def model(nodes: list[Any], inputs: dict[str, Any], outputs: dict[str, Any], opset: int = 21) -> bytes:
     def port(name: str, kind: Any) -> Any:
         return helper.make_tensor_value_info(name, *kind)
 
     graph = helper.make_graph(
         nodes, "g", [port(n, k) for n, k in inputs.items()], [port(n, k) for n, k in outputs.items()]
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)]).SerializeToString()
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)]).SerializeToString()
 
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
@@ -57,8 +57,9 @@ def run_program(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_page_shows_how_jax_functions_are_read(tmp_path: Path) -> None:
-    done = run_program(PROGRAMS[0], tmp_path)
+@pytest.mark.parametrize("number", range(len(PROGRAMS) - 1))
+def test_the_page_shows_how_jax_functions_are_read(number: int, tmp_path: Path) -> None:
+    done = run_program(PROGRAMS[number], tmp_path)
     assert done.returncode == 0, done.stderr
 
 
@@ -78,8 +79,12 @@ def test_a_share_of_the_op_samples() -> None:
     assert compared > 60
 
 
+NETWORKS = ("mobilenet_v2", "vit_b16", "bert_base", "gpt2")
+"""Those whose small forms XLA compiles fastest; `python -m benchmarks.zoo --target stablehlo` runs all at full size."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["bert_base"])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_reference_networks(name: str) -> None:
     """Small forms of networks give what eager PyTorch gives."""
     built = workload(f"{name}_small")
@@ -88,6 +93,30 @@ def test_reference_networks(name: str) -> None:
     for (output, _), y in zip(executable.outputs, results, strict=True):
         expected = built.outputs[output]
         assert np.abs(np.asarray(y) - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+def test_a_softmax_of_equal_large_values_is_their_share() -> None:
+    """XLA fuses the mean's product into the softmax's difference, and would not round it there."""
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["x"], ["m"]),
+        helper.make_node("Softmax", ["m"], ["y"], axis=1),
+    ]
+    shape = [16, 8, 13, 13]
+    data = model(nodes, {"x": (FLOAT, shape)}, {"y": (FLOAT, [16, 8, 1, 1])})
+    images = np.random.default_rng(0).uniform(9e9, 1e10, (16, 1, 13, 13)).astype(np.float32)
+    (y,) = aino.compile(data, "stablehlo").run(np.broadcast_to(images, shape).copy())
+    assert (y == 0.125).all()
+
+
+def test_zero_as_a_power_of_two_is_the_least_one() -> None:
+    """The least power, 2^-127, is subnormal in float32: XLA's CPU backend takes it for zero."""
+    power = TensorProto.FLOAT8E8M0
+    node = helper.make_node("Cast", ["x"], ["y"], to=power)
+    data = model([node], {"x": (FLOAT, [4])}, {"y": (power, [4])}, opset=24)
+    x = np.array([0, 1, -3, np.nan], np.float32)
+    for target in ("reference", "stablehlo"):
+        (y,) = aino.compile(data, target).run(x)
+        assert y.view(np.uint8).tolist() == [0, 127, 0, 255], target
 
 
 def test_extents_are_compiled_once_each() -> None:

@@ -143,10 +143,21 @@ def convert(c: NodeContext, to: DType, node: OnnxNode) -> Value:
 
 
 def power_of_two(c: NodeContext, x: Value, to: DType, saturate: bool, node: OnnxNode) -> Value:
-    """A conversion to the dtype of powers of two, which has no zero and nothing negative."""
+    """A conversion to the dtype of powers of two, which has no zero and nothing negative.
+
+    What is too small becomes the least power, 2^-127: a constant, as targets flush that number to zero
+    in float32.
+    """
     x = c.cast(x, f32)
-    if saturate:
-        x = c.emit("clip", x, min=2.0**-127, max=2.0**127)
+    if not saturate:
+        return _nearest_power(c, x, to, node)
+    least = 2.0**-127
+    power = _nearest_power(c, c.emit("clip", x, max=2.0**127), to, node)
+    return c.emit("select", c.emit("le", x, c.scalar(least, f32)), c.scalar(least, to), power)
+
+
+def _nearest_power(c: NodeContext, x: Value, to: DType, node: OnnxNode) -> Value:
+    """The power of two next to float32 numbers, in the node's direction."""
     mode = node.str("round_mode", "up")
     y = c.emit("cast", x, to=to)
     if mode not in ("up", "down", "nearest"):
