@@ -9,6 +9,7 @@ import numpy as np
 
 from aino_ir.dims import DimLike
 from aino_ir.elementwise import Comparison
+from aino_ir.infer import InferContext
 from aino_ir.loops.expr import Expr, binary, compare, unary
 from aino_ir.op import Trait, operand
 from aino_ir.ops.math import (
@@ -121,9 +122,19 @@ class BooleanBinary(Binary):
     traits = SYMBOLIC_COMMUTATIVE
     loop_op: ClassVar[str]
     reference: ClassVar[Callable[..., Any]]
+    decides: ClassVar[bool | None] = None
+    """The value of one operand that tells the result whatever the other one is."""
 
     def expr(self, a: Expr, b: Expr) -> Expr:
         return binary(self.loop_op, a, b)
+
+    def known(self, ic: InferContext) -> list[np.ndarray | None] | None:
+        if self.decides is None or self.lhs.shape != self.rhs.shape:
+            return None
+        for contents in (ic.known(self.lhs), ic.known(self.rhs)):
+            if contents is not None and all(bool(v) is self.decides for v in contents.reshape(-1)):
+                return [contents]
+        return None
 
     def evaluate(self, ev: Any, a: Array, b: Array) -> Array:
         return np.asarray(type(self).reference(a.astype(bool), b.astype(bool)))
@@ -134,6 +145,7 @@ class LogicalAnd(BooleanBinary):
 
     name = "logic.logical_and"
     loop_op = "and"
+    decides = False
     reference = staticmethod(np.logical_and)
 
 
@@ -142,6 +154,7 @@ class LogicalOr(BooleanBinary):
 
     name = "logic.logical_or"
     loop_op = "or"
+    decides = True
     reference = staticmethod(np.logical_or)
 
 

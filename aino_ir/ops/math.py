@@ -271,6 +271,7 @@ class Sign(Unary):
     """out = 1 if x > 0, -1 if x < 0, else x (0, -0 or NaN)."""
 
     name = "math.sign"
+    traits = SYMBOLIC
 
     def expr(self, x: Expr) -> Expr:
         positive = select(x > 0, const(1, x.dtype), x)
@@ -279,6 +280,8 @@ class Sign(Unary):
         return select(x < 0, const(-1, x.dtype), positive)
 
     def evaluate(self, ev: Any, x: Array) -> Array:
+        if is_symbolic(ev):
+            return elementwise_dims(lambda v: sign_of(ev.symbols, v), x)
         return np.where(x == 0, x, np.sign(x))
 
 
@@ -450,6 +453,13 @@ class IsInf(Unary):
 def is_symbolic(ev: Any) -> bool:
     """Whether operands are object arrays of ints and Dims."""
     return bool(getattr(ev, "symbolic", False))
+
+
+def sign_of(symbols: Any, dim: DimLike) -> int | None:
+    """The sign of an extent; None when it cannot be told."""
+    if symbols.prove_eq(dim, 0):
+        return 0
+    return 1 if symbols.prove_gt(dim, 0) else -1 if symbols.prove_gt(0, dim) else None
 
 
 def elementwise_dims(function: Callable[..., Any], *arrays: Array) -> Array:

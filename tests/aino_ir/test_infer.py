@@ -150,3 +150,22 @@ def test_types_of_results_are_row_major() -> None:
     y = b.add(b.input("x", tensor("f32", S, 3)), b.input("b", tensor("f32", 3)))
     assert isinstance(y.type, TensorType)
     assert y.type.shape == (S, 3) and y.type.layout.is_row_major
+
+
+def test_signs_of_extents_and_truth_that_one_operand_decides_are_known() -> None:
+    """What JAX's division of extents, rounded down, is made of."""
+    b = Builder()
+    n = b.symbol("n", 1, None)
+    size, any_size = b.dims_vector([n]), b.dims_vector([b.symbol("m", 0, None)])
+    assert b.known(b.sign(size)) == (1,)
+    assert b.known(b.sign(b.neg(size))) == (-1,)
+    assert b.known(b.sign(b.sub(size, size))) == (0,)
+    assert b.known(b.sign(any_size)) is None
+    yes, no = b.constant(np.array([True])), b.constant(np.array([False]))
+    unknown = b.eq(size, b.constant(np.array([7])))
+    assert b.known(unknown) is None
+    assert b.known(b.logical_and(unknown, no)) == (False,)
+    assert b.known(b.logical_or(yes, unknown)) == (True,)
+    assert b.known(b.logical_and(unknown, yes)) is None
+    assert b.known(b.logical_or(unknown, no)) is None
+    assert b.known(b.logical_xor(unknown, yes)) is None
