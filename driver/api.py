@@ -47,7 +47,8 @@ def load(x: Any, example_inputs: Any = None, dynamic_shapes: Any = None, dims: D
 
     Args:
         x: a path (.onnx, .air, .pt2, .mlir), an `onnx.ModelProto`, serialized ONNX bytes, a
-            `torch.export.ExportedProgram`, an `nn.Module`, a `jax.stages.Lowered`, or a Module.
+            `torch.export.ExportedProgram`, an `nn.Module`, a `jax.stages.Lowered`, a
+            `jax.export.Exported`, or a Module.
         example_inputs: for an `nn.Module`, the tuple of inputs that it is traced with.
         dynamic_shapes: for an `nn.Module`, as `torch.export.export` takes them.
         dims: bounds or values of symbols, such as ``{"batch": (1, 64), "seq": 128}``.
@@ -73,7 +74,7 @@ def load(x: Any, example_inputs: Any = None, dynamic_shapes: Any = None, dims: D
     if suffix == ".mlir" or _is_lowered(x):
         from aino_ir.frontends.stablehlo import load_stablehlo
 
-        return load_stablehlo(x)
+        return load_stablehlo(x, dims)
     if suffix == ".pt2" or _is_torch(x):
         from aino_ir.frontends.torch import load_torch
 
@@ -82,8 +83,8 @@ def load(x: Any, example_inputs: Any = None, dynamic_shapes: Any = None, dims: D
 
 
 def _is_lowered(x: Any) -> bool:
-    """Whether x is a function that JAX lowered (`jax.stages.Lowered`), without importing jax."""
-    return type(x).__name__ == "Lowered" and type(x).__module__.partition(".")[0] == "jax"
+    """Whether JAX lowered x (`jax.stages.Lowered`, `jax.export.Exported`), without importing jax."""
+    return type(x).__name__ in ("Lowered", "Exported") and type(x).__module__.partition(".")[0] == "jax"
 
 
 def with_exact_integers(module: Module, before: Sequence[Pass] = ()) -> Module:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aino_ir.frontends.onnx.dimensions import DimSpec
+    from aino_ir.frontends.dimensions import DimSpec
     from aino_ir.graph import Module
 
 __all__ = ["load_onnx"]

@@ -26,9 +26,9 @@ from aino_ir.errors.onnx import (
     TypeUnsupported,
 )
 from aino_ir.frontends.dead import remove_dead
+from aino_ir.frontends.dimensions import Dimensions, DimSpec
 from aino_ir.frontends.onnx.context import Lowered, NodeContext, Row, constant_array
 from aino_ir.frontends.onnx.coverage import function_body, row_of, supports
-from aino_ir.frontends.onnx.dimensions import Dimensions, DimSpec
 from aino_ir.frontends.onnx.functions import NameSource, inline_functions
 from aino_ir.frontends.onnx.names import quote
 from aino_ir.frontends.onnx.nodes import (

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from aino_ir.errors.base import AinoError
+from aino_ir.frontends.dimensions import DimSpec
 from aino_ir.frontends.onnx.coverage import supports
-from aino_ir.frontends.onnx.dimensions import DimSpec
 from aino_ir.frontends.onnx.functions import inline_functions
 from aino_ir.frontends.onnx.lower import GraphLowering, ModelLowering, value_type
 from aino_ir.frontends.onnx.nodes import OnnxGraph, OnnxModel, OnnxNode

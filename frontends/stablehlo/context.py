@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 import numpy as np
 
 from aino_ir.builder import Builder
+from aino_ir.dims import DimLike, is_static
 from aino_ir.dtypes import DTYPES, DType
 from aino_ir.errors.stablehlo import StableHloTypeUnsupported, StableHloVariant
 from aino_ir.frontends.complex_numbers import Complex
@@ -58,11 +59,30 @@ def tensor_type(type_: Any, what: str) -> TensorType:
     Raises:
         StableHloTypeUnsupported: its element type or an extent is none that AINO has.
     """
+    extents = extents_of(type_)
+    if None in extents:
+        raise StableHloTypeUnsupported(what=what, got=str(type_))
+    return TensorType(element_dtype(type_, what), extents)  # type: ignore[arg-type]
+
+
+def element_dtype(type_: Any, what: str) -> DType:
+    """The dtype of an MLIR tensor's elements, or of their parts.
+
+    Raises:
+        StableHloTypeUnsupported: AINO has no such dtype, or it is no tensor.
+    """
     element = str(getattr(type_, "element_type", ""))
     element = PARTS.get(element, element)
-    if element not in ELEMENTS or not type_.has_static_shape:
+    if element not in ELEMENTS or not type_.has_rank:
         raise StableHloTypeUnsupported(what=what, got=str(type_))
-    return TensorType(DTYPES[ELEMENTS[element]], tuple(type_.shape))
+    return DTYPES[ELEMENTS[element]]
+
+
+def extents_of(type_: Any) -> tuple[int | None, ...]:
+    """The extents of an MLIR tensor, None where the module leaves one to the run."""
+    if not getattr(type_, "has_rank", False):
+        return ()
+    return tuple(None if type_.is_dynamic_dim(a) else int(d) for a, d in enumerate(type_.shape))
 
 
 def is_complex(type_: Any) -> bool:
@@ -99,12 +119,15 @@ class OpContext(Emitter):
     @property
     def dtype(self) -> DType:
         """Element type of the first result."""
-        return self.result_type().dtype
+        return element_dtype(self.op.results[0].type, f"a result of {self.name}")
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the first result."""
-        return tuple(int(d) for d in self.result_type().shape)  # type: ignore[arg-type]
+        """Shape of the first result, which is all numbers."""
+        extents = extents_of(self.op.results[0].type)
+        if None in extents:
+            self.unsupported("a result of symbolic extents")
+        return extents  # type: ignore[return-value]
 
     def attribute(self, name: str) -> Any:
         """An attribute, or None."""
@@ -119,6 +142,11 @@ class OpContext(Emitter):
         """An attribute that is a list of integers."""
         found = self.attribute(name)
         return list(default) if found is None else [int(v) for v in found]
+
+    def flag(self, name: str) -> bool:
+        """An attribute that is a truth value, false where it is absent."""
+        found = self.attribute(name)
+        return found is not None and bool(found.value)
 
     def flags(self, name: str) -> list[bool]:
         """An attribute that is a list of truth values."""
@@ -136,6 +164,55 @@ class OpContext(Emitter):
         if found is None:
             return [[0, 0] for _ in range(rows)]
         return np.broadcast_to(dense_array(found, DTYPES["i64"]), (rows, 2)).tolist()  # type: ignore[no-any-return]
+
+    # -- extents ------------------------------------------------------------------------------------
+
+    def extent(self, x: Value, axis: int) -> int:
+        """An extent that has to be a number.
+
+        Raises:
+            StableHloVariant: it is symbolic.
+        """
+        found = x.shape[axis]
+        if not is_static(found):
+            self.unsupported(f"the symbolic extent {found} of axis {axis}")
+        return int(found)
+
+    def extents(self, x: Value) -> list[int]:
+        """The shape of a value, which has to be numbers."""
+        return [self.extent(x, axis) for axis in range(x.rank)]
+
+    def dims(self, value: Value) -> tuple[DimLike, ...]:
+        """The elements of an integer value that follow from extents of the inputs.
+
+        Raises:
+            StableHloVariant: other data decide them.
+        """
+        found = self.b.known(value)
+        if found is None:
+            self.unsupported("an extent that data decide")
+        return found
+
+    def whole(self, value: Value) -> list[int]:
+        """The elements of an integer value that is known when the module is read."""
+        found = self.dims(value)
+        if not all(is_static(d) for d in found):
+            self.unsupported("a symbolic number where a known one belongs")
+        return [int(d) for d in found]  # type: ignore[arg-type]
+
+    def vector(self, dims: Sequence[DimLike]) -> Value:
+        """Extents as a 1-d i64 value."""
+        if all(is_static(d) for d in dims):
+            return self.b.constant(np.asarray(dims, np.int64))
+        return self.emit("dims", dims=tuple(dims))
+
+    def number(self, dim: DimLike) -> Value:
+        """An extent as a 0-d i64 value."""
+        return self.reshape(self.vector([dim]), ())
+
+    def permuted(self, x: Value, order: Sequence[int]) -> Value:
+        """x with its axes in another order (itself when it is the same one)."""
+        return x if list(order) == list(range(x.rank)) else self.emit("transpose", x, perm=list(order))
 
     # -- refusals and constants ---------------------------------------------------------------------
 

@@ -7,10 +7,12 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from aino_ir.builder import Builder
+from aino_ir.dims import is_static
 from aino_ir.errors.base import AinoError
 from aino_ir.errors.stablehlo import StableHloLoweringFault, StableHloVariant
 from aino_ir.frontends.complex_numbers import Complex, by_parts, parts_of, whole_of
-from aino_ir.frontends.stablehlo.context import OpContext, is_complex, tensor_type
+from aino_ir.frontends.emitter import Emitter
+from aino_ir.frontends.stablehlo.context import OpContext, element_dtype, extents_of, is_complex
 from aino_ir.frontends.stablehlo.locations import location_of
 from aino_ir.frontends.stablehlo.ops import row_of
 from aino_ir.frontends.stablehlo.ops.complex import COMPLEX, FOR_BOTH, PARTWISE
@@ -74,10 +76,9 @@ class FunctionLowering:
         for result, value in zip(op.results, results, strict=True):
             if self.pointwise:
                 continue
-            promised = tensor_type(result.type, f"a result of {op.name}")
             given = value.real.type if isinstance(value, Complex) else value.type
             assert isinstance(given, TensorType)
-            if given.logical() != promised or isinstance(value, Complex) != is_complex(result.type):
+            if not fits(given, result.type) or isinstance(value, Complex) != is_complex(result.type):
                 reason = f"it gives {given}, the module says {result.type}"
                 raise StableHloLoweringFault(loc=self.b.loc, op=op.name, reason=reason)
         return results
@@ -126,8 +127,13 @@ class FunctionLowering:
     def inside(
         self, b: Builder, captures: Sequence[Any], values: Sequence[Value], pointwise: bool = False
     ) -> FunctionLowering:
-        """The lowering of a region whose captures have the values (see `captured`)."""
-        whole = whole_of(values, [isinstance(self.values[v], Complex) for v in captures])
+        """The lowering of a region whose captures have the values (see `captured`).
+
+        Numbers that follow from extents are made anew inside, where they decide extents too.
+        """
+        outer = [self.values[v] for v in captures]
+        whole = whole_of(values, [isinstance(v, Complex) for v in outer])
+        whole = [self.extents(b, v) or inner for v, inner in zip(outer, whole, strict=True)]
         return FunctionLowering(
             b,
             self.functions,
@@ -135,6 +141,16 @@ class FunctionLowering:
             self.calls,
             self.pointwise or pointwise,
         )
+
+    def extents(self, b: Builder, value: Number) -> Value | None:
+        """A value of numbers that follow from symbolic extents, made by another builder; or None."""
+        if isinstance(value, Complex) or value.dtype.is_bool:
+            return None
+        dims = self.b.known(value)
+        if dims is None or all(is_static(d) for d in dims):
+            return None
+        made = Emitter(b)
+        return made.cast(made.reshape(made.emit("dims", dims=dims), value.shape), value.dtype)
 
     def region(self, region: Any, captures: Sequence[Any]) -> Block:
         """A block that runs a region without arguments; its own are the captures."""
@@ -144,6 +160,16 @@ class FunctionLowering:
             return parts_of(self.inside(b, captures, arguments).block(source, []))
 
         return self.b.region([v.type for v in self.captured(captures)], body)
+
+
+def fits(given: TensorType, promised: Any) -> bool:
+    """Whether a value is what an MLIR type says, as far as it says."""
+    extents = extents_of(promised)
+    return (
+        given.dtype is element_dtype(promised, "a result")
+        and len(extents) == given.rank
+        and all(e is None or not is_static(d) or d == e for e, d in zip(extents, given.shape, strict=True))
+    )
 
 
 def _collect(block: Any, own: set[Any], found: dict[Any, None]) -> None:

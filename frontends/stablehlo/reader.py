@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ from aino_ir.errors.stablehlo import (
 )
 from aino_ir.frontends.complex_numbers import Complex, joined, split
 from aino_ir.frontends.dead import remove_dead
+from aino_ir.frontends.dim_specs import DimSpec
+from aino_ir.frontends.dimensions import Dimensions
 from aino_ir.frontends.emitter import Emitter
-from aino_ir.frontends.stablehlo.context import is_complex, tensor_type
+from aino_ir.frontends.stablehlo.context import element_dtype, extents_of, is_complex
 from aino_ir.frontends.stablehlo.locations import location_of
 from aino_ir.frontends.stablehlo.lower import FunctionLowering
 from aino_ir.frontends.stablehlo.ops import CUSTOM_CALL, call_target, row_of
@@ -25,16 +27,23 @@ from aino_ir.frontends.stablehlo.ops.complex import COMPLEX
 from aino_ir.graph import Module, Value
 from aino_ir.types import TensorType
 
+POLYMORPHIC = "jax.uses_shape_polymorphism"
+"""Attribute of modules that `jax.export` wrote for symbolic shapes; these promise extents of at least 1."""
+
 STRUCTURE = frozenset({"func.func", "func.return", "func.call", "stablehlo.return", "builtin.module"})
 
 
-def load_stablehlo(x: Any) -> Module:
+def load_stablehlo(x: Any, dims: Mapping[str, DimSpec] | None = None) -> Module:
     """The module of a StableHLO program: its function ``main``, with all that it calls inlined.
 
     Args:
-        x: a path to text or bytecode, the text or bytes themselves, or a `jax.stages.Lowered`.
+        x: a path to text or bytecode, the text or bytes themselves, a `jax.stages.Lowered` or a
+            `jax.export.Exported`.
+        dims: bounds or values of symbolic extents: of an `Exported` by the names that they have there,
+            else by argument and axis, such as ``arg0_1``.
 
     Raises:
+        DimensionUnknown, DimensionInvalid: `dims` names no extent of the arguments, or says no bounds.
         MlirMissing: jax is not installed.
         StableHloUnreadable: it is no MLIR module with a function `main`.
         StableHloUnsupported: operations have no lowering; all of them are named.
@@ -48,14 +57,26 @@ def load_stablehlo(x: Any) -> Module:
     if hasattr(x, "compiler_ir"):
         parsed = x.compiler_ir("stablehlo")
         with parsed.context:
-            return _module(parsed, "the lowered function")
-    what, data = _content(x)
+            return _module(parsed, "the lowered function", {}, dims)
+    names = exported_names(x) if hasattr(x, "in_avals") else {}
+    what, data = _content(x.mlir_module() if hasattr(x, "in_avals") else x)
     with mlir.make_ir_context():
         try:
             parsed = ir.Module.parse(data)
         except ir.MLIRError as error:
             raise StableHloUnreadable(what=what, reason=_first_line(str(error))) from error
-        return _module(parsed, what)
+        return _module(parsed, what, names, dims)
+
+
+def exported_names(exported: Any) -> dict[tuple[int, int], str]:
+    """The names of symbolic extents of a `jax.export.Exported`, by (argument, axis).
+
+    An extent that is no name alone (``2*n``) has none: it is a symbol of its own, and the module's own
+    checks say what it must be.
+    """
+    kept = [exported.in_avals[n] for n in exported.module_kept_var_idx]
+    extents = {(n, a): str(d) for n, aval in enumerate(kept) for a, d in enumerate(aval.shape)}
+    return {place: text for place, text in extents.items() if text.isidentifier()}
 
 
 def _content(x: Any) -> tuple[str, str | bytes]:
@@ -75,7 +96,9 @@ def _first_line(text: str) -> str:
     return lines[0] if lines else text.strip().splitlines()[0]
 
 
-def _module(parsed: Any, what: str) -> Module:
+def _module(
+    parsed: Any, what: str, names: Mapping[tuple[int, int], str], dims: Mapping[str, DimSpec] | None
+) -> Module:
     functions = {f.attributes["sym_name"].value: f for f in parsed.body.operations if _is_function(f)}
     main = functions.get("main")
     if main is None:
@@ -85,7 +108,9 @@ def _module(parsed: Any, what: str) -> Module:
     given = attributes["sym_name"].value if "sym_name" in attributes else "main"
     b = Builder(Module(re.sub(r"\W", "_", given) or "main").add_function())
     (block,) = main.regions[0].blocks
-    arguments = [_input(b, n, argument.type) for n, argument in enumerate(block.arguments)]
+    made = Dimensions(b.function.symbols, dims, least=1 if POLYMORPHIC in attributes else 0)
+    arguments = [_input(b, n, argument.type, made, names) for n, argument in enumerate(block.arguments)]
+    made.finish()
     results = FunctionLowering(b, functions).block(block, arguments)
     for n, value in enumerate(results):
         b.output(f"result{n}", joined(Emitter(b), value) if isinstance(value, Complex) else value)
@@ -94,14 +119,20 @@ def _module(parsed: Any, what: str) -> Module:
     return b.function.module
 
 
-def _input(b: Builder, number: int, type_: Any) -> Value | Complex:
+def _input(
+    b: Builder, number: int, type_: Any, made: Dimensions, names: Mapping[tuple[int, int], str]
+) -> Value | Complex:
     """An input; complex numbers come as real ones with a last axis of two."""
-    what = f"argument {number}"
-    given = tensor_type(type_, what)
+    name = f"arg{number}"
+    shape = [
+        made.extent(names.get((number, axis)) if extent is None else extent, name, axis)
+        for axis, extent in enumerate(extents_of(type_))
+    ]
+    given = TensorType(element_dtype(type_, f"argument {number}"), tuple(shape))
     if not is_complex(type_):
-        return b.input(f"arg{number}", given)
+        return b.input(name, given)
     pairs = TensorType(given.dtype, (*given.shape, 2))
-    return split(Emitter(b), b.input(f"arg{number}", pairs))
+    return split(Emitter(b), b.input(name, pairs))
 
 
 def _is_function(op: Any) -> bool:

@@ -35,7 +35,7 @@ def combiner(c: OpContext, region: Any) -> Combine:
 
 def folded(c: OpContext, xs: Values, axis: int, combine: Combine) -> Values:
     """Tensors combined along an axis of at least one element, which goes."""
-    while (extent := int(xs[0].shape[axis])) > 1:
+    while (extent := c.extent(xs[0], axis)) > 1:
         half = extent // 2
         earlier, later = ([_every_second(c, x, axis, first, half) for x in xs] for first in (0, 1))
         merged = combine(earlier, later)
@@ -59,7 +59,7 @@ def running(c: OpContext, xs: Values, axis: int, reverse: bool, combine: Combine
 
     Step k combines each place with the one 2^k before it (Hillis and Steele, 1986).
     """
-    extent, step = int(xs[0].shape[axis]), 1
+    extent, step = c.extent(xs[0], axis), 1
     while step < extent:
         rest = extent - step
         earlier, later = [c.cut(x, axis, 0, rest) for x in xs], [c.cut(x, axis, step, rest) for x in xs]

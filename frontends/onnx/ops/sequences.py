@@ -187,7 +187,7 @@ def optional(c: NodeContext, node: OnnxNode) -> Value:
 
 def declared_type(c: NodeContext, info: TypeInfo) -> Type:
     """The type that an attribute declares; open extents become symbols."""
-    from aino_ir.frontends.onnx.dimensions import Dimensions
+    from aino_ir.frontends.dimensions import Dimensions
     from aino_ir.frontends.onnx.lower import value_type
 
     return value_type(info, "attribute 'type'", c.symbols.fresh("element"), Dimensions(c.symbols))

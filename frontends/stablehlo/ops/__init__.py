@@ -15,6 +15,7 @@ from aino_ir.frontends.stablehlo.ops import (
     ordering,
     products,
     reductions,
+    scatters,
     special,
     windows,
 )
@@ -29,6 +30,7 @@ FAMILIES = (
     ordering,
     products,
     reductions,
+    scatters,
     special,
     windows,
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from aino_ir.frontends.complex_numbers import (
     Complex,
     Number,
     Parts,
+    by_parts,
     cosine,
     hyperbolic_sine,
     hyperbolic_tangent,
@@ -34,11 +36,11 @@ FOR_BOTH = frozenset({"stablehlo.case", "stablehlo.if", "stablehlo.optimization_
 PARTWISE = frozenset(
     f"stablehlo.{name}"
     for name in (
-        "broadcast_in_dim concatenate dynamic_slice dynamic_update_slice gather pad reshape reverse scatter"
-        " slice transpose"
+        "broadcast_in_dim concatenate dynamic_broadcast_in_dim dynamic_gather dynamic_pad dynamic_reshape"
+        " dynamic_slice dynamic_update_slice gather pad real_dynamic_slice reshape reverse slice transpose"
     ).split()
 )
-"""Operations that move elements, or add them up."""
+"""Operations that move elements."""
 
 
 def unary(function: Callable[[Parts, Complex], Complex]) -> Any:
@@ -156,6 +158,16 @@ def reduce(c: OpContext, x: Complex, start: Complex) -> Complex:
     return Parts(c, c.dtype).plus(total, start)
 
 
+def scatter(c: OpContext, *operands: Number) -> Any:
+    """An assignment or a sum, part by part."""
+    from aino_ir.frontends.stablehlo.ops import scatters
+    from aino_ir.frontends.stablehlo.ops.reductions import combiner_of
+
+    if combiner_of(c.op.regions[0]) not in ("second", "add"):
+        c.unsupported("a scatter of complex numbers that is no assignment or sum")
+    return by_parts(c, partial(scatters.scatter, c, *operands))
+
+
 def fft(c: OpContext, x: Number) -> Number:
     """Fourier transforms along the last axes; those of real numbers keep what symmetry does not tell."""
     kind, lengths = c.word("fft_type"), c.integers("fft_length")
@@ -228,6 +240,7 @@ COMPLEX: dict[str, Any] = {
     "stablehlo.real": real,
     "stablehlo.reduce": reduce,
     "stablehlo.rsqrt": unary(lambda p, x: p.over(one(p), p.sqrt(x))),
+    "stablehlo.scatter": scatter,
     "stablehlo.select": select,
     "stablehlo.sign": unary(sign),
     "stablehlo.sine": unary(sine),

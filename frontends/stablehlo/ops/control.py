@@ -63,9 +63,14 @@ def while_(c: OpContext, *carried: Number) -> Sequence[Any]:
     are_complex = [isinstance(v, Complex) for v in carried]
     start = function.inside(c.b, captured, values).block(condition, carried)[0]
     count = len(parts)
+    *_, last = [op.operation for op in body.operations]
+    stays = [given == argument for given, argument in zip(last.operands, body.arguments, strict=True)]
 
-    def turn(b: Builder, iteration: Value, before: Value, *arguments: Value) -> list[Value]:
-        own, now = arguments[count:], whole_of(arguments[:count], are_complex)
+    def turn(b: Builder, iteration: Value, go: Value, *arguments: Value) -> list[Value]:
+        own, now = arguments[count:], list(whole_of(arguments[:count], are_complex))
+        for n, (same, before) in enumerate(zip(stays, carried, strict=True)):
+            if same:  # what never changes may be an extent, which decides shapes inside
+                now[n] = function.extents(b, before) or now[n]
         new = function.inside(b, captured, own).block(body, now)
         (again,) = function.inside(b, captured, own).block(condition, new)
         return [again, *parts_of(new)]

@@ -37,7 +37,7 @@ def _by_keys(c: OpContext, operands: Sequence[Value], axis: int, keys: Sequence[
         x = operands[number]
         x = c.cast(x, u8) if x.dtype.is_bool else x
         line = x if order is None else c.emit("gather_elements", x, order, axis=axis)
-        _, places = c.emit_all("top_k", line, k=int(x.shape[axis]), axis=axis, largest=largest)
+        _, places = c.emit_all("top_k", line, k=x.shape[axis], axis=axis, largest=largest)
         order = places if order is None else c.emit("gather_elements", order, places, axis=axis)
     assert order is not None
     return order
@@ -45,7 +45,7 @@ def _by_keys(c: OpContext, operands: Sequence[Value], axis: int, keys: Sequence[
 
 def _by_pairs(c: OpContext, operands: Sequence[Value], axis: int) -> Value:
     """Positions in order: an element's place is the number of those that come before it."""
-    extent = int(operands[0].shape[axis])
+    extent = c.extent(operands[0], axis)
     if extent > PAIRS:
         c.unsupported(f"a comparator of this kind for more than {PAIRS} elements")
     last = operands[0].rank - 1

@@ -2,52 +2,37 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
+from aino_ir.dims import product
 from aino_ir.frontends.stablehlo.context import OpContext, Row
+from aino_ir.frontends.stablehlo.ops.indexing import numbers_of
 from aino_ir.frontends.stablehlo.ops.movement import reversed_along, spaced
 from aino_ir.graph import Value
 
 
 def dot_general(c: OpContext, a: Value, b: Value) -> Value:
     """A contraction as a product of stacks of matrices: [batch, rows, inner] x [batch, inner, columns]."""
-    numbers = _numbers(c, "dot_dimension_numbers", "DotDimensionNumbers")
+    numbers = numbers_of(c, "dot_dimension_numbers", "DotDimensionNumbers")
     batch = list(numbers.lhs_batching_dimensions), list(numbers.rhs_batching_dimensions)
     inner = list(numbers.lhs_contracting_dimensions), list(numbers.rhs_contracting_dimensions)
     a, b = c.cast(a, c.dtype), c.cast(b, c.dtype)
     rows = [n for n in range(a.rank) if n not in (*batch[0], *inner[0])]
     columns = [n for n in range(b.rank) if n not in (*batch[1], *inner[1])]
-    stack = [int(a.shape[n]) for n in batch[0]]
-    depth = math.prod(int(a.shape[n]) for n in inner[0])
-    height = math.prod(int(a.shape[n]) for n in rows)
-    width = math.prod(int(b.shape[n]) for n in columns)
-    left = c.reshape(_moved(c, a, [*batch[0], *rows, *inner[0]]), (*stack, height, depth))
-    right = c.reshape(_moved(c, b, [*batch[1], *inner[1], *columns]), (*stack, depth, width))
-    return c.reshape(c.emit("matmul", left, right), c.shape)
-
-
-def _numbers(c: OpContext, attribute: str, kind: str) -> Any:
-    from jaxlib.mlir.dialects import stablehlo
-
-    return getattr(stablehlo, kind)(c.attribute(attribute))
-
-
-def _moved(c: OpContext, x: Value, perm: list[int]) -> Value:
-    return x if perm == list(range(x.rank)) else c.emit("transpose", x, perm=perm)
+    stack, high, wide = ([x.shape[n] for n in axes] for x, axes in ((a, batch[0]), (a, rows), (b, columns)))
+    depth, height, width = (product(dims) for dims in ([a.shape[n] for n in inner[0]], high, wide))
+    left = c.reshape(c.permuted(a, [*batch[0], *rows, *inner[0]]), (*stack, height, depth))
+    right = c.reshape(c.permuted(b, [*batch[1], *inner[1], *columns]), (*stack, depth, width))
+    return c.reshape(c.emit("matmul", left, right), (*stack, *high, *wide))
 
 
 def convolution(c: OpContext, x: Value, w: Value) -> Value:
     """A convolution of any axis order; one of a spread operand is a transposed convolution."""
-    numbers = _numbers(c, "dimension_numbers", "ConvDimensionNumbers")
+    numbers = numbers_of(c, "dimension_numbers", "ConvDimensionNumbers")
     x, w = c.cast(x, c.dtype), c.cast(w, c.dtype)
-    x = _moved(
-        c,
+    x = c.permuted(
         x,
         [numbers.input_batch_dimension, numbers.input_feature_dimension, *numbers.input_spatial_dimensions],
     )
-    w = _moved(
-        c,
+    w = c.permuted(
         w,
         [
             numbers.kernel_output_feature_dimension,
@@ -62,7 +47,7 @@ def convolution(c: OpContext, x: Value, w: Value) -> Value:
     groups = c.integer("feature_group_count", 1)
     batches = c.integer("batch_group_count", 1)
     if batches != 1:  # pictures of a group meet their own share of the kernels, as groups of channels do
-        count, *rest = (int(d) for d in x.shape)
+        count, *rest = c.extents(x)
         apart = c.emit(
             "transpose", c.reshape(x, (batches, count // batches, *rest)), perm=_second_first(x.rank)
         )
@@ -95,7 +80,7 @@ def convolution(c: OpContext, x: Value, w: Value) -> Value:
         numbers.output_feature_dimension,
         *numbers.output_spatial_dimensions,
     ]
-    return _moved(c, out, [order.index(n) for n in range(len(order))])
+    return c.permuted(out, [order.index(n) for n in range(len(order))])
 
 
 def _second_first(rank: int) -> list[int]:
@@ -126,9 +111,9 @@ def _transposed(
 
     An element of x at i * spread meets the kernel's tap t at output i * spread + before - t * dilation.
     """
-    kernel = [int(k) for k in w.shape[2:]]
+    kernel = c.extents(w)[2:]
     w = reversed_along(c, w, list(range(2, w.rank)))
-    outputs, inputs = int(w.shape[0]), int(w.shape[1])
+    outputs, inputs = c.extent(w, 0), c.extent(w, 1)
     w = c.reshape(w, (groups, outputs // groups, inputs, *kernel))
     w = c.emit("transpose", w, perm=[0, 2, 1, *range(3, 3 + len(kernel))])
     w = c.reshape(w, (groups * inputs, outputs // groups, *kernel))

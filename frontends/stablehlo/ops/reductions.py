@@ -70,7 +70,7 @@ def _by_region(
     """A reduction by a region of any kind."""
     kept = [a for a in range(xs[0].rank) if a not in axes]
     shape = [xs[0].shape[a] for a in kept]
-    extent = math.prod(int(xs[0].shape[a]) for a in axes)
+    extent = math.prod(c.extent(xs[0], a) for a in axes)
     if extent == 0:
         return [c.emit("expand", s, shape=shape) for s in starts]
     order = [*kept, *axes]

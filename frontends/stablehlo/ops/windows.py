@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from aino_ir.dims import DimLike, is_static, product
 from aino_ir.dtypes import i64
 from aino_ir.frontends.stablehlo.context import OpContext, Row
 from aino_ir.frontends.stablehlo.ops.movement import padded
@@ -25,6 +27,11 @@ class Windows:
     dilations: list[int]
     spread: list[int]
     pads: list[list[int]]
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether neither windows nor operand have gaps, and each place has a window."""
+        return all(n == 1 for n in (*self.strides, *self.dilations, *self.spread))
 
     def line(self, axis: int) -> tuple[int, int, int, int, tuple[int, int]]:
         """What there is along one axis."""
@@ -47,20 +54,44 @@ def windows_of(c: OpContext, rank: int) -> Windows:
 
 def reduce_window(c: OpContext, *operands: Value) -> Value | Sequence[Value]:
     """A reduction over windows: pools, running sums, and whatever a region combines."""
-    count = len(operands) // 2
-    xs, starts = operands[:count], operands[count:]
-    windows, kind = windows_of(c, xs[0].rank), combiner_of(c.op.regions[0])
-    along = _running(xs[0], windows)
-    neutral = count == 1 and kind is not None and kind != "second" and is_neutral(c, kind, starts[0])
-    if along is not None and neutral and kind in ("add", "mul"):
-        axis, reverse = along
-        return c.emit("cumsum" if kind == "add" else "cumprod", xs[0], axis=axis, reverse=reverse)
-    combine = combiner(c, c.op.regions[0])
+    xs, starts = operands[: len(operands) // 2], operands[len(operands) // 2 :]
+    windows, region = windows_of(c, xs[0].rank), c.op.regions[0]
+    along = _running(xs[0], windows.sizes, windows.pads) if windows.is_dense else None
     if along is not None:
-        return _begun(running(c, xs, *along, combine), starts, combine, neutral)
+        return _run_along(c, xs, starts, along, region)
+    kind, combine = combiner_of(region), combiner(c, region)
+    neutral = _is_neutral(c, kind, starts)
     if neutral and kind is not None and _is_pool(xs[0], kind, windows):
         return _pooled(c, xs[0], kind, windows)
     return _begun(combined(c, xs, starts, windows, combine), starts, combine, neutral)
+
+
+def dynamic_reduce_window(c: OpContext, x: Value, start: Value, *geometry: Value) -> Value | Sequence[Value]:
+    """Windows as long as an axis of symbolic extent: what JAX makes of running sums there."""
+    sizes, strides, spread, dilations, pads = (c.dims(v) for v in geometry)
+    pairs = [[b, a] for b, a in zip(pads[::2], pads[1::2], strict=True)]
+    dense = all(is_static(d) and d == 1 for d in (*strides, *spread, *dilations))
+    along = _running(x, sizes, pairs) if dense else None
+    if along is None:
+        c.unsupported("a window of symbolic extent that is no running reduction")
+    called = c.attribute("called_computations")[0].value
+    return _run_along(c, [x], [start], along, c.function.functions[called].regions[0])
+
+
+def _run_along(
+    c: OpContext, xs: Values, starts: Values, along: tuple[int, bool], region: Any
+) -> Value | Sequence[Value]:
+    """A running reduction along an axis, perhaps from its end."""
+    axis, reverse = along
+    kind, combine = combiner_of(region), combiner(c, region)
+    neutral = _is_neutral(c, kind, starts)
+    if neutral and kind in ("add", "mul"):
+        return c.emit("cumsum" if kind == "add" else "cumprod", xs[0], axis=axis, reverse=reverse)
+    return _begun(running(c, xs, axis, reverse, combine), starts, combine, neutral)
+
+
+def _is_neutral(c: OpContext, kind: str | None, starts: Values) -> bool:
+    return len(starts) == 1 and kind is not None and kind != "second" and is_neutral(c, kind, starts[0])
 
 
 def _begun(results: Values, starts: Values, combine: Combine, neutral: bool) -> Values:
@@ -78,7 +109,7 @@ def combined(c: OpContext, xs: Values, fill: Values, windows: Windows, combine: 
             [n if a == axis else 0 for a in range(xs[0].rank)] for n in (before, after, spread - 1)
         )
         xs = [padded(c, x, value, low, high, gaps) for x, value in zip(xs, fill, strict=True)]
-        count = max(0, (int(xs[0].shape[axis]) - (size - 1) * dilation - 1) // stride + 1)
+        count = max(0, (c.extent(xs[0], axis) - (size - 1) * dilation - 1) // stride + 1)
         columns = [
             [
                 c.emit(
@@ -105,18 +136,19 @@ def _tree(columns: list[list[Value]], combine: Combine) -> Values:
     return rows[0]
 
 
-def _running(x: Value, w: Windows) -> tuple[int, bool] | None:
-    """(axis, from the end) when windows reach from each element to the start or end of one axis."""
-    long = [a for a, k in enumerate(w.sizes) if k > 1]
-    if len(long) != 1 or any(n != 1 for n in (*w.strides, *w.dilations, *w.spread)):
+def _running(
+    x: Value, sizes: Sequence[DimLike], pads: Sequence[Sequence[DimLike]]
+) -> tuple[int, bool] | None:
+    """(axis, from the end) when dense windows reach from each element to the start or end of one axis."""
+    long = [a for a, k in enumerate(sizes) if k != 1]
+    if len(long) != 1:
         return None
     (axis,) = long
-    extent = int(x.shape[axis])
-    if w.sizes[axis] != extent or any(p != [0, 0] for a, p in enumerate(w.pads) if a != axis):
+    extent, side = x.shape[axis], list(pads[axis])
+    if sizes[axis] != extent or any(list(p) != [0, 0] for a, p in enumerate(pads) if a != axis):
         return None
-    sides = {(extent - 1, 0): False, (0, extent - 1): True}
-    side = tuple(w.pads[axis])
-    return (axis, sides[side]) if side in sides else None
+    sides = [[extent - 1, 0], [0, extent - 1]]
+    return (axis, side == sides[1]) if side in sides else None
 
 
 # -- pools --------------------------------------------------------------------------------------------
@@ -135,9 +167,9 @@ def _pooled(c: OpContext, x: Value, kind: str, w: Windows) -> Value:
         return x
     still = [a for a in range(x.rank) if a not in moving]
     order = [*still, *moving]
-    moved = x if order == list(range(x.rank)) else c.emit("transpose", x, perm=order)
-    kept = [int(d) for d in moved.shape[: len(still)]]
-    data = c.reshape(moved, (1, math.prod(kept), *moved.shape[len(still) :]))
+    moved = c.permuted(x, order)
+    kept = moved.shape[: len(still)]
+    data = c.reshape(moved, (1, product(kept), *moved.shape[len(still) :]))
     geometry = {
         "kernel": [w.sizes[a] for a in moving],
         "strides": [w.strides[a] for a in moving],
@@ -148,7 +180,7 @@ def _pooled(c: OpContext, x: Value, kind: str, w: Windows) -> Value:
     out = _pool(c, data, kind, geometry)
     out = c.reshape(out, (*kept, *out.shape[2:]))
     back = [order.index(a) for a in range(x.rank)]
-    return out if back == list(range(x.rank)) else c.emit("transpose", out, perm=back)
+    return c.permuted(out, back)
 
 
 def _pool(c: OpContext, x: Value, kind: str, geometry: dict[str, list[int]]) -> Value:
@@ -171,7 +203,7 @@ def select_and_scatter(c: OpContext, x: Value, source: Value, start: Value) -> V
     select, scatter = c.op.regions
     if combiner_of(scatter) != "add" or x.dtype.is_bool:
         c.unsupported("a region that is no sum of numbers")
-    size = math.prod(int(d) for d in x.shape)
+    size = math.prod(c.extents(x))
     positions = c.reshape(c.emit("range", size=size, dtype=i64), x.shape)
     outside = c.scalar(-1, i64)
 
@@ -186,7 +218,7 @@ def select_and_scatter(c: OpContext, x: Value, source: Value, start: Value) -> V
     windows = replace(windows_of(c, x.rank), dilations=[1] * x.rank, spread=[1] * x.rank)
     _, chosen = combined(c, [x, positions], [c.scalar(0, x.dtype), outside], windows, better)
     place = c.emit("select", c.emit("lt", chosen, c.scalar(0, i64)), c.scalar(size, i64), chosen)
-    count = math.prod(int(d) for d in source.shape)
+    count = math.prod(c.extents(source))
     blank = c.emit("expand", c.reshape(start, (1,)), shape=(size + 1,))
     places, values = c.reshape(place, (count, 1)), c.reshape(source, (count,))
     written = c.emit("scatter_nd", blank, places, values, reduction="add")
@@ -194,6 +226,7 @@ def select_and_scatter(c: OpContext, x: Value, source: Value, start: Value) -> V
 
 
 ROWS: dict[str, Row] = {
+    "call stablehlo.dynamic_reduce_window": dynamic_reduce_window,
     "stablehlo.reduce_window": reduce_window,
     "stablehlo.select_and_scatter": select_and_scatter,
 }

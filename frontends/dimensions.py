@@ -23,11 +23,13 @@ class Dimensions:
         symbols: the table that they go to.
         specs: the caller's bounds and extents, by the model's own names (of unnamed dimensions: by
             ``input_axis``).
+        least: the least extent of a dimension that the caller says nothing of.
     """
 
-    def __init__(self, symbols: Symbols, specs: Mapping[str, DimSpec] | None = None) -> None:
+    def __init__(self, symbols: Symbols, specs: Mapping[str, DimSpec] | None = None, least: int = 0) -> None:
         self.symbols = symbols
         self.specs = {name: checked_spec(name, spec) for name, spec in (specs or {}).items()}
+        self.least = least
         self.made: dict[str, DimLike] = {}
 
     def extent(self, declared: int | str | None, name: str, axis: int) -> DimLike:
@@ -48,7 +50,7 @@ class Dimensions:
                 raise DimensionUnknown(name=quote(name), known=known)
 
     def _make(self, key: str, origin: Origin) -> DimLike:
-        spec = self.specs.get(key, (0, None))
+        spec = self.specs.get(key, (self.least, None))
         if isinstance(spec, int):
             return spec
         low, high = spec
