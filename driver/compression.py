@@ -17,6 +17,7 @@ from aino_ir.passes.compression.guard import MIN_SQNR, Floor, Metric, guarded
 from aino_ir.passes.compression.layers import prepared
 from aino_ir.passes.compression.numbers import Recipe, weight_recipe
 from aino_ir.passes.compression.quantize import Quantization, Request
+from aino_ir.passes.fold_constants import FoldConstants
 from aino_ir.passes.manager import PassManager
 from aino_ir.passes.split_transposed_convolutions import SplitTransposedConvolutions
 from aino_ir.short_sums import DEPTHS
@@ -31,7 +32,7 @@ SCHEMES: dict[str, tuple[str, int]] = {
 }
 """Scheme -> (how activations are quantised, bits of a weight)."""
 
-AS_PLAIN_CONVOLUTIONS = (SplitTransposedConvolutions(), Canonicalize())
+AS_PLAIN_CONVOLUTIONS = (SplitTransposedConvolutions(), FoldConstants(), Canonicalize())
 """Transposed convolutions are quantised as the plain ones that they become."""
 
 SHORT_SUMS = 2

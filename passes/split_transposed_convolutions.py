@@ -6,7 +6,7 @@ stride 1 with every s-th tap, without the zeros that a direct sum would multiply
 convolution of Shi et al., 2016).  The results are interleaved.
 
 A transposed convolution of stride 1 is a plain one with its taps in the opposite order; where the weights
-are constants, turning them over costs nothing.
+are constants, turning them over costs nothing once it is folded.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from aino_ir.graph import Value
 from aino_ir.op import Op
 from aino_ir.ops.tensor import Slice
 from aino_ir.ops.window import ConvTranspose
-from aino_ir.passes.lazy_constants import lazy
 from aino_ir.passes.rules import Rule, RulePass
 from aino_ir.pattern import Match, P, constant_of
 
@@ -217,11 +216,7 @@ def _without_ends(b: Builder, x: Value, ends: Sequence[tuple[int, int]]) -> Valu
 
 def _is_constant(w: Value) -> bool:
     """Whether weights are a constant, or some taps of one."""
-    return constant_of(_all_taps(w)) is not None
-
-
-def _all_taps(w: Value) -> Value:
-    return w.op.x if isinstance(w.op, Slice) else w
+    return constant_of(w.op.x if isinstance(w.op, Slice) else w) is not None
 
 
 def _plain_pads(op: Op) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -236,21 +231,11 @@ def _plain_pads(op: Op) -> tuple[tuple[int, ...], tuple[int, ...]]:
 def _turned_over(b: Builder, w: Value, groups: int) -> Value:
     """Constant weights [c, oc / groups, *taps] as a convolution has them, [oc, c / groups, *taps]."""
     channels, each, *taps = (int(d) for d in w.shape)
-    picked = w.op if isinstance(w.op, Slice) else None
-    handle = constant_of(_all_taps(w))
-    assert handle is not None
-
-    def body(b: Builder, arguments: list[Value]) -> Value:
-        (w,) = arguments
-        if picked is not None:
-            w = b.op(Slice, w, **picked.attrs()).result
-        starts = (0, 0, *(k - 1 for k in taps))
-        w = b.slice(w, starts=starts, sizes=w.shape, steps=(1, 1, *(-1 for _ in taps)))
-        w = b.reshape(w, shape=(groups, channels // groups, each, *taps))
-        w = b.transpose(w, perm=(0, 2, 1, *range(3, w.rank)))
-        return b.reshape(w, shape=(each * groups, channels // groups, *taps))  # type: ignore[no-any-return]
-
-    return b.constant(lazy(b.function, [handle], body, handle.name), handle.name)
+    starts = (0, 0, *(k - 1 for k in taps))
+    w = b.slice(w, starts=starts, sizes=w.shape, steps=(1, 1, *(-1 for _ in taps)))
+    w = b.reshape(w, shape=(groups, channels // groups, each, *taps))
+    w = b.transpose(w, perm=(0, 2, 1, *range(3, w.rank)))
+    return b.reshape(w, shape=(each * groups, channels // groups, *taps))  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)

@@ -176,8 +176,11 @@ def test_transposed_convolutions_are_integer_ones() -> None:
     assert [r.name for r in q.compression.applied] == ["up", "up#2", "up#3", "up#4"]
     assert q.compression.floor.after > 30
     x = samples(module, 1, seed=11)[0]
-    (got,), (want,) = aino.compile(q).run(*x), run_module(q, x)
+    exe, whole = aino.compile(q), aino.compile(module)
+    assert not exe.report.undone and not whole.report.undone
+    (got,), (want,) = exe.run(*x), run_module(q, x)
     assert np.array_equal(got, want)
+    assert disagreement(whole.run(*x)[0], run_module(module, x)[0], "approximate") is None
 
 
 def test_calibration_data_that_is_not_finite_is_refused() -> None:
