@@ -165,12 +165,13 @@ def _stored(path: Path | None, letter: str, dtypes: Sequence[str]) -> list[Array
 def draw_weights(executable: CudaExecutable, name: str) -> None:
     """Put random numbers where a bundle has zeros, on the first device."""
     device = open_device()
-    memory = executable.weights_on(device.number)
+    memory, first = executable.weights_on(device.number)
     with device.current():
         for number, piece in enumerate(executable.artifact.manifest.weights):
-            if is_drawn(piece):
+            if is_drawn(piece) and first <= piece.offset < first + memory.bytes:
                 values = weights(f"{name} {number}", piece.dtype, piece.bytes)
-                device.upload(memory.address + piece.offset, values.ctypes.data, values.nbytes, 0)
+                place = memory.address + piece.offset - first
+                device.upload(place, values.ctypes.data, values.nbytes, 0)
         device.synchronize(0)
 
 

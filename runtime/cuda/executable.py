@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aino_ir.errors.cuda import DeviceArchitectureMismatch, MixedDevices
@@ -134,13 +134,24 @@ class CudaExecutable(Executable):
 
     __call__ = run
 
-    def weights_on(self, number: int) -> Memory:
-        """The constants on a device, copied there now if they were not; the place of each is in the manifest.
+    def repeat_on(self, number: int, stream: int) -> Callable[[], None] | None:
+        """What puts the last run on a stream of a device there once more, on the same tensors.
+
+        It looks at nothing and takes a few microseconds, for whoever measures the device alone.  None where
+        the host decides between launches; another run on that stream makes it useless.
+        """
+        return self._cuda.model_on(number, self._variants).repeat_on(stream)
+
+    def weights_on(self, number: int) -> tuple[Memory, int]:
+        """The constants on a device, copied there now if they were not, and where in the artifact's weights
+        they begin: each variant has its own.
 
         Raises:
             AinoError: as for `run`.
         """
-        return self._cuda.model_on(number, self._variants).weights
+        model = self._cuda.model_on(number, self._variants)
+        details = self._variants[self._cuda.variant_for(open_device(number)).isa]
+        return model.weights, int(details["weights_offset"])
 
     def _left_out(self, inputs: tuple[Any, ...]) -> set[str]:
         """The inputs that take their default."""

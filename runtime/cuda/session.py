@@ -76,9 +76,13 @@ class Session:
 
     Args:
         model: whose runs.
+
+    Attributes:
+        latest: the graph of the last run; None where its steps were launched one by one.
     """
 
     def __init__(self, model: CudaModel) -> None:
+        self.latest: Graph | None = None
         self.model = model
         self.device, self.plan = model.device, model.plan
         self.values: dict[str, int] = {}
@@ -113,6 +117,7 @@ class Session:
 
     def run(self) -> None:
         """Put all steps on the stream; waits where a step decides how to go on."""
+        self.latest = None
         if self.plan.is_straight and self._times is None and not self._each:
             self._run_graph()
             return
@@ -162,7 +167,7 @@ class Session:
             recorded.graph.free()
         for memory in (*self._memory.values(), *self._segments.values()):
             memory.free()
-        self._graphs, self._memory, self._segments = {}, {}, {}
+        self._graphs, self._memory, self._segments, self.latest = {}, {}, {}, None
 
     # -- memory -------------------------------------------------------------------------------------
 
@@ -253,6 +258,7 @@ class Session:
             recorded = self._graphs[key] = _Recorded(graph, inputs, outputs, self._own_addresses())
         else:
             self._refresh(recorded)
+        self.latest = recorded.graph
         recorded.graph.enqueue(self._stream)
 
     def _all_launches(self) -> list[list[Launch]]:

@@ -14,11 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+import aino_ir as aino
+from aino_ir.codegen.cuda.emulated.device import EmulatedGpus
 from aino_ir.driver.gpu import emulated_gpu
 from aino_ir.runtime.artifact import Artifact
 from aino_ir.runtime.cuda import driver as cuda_driver
+from aino_ir.types import tensor
 from benchmarks import gpu, gpu_bundle
-from benchmarks.gpu_bundle import is_drawn, make_bundle
+from benchmarks.gpu_bundle import is_drawn, make_bundle, without_weights
 from benchmarks.gpu_cases import Case, cases
 from benchmarks.gpu_draw import drawn, weights
 from benchmarks.gpu_rows import GOALS, Rows, shares, summary
@@ -178,6 +181,26 @@ def test_a_bundle_is_enough(few: None, tmp_path: Path, monkeypatch: pytest.Monke
     values = {r["case"]: (r["what"], r["value"]) for r in rows_of(tmp_path / "rows.jsonl")}
     assert all(values[name] == ("results are right", True) for name in FEW["correctness"])
     assert all(values[name] == ("ms a run", None) for name in FEW["networks"])
+
+
+def test_weights_are_drawn_where_the_variant_of_the_device_has_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(gpu_bundle, "LARGE", 256)
+    b = aino.Builder()
+    w = np.random.default_rng(0).standard_normal((32, 16)).astype(np.float32)
+    b.output("y", b.matmul(b.input("x", tensor("f32", 4, 32)), b.constant(w)))
+    x = np.random.default_rng(1).standard_normal((4, 32)).astype(np.float32)
+    for capability, number in (((8, 0), 0), ((9, 0), 1)):
+        with emulated_gpu(EmulatedGpus([capability])):
+            whole = aino.compile(b.module, "cuda:sm_80+sm_90a", cache=False)
+            path = tmp_path / "stripped.aino"
+            path.write_bytes(without_weights(whole.artifact))
+            stripped = aino.load_executable(path)
+            assert not stripped.run(x)[0].any()
+            gpu_bundle.draw_weights(stripped, "case")
+            drawn_there = weights(f"case {number}", "f32", w.nbytes).reshape(w.shape)
+            np.testing.assert_allclose(stripped.run(x)[0], x @ drawn_there, rtol=1e-4, atol=1e-5)
 
 
 def test_weights_are_drawn_alike_and_differ_by_name() -> None:

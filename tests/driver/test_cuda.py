@@ -215,6 +215,30 @@ def test_a_graph_follows_its_tensors(gpus: EmulatedGpus) -> None:
     assert not np.array_equal(fetched(gpus, a), fetched(gpus, b))
 
 
+def test_a_run_may_be_repeated_without_looking(gpus: EmulatedGpus) -> None:
+    module = perceptron()
+    executable = on_gpu(module)
+    assert executable.repeat_on(0, 0) is None  # nothing has run
+    x, target = placed(gpus, normal(5, 33)), placed(gpus, np.zeros((5, 70), np.float32))
+    executable.run(x, out=[target], stream=0)
+    gpus.finish()
+    before, calls = len(gpus.launched), dict(gpus.calls)
+    again = executable.repeat_on(0, 0)
+    assert again is not None
+    again()
+    close(fetched(gpus, target), reference(module, normal(5, 33))[0])
+    assert len(gpus.launched) == before + len(executable.report.kernels)
+    changed = {name for name, count in gpus.calls.items() if count != calls.get(name)}
+    assert changed == {"cuGraphLaunch", "cuCtxPushCurrent_v2", "cuCtxPopCurrent_v2"}
+
+
+def test_what_the_host_decides_is_not_repeated(gpus: EmulatedGpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AINO_CUDA_SYNC", "1")  # launches one by one
+    executable = on_gpu(perceptron())
+    executable.run(placed(gpus, normal(5, 33)), stream=0)
+    assert executable.repeat_on(0, 0) is None
+
+
 def test_outputs_may_be_given(gpus: EmulatedGpus) -> None:
     module = perceptron()
     target = placed(gpus, np.zeros((5, 70), np.float32))
