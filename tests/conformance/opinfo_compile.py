@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
 import torch
+from torch.fx import GraphModule, Node
 from torch.testing._internal import common_methods_invocations as invocations
 from torch.utils import _pytree as pytree
 
 import aino_ir as aino
-from aino_ir.driver.dynamo import backend, partition
+from aino_ir.driver.dynamo import backend, draws, partition
 from aino_ir.driver.dynamo import graph as native
 from aino_ir.errors.base import AinoError
+from aino_ir.frontends.torch.lower import is_number
 from tests.conformance.opinfo_cases import (
     AMBIGUOUS,
     BY_RULE,
@@ -28,6 +32,9 @@ from tests.conformance.opinfo_cases import (
 )
 from tests.conformance.opinfo_runs import Array, Outcome, differs, failure, said, time_limit
 
+BACKEND = importlib.import_module("aino_ir.driver.dynamo.backend")
+"""The module, whose name its function has taken."""
+
 COMPILED = "torch.compile"
 LOADED = "aino.load"
 ERRORS = (f"errors {COMPILED}", f"errors {LOADED}")
@@ -39,21 +46,52 @@ SECONDS = 120
 OPTIONS = {"threads": 1}
 
 
+@dataclass
+class Seen:
+    """What reached AINO.
+
+    Attributes:
+        modules: what was compiled.
+        graphs: how many graphs Dynamo handed over.
+        calls: what they call, numbers aside.
+    """
+
+    modules: list[Any] = field(default_factory=list)
+    graphs: int = 0
+    calls: list[Node] = field(default_factory=list)
+
+    @property
+    def reason(self) -> str:
+        """Why nothing was compiled."""
+        if not self.graphs:
+            return "Dynamo hands no graph over"
+        if all(getattr(n.target, "is_view", False) for n in self.calls):
+            return "views alone"
+        drawn = all(draws.is_drawing(n) or "empty" in str(n.target) for n in self.calls)
+        return "draws alone" if drawn else "no part of it is native"
+
+
 @contextmanager
-def fresh() -> Iterator[list[Any]]:
-    """Dynamo has traced nothing, nothing was reported; gives the modules that are compiled meanwhile."""
+def fresh() -> Iterator[Seen]:
+    """Dynamo has traced nothing, nothing was reported; gives what reaches AINO meanwhile."""
     torch._dynamo.reset()
     partition._reported.clear()
-    found: list[Any] = []
-    original = native.compile
+    found = Seen()
+    compile_, split = native.compile, BACKEND.native_parts
 
     def counted(module: Any, **options: Any) -> Any:
-        found.append(module)
-        return original(module, **options)
+        found.modules.append(module)
+        return compile_(module, **options)
+
+    def looked_at(graph: GraphModule, *arguments: Any, **options: Any) -> Any:
+        found.graphs += 1
+        found.calls += [n for n in graph.graph.nodes if n.op == "call_function" and not is_number(n)]
+        return split(graph, *arguments, **options)
 
     with (
         warnings.catch_warnings(),
         mock.patch.object(native, "compile", counted),
+        mock.patch.object(BACKEND, "native_parts", looked_at),
         mock.patch.object(invocations, "wrapper_set_seed", with_the_seed_that_is_set),
     ):
         warnings.simplefilter("ignore")
@@ -86,7 +124,7 @@ def compiled(operator: str, sample: Any) -> tuple[str, str]:
         expected = _results(operator, sample, function)
     except Exception as problem:  # whatever eager raises
         return "skipped", f"eager: {said(problem)}"
-    with fresh() as modules:
+    with fresh() as seen:
         try:
             with time_limit(SECONDS):
                 made = _results(
@@ -98,9 +136,9 @@ def compiled(operator: str, sample: Any) -> tuple[str, str]:
         why = differs(made, expected, operator in UNDEFINED)
         if why is not None:
             return "wrong", why
-        if modules and not partition._reported:
+        if seen.modules and not partition._reported:
             return "native", ""
-        return "fallback", ", ".join(sorted(partition._reported)) or "no part of it is native"
+        return "fallback", ", ".join(sorted(partition._reported)) or seen.reason
 
 
 def function_of(operator: Callable[..., Any]) -> Callable[..., Any]:

@@ -37,7 +37,8 @@ BY_COMPILE = """
 
 The first sample of each operator by `torch.compile(backend="aino", fullgraph=False)`: its results, and its tensors
 afterwards, are those of eager PyTorch. *native*: nothing of it but random draws stayed with PyTorch. *not run*: eager
-itself refuses the sample.
+itself refuses the sample. Among the fallbacks are calls of which only views or draws would be left, and those at which
+Dynamo breaks the graph because their shape depends on data, so that nothing is handed to AINO.
 """
 
 MUST_FAIL = """

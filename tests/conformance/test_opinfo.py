@@ -94,11 +94,20 @@ def test_a_wrong_row_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_stays_with_torch_is_no_native_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     from aino_ir.frontends.torch.ops import TABLE
 
-    monkeypatch.delitem(TABLE, "aten.tanh")
     sample = samples("tanh", "float32")[0]
+    assert compiled("tanh", sample) == ("native", "")
+    monkeypatch.delitem(TABLE, "aten.tanh")
     assert compiled("tanh", sample) == ("fallback", "aten.tanh.default")
     monkeypatch.undo()
     assert compiled("tanh", sample) == ("native", "")
+
+
+@pytest.mark.parametrize(
+    ("operator", "why"),
+    [("nonzero", "Dynamo hands no graph over"), ("mT", "views alone"), ("randn", "draws alone")],
+)
+def test_why_nothing_of_a_sample_is_native(operator: str, why: str) -> None:
+    assert compiled(operator, samples(operator, "float32")[0]) == ("fallback", why)
 
 
 def test_a_call_that_does_not_fail_is_found() -> None:
