@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from aino_ir.frontends.torch.fast_paths import multi_head_attention, transformer_encoder_layer
+
 aten = torch.ops.aten
 
 
@@ -48,7 +50,11 @@ def unique_consecutive(
     return aten.unique_consecutive.default(x, return_inverse, return_counts, dim % max(x.dim(), 1))
 
 
-GRAPH: dict[Any, Callable[..., Any]] = {aten.unique_consecutive.default: unique_consecutive}
+GRAPH: dict[Any, Callable[..., Any]] = {
+    aten._native_multi_head_attention.default: multi_head_attention,
+    aten._transformer_encoder_layer_fwd.default: transformer_encoder_layer,
+    aten.unique_consecutive.default: unique_consecutive,
+}
 """Operators in any graph."""
 
 EXPORT: dict[Any, Callable[..., Any]] = {**GRAPH, aten.instance_norm.default: instance_norm}
