@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import aino_ir as aino
 from aino_ir.codegen.cuda.emulated.device import EmulatedGpus
@@ -24,8 +25,11 @@ from benchmarks import gpu, gpu_bundle
 from benchmarks.gpu_bundle import is_drawn, make_bundle, without_weights
 from benchmarks.gpu_cases import Case, cases
 from benchmarks.gpu_draw import drawn, weights
+from benchmarks.gpu_models import tensor_of
+from benchmarks.gpu_peers import PEERS
 from benchmarks.gpu_rows import GOALS, Rows, shares, summary
 from benchmarks.gpu_timing import speeds
+from tests.source import ROOT
 
 FEW = {
     "correctness": ("gelu of a product", "gather"),
@@ -201,6 +205,45 @@ def test_weights_are_drawn_where_the_variant_of_the_device_has_them(
             gpu_bundle.draw_weights(stripped, "case")
             drawn_there = weights(f"case {number}", "f32", w.nbytes).reshape(w.shape)
             np.testing.assert_allclose(stripped.run(x)[0], x @ drawn_there, rtol=1e-4, atol=1e-5)
+
+
+ALONE = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("lark", "onnx", "networkx", "rich", "safetensors", "torch"):
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Missing())
+from benchmarks import gpu
+gpu.source_identity()
+"""
+
+
+def test_a_bundle_needs_numpy_and_ml_dtypes_alone() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_peers_compute_what_the_cases_do() -> None:
+    for section in ("bandwidth", "norms", "mma", "gemv", "attention"):
+        for case in cases(section, dry=True):
+            values = zip(drawn(case.name, case.inputs), case.inputs, strict=True)
+            tensors = [tensor_of(value, row[0], "cpu") for value, row in values]
+            got = PEERS[case.peer[0]](*tensors)
+            (want,) = aino.compile(case.module(), "reference").run(*tensors)
+            assert got.shape == want.shape and got.dtype == want.dtype
+            wide = got.double(), want.double()
+            torch.testing.assert_close(*wide, rtol=2**-6, atol=2**-6 * float(wide[1].abs().max()))
 
 
 def test_weights_are_drawn_alike_and_differ_by_name() -> None:
