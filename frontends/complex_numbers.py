@@ -7,7 +7,7 @@ tensor [..., 2]; inside, every operation on complex numbers becomes operations o
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -234,3 +234,26 @@ def transformed(c: Emitter, x: Complex, axes: Sequence[int], forward: bool) -> C
         back = sorted(range(len(perm)), key=perm.__getitem__)
         pairs = c.emit("transpose", y, perm=back) if moved else y
     return split(c, pairs)
+
+
+# -- rows of tables -----------------------------------------------------------------------------------
+
+
+def unary(function: Callable[[Parts, Complex], Complex]) -> Any:
+    """A frontend's row for a function of one complex number; the context tells the dtype of its parts."""
+
+    def lower(c: Any, x: Number) -> Complex:
+        p = Parts(c, c.dtype)
+        return function(p, p.of(x))
+
+    return lower
+
+
+def binary(function: Callable[[Parts, Complex, Complex], Complex]) -> Any:
+    """A frontend's row for a function of two."""
+
+    def lower(c: Any, x: Number, other: Number) -> Complex:
+        p = Parts(c, c.dtype)
+        return function(p, p.of(x), p.of(other))
+
+    return lower

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -18,6 +17,7 @@ from aino_ir.frontends.complex_numbers import (
     Complex,
     Number,
     Parts,
+    binary,
     by_parts,
     cosine,
     hyperbolic_sine,
@@ -25,6 +25,7 @@ from aino_ir.frontends.complex_numbers import (
     sign,
     sine,
     transformed,
+    unary,
 )
 from aino_ir.frontends.stablehlo.context import OpContext, is_complex
 from aino_ir.frontends.stablehlo.ops.products import dot_general
@@ -41,26 +42,6 @@ PARTWISE = frozenset(
     ).split()
 )
 """Operations that move elements."""
-
-
-def unary(function: Callable[[Parts, Complex], Complex]) -> Any:
-    """A row for a function of one complex number."""
-
-    def lower(c: OpContext, x: Number) -> Complex:
-        p = Parts(c, c.dtype)
-        return function(p, p.of(x))
-
-    return lower
-
-
-def binary(function: Callable[[Parts, Complex, Complex], Complex]) -> Any:
-    """A row for a function of two."""
-
-    def lower(c: OpContext, x: Number, y: Number) -> Complex:
-        p = Parts(c, c.dtype)
-        return function(p, p.of(x), p.of(y))
-
-    return lower
 
 
 def constant(c: OpContext) -> Complex:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from aino_ir.dims import DimLike, is_static
@@ -15,6 +15,7 @@ from aino_ir.frontends.complex_numbers import (
     Complex,
     Number,
     Parts,
+    binary,
     cosine,
     hyperbolic_sine,
     hyperbolic_tangent,
@@ -22,31 +23,12 @@ from aino_ir.frontends.complex_numbers import (
     sign,
     sine,
     split,
+    unary,
 )
 from aino_ir.frontends.complex_numbers import transformed as fourier_sums
 from aino_ir.frontends.torch.context import NodeContext, Row
 from aino_ir.frontends.torch.ops.elementwise import to_dtype
 from aino_ir.graph import Value
-
-
-def unary(function: Callable[[Parts, Complex], Complex]) -> Any:
-    """A row for a function of one complex number."""
-
-    def lower(c: NodeContext, x: Number) -> Complex:
-        p = Parts(c, c.dtype)
-        return function(p, p.of(x))
-
-    return lower
-
-
-def binary(function: Callable[[Parts, Complex, Complex], Complex]) -> Any:
-    """A row for a function of two."""
-
-    def lower(c: NodeContext, x: Number, other: Number) -> Complex:
-        p = Parts(c, c.dtype)
-        return function(p, p.of(x), p.of(other))
-
-    return lower
 
 
 def scaled_sum(op: str) -> Any:
