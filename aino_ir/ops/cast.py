@@ -13,8 +13,9 @@ from aino_ir.elementwise import Elementwise
 from aino_ir.infer import InferContext
 from aino_ir.loops.expr import Expr, cast, const, maximum, minimum, round_to, select, unary
 from aino_ir.op import Sample, bool_attr, dtype_attr, operand, str_attr
-from aino_ir.ops.math import SYMBOLIC, Array, elementwise_dims, is_symbolic
+from aino_ir.ops.math import SYMBOLIC, Array
 from aino_ir.sampling import accepted_dtypes, edge_values, random_values, seeded
+from aino_ir.symbolic import elementwise_dims, is_symbolic
 
 INTEGERS = ("i64", "i32", "i16", "i8", "u64", "u32", "u16", "u8", "i4")
 

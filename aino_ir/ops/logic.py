@@ -18,9 +18,8 @@ from aino_ir.ops.math import (
     Array,
     Binary,
     Unary,
-    elementwise_dims,
-    is_symbolic,
 )
+from aino_ir.symbolic import elementwise_dims, is_symbolic
 
 COMMUTATIVE = frozenset({Trait.ELEMENTWISE, Trait.COMMUTATIVE})
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from aino_ir.compute import Check, axes, coordinates, read_broadcast
-from aino_ir.dims import Dim, DimLike, dmax, dmin
+from aino_ir.dims import DimLike, dmax, dmin
 from aino_ir.dtypes import DType, boolean, integer_range
 from aino_ir.elementwise import Elementwise
 from aino_ir.errors.ir import IntegerDivisionByZero
@@ -29,6 +29,7 @@ from aino_ir.loops.expr import (
 from aino_ir.loops.stmt import Status
 from aino_ir.op import Trait, bool_attr, float_attr, operand, str_attr
 from aino_ir.special import in_double
+from aino_ir.symbolic import elementwise_dims, floor_quotient, is_symbolic, sign_of, truncated_quotient
 
 Array = np.ndarray[Any, Any]
 
@@ -450,23 +451,6 @@ class IsInf(Unary):
 # ---------------------------------------------------------------------------------- shared pieces
 
 
-def is_symbolic(ev: Any) -> bool:
-    """Whether operands are object arrays of ints and Dims."""
-    return bool(getattr(ev, "symbolic", False))
-
-
-def sign_of(symbols: Any, dim: DimLike) -> int | None:
-    """The sign of an extent; None when it cannot be told."""
-    if symbols.prove_eq(dim, 0):
-        return 0
-    return 1 if symbols.prove_gt(dim, 0) else -1 if symbols.prove_gt(0, dim) else None
-
-
-def elementwise_dims(function: Callable[..., Any], *arrays: Array) -> Array:
-    """function over the elements of object arrays, broadcast; None marks what cannot be told."""
-    return np.asarray(np.frompyfunc(function, len(arrays), 1)(*arrays), dtype=object)
-
-
 def saturated(bound: float, dtype: DType) -> Number:
     """A bound in the range of `dtype`."""
     if dtype.is_float:
@@ -504,20 +488,6 @@ def truncating_division(a: Array, b: Array) -> Array:
     quotient = np.where(b == -1, -a, a // b)
     rounded_down = (quotient * b != a) & ((a < 0) != (b < 0))
     return np.asarray(quotient + rounded_down.astype(a.dtype))
-
-
-def truncated_quotient(ev: Any, a: DimLike, b: DimLike) -> DimLike | None:
-    """a / b on extents, where truncation is provably floor division; None when it is not."""
-    if not isinstance(a, Dim) and not isinstance(b, Dim):
-        return None if b == 0 else int(abs(a) // abs(b)) * (1 if (a < 0) == (b < 0) else -1)
-    if ev.symbols.prove_ge(a, 0) and ev.symbols.prove_ge(b, 1):
-        return a // b
-    return None
-
-
-def floor_quotient(ev: Any, a: DimLike, b: DimLike) -> DimLike | None:
-    """a // b on extents, where b is provably not zero; else None."""
-    return a // b if ev.symbols.prove_eq(b, 0) is False else None
 
 
 def _inexact_and_opposite(remainder: Expr, divisor: Expr) -> Expr:
