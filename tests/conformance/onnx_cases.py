@@ -140,13 +140,13 @@ def _light(test: Any, kind: str) -> Case:
 
 
 def _load(path: Path, declared: onnx.TypeProto) -> Any:
-    kinds = {
+    kinds: dict[str, tuple[Any, Any]] = {
         "sequence_type": (onnx.SequenceProto, numpy_helper.to_list),
         "optional_type": (onnx.OptionalProto, numpy_helper.to_optional),
         "tensor_type": (onnx.TensorProto, numpy_helper.to_array),
     }
     message, convert = kinds[declared.WhichOneof("value")]
-    return convert(message.FromString(path.read_bytes()))  # type: ignore[operator]
+    return convert(message.FromString(path.read_bytes()))
 
 
 def _array(value: Any) -> Any:

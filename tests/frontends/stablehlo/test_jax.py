@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
@@ -21,30 +20,12 @@ from aino_ir.errors.stablehlo import (
     StableHloVariant,
 )
 from aino_ir.frontends.stablehlo import load_stablehlo, ops
+from tests.frontends.stablehlo.arguments import IMAGE, Lazily, normal, whole
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
 
 
-class Lazily:
-    """A module that is imported when a test needs it: jax starts threads, which forks of other tests mind."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __getattr__(self, attribute: str) -> Any:
-        return getattr(importlib.import_module(self._name), attribute)
-
-
 jax, jnp, lax = Lazily("jax"), Lazily("jax.numpy"), Lazily("jax.lax")
-IMAGE = ("NHWC", "HWIO", "NHWC")
-
-
-def normal(*shape: int) -> Any:
-    return np.random.default_rng(len(shape) + sum(shape)).standard_normal(shape).astype(np.float32)
-
-
-def whole(*numbers: Any) -> Any:
-    return np.array(numbers, np.int32)
 
 
 def convolution(x: Any, w: Any) -> Any:

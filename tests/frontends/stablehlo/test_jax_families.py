@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 from collections.abc import Callable
 from typing import Any
@@ -14,38 +13,20 @@ import aino_ir as aino
 from aino_ir.errors.stablehlo import StableHloVariant
 from aino_ir.frontends.stablehlo import load_stablehlo
 from aino_ir.interp import run_module
+from tests.frontends.stablehlo.arguments import IMAGE, Lazily, normal, whole
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
-
-
-class Lazily:
-    """A module that is imported when a test needs it: jax starts threads, which forks of other tests mind."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __getattr__(self, attribute: str) -> Any:
-        return getattr(importlib.import_module(self._name), attribute)
 
 
 jax, jnp, lax, nn = (Lazily(n) for n in ("jax", "jax.numpy", "jax.lax", "jax.nn"))
 linalg, fft, random = (Lazily(n) for n in ("jax.numpy.linalg", "jax.numpy.fft", "jax.random"))
 special, scipy_linalg = Lazily("jax.scipy.special"), Lazily("jax.scipy.linalg")
-IMAGE = ("NHWC", "HWIO", "NHWC")
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
-def normal(*shape: int) -> Any:
-    return np.random.default_rng(len(shape) + sum(shape)).standard_normal(shape).astype(np.float32)
-
-
 def positive(*shape: int) -> Any:
     return np.abs(normal(*shape)) + np.float32(0.1)
-
-
-def whole(*numbers: Any) -> Any:
-    return np.array(numbers, np.int32)
 
 
 def pool(x: Any, size: int, stride: int, padding: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
@@ -16,31 +15,17 @@ from aino_ir.errors import AinoError
 from aino_ir.errors.onnx import DimensionUnknown
 from aino_ir.errors.stablehlo import StableHloVariant
 from aino_ir.frontends.stablehlo import load_stablehlo
+from tests.frontends.stablehlo.arguments import IMAGE, Lazily, normal
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
 
 
-class Lazily:
-    """A module that is imported when a test needs it: jax starts threads, which forks of other tests mind."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __getattr__(self, attribute: str) -> Any:
-        return getattr(importlib.import_module(self._name), attribute)
-
-
 jax, jnp, lax, nn = (Lazily(n) for n in ("jax", "jax.numpy", "jax.lax", "jax.nn"))
 export = Lazily("jax.export")
-IMAGE = ("NHWC", "HWIO", "NHWC")
 
 Shape = tuple[int, ...]
 Case = tuple[Callable[..., Any], tuple[str, ...], tuple[tuple[Shape, ...], ...]]
 """A function, the shapes that it is exported for, and the shapes of its arguments, one row a run."""
-
-
-def normal(*shape: int) -> Any:
-    return np.random.default_rng(len(shape) + sum(shape)).standard_normal(shape).astype(np.float32)
 
 
 def exported(function: Callable[..., Any], shapes: tuple[str, ...], constraints: tuple[str, ...] = ()) -> Any:
