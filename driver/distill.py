@@ -27,6 +27,9 @@ LOSSES = ("logits", "features", "labels")
 """What may be compared: the first output with the teacher's as distributions, further outputs with the
 teacher's by their mean square, the first output with labels by cross-entropy."""
 
+PRUNED_SHARE = 0.5
+"""Share of zeros from which integers are those of a pruned weight, whose zeros stay; rounding makes some."""
+
 LEARNING_RATE = 1e-3
 """Of Adam, where no optimizer is given."""
 
@@ -46,8 +49,9 @@ def distill(
 ) -> Module:
     """The student after training against the teacher.
 
-    Shapes, zeros of pruned weights, integers and scales of quantised ones, and statistics of norms stay
-    as they are; the other float constants are trained.
+    Shapes, zeros of pruned weights, scales and zero points, and statistics of norms stay as they are; the
+    other float constants are trained, and so are the integers of weights that are stored in few bits: each
+    step sees them on their grid, as they are deployed.  Layers that compute with integers stay as they are.
 
     Args:
         student: a Module, or what `load` takes.
@@ -66,7 +70,7 @@ def distill(
         TorchMissing: torch is not installed.
         UnknownOption, OptionTooSmall: the options.
         DistillDataWrong: there is no data, or an item is not what it should be.
-        NothingToTrain: the student has no float constants.
+        NothingToTrain: the student has no constants that are trained.
         LossNotFinite: training diverged.
     """
     from aino_ir.frontends.torch import require_torch
@@ -86,20 +90,27 @@ class Trainee:
     Attributes:
         network: the `torch.fx.GraphModule`.
         handles: path of a tensor -> the constant that it stands for.
+        integers: path -> the constant of integers that a parameter stands behind.
         masks: path -> which elements of a pruned weight are trained.
     """
 
     def __init__(self, module: Module) -> None:
 
         from aino_ir.frontends.torch.export.program import module_with_handles
+        from aino_ir.frontends.torch.fake_quantization import train_integers
 
         self.module = module
         self.network, self.handles = module_with_handles(module, None)
+        self.integers = train_integers(self.network, self.handles)
         pruned = {id(w.handle) for w in weights(module)}
         self.masks: dict[str, torch.Tensor] = {}
         for path, parameter in self.network.named_parameters():
-            zeros = int((parameter == 0).sum())
-            if id(self.handles[path]) in pruned and 0 < zeros < parameter.numel():
+            share = float((parameter == 0).float().mean()) if parameter.numel() else 0.0
+            if path in self.integers:
+                is_pruned = PRUNED_SHARE < share < 1.0
+            else:
+                is_pruned = id(self.handles[path]) in pruned and 0.0 < share < 1.0
+            if is_pruned:
                 self.masks[path] = (parameter != 0).to(parameter.dtype)
 
     def trained(self) -> dict[str, Any]:
@@ -118,6 +129,10 @@ class Trainee:
         """The module with the trained constants."""
         new: dict[int, Const] = {}
         for path, parameter in self.trained().items():
+            if path in self.integers:
+                latent = self.integers[path]
+                new[id(latent.handle)] = Const.of(latent.integers(), latent.handle.name)
+                continue
             handle = self.handles[path]
             array = parameter.detach().cpu().float().numpy().astype(handle.dtype.numpy)
             new[id(handle)] = Const.of(np.ascontiguousarray(array), handle.name)

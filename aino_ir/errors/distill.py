@@ -21,8 +21,8 @@ class NothingToTrain(UserError):
     """A student has no constants that training may change."""
 
     code = "AINO-E0752"
-    template = "the student has no float constants that can be trained"
-    hint = "weights that are inputs or integers are not trained; distill before quantizing"
+    template = "the student has no constants that can be trained"
+    hint = "weights that are inputs, or that integers are multiplied with, stay; distill before quantizing"
     example = {}
 
 

@@ -35,14 +35,14 @@ def quantize_groups(
     x: Tensor, scale: Tensor, zero: Tensor | None, axis: int, group: int, stored: str
 ) -> Tensor:
     """`quantize` with a scale and zero point for each group along an axis."""
-    return quantize(x, _spread(scale, x, axis, group), _spread_zero(zero, x, axis, group), stored)
+    return quantize(x, spread(scale, x, axis, group), _spread_zero(zero, x, axis, group), stored)
 
 
 def dequantize_groups(
     x: Tensor, scale: Tensor, zero: Tensor | None, axis: int, group: int, stored: str
 ) -> Tensor:
     """`dequantize` with a scale and zero point for each group along an axis."""
-    return dequantize(x, _spread(scale, x, axis, group), _spread_zero(zero, x, axis, group), stored)
+    return dequantize(x, spread(scale, x, axis, group), _spread_zero(zero, x, axis, group), stored)
 
 
 def widen(x: Tensor, stored: str) -> Tensor:
@@ -66,13 +66,13 @@ def _whole(x: Tensor, zero: Tensor | None) -> Tensor:
     return whole if zero is None else whole - zero.to(torch.int32)
 
 
-def _spread(parameter: Tensor, x: Tensor, axis: int, group: int) -> Tensor:
+def spread(parameter: Tensor, x: Tensor, axis: int, group: int) -> Tensor:
     """A parameter of groups with one element for each of their members."""
     return parameter.repeat_interleave(group, axis).narrow(axis, 0, x.shape[axis])
 
 
 def _spread_zero(zero: Tensor | None, x: Tensor, axis: int, group: int) -> Tensor | None:
-    return None if zero is None else _spread(zero, x, axis, group)
+    return None if zero is None else spread(zero, x, axis, group)
 
 
 # -- gradients ------------------------------------------------------------------------------------------
