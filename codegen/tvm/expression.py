@@ -51,15 +51,16 @@ _INTRINSICS = {
     "sqrt": "T.sqrt",
     "floor": "T.floor",
     "ceil": "T.ceil",
-    "round": "T.nearbyint",
     "trunc": "T.trunc",
-    "isnan": "T.isnan",
 }
 """Operations on floats that LLVM has exactly as the loop language means them, on vectors too."""
 
 _BITWISE = {"and": "&", "or": "|", "xor": "^"}
 _ARITHMETIC = {"add": "+", "sub": "-", "mul": "*"}
 
+
+_BOUNDS = {"max": "at_least", "min": "at_most"}
+"""What these are where the second operand is a constant that is not NaN: one comparison."""
 
 LARGE = 60.0
 """Size of an argument that gets a variable of its own."""
@@ -212,13 +213,18 @@ class TirPrinter:
             return call("T.bitwise_not", self.value(e.x))
         if e.x.dtype.is_integer and e.op in ("floor", "ceil", "round", "trunc"):
             return self.value(e.x)
-        if (
-            e.x.dtype.is_float
-            and (e.op != "isnan" or isinstance(e.x, (Var, RegRead, Load)))
-            and e.op in _INTRINSICS
-        ):
+        if e.x.dtype.is_float and e.op in _INTRINSICS:
             return call(_INTRINSICS[e.op], self.value(e.x))
+        if e.x.dtype.is_float and e.op == "round":  # T.nearbyint ends the vectors of a block
+            kind = f'"{type_name(e.dtype, e.lanes)}"'
+            return call("T.call_llvm_pure_intrin", kind, '"llvm.nearbyint"', self.value(e.x))
+        if e.op == "isnan" and isinstance(e.x, (Var, RegRead, Load)):
+            return self.is_nan(self.value(e.x), e.lanes)
         return self.helper(self.helpers.operation(e.op, e.x.type), self.argument(e.x))
+
+    def is_nan(self, x: Text, lanes: int) -> Text:
+        """Whether a value is none that equals itself; T.isnan ends the vectors of a block."""
+        return self.negation(call("T.EQ", x, call(self.helpers.fence(), x)), lanes)
 
     def negation(self, x: Text, lanes: int) -> Text:
         """Logical not."""
@@ -248,7 +254,10 @@ class TirPrinter:
     def float_binary(self, e: Binary) -> Text:
         """Arithmetic on floats, with what the simplifier must not see fenced."""
         if e.op in ("min", "max", "copysign"):
-            return self.helper(self.helpers.operation(e.op, e.type), self.argument(e.a), self.argument(e.b))
+            bound = constant_of(e.b)
+            known = e.op != "copysign" and bound is not None and bound.value == bound.value
+            op = _BOUNDS[e.op] if known else e.op
+            return self.helper(self.helpers.operation(op, e.type), self.argument(e.a), self.argument(e.b))
         operator = {**_ARITHMETIC, "div": "/"}.get(e.op)
         if operator is None:
             raise self.missing(e.op, e.type)

@@ -17,7 +17,7 @@ from aino_ir.codegen.tvm.text import PythonNames, Text
 from aino_ir.codegen.tvm.wrapping import SIGNS, WRAPPED, wrapping_lines
 from aino_ir.dtypes import DType
 from aino_ir.errors.printing import NoSpelling
-from aino_ir.loops.expr import Expr, Var, VecType, unary
+from aino_ir.loops.expr import Expr, Var, VecType, compare, select, unary
 
 FENCE = '''\
 def fence(x):
@@ -134,9 +134,7 @@ class Helpers:
         name = f"{op}_{type_}"
         if (op, type_.dtype.name) in WRAPPED:
             return self._wrapping(op, type_)
-        body = LOWERINGS.get(op)
-        if op == "isnan":  # TVM writes its operand twice: it needs a name
-            body = _is_nan
+        body = _BODIES.get(op, LOWERINGS.get(op))
         if body is None:
             raise NoSpelling(operation=op, type=str(type_), target="TVM")
         arity = 1 if op in ("abs", "isnan", "isinf", "round", "floor", "ceil", "trunc") else 2
@@ -266,8 +264,22 @@ def _is_nan(recorder: Recorder, x: Expr) -> Expr:
     return unary("isnan", x)
 
 
+def _at_least(recorder: Recorder, x: Expr, y: Expr) -> Expr:
+    return select(compare("le", x, y), y, x)
+
+
+def _at_most(recorder: Recorder, x: Expr, y: Expr) -> Expr:
+    return select(compare("ge", x, y), y, x)
+
+
+_BODIES: dict[str, Callable[..., Expr]] = {"isnan": _is_nan, "at_least": _at_least, "at_most": _at_most}
+"""Operations that TVM wants otherwise than C: operands that are written twice have names here."""
+
+
 _FIRST_LINES = {
     "isnan": "whether x is NaN",
+    "at_least": "the larger of x and y, which is not NaN; NaN when x is",
+    "at_most": "the smaller of x and y, which is not NaN; NaN when x is",
     "max": "the larger of x and y; NaN when one is NaN",
     "min": "the smaller of x and y; NaN when one is NaN",
     "greater": "x where it is larger than y, else y",

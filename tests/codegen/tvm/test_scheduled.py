@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from aino_ir.builder import Builder
+from aino_ir.codegen.tvm.build import load_script
 from aino_ir.codegen.tvm.scheduled import NAME
 from aino_ir.codegen.tvm.tiling import vector_width
 from aino_ir.compute import Compute
 from aino_ir.dtypes import f32
 from aino_ir.graph import Module
 from aino_ir.loops.expr import Binary
-from aino_ir.types import TensorType
-from tests.codegen.tvm.support import conv, emitted, matmul, weights
+from aino_ir.types import TensorType, tensor
+from tests.codegen.tvm.support import conv, emitted, matmul, needs_tvm, weights
 
 CONTRACTIONS = {
     "even": lambda: matmul(64, 96, 48),
@@ -79,6 +82,22 @@ def test_kernels_with_symbols_are_loops() -> None:
     plan, emission = emitted(b.module)
     assert all(kernel.candidate.generator != NAME for kernel in plan.kernels.values())
     assert "n: T.int64" in emission.script
+
+
+def test_what_follows_a_sum_keeps_its_vectors(tmp_path: Path) -> None:
+    """Extremes, rounding and tests for NaN: TVM takes a vector loop apart where it lacks the operation's vectors."""
+    needs_tvm()
+    b = Builder()
+    x = b.input("x", tensor("f32", 16, 24))
+    y = b.matmul(x, b.constant(weights(24, 48)))
+    y = b.round(b.min(b.max(y, b.constant(np.float32(0))), b.constant(np.float32(6))))
+    b.output("out", b.max(y, b.input("z", tensor("f32", 16, 48))))
+    plan, emission = emitted(b.module)
+    assert [k.candidate.generator for k in plan.kernels.values()] == [NAME]
+    place = tmp_path / "kernels.py"
+    place.write_text(emission.script, encoding="ascii")
+    code = load_script(place).build().mod.inspect_source("ll")
+    assert re.search(r"store <\d+ x float>", code) and not re.search(r"store float ", code)
 
 
 def test_same_module_same_text() -> None:
