@@ -22,10 +22,12 @@ class Experience:
     Attributes:
         wrong: (generator, name) -> why the candidate must not be used again.
         best: (generator, name) of the candidate that was fastest when measured.
+        schedules: traces, as calls of TVM's `Schedule` on ``sch``, that were faster than a kernel's own.
     """
 
     wrong: dict[str, dict[tuple[str, str], str]] = field(default_factory=dict)
     best: dict[str, tuple[str, str]] = field(default_factory=dict)
+    schedules: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def note_wrong(self, spec: KernelSpec, candidate: Candidate, reason: str) -> None:
         """Never offer a candidate for a spec again."""

@@ -38,6 +38,7 @@ from aino_ir.driver.kernel_check import KernelChecker, KernelChecks, KernelWrong
 from aino_ir.driver.program import Program
 from aino_ir.driver.tuning import DEFAULT_SECONDS, MOST_CANDIDATES, Bench, HostBench, Tuner, Tuning
 from aino_ir.driver.tuning_records import TuningRecords
+from aino_ir.driver.tvm_tuning import TvmTuner
 from aino_ir.errors.codegen import NoLowering
 from aino_ir.errors.toolchain import TvmRefused
 from aino_ir.graph import Function, Module
@@ -215,6 +216,11 @@ class Compilation:
                     tuning.skipped[isa] = obstacle
                     continue
                 target, experience = options.target.variant(isa), self.experience[isa]
+                if target.name == "tvm":
+                    TvmTuner(target, store, default_threads(), tuning).tune(
+                        list(plans.values()), experience, max(0.0, deadline - time.monotonic())
+                    )
+                    continue
                 known = Experience(wrong=experience.wrong)
                 catalogue = KernelCatalogue(target, generators_for(target, MOST_CANDIDATES), known)
                 bench, records = bench_for(target, toolchain, store)
@@ -231,9 +237,13 @@ class Compilation:
             self._take_another(isa, Wrong(kernel, f"TVM does not schedule it: {reason}"))
 
     def _take_another(self, isa: str, wrong: Wrong) -> None:
-        self.experience[isa].note_wrong(wrong.kernel.spec, wrong.kernel.candidate, wrong.reason)
+        experience, spec = self.experience[isa], wrong.kernel.spec
+        found = experience.schedules.pop(spec.key, None)
+        if found is None:
+            experience.note_wrong(spec, wrong.kernel.candidate, wrong.reason)
         self.wrong_kernels.append(wrong.facts(isa))
-        warnings.warn(f"{wrong.sentence()}; another candidate is taken", KernelWrong, stacklevel=4)
+        instead = "another candidate" if found is None else "AINO's own schedule"
+        warnings.warn(f"{wrong.sentence()}; {instead} is taken", KernelWrong, stacklevel=4)
 
     def _kernels_are_right(
         self, program: Program, libraries: Mapping[str, bytes], toolchain: AnyToolchain, store: Store
@@ -246,7 +256,9 @@ class Compilation:
             if self._emulates_kernels:
                 found = self._emulated(plans, store, checks, progress)
             else:
-                checker = KernelChecker(toolchain, store, checks, progress, self.options.target.name)
+                tuned = [sorted(e.schedules.items()) for e in self.experience.values() if e.schedules]
+                language = self.options.target.name + (f" {tuned}" if tuned else "")
+                checker = KernelChecker(toolchain, store, checks, progress, language)
                 found = {
                     isa: checker.check(plans[isa], isa, library, self._check_obstacle(isa))
                     for isa, library in libraries.items()

@@ -60,6 +60,7 @@ class Tuning:
         seconds: budget.
         rows: one a kernel whose candidates are known: what was picked, modelled and measured times.
         measured: kernels that were measured in this compilation.
+        trials: what MetaSchedule tried in this compilation (targets of TVM's).
         remembered: kernels whose record was read back.
         skipped: kernel -> why it was not measured.
     """
@@ -67,6 +68,7 @@ class Tuning:
     seconds: float
     rows: list[dict[str, Any]] = field(default_factory=list)
     measured: int = 0
+    trials: int = 0
     remembered: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
 
@@ -75,6 +77,7 @@ class Tuning:
         return {
             "budget": self.seconds,
             "measured": self.measured,
+            "trials": self.trials,
             "remembered": self.remembered,
             "changed": [r for r in self.rows if r["changed"]],
             "kept": [r for r in self.rows if not r["changed"]],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from aino_ir.codegen.c.backend import Emission, describe
 from aino_ir.codegen.c.compile import SourceUnit
@@ -29,7 +29,12 @@ class TvmInterface(InterfacePrinter):
 
 
 def emit_tvm(
-    plans: Sequence[Plan], target: Target, *, alone_below: int = 0, profile: bool = False
+    plans: Sequence[Plan],
+    target: Target,
+    *,
+    alone_below: int = 0,
+    profile: bool = False,
+    schedules: Mapping[str, Sequence[str]] | None = None,
 ) -> Emission:
     """Plans that go into one library: a file of TVMScript with all kernels, and mains in C that call them.
 
@@ -37,8 +42,9 @@ def emit_tvm(
         plans: finished plans.
         target: facts of one ISA variant.
         alone_below, profile: as for `print_program`.
+        schedules: traces in the place of kernels' own, by the keys of their specs.
     """
-    kernels, helpers = printed_kernels(plans, target)
+    kernels, helpers = printed_kernels(plans, target, schedules or {})
     programs = [
         print_program(p, describe(p), alone_below=alone_below, profile=profile, interface=TvmInterface)
         for p in plans
@@ -58,11 +64,15 @@ def emit_tvm(
     return Emission(units, headers, tuple(programs), script)
 
 
-def printed_kernels(plans: Sequence[Plan], target: Target) -> tuple[list[PrintedKernel], Helpers]:
+def printed_kernels(
+    plans: Sequence[Plan], target: Target, schedules: Mapping[str, Sequence[str]]
+) -> tuple[list[PrintedKernel], Helpers]:
     """Every kernel of some plans, in order of first use, and the helpers that they call."""
     used: dict[str, Kernel] = {}
     for plan in plans:
         for run in runs(plan):
             used.setdefault(run.kernel, plan.kernels[run.kernel])
     helpers = Helpers()
-    return [print_kernel(kernel, target, helpers) for kernel in used.values()], helpers
+    return [
+        print_kernel(kernel, target, helpers, schedules.get(kernel.spec.key)) for kernel in used.values()
+    ], helpers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pprint import pformat
 from typing import Any
 
@@ -85,15 +86,24 @@ def print_script(
     return "\n\n".join([*parts, table, _TAIL, walk or _MAIN])
 
 
-def print_kernel(kernel: Kernel, target: Target, helpers: HelperNames) -> PrintedKernel:
-    """One kernel as TVMScript.
+def _traced(name: str, trace: Sequence[str]) -> str:
+    """A trace of MetaSchedule's, which calls every function `main`, as the function that transforms one."""
+    lines = [line.replace('func_name="main"', f'func_name="{name}"') for line in trace]
+    return "\n".join([f"def schedule_{name}(sch):", *(f"    {line}" for line in lines)]) + "\n"
+
+
+def print_kernel(
+    kernel: Kernel, target: Target, helpers: HelperNames, trace: Sequence[str] | None = None
+) -> PrintedKernel:
+    """One kernel as TVMScript; with a trace, lines on ``sch``, that in the place of its own schedule.
 
     Raises:
         NoSpelling: TensorIR has no spelling for something in it.
     """
     if kernel.candidate.generator == NAME:
         try:
-            return print_scheduled(kernel, target, helpers)
+            printed = print_scheduled(kernel, target, helpers)
+            return printed if trace is None else replace(printed, schedule=_traced(printed.name, trace))
         except NoSpelling:  # a block can say less than loops can
             pass
     return print_loop_kernel(kernel.function, helpers)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
+from aino_ir.codegen.kernels.canonical import axes_of
 from aino_ir.codegen.kernels.roles import Roles
 from aino_ir.codegen.kernels.tiles import step_cycles
 from aino_ir.codegen.schedule.defaults import default_tiling
@@ -21,6 +22,9 @@ from aino_ir.target import Target
 
 VECTOR_CHOICES = (6, 5, 4, 3, 2, 1)
 MOST_ROWS = 14
+
+STREAMED = 24.0
+"""Bytes that the second cache gives in a cycle."""
 
 UNEVEN = 2.0
 """How much longer a step takes when rows are tested one by one."""
@@ -56,6 +60,7 @@ def contraction_tile(roles: Roles, target: Target, lanes: int) -> Tile:
     each = -(-width // lanes)  # registers of one vector
     blocks = -(-_extent(roles.lane) // width)
     row_extent = _extent(roles.row)
+    terms = prod(_extent(a) for a in roles.reduction if a.name in _lane_axes(roles))
     best, least = Tile(None, roles.lane, 1, 1, width), float("inf")
     for vectors in VECTOR_CHOICES:
         if blocks % vectors:
@@ -66,8 +71,10 @@ def contraction_tile(roles: Roles, target: Target, lanes: int) -> Tile:
             uneven = row_extent % rows
             if uneven and rows < most:
                 continue
-            loads = float(rows + registers)
-            cycles = step_cycles(rows, registers, loads, 0.0) / (rows * registers)
+            cycles = step_cycles(rows, registers, float(rows + registers), 0.0)
+            if terms * registers * target.vector_bytes > target.l1_bytes // 2:
+                cycles = max(cycles, registers * target.vector_bytes / STREAMED)
+            cycles /= rows * registers
             cycles *= UNEVEN if uneven else 1.0
             if cycles < least:
                 least = cycles
@@ -76,10 +83,15 @@ def contraction_tile(roles: Roles, target: Target, lanes: int) -> Tile:
 
 
 def contraction_schedule(roles: Roles, tile: Tile, target: Target) -> Schedule:
-    """Outer loops over threads, the reduction around a tile of registers."""
+    """Outer loops over threads, the reduction around a tile of registers.
+
+    What the lanes' factor does not depend on is walked through inside of its panels, so that each of them is
+    read from memory once, unless the cache holds them all.
+    """
     program = roles.spec.program
     assert isinstance(program, Compute) and tile.lane is not None
     s = Schedule(program)
+    shared = _lane_axes(roles)
     outer = [a.name for a in program.axes if a not in (tile.lane, tile.row)]
     inner: list[str] = []
     rows = None
@@ -90,14 +102,23 @@ def contraction_schedule(roles: Roles, tile: Tile, target: Target) -> Schedule:
     if tile.vectors > 1:
         block, vector = s.split(block, tile.vectors)
         inner.append(vector)
-    tiles = [block] if rows is None else [rows, block] if fits_cache(roles, target) else [block, rows]
-    order = [a.name for a in (*roles.clamped, *roles.unrolled, *roles.loops)]
-    s.reorder(*outer, *tiles, *order, *inner, lane)
+    walked = [*outer, *([rows] if rows is not None else [])]
+    if fits_cache(roles, target):
+        tiles = [*walked, block]
+    else:
+        tiles = [*(n for n in walked if n in shared), block, *(n for n in walked if n not in shared)]
+    order = [a.name for a in roles.reduction]
+    s.reorder(*tiles, *order, *inner, lane)
     for name in inner:
         s.unroll(name)
     s.vectorize(lane)
-    _parallel(s, [*outer, *tiles])
+    _parallel(s, tiles)
     return s
+
+
+def _lane_axes(roles: Roles) -> frozenset[str]:
+    """The axes that the factor of the lanes depends on."""
+    return frozenset(axes_of(roles.factors[roles.lane_factor()]))
 
 
 def fits_cache(roles: Roles, target: Target) -> bool:
