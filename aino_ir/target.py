@@ -28,7 +28,8 @@ KNOWN_TARGETS = (
     *("c:aarch64", "c:armv7", "c:riscv64", "c:wasm32", "c:cortex-m"),
     *("c:avx2-windows", "c:avx2-macos", "c:aarch64-windows", "c:aarch64-macos"),
     *("cuda:sm_80", "cuda:sm_90a", "c:cuda-emu"),
-    *("tvm:llvm", "stablehlo", "reference", "null"),
+    *("tvm:llvm", "tvm:llvm -mtriple=aarch64-linux-gnu", "tvm:cuda", "tvm:opencl", "tvm:metal"),
+    *("stablehlo", "reference", "null"),
 )
 """What messages and ``ainoc targets`` list (every sum of architectures after ``c:`` is a target)."""
 
@@ -173,7 +174,8 @@ def parse_target(text: str, host: Host | None = None) -> Target:
         text: ``c`` (this CPU), ``c:portable``, ``c:avx2``, sums such as ``c:avx2+avx512``, instruction
             sets of other machines such as ``c:aarch64``, with a system where that is not the usual one
             (``c:aarch64-macos``), ``cuda`` (the GPU of `host`), ``cuda:sm_80``, sums such as
-            ``cuda:sm_80+sm_90a``, ``tvm:llvm``, ``stablehlo``, ``reference`` or ``null``.
+            ``cuda:sm_80+sm_90a``, a target of TVM's in its words (``tvm:llvm``, ``tvm:cuda -arch=sm_80``,
+            ``tvm:llvm -mtriple=aarch64-linux-gnu``), ``stablehlo``, ``reference`` or ``null``.
         host: facts of the machine; read from it when None.
 
     Raises:
@@ -188,8 +190,7 @@ def parse_target(text: str, host: Host | None = None) -> Target:
     if name not in _TARGET_NAMES:
         raise _unknown(text, f"no target {name!r}")
     if name == "tvm":
-        target = _target(name, (host.isa().name,), host.system, host)
-        return replace(target, device=_tvm_device(text, rest if colon else "llvm"))
+        return _tvm(text, rest if colon else "llvm", host)
     if name == "cuda":
         return _target(name, _gpus(text, rest if colon else host.gpu), "linux", host)
     if colon and name != "c":
@@ -200,11 +201,32 @@ def parse_target(text: str, host: Host | None = None) -> Target:
     return _target(name, isas, system, host)
 
 
-def _tvm_device(text: str, device: str) -> str:
-    """What follows ``tvm:``."""
-    if device != "llvm":
-        raise _unknown(text, f"TVM code is made for 'llvm' alone, not for {device!r}")
-    return device
+TVM_GPUS = ("cuda", "opencl", "metal")
+"""Kinds of TVM's targets whose kernels run on threads of a GPU."""
+
+_TVM_FAMILIES = {"aarch64": "aarch64", "arm64": "aarch64", "riscv64": "riscv64", "x86_64": "vec128"}
+"""How an LLVM triple begins -> the ISA variant that is planned for."""
+
+
+def _tvm(text: str, device: str, host: Host) -> Target:
+    """The target of what follows ``tvm:``: a kind, and options such as ``-arch=sm_80``."""
+    kind, *options = device.split() or [""]
+    given = dict(option.removeprefix("-").partition("=")[::2] for option in options)
+    if any(not re.fullmatch(r"-[a-z][a-z-]*=[A-Za-z0-9_.,+-]+", option) for option in options):
+        raise _unknown(text, "options of TVM's targets read -name=value")
+    system = host.system
+    if kind in TVM_GPUS:
+        isa, system = given.get("arch", "sm_80"), "linux"
+        isa = isa if isa in ISAS and ISAS[isa].arch == GPU else "sm_80"
+    elif kind == "llvm":
+        family = given.get("mtriple", "").partition("-")[0]
+        if family and family not in _TVM_FAMILIES:
+            raise _unknown(text, f"no processor {family!r} for TVM; there are {', '.join(_TVM_FAMILIES)}")
+        isa = _TVM_FAMILIES[family] if family else host.isa().name
+        system = "linux" if family else system
+    else:
+        raise _unknown(text, f"TVM code is made for llvm, {', '.join(TVM_GPUS)}, not for {kind!r}")
+    return replace(_target("tvm", (isa,), system, host), device=" ".join([kind, *options]))
 
 
 def _gpus(text: str, names: str) -> tuple[str, ...]:

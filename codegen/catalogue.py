@@ -41,9 +41,10 @@ def identity(candidate: Candidate) -> tuple[str, str]:
 
 def generators_for(target: Target, most: int = BEST) -> list[Generator]:
     """All generators for a target, special ones first; each offers at most `most` candidates."""
-    if target.arch == GPU or target.isa == "cuda-emu":
-        return cuda_generators()
-    return tvm_generators() if target.name == "tvm" else registry.generators(most)
+    if target.name == "tvm":
+        return tvm_generators()
+    on_gpu = target.arch == GPU or target.isa == "cuda-emu"
+    return cuda_generators() if on_gpu else registry.generators(most)
 
 
 class KernelCatalogue:

@@ -14,9 +14,10 @@ from aino_ir.codegen.c.toolchain import CompilerCalls
 from aino_ir.driver.bundle import program_report
 from aino_ir.driver.cache import compilation_key, keep_artifact, stored_artifact
 from aino_ir.driver.extend import load_entry_points
-from aino_ir.driver.gpu import this_host, toolchain_for
+from aino_ir.driver.gpu import kernels_alone, this_host, toolchain_for
 from aino_ir.driver.pipeline import Compilation, CompileOptions, Progress
 from aino_ir.driver.xla import XlaExecutable
+from aino_ir.errors.toolchain import TvmKernelsAlone
 from aino_ir.errors.usage import ArtifactIsNoModel, OptionTooSmall, UnknownModelKind, UnknownOption
 from aino_ir.graph import Module
 from aino_ir.ops.quant import Dequantize
@@ -155,6 +156,9 @@ def compile(
         raise OptionTooSmall(option="threads", kind="whole number", least=1, got=threads)
     if options.target.name == "reference":
         return ReferenceExecutable(load(x, example_inputs, dynamic_shapes, dims))
+    missing = options.target.name == "tvm" and kernels_alone(options.target, this_host())
+    if missing:
+        raise TvmKernelsAlone(target=str(options.target), missing=missing)
     compilation = Compilation(options, progress=progress)
     without_artifact = _WITHOUT_ARTIFACT.get(options.target.name)
     if without_artifact is not None:

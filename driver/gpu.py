@@ -14,6 +14,7 @@ from aino_ir.codegen.cuda.cubins import compile_cubins
 from aino_ir.codegen.cuda.emulated.compiler import EmulatedCompiler
 from aino_ir.codegen.cuda.emulated.device import EmulatedGpus
 from aino_ir.codegen.cuda.toolchain import CudaToolchain, find_cuda_toolchain
+from aino_ir.isa import GPU
 from aino_ir.kernels import Candidate, Kernel
 from aino_ir.plan import Plan
 from aino_ir.runtime.cubins import CubinLibrary
@@ -44,6 +45,14 @@ def toolchain_for(target: Target, store: Store, calls: CompilerCalls | None = No
     if target.name != "cuda":
         return find_toolchain(store, calls=calls, target=target)
     return _compilers[-1] if _compilers else find_cuda_toolchain()
+
+
+def kernels_alone(target: Target, host: Host) -> str:
+    """What is missing to run kernels that TVM makes for a GPU; empty for processors."""
+    if target.name != "tvm" or target.arch != GPU:
+        return ""
+    device = "" if host.gpu and target.device.startswith("cuda") else ", nor such a device here"
+    return f"there is no host program for TVM's kernels on GPUs{device}"
 
 
 def cubin_libraries(

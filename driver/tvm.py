@@ -11,8 +11,9 @@ from aino_ir.codegen.tvm.build import load_script, tvm_version
 from aino_ir.codegen.tvm.walk import obstacle
 from aino_ir.driver.api import Dims, collector_frozen, compile_options, load
 from aino_ir.driver.emit import native_program
+from aino_ir.driver.gpu import kernels_alone, this_host
 from aino_ir.driver.pipeline import Compilation
-from aino_ir.errors.toolchain import NotOneRelaxFunction
+from aino_ir.errors.toolchain import NotOneRelaxFunction, TvmKernelsAlone
 from aino_ir.errors.usage import TargetRunsNothing
 from aino_ir.passes.plan_memory import used_constants
 from aino_ir.plan import Plan
@@ -43,12 +44,16 @@ def to_relax(
         TvmMissing: TVM is not installed.
         TargetRunsNothing: the target is none of TVM's.
         SourcesNeedPython: ops have no native code.
+        TvmKernelsAlone: the target is for threads of a GPU.
         NotOneRelaxFunction: extents, state or control flow that a run decides.
     """
     tvm_version()
     chosen = compile_options(target, **options)
     if chosen.target.name != "tvm":
         raise TargetRunsNothing(target=target, what="a Relax module")
+    missing = kernels_alone(chosen.target, this_host())
+    if missing:
+        raise TvmKernelsAlone(target=str(chosen.target), missing=missing)
     compilation = Compilation(chosen)
     module = load(x, example_inputs, dynamic_shapes, dims)
     with collector_frozen():

@@ -104,6 +104,18 @@ class TvmRefused(InternalError):
     example = {"kernels": {"matmul_4x4_1f0c": "ScheduleError: the block is no reduction block"}}
 
 
+class TvmKernelsAlone(UserError):
+    """An executable was asked for on a device whose kernels AINO writes for TVM, and does not run."""
+
+    code = "AINO-E0467"
+    template = "AINO runs no artifacts on target {target!r}: {missing}"
+    hint = (
+        "`ainoc compile --emit tvm` writes kernels and schedules for it, and `build()` or `sources()` in "
+        "that file compiles them; the target 'cuda' runs on GPUs of NVIDIA's"
+    )
+    example = {"target": "tvm:cuda", "missing": "there is no host program for its kernels"}
+
+
 class NotOneRelaxFunction(UserError):
     """A Relax module was asked for, and the model is more than kernels in a row."""
 

@@ -9,7 +9,7 @@ from aino_ir.codegen.c.compile import SourceUnit
 from aino_ir.codegen.c.interface import InterfacePrinter
 from aino_ir.codegen.c.program import print_program
 from aino_ir.codegen.c.runtime import runtime_headers
-from aino_ir.codegen.tvm.facts import tvm_target
+from aino_ir.codegen.tvm.facts import on_gpu, tvm_target
 from aino_ir.codegen.tvm.helpers import Helpers
 from aino_ir.codegen.tvm.kernel import PrintedKernel
 from aino_ir.codegen.tvm.runtime import HEADER, header_text, source_text
@@ -59,7 +59,7 @@ def emit_tvm(
     ]
     headers = {**runtime_headers(), HEADER: header_text()}
     headers |= {f"{p.name}.h": program.header for p, program in zip(plans, programs, strict=True)}
-    walk = walk_text(plans[0], kernels) if len(plans) == 1 else ""
+    walk = walk_text(plans[0], kernels) if len(plans) == 1 and not on_gpu(target) else ""
     script = print_script(name, kernels, helpers, tvm_target(target), walk) if plans else ""
     return Emission(units, headers, tuple(programs), script)
 
@@ -72,7 +72,7 @@ def printed_kernels(
     for plan in plans:
         for run in runs(plan):
             used.setdefault(run.kernel, plan.kernels[run.kernel])
-    helpers = Helpers()
+    helpers = Helpers(on_llvm=not on_gpu(target))
     return [
         print_kernel(kernel, target, helpers, schedules.get(kernel.spec.key)) for kernel in used.values()
     ], helpers

@@ -7,6 +7,7 @@ in TVM's words.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
 
@@ -43,6 +44,9 @@ from aino_ir.loops.expr import (
     walk,
 )
 from aino_ir.loops.stmt import LoopFn
+
+TransformText = Callable[[str, Schedule, Tile, Mapping[str, str], BlockNames], str]
+"""Writes the function that transforms a kernel, as `schedule_text` does."""
 
 
 @dataclass(frozen=True)
@@ -168,8 +172,8 @@ class BlockKernel:
 
     # -- the function -------------------------------------------------------------------------------
 
-    def printed(self) -> PrintedKernel:
-        """The function and its schedule."""
+    def printed(self, transform_text: TransformText = schedule_text) -> PrintedKernel:
+        """The function and its schedule, which `transform_text` writes."""
         program = self.program
         for expression in self._expressions():
             self._affordable(tree_size(expression))
@@ -191,7 +195,7 @@ class BlockKernel:
         parameters = [f"{a.name}: {a.declaration}" for a in self.arguments]
         text = [*head, "@T.prim_func(s_tir=True)", *signature(self.fn.name, parameters), *self.lines]
         views = len(self.spec.operands) + sum(r.aliases is None for r in self.spec.results)
-        transform = schedule_text(self.fn.name, self.schedule, self.tile, loops, blocks)
+        transform = transform_text(self.fn.name, self.schedule, self.tile, loops, blocks)
         return PrintedKernel(
             self.fn.name, "\n".join(text) + "\n", transform, self.arguments, (), False, views
         )

@@ -98,6 +98,12 @@ class HelperNames(Protocol):
     def fence(self) -> str:
         """The function that keeps a value apart from the arithmetic around it."""
 
+    def fused(self) -> str:
+        """The function that multiplies and adds with one rounding."""
+
+    def nearest(self) -> str:
+        """The function that rounds to integers."""
+
     def masks(self, function: str) -> str:
         """The function that makes numbers of bools, or bools of the numbers."""
 
@@ -153,7 +159,7 @@ class TirPrinter:
             Reduce: self.reduce,
             Unary: self.unary,
             Binary: self.binary,
-            Fma: lambda e: call("T.fma", *map(self.value, (e.a, e.b, e.c))),
+            Fma: lambda e: call(self.helpers.fused(), *map(self.value, (e.a, e.b, e.c))),
             Compare: self.compare,
             Select: self.select,
             Cast: self.cast,
@@ -215,9 +221,8 @@ class TirPrinter:
             return self.value(e.x)
         if e.x.dtype.is_float and e.op in _INTRINSICS:
             return call(_INTRINSICS[e.op], self.value(e.x))
-        if e.x.dtype.is_float and e.op == "round":  # T.nearbyint ends the vectors of a block
-            kind = f'"{type_name(e.dtype, e.lanes)}"'
-            return call("T.call_llvm_pure_intrin", kind, '"llvm.nearbyint"', self.value(e.x))
+        if e.x.dtype.is_float and e.op == "round":
+            return call(self.helpers.nearest(), self.value(e.x))
         if e.op == "isnan" and isinstance(e.x, (Var, RegRead, Load)):
             return self.is_nan(self.value(e.x), e.lanes)
         return self.helper(self.helpers.operation(e.op, e.x.type), self.argument(e.x))

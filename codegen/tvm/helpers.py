@@ -63,6 +63,47 @@ def unmasked(numbers):
     return numbers < lanes_of(numbers, T.int32(0))
 '''
 
+PLAIN_FENCE = '''\
+def fence(x):
+    """x, kept apart from the arithmetic around it: TVM does not look through its bits."""
+    kind = str(x.ty)
+    return T.reinterpret(kind, T.reinterpret(kind.replace("float", "int"), x))
+'''
+
+_HIDDEN = """\
+    hidden = T.call_llvm_pure_intrin(kind, "llvm.umax", condition, lanes_of(condition, T.bool(False)))
+    return -T.Cast(kind.replace("bool", bits.partition("x")[0]), hidden)
+"""
+
+PLAIN_MASKS = MASKS.replace(
+    _HIDDEN, '    return -T.Cast(kind.replace("bool", bits.partition("x")[0]), condition)\n'
+).replace(
+    """
+
+    What stands in LLVM's maximum is a call to TVM, which it concludes nothing from.
+    """,
+    """""",
+)
+"""The same for targets that LLVM has no part in: scalars, of which TVM's analysis takes comparisons."""
+
+NEAREST = '''\
+def nearest(x):
+    """x rounded to an integer, halves to even; T.nearbyint ends the vectors of a block."""
+    return T.call_llvm_pure_intrin(str(x.ty), "llvm.nearbyint", x)
+'''
+
+PLAIN_FUSED = '''\
+def fused(x, y, z):
+    """x * y + z with one rounding: C's function of that name."""
+    return T.call_pure_extern(str(x.ty), "fma", x, y, z)
+'''
+
+PLAIN_NEAREST = '''\
+def nearest(x):
+    """x rounded to an integer, halves to even."""
+    return T.nearbyint(x)
+'''
+
 NAMES = '''\
 class Names:
     """Names for parts of an expression, each of which is computed once.
@@ -103,14 +144,21 @@ MOST = 1500.0
 
 
 class Helpers:
-    """Makes helper functions when they are first asked for; `texts` are their definitions, callees first."""
+    """Makes helper functions when they are first asked for; `texts` are their definitions, callees first.
 
-    def __init__(self) -> None:
+    Args:
+        on_llvm: whether LLVM makes the code: then its operations are at hand.
+    """
+
+    def __init__(self, on_llvm: bool = True) -> None:
+        self.on_llvm = on_llvm
         self._asked: set[str] = set()
         self._functions: list[str] = []
         self.uses_fence = False
         self.uses_choose = False
         self.uses_masks = False
+        self.uses_nearest = False
+        self.uses_fused = False
         self._growth: dict[str, tuple[float, float]] = {}
         self.keeping: set[str] = set()
         """Helpers that have variables, which a block may not."""
@@ -120,8 +168,10 @@ class Helpers:
         """What the file must define."""
         masks = bool(self._functions) or self.uses_choose or self.uses_masks
         parts = (
-            (FENCE, self.uses_fence),
-            (MASKS, masks),
+            (FENCE if self.on_llvm else PLAIN_FENCE, self.uses_fence),
+            (NEAREST if self.on_llvm else PLAIN_NEAREST, self.uses_nearest),
+            (PLAIN_FUSED, self.uses_fused),
+            (MASKS if self.on_llvm else PLAIN_MASKS, masks),
             (NAMES, self._functions or self.uses_choose),
             (CHOOSE, self.uses_choose),
         )
@@ -184,6 +234,16 @@ class Helpers:
         """The function that keeps a value apart."""
         self.uses_fence = True
         return "fence"
+
+    def fused(self) -> str:
+        """The function that multiplies and adds with one rounding."""
+        self.uses_fused = not self.on_llvm
+        return "T.fma" if self.on_llvm else "fused"
+
+    def nearest(self) -> str:
+        """The function that rounds to integers."""
+        self.uses_nearest = True
+        return "nearest"
 
     def masks(self, function: str) -> str:
         """The function that makes numbers of bools, or bools of the numbers."""

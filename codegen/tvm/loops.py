@@ -24,7 +24,7 @@ from aino_ir.codegen.tvm.kernel import (
 from aino_ir.codegen.tvm.sharing import SharedQuotients, SharingIndexText
 from aino_ir.codegen.tvm.text import PREFIX, PythonNames, Text, call, comment, element, type_name
 from aino_ir.codegen.tvm.vectors import vector_store
-from aino_ir.dims import DimLike, ceildiv, is_static
+from aino_ir.dims import DimLike, ceildiv, dmax, is_static
 from aino_ir.dtypes import DType, i32
 from aino_ir.errors.printing import NoSpelling
 from aino_ir.loops.expr import Expr, VecType
@@ -47,18 +47,24 @@ from aino_ir.loops.stmt import (
     walk_statements,
 )
 
+THREADS = 128
+"""Units that a block of a GPU does, one a thread."""
 
-def print_loop_kernel(fn: LoopFn, helpers: HelperNames) -> PrintedKernel:
-    """A kernel of loops as a PrimFunc.
+
+def print_loop_kernel(fn: LoopFn, helpers: HelperNames, threads: bool = False) -> PrintedKernel:
+    """A kernel of loops as a PrimFunc; with `threads`, each unit is done by a thread of a GPU.
 
     Raises:
         NoSpelling: it has an operation that TensorIR lacks.
     """
-    return _LoopKernel(fn, helpers).printed()
+    return (_ThreadKernel if threads else _LoopKernel)(fn, helpers).printed()
 
 
 class _LoopKernel:
     """Writes one kernel; `lines` is the result so far."""
+
+    scope = ""
+    """What an allocation says of where it is."""
 
     def __init__(self, fn: LoopFn, helpers: HelperNames) -> None:
         self.fn = fn
@@ -343,12 +349,44 @@ class _LoopKernel:
     def alloc(self, s: Alloc) -> None:
         """Working memory."""
         shape = shape_text([self.index(at_least_one(s.size))])
-        self.line(f'{self.names[s.name]} = T.alloc_buffer({shape}, "{type_name(memory_dtype(s.dtype))}")')
+        kind = type_name(memory_dtype(s.dtype))
+        self.line(f'{self.names[s.name]} = T.alloc_buffer({shape}, "{kind}"{self.scope})')
 
     def fail(self, s: Fail) -> None:
         """Record an error; who stands behind it looks at the status first."""
         self.line(f"status[0] = T.int64({s.code})")
         self.line(f"status[1] = {self.printer.value(s.value)}")
+
+
+class _ThreadKernel(_LoopKernel):
+    """The same for a GPU: a thread does the checks and one unit, and what it holds is its own."""
+
+    scope = ', scope="local"'
+
+    def function_body(self) -> None:
+        """Threads first: nothing else may touch memory."""
+        units, unit = self.fn.units, self.names[UNIT]
+        block, thread = self.names.fresh("block"), self.names.fresh("thread")
+        count = min(THREADS, max(1, int(units))) if is_static(units) else THREADS  # type: ignore[arg-type]
+        blocks = self.index(dmax(1, ceildiv(units, count)))
+        self.line(f'for {block} in T.thread_binding({blocks}, thread="blockIdx.x"):')
+        self.depth += 1
+        self.line(f'for {thread} in T.thread_binding({count}, thread="threadIdx.x"):')
+        self.depth += 1
+        self.line(f"{unit}: T.let = {block} * {count} + {thread}")
+        self.lines += [f"{INDENT * self.depth}{line}" for line in self._shared()]
+        super().function_body()
+        self.depth -= 2
+
+    def units(self, allocs: Sequence[Alloc]) -> None:
+        """The unit of this thread, if there is one."""
+        self.line(f"if {self.names[UNIT]} < {self.index(self.fn.units)}:")
+        self.nested([*allocs, *self.fn.body])
+
+    def _shared(self) -> list[str]:
+        """Quotients stay where they are used: a variable would be one of the host."""
+        self.quotients.symbols = frozenset()
+        return []
 
 
 def _may_fail(statement: Stmt) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 
 from aino_ir.codegen.kernels.canonical import drop_unit_axes, merge_axes
@@ -19,6 +20,8 @@ from aino_ir.codegen.schedule.engine import lower
 from aino_ir.codegen.schedule.trace import Schedule
 from aino_ir.codegen.tvm.blocks import BlockKernel
 from aino_ir.codegen.tvm.expression import HelperNames
+from aino_ir.codegen.tvm.facts import on_gpu
+from aino_ir.codegen.tvm.gpu_schedule import gpu_schedule_text
 from aino_ir.codegen.tvm.kernel import PrintedKernel
 from aino_ir.codegen.tvm.tiling import Tile, contraction_schedule, contraction_tile, number, plain_schedule
 from aino_ir.compute import Compute
@@ -42,6 +45,7 @@ class Scheduled:
         schedule, tile: how it is done.
         lanes: of a vector of the machine.
         cycles: what that takes on one core, modelled; 0 for maps.
+        roles: of the axes of a product for threads of a GPU.
     """
 
     spec: KernelSpec
@@ -49,6 +53,7 @@ class Scheduled:
     tile: Tile
     lanes: int
     cycles: float = 0.0
+    roles: Roles | None = None
 
 
 def scheduled(spec: KernelSpec, target: Target, packed: bool = True) -> Scheduled | str:
@@ -66,6 +71,8 @@ def scheduled(spec: KernelSpec, target: Target, packed: bool = True) -> Schedule
         return "nothing to do"
     lanes = vector_lanes(spec, target)
     roles = analyse(spec)
+    if on_gpu(target):
+        return _for_threads(spec, roles if isinstance(roles, Roles) else None)
     if isinstance(roles, Roles):
         return _contraction(roles, target, lanes, packed)
     canonical = merge_axes(drop_unit_axes(spec))
@@ -79,6 +86,17 @@ def scheduled(spec: KernelSpec, target: Target, packed: bool = True) -> Schedule
     steps = prod(number(a.extent) for a in schedule.program.reduce) * spec_size(canonical)
     cycles = steps / tile.width * step_cycles(1, 1, 2.0, 0.0) if program.reduce else 0.0
     return Scheduled(canonical, schedule, tile, lanes, cycles)
+
+
+def _for_threads(spec: KernelSpec, roles: Roles | None) -> Scheduled | str:
+    """A computation for a GPU: `gpu_schedule` finds the loops, the trace has no steps."""
+    canonical = roles.spec if roles is not None else merge_axes(drop_unit_axes(spec))
+    program = canonical.program
+    assert isinstance(program, Compute)
+    if not program.axes or (spec.program.reduce and not program.reduce):  # type: ignore[union-attr]
+        return "a single number, or a sum of one term"
+    cycles = float(spec_size(canonical) * prod(number(a.extent) for a in program.reduce))
+    return Scheduled(canonical, Schedule(program), Tile(None, None, 1, 1, 1), 1, cycles, roles)
 
 
 def _contraction(roles: Roles, target: Target, lanes: int, packed: bool) -> Scheduled | str:
@@ -142,7 +160,7 @@ class BlockGenerator:
 def packings_of(spec: KernelSpec, target: Target) -> tuple[tuple[int, Packing], ...]:
     """The layouts that a schedule wants constants in."""
     roles = analyse(spec)
-    if not isinstance(roles, Roles):
+    if on_gpu(target) or not isinstance(roles, Roles):
         return ()
     tile = contraction_tile(roles, target, vector_lanes(spec, target))
     return panel_packings(roles, tile.rows, tile.width)
@@ -156,6 +174,7 @@ def print_scheduled(kernel: Kernel, target: Target, helpers: HelperNames) -> Pri
     """
     found = scheduled(kernel.spec, target)
     assert isinstance(found, Scheduled)
-    return BlockKernel(
-        kernel.function, found.spec, found.schedule, found.tile, found.lanes, helpers
-    ).printed()
+    printer = BlockKernel(kernel.function, found.spec, found.schedule, found.tile, found.lanes, helpers)
+    if not on_gpu(target):
+        return printer.printed()
+    return printer.printed(partial(gpu_schedule_text, roles=found.roles))

@@ -9,6 +9,7 @@ from typing import Any
 
 from aino_ir import __version__
 from aino_ir.codegen.tvm.expression import HelperNames
+from aino_ir.codegen.tvm.facts import on_gpu
 from aino_ir.codegen.tvm.helpers import Helpers
 from aino_ir.codegen.tvm.kernel import PrintedKernel
 from aino_ir.codegen.tvm.loops import print_loop_kernel
@@ -59,6 +60,11 @@ def build(target=None):
         return tvm.compile(module(), target=tvm.target.Target(TARGET if target is None else target))
 
 
+def sources(target=None):
+    """What TVM makes of the kernels for a device beside the processor, as text."""
+    return [part.inspect_source() for part in build(target).mod.imports]
+
+
 def export(path):
     """The kernels as a library of TVM's, which ``tvm.runtime.load_module`` reads."""
     build().export_library(path)
@@ -68,6 +74,13 @@ _MAIN = """\
 if __name__ == "__main__":
     build()
     print(f"built {len(KERNELS)} kernels for {TARGET}")
+"""
+
+
+_GPU_MAIN = """\
+if __name__ == "__main__":
+    for text in sources():
+        print(text)
 """
 
 
@@ -83,7 +96,8 @@ def print_script(
         parts += [kernel.text, *([kernel.schedule] if kernel.schedule else [])]
     if walk:
         parts[0] = parts[0].replace("import tvm\nfrom tvm import tirx\n", f"{IMPORTS}import tvm\n{RELAX}", 1)
-    return "\n\n".join([*parts, table, _TAIL, walk or _MAIN])
+    main = _GPU_MAIN if "host" in target else _MAIN
+    return "\n\n".join([*parts, table, _TAIL, walk or main])
 
 
 def _traced(name: str, trace: Sequence[str]) -> str:
@@ -106,4 +120,4 @@ def print_kernel(
             return printed if trace is None else replace(printed, schedule=_traced(printed.name, trace))
         except NoSpelling:  # a block can say less than loops can
             pass
-    return print_loop_kernel(kernel.function, helpers)
+    return print_loop_kernel(kernel.function, helpers, threads=on_gpu(target))

@@ -51,6 +51,8 @@ _ALWAYS_TAKEN = frozenset(
         "masked",
         "unmasked",
         "lanes_of",
+        "nearest",
+        "fused",
         *keyword.kwlist,
         *keyword.softkwlist,
     }

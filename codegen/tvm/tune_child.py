@@ -1,12 +1,13 @@
 """MetaSchedule on kernels of an emitted file: a program of its own, since what is tried may crash.
 
-``python tune_child.py JOB ANSWERS``: the file JOB names the emitted file, kernels, trials and a deadline;
+``python tune_child.py JOB ANSWERS``: the file JOB names the emitted file, kernels, trials and seconds;
 after every few trials of a kernel, one JSON line goes to the file ANSWERS: how long AINO's own schedule and
 the best trial so far take, how many trials there were, and the best one's trace as calls of TVM's `Schedule`.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import sys
@@ -26,13 +27,16 @@ def main(path: str, answers: str) -> int:
     """Tune the kernels of a job, most important first, until its deadline."""
     job = json.loads(Path(path).read_text(encoding="ascii"))
     os.environ["TVM_NUM_THREADS"] = str(job["threads"])
+    _without_source_lines()
     import tvm
     import tvm.ir.utils
+    import tvm.s_tir.tensor_intrin  # takes a good part of a minute, which is not the search's
     from tvm.s_tir import meta_schedule as ms
 
     script = _loaded(job["script"])
     target = tvm.target.Target(script.TARGET)
     measure = _Measure(ms, tvm, script, target, Path(path).parent)
+    job["deadline"] = time.time() + job["seconds"]
     with open(answers, "w", buffering=1, encoding="ascii") as rows:
         for name in job["kernels"]:
             if time.time() >= job["deadline"]:
@@ -40,6 +44,12 @@ def main(path: str, answers: str) -> int:
             for row in measure.tuned(name, job):
                 rows.write(json.dumps({"kernel": name, **row}) + "\n")
     return 0
+
+
+def _without_source_lines() -> None:
+    """TVM looks at the stack for every function that it reads, and needs no source lines of it."""
+    stack = inspect.stack
+    inspect.stack = lambda context=0: stack(context)
 
 
 def _loaded(path: str) -> Any:

@@ -10,9 +10,9 @@ import click
 from aino_ir.codegen.c.toolchain import compiler_obstacle, find_toolchain
 from aino_ir.codegen.cuda.toolchain import find_cuda_toolchain
 from aino_ir.driver.cli.shell import Shell, common_options
-from aino_ir.driver.gpu import this_host
+from aino_ir.driver.gpu import kernels_alone, this_host
 from aino_ir.errors.base import AinoError
-from aino_ir.isa import ISAS
+from aino_ir.isa import GPU, ISAS
 from aino_ir.runtime.store import opened_or_temporary
 from aino_ir.runtime.tables import format_table
 from aino_ir.target import KNOWN_TARGETS, Host, Target, parse_target
@@ -21,6 +21,10 @@ WHAT = {
     "c": "C for this processor",
     "cuda": "CUDA C++ for the first GPU of this machine",
     "tvm:llvm": "TensorIR with schedules, built by TVM for this processor",
+    "tvm:llvm -mtriple=aarch64-linux-gnu": "TensorIR with schedules for 64-bit ARM",
+    "tvm:cuda": "TensorIR with schedules for threads of GPUs, as CUDA C++ (--emit tvm)",
+    "tvm:opencl": "TensorIR with schedules for threads of GPUs, as OpenCL C (--emit tvm)",
+    "tvm:metal": "TensorIR with schedules for threads of GPUs, as Metal (--emit tvm)",
     "stablehlo": "StableHLO as text, run by XLA",
     "reference": "the interpreter: every op in Python on numpy",
     "null": "compiles as far as C text and runs nothing",
@@ -77,6 +81,8 @@ def described(name: str, target: Target) -> str:
 
 def build_obstacle(target: Target) -> str:
     """Why a target cannot be built on this machine; empty when it can."""
+    if target.name == "tvm" and target.arch == GPU:
+        return missing_package(target)
     if target.name in ("c", "tvm"):
         return compiler_obstacle(target) or missing_package(target)
     return cuda_compiler_obstacle() if target.name == "cuda" else missing_package(target)
@@ -87,7 +93,7 @@ def run_obstacle(target: Target, host: Host) -> str:
     if target.name == "null":
         return "it runs nothing"
     if target.name in ("c", "cuda", "tvm"):
-        return host.obstacle(target, target.variants[0])
+        return kernels_alone(target, host) or host.obstacle(target, target.variants[0])
     return missing_package(target)
 
 

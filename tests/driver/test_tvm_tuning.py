@@ -7,11 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
 import aino_ir as aino
 from aino_ir.driver import tvm_tuning
-from aino_ir.tolerance import disagreement
 from tests.codegen.tvm.support import matmul, needs_tvm, weights
 
 TRACE = [
@@ -75,19 +72,3 @@ def test_a_search_that_dies_leaves_the_schedules(monkeypatch: Any, tmp_path: Pat
     assert tuning["trials"] == 0 and not tuning["changed"]
     (reason,) = tuning["skipped"].values()
     assert reason == "the search ended early: no such pass"
-
-
-@pytest.mark.slow
-def test_metaschedule_searches_and_is_not_asked_twice(monkeypatch: Any, tmp_path: Path) -> None:
-    """The real search: a few trials of one product, in a process of their own; records are read back."""
-    needs_tvm()
-    monkeypatch.setenv("AINO_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(tvm_tuning, "TRIALS", 4)
-    first = aino.compile(matmul(64, 96, 48), "tvm:llvm", tune=300.0, threads=1)
-    assert first.report.tuning["trials"] == 4 and first.report.tuning["measured"] == 1
-    second = aino.compile(matmul(64, 96, 48), "tvm:llvm", tune=301.0, threads=1)
-    assert second.report.tuning["trials"] == 0 and second.report.tuning["remembered"] == 1
-    x = weights(64, 48)
-    (want,) = aino.compile(matmul(64, 96, 48), "reference").run(x)
-    for executable in (first, second):
-        assert disagreement(executable.run(x)[0], want, "reordered", terms=48) is None
