@@ -17,10 +17,10 @@ from typing import Any
 
 from aino_ir.codegen.c.process import Command, run_commands
 from aino_ir.codegen.catalogue import Experience
-from aino_ir.codegen.tvm import tune_child
 from aino_ir.codegen.tvm.backend import emit_tvm
 from aino_ir.codegen.tvm.build import tvm_version
 from aino_ir.codegen.tvm.scheduled import NAME
+from aino_ir.driver import tvm_tuning_child
 from aino_ir.driver.tuning import NOISE, Tuning
 from aino_ir.kernels import Kernel
 from aino_ir.plan import Plan, runs
@@ -88,7 +88,13 @@ class TvmTuner:
             }
             (folder / "job.json").write_text(json.dumps(job), encoding="ascii")
             answers = folder / "answers"
-            command = (sys.executable, "-s", tune_child.__file__, str(folder / "job.json"), str(answers))
+            command = (
+                sys.executable,
+                "-s",
+                tvm_tuning_child.__file__,
+                str(folder / "job.json"),
+                str(answers),
+            )
             (outcome,) = run_commands([Command(command, folder, {})], 1, seconds + LATE_SECONDS)
             rows = _rows(answers)
         for row in {row["kernel"]: row for row in rows}.values():  # the last of each kernel

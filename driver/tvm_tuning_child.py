@@ -1,6 +1,6 @@
 """MetaSchedule on kernels of an emitted file: a program of its own, since what is tried may crash.
 
-``python tune_child.py JOB ANSWERS``: the file JOB names the emitted file, kernels, trials and seconds;
+``python tvm_tuning_child.py JOB ANSWERS``: the file JOB names the emitted file, kernels, trials and seconds;
 after every few trials of a kernel, one JSON line goes to the file ANSWERS: how long AINO's own schedule and
 the best trial so far take, how many trials there were, and the best one's trace as calls of TVM's `Schedule`.
 """
