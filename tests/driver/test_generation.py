@@ -15,7 +15,7 @@ from benchmarks.torch_zoo_models import ZOO
 TOKENS = 64
 """Tokens that are generated."""
 
-PROMPT = [5, 17, 42]
+LONGEST_PROMPT = 8
 
 GAP = 1e-4
 """Eager's two best logits lie at least this far apart where a different token counts as wrong."""
@@ -24,7 +24,7 @@ GAP = 1e-4
 class Step(nn.Module):
     """Logits behind one token at one position; keys and values of those before are buffers."""
 
-    def __init__(self, model: Any, length: int) -> None:
+    def __init__(self, model: Any, length: int, batch: int) -> None:
         super().__init__()
         from transformers import StaticCache
 
@@ -33,7 +33,7 @@ class Step(nn.Module):
         self.model = model
         self.cache = StaticCache(max_cache_len=length, config=config)
         width = config.hidden_size // config.num_attention_heads
-        self.cache.early_initialization(1, heads, width, torch.float32, torch.device("cpu"))
+        self.cache.early_initialization(batch, heads, width, torch.float32, torch.device("cpu"))
         for i, layer in enumerate(self.cache.layers):
             self.register_buffer(f"keys_{i}", layer.keys)
             self.register_buffer(f"values_{i}", layer.values)
@@ -64,47 +64,62 @@ def model_of(name: str) -> Any:
     return getattr(transformers, entry.model)(config).eval()
 
 
-def eager_tokens(model: Any) -> tuple[list[int], list[float]]:
-    """Greedy tokens of the whole context at once, without a cache, and the gaps between the two best logits."""
-    tokens, gaps = list(PROMPT), []
+def prompts_of(batch: int) -> torch.Tensor:
+    """Prompts [batch, n] of a length that is drawn, as their tokens are."""
+    drawn = torch.Generator().manual_seed(batch)
+    length = int(torch.randint(2, LONGEST_PROMPT + 1, (), generator=drawn))
+    return torch.randint(1, 60, (batch, length), generator=drawn)
+
+
+def eager_tokens(model: Any, prompts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Greedy tokens of the whole context at once, without a cache, and the gaps between the two best logits.
+
+    Both are [batch, tokens].
+    """
+    tokens, gaps = prompts, []
     with torch.no_grad():
         for _ in range(TOKENS):
-            logits = model(input_ids=torch.tensor([tokens]), use_cache=False).logits[0, -1]
+            logits = model(input_ids=tokens, use_cache=False).logits[:, -1]
             best = logits.topk(2).values
-            gaps.append(float(best[0] - best[1]))
-            tokens.append(int(logits.argmax()))
-    return tokens[len(PROMPT) :], gaps
+            gaps.append(best[:, 0] - best[:, 1])
+            tokens = torch.cat([tokens, logits.argmax(-1, keepdim=True)], 1)
+    return tokens[:, prompts.shape[1] :], torch.stack(gaps, 1)
 
 
-def steps_of(name: str, target: str) -> tuple[Any, Any]:
+def steps_of(name: str, target: str, batch: int = 1) -> tuple[Any, Any]:
     """A model, and its step compiled."""
     model = model_of(name)
-    step = Step(model, len(PROMPT) + TOKENS).eval()
-    example = (torch.tensor([[PROMPT[0]]]), torch.tensor([0]))
+    step = Step(model, LONGEST_PROMPT + TOKENS, batch).eval()
+    example = (torch.ones(batch, 1, dtype=torch.int64), torch.tensor([0]))
     return model, aino.compile(aino.load(step, example), target, threads=1)
 
 
-def generated(executable: Any) -> list[int]:
-    """Greedy tokens of a compiled step."""
-    tokens = list(PROMPT)
-    for position in range(len(PROMPT) + TOKENS - 1):
-        token = np.array([[tokens[position]]], np.int64)
+def generated(executable: Any, prompts: torch.Tensor) -> np.ndarray:
+    """Greedy tokens [batch, tokens] of a compiled step."""
+    tokens, length = prompts.numpy(), prompts.shape[1]
+    for position in range(length + TOKENS - 1):
+        token = np.ascontiguousarray(tokens[:, position : position + 1])
         (logits,) = executable.run(token, np.array([position], np.int64))
-        if position >= len(PROMPT) - 1:
-            tokens.append(int(np.asarray(logits)[0].argmax()))
-    return tokens[len(PROMPT) :]
+        if position >= length - 1:
+            best = np.asarray(logits).argmax(-1)[:, None].astype(np.int64)
+            tokens = np.concatenate([tokens, best], 1)
+    return tokens[:, length:]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "target"), [("gpt2", "c"), ("llama", "c"), ("llama", "reference")])
-def test_greedy_tokens_are_those_of_eager(name: str, target: str) -> None:
-    model, executable = steps_of(name, target)
-    wanted, gaps = eager_tokens(model)
-    assert len(set(wanted)) > 5
-    for place, (got, want) in enumerate(zip(generated(executable), wanted, strict=True)):
-        if got != want:
-            assert gaps[place] < GAP, f"token {place}: {got} instead of {want}, gap {gaps[place]:.1e}"
-            break  # the contexts differ from here on
+@pytest.mark.parametrize(
+    ("name", "target", "batch"), [("gpt2", "c", 1), ("llama", "c", 2), ("llama", "reference", 1)]
+)
+def test_greedy_tokens_are_those_of_eager(name: str, target: str, batch: int) -> None:
+    model, executable = steps_of(name, target, batch)
+    prompts = prompts_of(batch)
+    wanted, gaps = eager_tokens(model, prompts)
+    for row, gap, made in zip(wanted, gaps, generated(executable, prompts), strict=True):
+        assert len(set(row.tolist())) > 5
+        for place, (got, want) in enumerate(zip(made.tolist(), row.tolist(), strict=True)):
+            if got != want:
+                assert gap[place] < GAP, f"token {place}: {got} instead of {want}, gap {gap[place]:.1e}"
+                break  # the contexts differ from here on
 
 
 @pytest.mark.slow
@@ -121,6 +136,6 @@ def test_each_token_costs_the_same_and_caches_stay_in_place(name: str) -> None:
         counts.append(len(rows))
         executable.run(token, np.array([position], np.int64))
     assert len(set(counts)) == 1
-    cache = (len(PROMPT) + TOKENS) * model.config.hidden_size * 4
+    cache = (LONGEST_PROMPT + TOKENS) * model.config.hidden_size * 4
     copied = [int(k["bytes"]) for k in report.kernels if k["kernel"].startswith("copy")]
     assert not [size for size in copied if size >= cache // 4], "caches are written where they lie"
