@@ -152,7 +152,7 @@ def _tiles(roles: Roles, lanes: int, target: Target) -> list[Tile]:
 def _row_vector(roles: Roles) -> bool:
     """Whether a factor moves with rows and lanes both: it is read as vectors for every row."""
     row = roles.row.name if roles.row is not None else ""
-    return any({row, roles.lane.name} <= axes_of(f) for f in roles.factors)
+    return any({row, roles.lane.name} <= names for names in roles.factor_axes)
 
 
 def _candidate(roles: Roles, tile: Tile, lanes: int, target: Target) -> Candidate | None:
@@ -164,8 +164,8 @@ def _candidate(roles: Roles, tile: Tile, lanes: int, target: Target) -> Candidat
     for axis in roles.outer:
         outer *= extent_or(axis.extent, SYMBOLIC_EXTENT)
     row_name = roles.row.name if roles.row is not None else ""
-    lane_in = [roles.lane.name in axes_of(f) for f in roles.factors]
-    row_in = [row_name in axes_of(f) for f in roles.factors]
+    lane_in = [roles.lane.name in names for names in roles.factor_axes]
+    row_in = [row_name in names for names in roles.factor_axes]
     lane_shared = any(a and not b for a, b in zip(lane_in, row_in, strict=True))
     cycles = tile_cycles(tile, rows, -(-columns // lanes), steps, _row_vector(roles), lane_shared)
     if not roles.factors[0].dtype.is_float:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 from aino_ir.codegen.kernels.access import Placement, Point
 from aino_ir.codegen.kernels.blocking import Blocking, walks_outer_points
-from aino_ir.codegen.kernels.canonical import axes_of
 from aino_ir.codegen.kernels.emit import is_heavy, name_index
 from aino_ir.codegen.kernels.map_points import at_row
 from aino_ir.codegen.kernels.roles import Roles, coordinate_range
@@ -90,7 +89,7 @@ class ContractLoops:
         self.dtype = roles.factors[0].dtype
         self.heavy = is_heavy_epilogue(place)
         row = roles.row.name if roles.row is not None else ""
-        self._varies = [(row in axes_of(f), roles.lane.name in axes_of(f)) for f in roles.factors]
+        self._varies = [(row in names, roles.lane.name in names) for names in roles.factor_axes]
         self._factors: dict[tuple[int, int, int], Expr | None] = {}
         self.result = roles.spec.results[0]
         self.parked = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from aino_ir.codegen.kernels.canonical import axes_of, drop_unit_axes, merge_axes, slope
 from aino_ir.compute import Axis, Compute
@@ -59,6 +60,11 @@ class Roles:
     guards: dict[str, Guard]
     staged: int | None = None
 
+    @cached_property
+    def factor_axes(self) -> tuple[frozenset[str], ...]:
+        """Names of the axes that each factor moves with: asked for every tile that is priced."""
+        return tuple(frozenset(axes_of(f)) for f in self.factors)
+
     @property
     def reduction(self) -> tuple[Axis, ...]:
         """All reduction axes, from the outermost loop to the innermost."""
@@ -72,8 +78,8 @@ class Roles:
 
     def lane_factor(self) -> int:
         """The factor that varies with the lanes but not with the rows, else any that varies with lanes."""
-        varying = [i for i, f in enumerate(self.factors) if self.lane.name in axes_of(f)]
-        free = [i for i in varying if self.row is None or self.row.name not in axes_of(self.factors[i])]
+        varying = [i for i, names in enumerate(self.factor_axes) if self.lane.name in names]
+        free = [i for i in varying if self.row is None or self.row.name not in self.factor_axes[i]]
         return (free or varying)[0]
 
 

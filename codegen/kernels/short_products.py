@@ -13,7 +13,6 @@ from dataclasses import replace
 
 from aino_ir.codegen.kernels.access import Placement, Point
 from aino_ir.codegen.kernels.blocking import Blocking, choose_blocking
-from aino_ir.codegen.kernels.canonical import axes_of
 from aino_ir.codegen.kernels.contract import CLOCK, CODE_BUDGET, code_size, panel_packings
 from aino_ir.codegen.kernels.contract_loops import ContractLoops, Shape
 from aino_ir.codegen.kernels.emit import emit_checks, vector_lanes
@@ -138,7 +137,7 @@ def registers(tile: Tile) -> int:
 def _row_vector(roles: Roles) -> bool:
     """Whether a factor moves with rows and lanes both: it is read as vectors for every row."""
     row = roles.row.name if roles.row is not None else ""
-    return any({row, roles.lane.name} <= axes_of(f) for f in roles.factors)
+    return any({row, roles.lane.name} <= names for names in roles.factor_axes)
 
 
 def _candidate(roles: Roles, tile: Tile, lanes: int, native: int, target: Target) -> Candidate:

@@ -159,7 +159,7 @@ def staging_cycles(roles: Roles, tile: Tile, lanes: int, blocking: Blocking) -> 
     assert roles.staged is not None
     width = tile.vectors * lanes
     outer = prod(extent_or(a.extent, 128) for a in roles.outer)
-    moving = bool({a.name for a in roles.outer} & axes_of(roles.factors[roles.staged]))
+    moving = bool({a.name for a in roles.outer} & roles.factor_axes[roles.staged])
     if walks_outer_points(roles, tile.rows):
         visits = outer if moving else -(-outer // blocking.chunk)
     else:
