@@ -17,6 +17,7 @@ from aino_ir.driver.api import load
 from aino_ir.errors.distill import DistillDataWrong, LossNotFinite, NothingToTrain
 from aino_ir.errors.usage import OptionTooSmall, UnknownOption
 from aino_ir.graph import Module
+from aino_ir.ops.core import Constant
 from aino_ir.passes.compression.pruning import with_constants
 from aino_ir.passes.compression.weights import weights
 
@@ -90,6 +91,7 @@ class Trainee:
     Attributes:
         network: the `torch.fx.GraphModule`.
         handles: path of a tensor -> the constant that it stands for.
+        written_as: id of a constant -> id of the handle that was written for it and for equal ones.
         integers: path -> the constant of integers that a parameter stands behind.
         masks: path -> which elements of a pruned weight are trained.
     """
@@ -101,6 +103,9 @@ class Trainee:
 
         self.module = module
         self.network, self.handles = module_with_handles(module, None)
+        by_identity = {handle.identity: id(handle) for handle in self.handles.values()}
+        constants = [op.value for op in module.walk() if isinstance(op, Constant)]
+        self.written_as = {id(c): by_identity[c.identity] for c in constants if c.identity in by_identity}
         self.integers = train_integers(self.network, self.handles)
         pruned = {id(w.handle) for w in weights(module)}
         self.masks: dict[str, torch.Tensor] = {}
@@ -126,17 +131,17 @@ class Trainee:
                 self.network.get_parameter(path).mul_(mask)
 
     def result(self) -> Module:
-        """The module with the trained constants."""
+        """The module with the trained constants; equal ones that were written as one stay equal."""
         new: dict[int, Const] = {}
         for path, parameter in self.trained().items():
             if path in self.integers:
-                latent = self.integers[path]
-                new[id(latent.handle)] = Const.of(latent.integers(), latent.handle.name)
-                continue
-            handle = self.handles[path]
-            array = parameter.detach().cpu().float().numpy().astype(handle.dtype.numpy)
+                handle = self.integers[path].handle
+                array = self.integers[path].integers()
+            else:
+                handle = self.handles[path]
+                array = parameter.detach().cpu().float().numpy().astype(handle.dtype.numpy)
             new[id(handle)] = Const.of(np.ascontiguousarray(array), handle.name)
-        return with_constants(self.module, new)
+        return with_constants(self.module, {c: new[h] for c, h in self.written_as.items() if h in new})
 
 
 def train(

@@ -168,6 +168,22 @@ def test_layers_that_compute_with_integers_stay() -> None:
     assert str(taught) != str(student)
 
 
+def test_equal_constants_that_train_as_one_are_one_in_the_result() -> None:
+    b = Builder()
+    array = np.random.default_rng(0).standard_normal((16, 16)).astype(np.float32)
+    first, second = Const.of(array, "first"), Const.of(array.copy(), "second")
+    assert first.digest == second.digest  # known, so that they are written as one tensor
+    y = b.relu(b.matmul(b.input("x", tensor("f32", 64, 16)), b.constant(first)))
+    b.output("y", b.matmul(y, b.constant(second)))
+    trainee = Trainee(b.module)
+    with torch.no_grad():
+        for parameter in trainee.trained().values():
+            parameter += 1.0
+    x = DATA[0]
+    seen = trainee.network(torch.as_tensor(x)).detach().numpy()
+    np.testing.assert_allclose(outputs(trainee.result(), x), seen, rtol=1e-4, atol=1e-4)
+
+
 def test_the_student_itself_is_left_alone() -> None:
     student = mlp(SIZES)
     before = [w.handle.array().copy() for w in weights(student)]
