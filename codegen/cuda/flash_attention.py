@@ -3,7 +3,8 @@
 A block takes 64 queries of a head, each of its four warps 16.  Blocks of keys and values come to shared
 memory in a pipeline of two stages.  A warp multiplies its queries with the keys, applies the score, keeps
 each row's maximum and sum as it goes along (scaling what it has whenever the maximum grows) and multiplies
-the weights, rounded to 16 bits, with the values; logits and weights never leave registers.
+the weights, rounded to 16 bits, with the values; logits and weights never leave registers.  The sum is that
+of the rounded weights, so that results are means of values whatever rounding does.
 
 Follows T. Dao, "FlashAttention-2" (2023).
 """
@@ -34,6 +35,7 @@ from aino_ir.loops.expr import (
     VecType,
     binary,
     call,
+    cast,
     compare,
     const,
     index,
@@ -240,7 +242,8 @@ class _Kernel:
             fade = b.let(call("exp", b.let(old - shift)), "fade")
             added: Expr = const(0, f32)
             for n, i in mine:
-                weights[n][i] = b.let(call("exp", b.let(logits[n][i] - shift)), "weight")
+                exact = b.let(call("exp", b.let(logits[n][i] - shift)))
+                weights[n][i] = b.let(cast(cast(exact, self.half), f32), "weight")
                 added = added + weights[n][i]
             b.set(total[row], total[row].read() * fade + added)
             b.set(best[row], found)
