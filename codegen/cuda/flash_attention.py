@@ -99,6 +99,14 @@ class FlashAttentionGenerator:
         return b.finish(header(spec, candidate))
 
 
+def over_quads(b: LoopBuilder, op: str, x: Expr) -> Expr:
+    """A value of f32 combined over four neighbouring threads, known to all of them."""
+    for distance in (1, 2):
+        (other,) = b.warp("exchange_f32", x, parameter=distance)
+        x = b.let(binary(op, x, other))
+    return x
+
+
 class _Kernel:
     def __init__(self, b: LoopBuilder, place: Placement) -> None:
         self.b = b
@@ -237,7 +245,7 @@ class _Kernel:
             found = old
             for n, i in mine:
                 found = maximum(found, logits[n][i])
-            found = self._over_quads("max", b.let(found))
+            found = over_quads(b, "max", b.let(found))
             shift = b.let(select(compare("eq", found, -INFINITY), const(0, f32), found), "shift")
             fade = b.let(call("exp", b.let(old - shift)), "fade")
             added: Expr = const(0, f32)
@@ -251,13 +259,6 @@ class _Kernel:
                 place = sums[column, 2 * row + part]
                 b.set(place, place.read() * fade)
         return weights
-
-    def _over_quads(self, op: str, x: Expr) -> Expr:
-        """Combined over the four threads that share a row."""
-        for distance in (1, 2):
-            (other,) = self.b.warp("exchange_f32", x, parameter=distance)
-            x = self.b.let(binary(op, x, other))
-        return x
 
     def _add_values(self, stage: DimLike, weights: list[list[Expr]], sums: RegTile) -> None:
         b = self.b
@@ -280,7 +281,7 @@ class _Kernel:
         result = self.place.spec.results[0]
         assert result.expr is not None
         for row in range(2):
-            whole = self._over_quads("add", b.let(total[row].read()))
+            whole = over_quads(b, "add", b.let(total[row].read()))
             if p.masked_rows_zero:
                 whole = b.let(select(compare("eq", whole, 0.0), const(1, f32), whole))
             scale = b.let(const(1, f32) / whole, "scale")

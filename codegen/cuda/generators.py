@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aino_ir.codegen.cuda.block_attention import BlockAttentionGenerator
 from aino_ir.codegen.cuda.block_rows import BlockRowGenerator
 from aino_ir.codegen.cuda.elements import ElementGenerator
 from aino_ir.codegen.cuda.flash_attention import FlashAttentionGenerator
@@ -21,6 +22,7 @@ def cuda_generators() -> list[Generator]:
         BlockRowGenerator(),
         RowGenerator(unit_elements=1),
         FlashAttentionGenerator(),
+        BlockAttentionGenerator(),
         AttentionGenerator(),
         NestGenerator(),
         ElementGenerator(),

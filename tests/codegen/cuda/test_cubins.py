@@ -20,6 +20,7 @@ from aino_ir.runtime.cubins import Resources
 from aino_ir.runtime.store import Store
 from aino_ir.target import parse_target
 from tests.codegen.cuda.compiles import count, modules_of_cases
+from tests.codegen.cuda.test_block_attention import block_kernels
 from tests.codegen.cuda.test_device import problems
 from tests.codegen.kernels.support import kernels
 
@@ -120,6 +121,7 @@ def test_nvrtc_compiles_kernels_of_every_generator(store: Store) -> None:
     for architecture in ("sm_80", "sm_90a"):
         target = parse_target(f"cuda:{architecture}")
         functions = {k.fn.name: k.fn for p in problems() for k in kernels(p, str(target))}
+        functions |= {k.fn.name: k.fn for k in block_kernels()}
         unit = SourceUnit("kernels", print_unit(list(functions.values()), target), architecture)
         (cubin,) = compile_cubins([unit], device_headers(), Nvrtc(NVRTC), store)
         assert cubin.data[:4] == b"\x7fELF"

@@ -12,6 +12,7 @@ import pytest
 
 from aino_ir.codegen.c.unit import print_unit
 from aino_ir.codegen.cuda.runtime import cuda_headers
+from tests.codegen.cuda.test_block_attention import block_kernels
 from tests.codegen.cuda.test_flash_attention import flash_kernels
 from tests.codegen.cuda.test_tensor_cores import tiled
 from tests.codegen.cuda.test_warp import every_kernel
@@ -52,7 +53,7 @@ def _listed(made: Any) -> list[Any]:
 def test_kernels_compile_for_devices(architecture: str, tmp_path: Path) -> None:
     functions = {k.fn.name: k.fn for p in problems() for k in kernels(p, EMULATED)}
     functions |= {fn.name: fn for fn in every_kernel()}
-    functions |= {k.fn.name: k.fn for k in (*tiled(), *flash_kernels())}
+    functions |= {k.fn.name: k.fn for k in (*tiled(), *flash_kernels(), *block_kernels())}
     generators = {k.candidate.generator for p in problems() for k in kernels(p, EMULATED)}
     assert {"tile", "block rows", "row", "nest", "element"} <= generators
     (tmp_path / "kernels.cu").write_text(

@@ -1,0 +1,236 @@
+"""Attention whose products are f32, in one pass over the keys, without tensor cores.
+
+A block takes 32 queries of a head, four neighbouring threads each.  Blocks of 32 keys and values come to
+shared memory; a thread has a quarter of its query and of the result's sums in registers, vectors of four
+elements in turn with the other three, so that a warp reads 64 bytes that lie together.  Partial products of
+a key are combined by exchanges; maxima and sums go along as in `flash_attention`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aino_ir.codegen.cuda.flash_attention import KV_HEAD, over_quads
+from aino_ir.codegen.kernels.access import Placement, Point
+from aino_ir.codegen.kernels.attention import BATCH, HEAD, KEY, QUERY, WIDTH
+from aino_ir.codegen.kernels.emit import emit_checks
+from aino_ir.codegen.kernels.naming import header, kernel_name
+from aino_ir.dims import DimLike, align, ceildiv, dmin, is_static, symbol
+from aino_ir.dtypes import f32
+from aino_ir.kernels import Attention, Candidate, KernelSpec, Reject
+from aino_ir.loops.builder import LoopBuilder
+from aino_ir.loops.conditions import Condition
+from aino_ir.loops.expr import (
+    Accumulator,
+    Arg,
+    Expr,
+    Read,
+    VecType,
+    binary,
+    call,
+    compare,
+    const,
+    fma,
+    index,
+    map_expr,
+    maximum,
+    reduce_lanes,
+    select,
+    splat,
+    walk,
+)
+from aino_ir.loops.registers import Reg, RegTile
+from aino_ir.loops.stmt import LoopFn
+from aino_ir.target import Target
+
+TILE = 32
+"""Queries of a block, and keys that it has in shared memory."""
+
+PARTS = 4
+"""Threads of a query."""
+
+LANES = 4
+THREADS = TILE * PARTS
+CHUNK = PARTS * LANES
+"""Elements that the threads of a query take side by side."""
+
+TOGETHER = 8
+"""Keys between two looks at the maximum."""
+
+MOST_WIDTH = 192
+"""Of queries and of values: 48 KB hold 32 of both, and registers a quarter of each."""
+
+INFINITY = float("inf")
+
+
+class BlockAttentionGenerator:
+    """Kernels of `Attention` programs that are computed in f32."""
+
+    name = "block attention"
+
+    def candidates(self, spec: KernelSpec, target: Target) -> Iterable[Candidate | Reject]:
+        """One candidate."""
+        program = spec.program
+        if not isinstance(program, Attention):
+            yield Reject(self.name, "not an attention")
+            return
+        if any(o.dtype.compute is not f32 for o in spec.operands[:3]):
+            yield Reject(self.name, "computed in another type than f32")
+            return
+        widths = (program.width, program.value_width)
+        if not all(is_static(w) and 0 < int(w) <= MOST_WIDTH for w in widths):  # type: ignore[arg-type]
+            yield Reject(self.name, f"heads of {widths[0]} and {widths[1]}, {MOST_WIDTH} at most")
+            return
+        yield Candidate(self.name, f"a block for {TILE} queries, {TILE} keys at a time", cost=1e-6)
+
+    def build(self, spec: KernelSpec, candidate: Candidate, target: Target) -> LoopFn:
+        """The loops."""
+        b = LoopBuilder(kernel_name(spec))
+        place = Placement(b, spec)
+        emit_checks(place)
+        _Kernel(b, place).emit()
+        return b.finish(header(spec, candidate))
+
+
+class _Kernel:
+    def __init__(self, b: LoopBuilder, place: Placement) -> None:
+        self.b = b
+        self.place = place
+        program = place.spec.program
+        assert isinstance(program, Attention)
+        self.program = program
+        self.width, self.value_width = (
+            int(align(w, CHUNK))  # type: ignore[arg-type]
+            for w in (program.width, program.value_width)
+        )
+        self.score = map_expr(program.score, lambda e: Accumulator(e.type) if isinstance(e, Arg) else None)
+        self.reads_score = any(isinstance(e, Read) for e in walk(self.score))
+        self.at: dict[str, DimLike] = {}
+        self.query: DimLike = 0
+        """The query of this thread, as it may be read: none behind the last one."""
+        self.part: DimLike = 0
+        self.keys = b.share("key_tile", f32, TILE * self.width)
+        self.values = b.share("value_tile", f32, TILE * self.value_width)
+
+    def emit(self) -> None:
+        """Units: blocks of queries of a head."""
+        b, p = self.b, self.program
+        blocks = ceildiv(p.queries, TILE)
+        with b.units(p.batch * p.heads * blocks, THREADS) as unit:
+            batch, head, block = b.split(unit, {"batch": p.batch, "head": p.heads, "block": blocks})
+            kv = b.index(index(head // (p.heads // p.kv_heads)), 0, p.kv_heads - 1, "kv_head")
+            self.at = {BATCH: batch, HEAD: head, KV_HEAD: kv}
+            row, self.part = b.split(b.thread, {"row": TILE, "part": PARTS})
+            own = block * TILE + row
+            self.query = b.index(binary("min", index(own), index(p.queries - 1)), 0, p.queries - 1, "query")
+            limit = dmin(p.keys, block * TILE + TILE + p.offset) if p.causal else p.keys
+            self._attend(own, row, block * TILE, limit)
+
+    def _attend(self, own: DimLike, row: DimLike, first_query: DimLike, limit: DimLike) -> None:
+        """All blocks of keys that some query sees, then the results."""
+        b, p = self.b, self.program
+        self._fill(0, self.keys, first_query, (p.queries, p.width))
+        b.barrier()
+        query = [b.let(self._chunk(self.keys, row, self.width, c), "q") for c in range(self.width // CHUNK)]
+        best = b.reg("best", VecType(f32), -INFINITY)
+        total = b.reg("total", VecType(f32), 0)
+        sums = b.reg_tile("sum", (self.value_width // CHUNK,), VecType(f32, LANES), 0)
+        with b.loop("first", 0, limit, step=TILE) as first:
+            b.barrier()
+            self._fill(1, self.keys, first, (p.keys, p.width))
+            self._fill(2, self.values, first, (p.keys, p.value_width))
+            b.barrier()
+            with b.loop("near", 0, TILE, step=TOGETHER) as near:
+                rows = [near + n for n in range(TOGETHER)]
+                logits = [self._logit(query, first, r) for r in rows]
+                weights, fade = self._softmax(logits, best, total)
+                self._add_values(rows, weights, fade, sums)
+        self._store(own, total, sums)
+
+    def _fill(self, operand: int, tile: str, first: DimLike, extents: tuple[DimLike, DimLike]) -> None:
+        """Rows `first` and after of an operand into shared memory, zeros where there are none."""
+        b, (rows, width) = self.b, extents
+        padded = int(align(width, CHUNK))  # type: ignore[arg-type]
+        head, row = (HEAD, QUERY) if operand == 0 else (KV_HEAD, KEY)
+        node = Read(operand, tuple(symbol(n) for n in (BATCH, head, row, WIDTH)), VecType(f32))
+        with b.loop("fill", 0, TILE * padded // THREADS, unroll=4) as step:
+            number = b.thread + step * THREADS
+            line = b.index(index(number // padded), 0, TILE - 1, "line")
+            d = b.index(index(number % padded), 0, padded - 1, "d")
+            inside = Condition(first + line, "<", rows).expr()
+            with b.when(inside & Condition(d, "<", width).expr()):
+                point = Point({**self.at, row: first + line, WIDTH: d})
+                b.store(tile, line * padded + d, self.place.load(node, point))
+            with b.otherwise():
+                b.store(tile, line * padded + d, const(0, f32))
+
+    def _chunk(self, tile: str, row: DimLike, width: int, chunk: int) -> Expr:
+        """The elements of a row's chunk that belong to this thread."""
+        return self.b.load(tile, row * width + chunk * CHUNK + self.part * LANES, LANES)
+
+    def _logit(self, query: list[Expr], first: DimLike, row: DimLike) -> Expr:
+        """The logit of a key, known to the four threads of a query."""
+        b, p = self.b, self.program
+        products: Expr = const(0, f32, LANES)
+        for chunk, own in enumerate(query):
+            key_part = b.let(self._chunk(self.keys, row, self.width, chunk), "k")
+            products = b.let(fma(own, key_part, products))
+        product = over_quads(b, "add", b.let(reduce_lanes("add", products)))
+        key = read_at = b.index(index(first + row), 0, None, "key")
+        if self.reads_score:
+            read_at = b.index(binary("min", index(key), index(p.keys - 1)), 0, p.keys - 1, "key")
+        point = Point({**self.at, QUERY: self.query, KEY: read_at})
+        logit = self.place.expr(self.score, point, accumulators={0: product})
+        seen = Condition(key, "<", p.keys).expr()
+        if p.causal:
+            seen = binary("and", seen, Condition(key, "<=", self.query + p.offset).expr())
+        return b.let(select(seen, logit, -INFINITY), "logit")
+
+    def _softmax(self, logits: list[Expr], best: Reg, total: Reg) -> tuple[list[Expr], Expr]:
+        """Weights that belong to the maximum so far, and what the sums so far are worth by it."""
+        b = self.b
+        old = b.let(best.read())
+        found = old
+        for logit in logits:
+            found = maximum(found, logit)
+        found = b.let(found)
+        shift = b.let(select(compare("eq", found, -INFINITY), const(0, f32), found), "shift")
+        fade = b.let(call("exp", b.let(old - shift)), "fade")
+        weights = [b.let(call("exp", b.let(logit - shift)), "weight") for logit in logits]
+        added = weights[0]
+        for weight in weights[1:]:
+            added = added + weight
+        b.set(total, total.read() * fade + added)
+        b.set(best, found)
+        return weights, fade
+
+    def _add_values(self, rows: list[DimLike], weights: list[Expr], fade: Expr, sums: RegTile) -> None:
+        b = self.b
+        for chunk in range(self.value_width // CHUNK):
+            faded = b.let(sums[chunk].read() * splat(fade, LANES))
+            for row, weight in zip(rows, weights, strict=True):
+                value = b.let(self._chunk(self.values, row, self.value_width, chunk), "v")
+                faded = b.let(fma(splat(weight, LANES), value, faded))
+            b.set(sums[chunk], faded)
+
+    def _store(self, own: DimLike, total: Reg, sums: RegTile) -> None:
+        """Sums over totals, for queries that there are."""
+        b, p = self.b, self.program
+        whole = b.let(total.read())
+        if p.masked_rows_zero:
+            whole = b.let(select(compare("eq", whole, 0.0), const(1, f32), whole))
+        scale = b.let(const(1, f32) / whole, "scale")
+        with b.when(Condition(own, "<", p.queries)):
+            for chunk in range(self.value_width // CHUNK):
+                value = b.let(sums[chunk].read() * splat(scale, LANES))
+                d = chunk * CHUNK + self.part * LANES
+                with b.when(Condition(d + LANES, "<=", p.value_width)):
+                    self._store_lanes(d, None, value)
+                with b.otherwise(), b.when(Condition(d, "<", p.value_width)):
+                    self._store_lanes(d, p.value_width - d, value)
+
+    def _store_lanes(self, d: DimLike, count: DimLike | None, value: Expr) -> None:
+        result = self.place.spec.results[0]
+        assert result.expr is not None
+        point = Point({**self.at, QUERY: self.query, WIDTH: d}, WIDTH, LANES, count)
+        self.place.store(0, point, splat(self.place.expr(result.expr, point, {0: value}), LANES))
