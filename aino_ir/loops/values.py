@@ -158,7 +158,8 @@ class ValueBuilder:
         """The coordinates of a linear index, slowest first, each as a variable with a range of its own.
 
         Proofs and addresses over such variables are far simpler than over ``dim // a % b``, so this
-        is how a unit is taken apart.
+        is how a unit is taken apart.  Where an extent is 0 there is no index, and nothing that is built with
+        the coordinates runs: they are 0.
 
         Args:
             dim: an index that is promised to lie within 0..product of the extents - 1.
@@ -166,6 +167,8 @@ class ValueBuilder:
         """
         rest, found = self.dim(dim), []
         names, extents = list(axes), list(axes.values())
+        if any(isinstance(e, int) and e == 0 for e in extents):
+            return (0,) * len(extents)
         for name, extent in zip(reversed(names[1:]), reversed(extents[1:]), strict=True):
             quotient = self.dim(rest // extent)
             found.append((name, extent, self.dim(rest - quotient * extent)))

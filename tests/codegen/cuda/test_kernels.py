@@ -255,6 +255,15 @@ def test_barriers_stand_where_all_threads_come() -> None:
         verify_loops(b.finish())
 
 
+def test_coordinates_of_units_that_never_run() -> None:
+    b = LoopBuilder("none")
+    out = b.param("out", f32, 0, Access.WRITE)
+    with b.units(0) as unit:
+        row, column = b.split(unit, {"row": 3, "column": 0})
+        b.store(out, row + column, 1.0)
+    run_kernel(b.finish(), [np.zeros(0, np.float32)])
+
+
 def test_one_thread_shares_nothing() -> None:
     b = LoopBuilder("alone")
     out = b.param("out", f32, 4, Access.WRITE)
