@@ -56,10 +56,16 @@ def divided(operator: str, a: DimLike, b: DimLike, ranges: Ranges, text: Callabl
 
     A divisor that may be zero where nothing is done with the quotient is taken for one.
     """
-    divisor = text(b) if ranges.is_positive(b) else call("T.max", text(b), Text("T.int64(1)"))
-    if ranges.is_natural(a):
+    divisor = text(b) if ranges.is_positive(b) else _not_zero(text(b))
+    if ranges.is_natural(a) and ranges.is_natural(b):
         return call("T.truncdiv" if operator == "//" else "T.truncmod", text(a), divisor)
     return binary(operator, text(a), divisor)
+
+
+def _not_zero(divisor: Text) -> Text:
+    """The divisor, which may be negative, or one in the place of zero."""
+    zero, one = Text("T.int64(0)"), Text("T.int64(1)")
+    return call("T.Select", call("T.EQ", divisor, zero), one, divisor)
 
 
 class SharingIndexText(IndexText):

@@ -45,7 +45,8 @@ def test_what_depends_on_symbols_and_units_has_variables() -> None:
     [
         (symbol("n"), 4, "T.truncdiv(n, T.int64(4))"),
         (symbol("n") - 5, 4, "(n - 5) // T.int64(4)"),
-        (symbol("n"), symbol("m"), "T.truncdiv(n, T.max(m, T.int64(1)))"),
+        (-symbol("n"), -symbol("m"), "-n // T.Select(T.EQ(-m, T.int64(0)), T.int64(1), -m)"),
+        (symbol("n"), symbol("m"), "T.truncdiv(n, T.Select(T.EQ(m, T.int64(0)), T.int64(1), m))"),
     ],
 )
 def test_the_machine_divides_what_is_not_negative(a: DimLike, b: DimLike, wanted: str) -> None:
