@@ -26,12 +26,17 @@ def register_row(domain: str, operator: str, row: Row) -> None:
     Raises:
         BadExtension: the operator has a row.
     """
+    _enter(domain, operator, row)
+    REGISTERED.add((domain, operator))
+
+
+def _enter(domain: str, operator: str, row: Row) -> None:
     if (domain, operator) in TABLE:
         raise BadExtension(kind="operator", name=f"{domain}::{operator}", reason="it has a row already")
     TABLE[domain, operator] = row
-    REGISTERED.add((domain, operator))
 
 
 for _module in sorted(m.name for m in pkgutil.iter_modules(__path__)):
     _family = importlib.import_module(f"{__name__}.{_module}")
-    TABLE.update({(getattr(_family, "DOMAIN", ""), _name): _row for _name, _row in _family.TABLE.items()})
+    for _name, _row in _family.TABLE.items():
+        _enter(getattr(_family, "DOMAIN", ""), _name, _row)

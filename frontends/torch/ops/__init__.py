@@ -62,4 +62,5 @@ def complex_row_of(target: Any) -> tuple[Row | None, bool]:
 
 
 for _module in sorted(m.name for m in pkgutil.iter_modules(__path__)):
-    TABLE.update(importlib.import_module(f"{__name__}.{_module}").TABLE)
+    for _operator, _row in importlib.import_module(f"{__name__}.{_module}").TABLE.items():
+        register_row(_operator, _row)
