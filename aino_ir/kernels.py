@@ -8,7 +8,7 @@ cost) or a `Reject` with a reason, and builds the chosen one as a `LoopFn`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -25,7 +25,7 @@ from aino_ir.op import Op
 from aino_ir.short_sums import ShortSums
 from aino_ir.sparsity import ZeroPattern
 from aino_ir.target import Target
-from aino_ir.types import ROW_MAJOR, Layout
+from aino_ir.types import ROW_MAJOR, Layout, TensorType
 
 if TYPE_CHECKING:
     from aino_ir.graph import Value
@@ -238,6 +238,38 @@ class Kernel:
     origin: Origin | None = field(default=None, compare=False, repr=False)
 
 
+@dataclass(frozen=True)
+class Part:
+    """One kernel of a `Division`.
+
+    Attributes:
+        spec: what it computes.
+        reads: what its operands are: operands of the divided spec by position, temporaries by name.
+        writes: what its results are: results of the divided spec by position, temporaries by name.
+    """
+
+    spec: KernelSpec
+    reads: tuple[int | str, ...]
+    writes: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class Division:
+    """A spec as several kernels, one after the other, that share tensors of their own.
+
+    Attributes:
+        temporaries: name and type of each such tensor.
+        parts: the kernels in order; each is a spec like any other and may be divided itself.
+    """
+
+    temporaries: tuple[tuple[str, TensorType], ...]
+    parts: tuple[Part, ...]
+
+
+Divider = Callable[[KernelSpec], Division | None]
+"""Says how a spec is done by several kernels where that is better than by one, else None."""
+
+
 class Generator(Protocol):
     """A kernel generator for one family of specs."""
 
@@ -258,6 +290,9 @@ class Catalogue(Protocol):
 
     def build(self, spec: KernelSpec, candidate: Candidate) -> LoopFn:
         """The loops of a candidate."""
+
+    def divide(self, spec: KernelSpec) -> Division | None:
+        """The kernels that should do a spec together, None where one does as well."""
 
     def accepts(self, kind: str, op_names: tuple[str, ...]) -> bool:
         """Whether a fused group of a kind may hold these ops."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from aino_ir.codegen.cuda.generators import cuda_generators
+from aino_ir.codegen.cuda.generators import cuda_dividers, cuda_generators
 from aino_ir.codegen.kernels import registry
 from aino_ir.codegen.kernels.contract import BEST
 from aino_ir.codegen.tvm.generators import tvm_generators
 from aino_ir.isa import GPU
-from aino_ir.kernels import Candidate, Generator, KernelSpec, Reject
+from aino_ir.kernels import Candidate, Divider, Division, Generator, KernelSpec, Reject
 from aino_ir.loops.stmt import LoopFn
 from aino_ir.target import Target
 
@@ -43,8 +43,17 @@ def generators_for(target: Target, most: int = BEST) -> list[Generator]:
     """All generators for a target, special ones first; each offers at most `most` candidates."""
     if target.name == "tvm":
         return tvm_generators()
-    on_gpu = target.arch == GPU or target.isa == "cuda-emu"
-    return cuda_generators() if on_gpu else registry.generators(most)
+    return cuda_generators() if _is_gpu(target) else registry.generators(most)
+
+
+def dividers_for(target: Target) -> Sequence[Divider]:
+    """Who knows what a target does better by several kernels."""
+    return cuda_dividers() if _is_gpu(target) else ()
+
+
+def _is_gpu(target: Target) -> bool:
+    """Whether kernels are blocks of threads, on a device or emulated."""
+    return target.name != "tvm" and (target.arch == GPU or target.isa == "cuda-emu")
 
 
 class KernelCatalogue:
@@ -67,6 +76,7 @@ class KernelCatalogue:
         self.experience = experience if experience is not None else Experience()
         self._by_name = {g.name: g for g in self.generators}
         self._answers: dict[str, list[Candidate | Reject]] = {}
+        self._dividers = dividers_for(target)
 
     def candidates(self, spec: KernelSpec) -> list[Candidate | Reject]:
         """All answers of all generators: the candidates, best first, then rejects."""
@@ -92,6 +102,11 @@ class KernelCatalogue:
     def build(self, spec: KernelSpec, candidate: Candidate) -> LoopFn:
         """The loops of a candidate."""
         return self._by_name[candidate.generator].build(spec, candidate, self.target)
+
+    def divide(self, spec: KernelSpec) -> Division | None:
+        """The kernels that should do a spec together, None where one does as well."""
+        found = (divide(spec) for divide in self._dividers)
+        return next((division for division in found if division is not None), None)
 
     def accepts(self, kind: str, op_names: tuple[str, ...]) -> bool:
         """Whether some generator serves groups of a kind."""

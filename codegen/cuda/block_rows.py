@@ -13,20 +13,23 @@ from dataclasses import dataclass, replace
 
 from aino_ir.codegen.cuda.product import Product, analyse
 from aino_ir.codegen.kernels.access import Placement, Point
-from aino_ir.codegen.kernels.canonical import drop_unit_axes, merge_axes
+from aino_ir.codegen.kernels.canonical import drop_unit_axes, merge_axes, slope
 from aino_ir.codegen.kernels.emit import emit_checks
 from aino_ir.codegen.kernels.naming import header, kernel_name
 from aino_ir.codegen.kernels.roles import extent_or
 from aino_ir.codegen.kernels.rows import Sweep, lane_axis, sweeps
 from aino_ir.compute import Axis, Compute, RowProgram, RowStage
-from aino_ir.dims import DimLike, ceildiv, is_static, product
+from aino_ir.dims import Dim, DimLike, ceildiv, free_symbols, is_static, product
 from aino_ir.dtypes import DType, boolean, i32, i64
 from aino_ir.kernels import Candidate, KernelSpec, Reject
 from aino_ir.loops.builder import LoopBuilder
 from aino_ir.loops.conditions import Condition
 from aino_ir.loops.expr import (
     Accumulator,
+    Binary,
+    Compare,
     Expr,
+    Index,
     PrefixMask,
     Read,
     Var,
@@ -38,6 +41,7 @@ from aino_ir.loops.expr import (
     identity,
     index,
     map_expr,
+    minimum,
     reduce_lanes,
     select,
     splat,
@@ -53,6 +57,9 @@ SHORT = 64
 
 MANY = 2048
 """So many rows that lie across are done a row a thread, whose neighbours then read neighbouring elements."""
+
+FEW = 1024
+"""So few rows have a block each even where they may be short."""
 
 WIDE_BYTES = 16
 HELD = 32
@@ -71,23 +78,25 @@ class Rows:
         lanes: elements of a vector; 1 where neighbours in the row do not lie side by side.
         threads: of a block.
         held: vectors that a thread keeps, 0 = every sweep is a loop.
+        end: where rows end along their first axis, over the outer ones; None: at its extent.
     """
 
     spec: KernelSpec
     lanes: int
     threads: int
     held: int
+    end: DimLike | None = None
 
     def __str__(self) -> str:
         how = "read once" if self.held else "a pass a sweep"
         return f"a block of {self.threads} threads a row, {self.lanes} lanes, {how}"
 
 
-def as_rows(spec: KernelSpec) -> KernelSpec | str:
-    """A spec as a row program, or why it is none."""
+def as_rows(spec: KernelSpec) -> tuple[KernelSpec, DimLike | None] | str:
+    """A spec as a row program, and where its rows end (see `Rows`); or why it is none."""
     program = spec.program
     if isinstance(program, RowProgram):
-        return spec
+        return spec, None
     if not isinstance(program, Compute) or program.combiner is None:
         return "neither a row program nor a reduction"
     spec = merge_axes(drop_unit_axes(spec))
@@ -97,8 +106,9 @@ def as_rows(spec: KernelSpec) -> KernelSpec | str:
         return "a reduction of one element"
     body = program.body
     first = _neutral(program.combiner, body.dtype)
-    if program.where is not None:
-        body = select(program.where, body, first)
+    end, where = _row_end(program)
+    if where is not None:
+        body = select(where, body, first)
     total = Var("total", body.type)
 
     def finished(e: Expr | None) -> Expr:
@@ -112,7 +122,24 @@ def as_rows(spec: KernelSpec) -> KernelSpec | str:
     rows = RowProgram(
         program.axes, program.reduce, (stage,), out.expr, out.index, True, checks=program.checks
     )
-    return replace(spec, program=rows, results=results)
+    return replace(spec, program=rows, results=results), end
+
+
+def _row_end(program: Compute) -> tuple[DimLike | None, Expr | None]:
+    """Where a condition ends the first axis of the terms, and the rest of the condition."""
+    where = program.where
+    first, *others = (where.a, where.b) if isinstance(where, Binary) and where.op == "and" else (where,)
+    if not (isinstance(first, Compare) and first.op == "lt"):
+        return None, where
+    if not (isinstance(first.a, Index) and isinstance(first.b, Index)):
+        return None, where
+    name, place = program.reduce[0].name, first.a.dim
+    if not isinstance(place, Dim) or slope(place, name) != 1:
+        return None, where
+    end = first.b.dim - place.substitute({name: 0})
+    if free_symbols(end) & {a.name for a in program.reduce}:
+        return None, where
+    return end, others[0] if others else None
 
 
 def _neutral(combiner: str, dtype: DType) -> Expr:
@@ -121,11 +148,12 @@ def _neutral(combiner: str, dtype: DType) -> Expr:
 
 def plan_rows(spec: KernelSpec) -> Rows | str:
     """How a spec's rows are done, or why not by blocks."""
-    found = as_rows(spec)
-    if isinstance(found, str):
-        return found
+    as_program = as_rows(spec)
+    if isinstance(as_program, str):
+        return as_program
     if isinstance(analyse(spec), Product):
         return "a product of many rows and columns"
+    found, end = as_program
     program = found.program
     assert isinstance(program, RowProgram)
     length = product(a.extent for a in program.row)
@@ -140,9 +168,10 @@ def plan_rows(spec: KernelSpec) -> Rows | str:
         return "elements that lie side by side are few"
     lanes = _lanes(found, program) if along and not any(map(_seeks, program.stages)) else 1
     if not is_static(length):
-        if isinstance(spec.program, Compute):
+        few = is_static(product(a.extent for a in program.axes)) and rows <= FEW
+        if isinstance(spec.program, Compute) and not few:
             return "a reduction of unknown length, which may be short"
-        return Rows(found, lanes, SYMBOLIC_THREADS, 0)
+        return Rows(found, lanes, SYMBOLIC_THREADS, 0, end)
     vectors = product(a.extent for a in program.row[:-1]) * ceildiv(program.row[-1].extent, lanes)
     each = max(1, HELD // lanes)
     threads = WARP
@@ -150,8 +179,8 @@ def plan_rows(spec: KernelSpec) -> Rows | str:
         threads *= 2
     held = -(-int(vectors) // threads)  # type: ignore[arg-type]
     exact = int(vectors) % threads == 0  # type: ignore[arg-type]
-    fits = held <= each and (exact or (len(program.row) == 1 and lanes > 1))
-    return Rows(found, lanes, threads if fits else min(threads, 512), held if fits else 0)
+    fits = held <= each and (exact or (len(program.row) == 1 and lanes > 1)) and end is None
+    return Rows(found, lanes, threads if fits else min(threads, 512), held if fits else 0, end)
 
 
 def _guess(axes: tuple[Axis, ...]) -> int:
@@ -213,6 +242,8 @@ class _BlockRows:
         self.values: dict[str, Expr] = {}
         self.maps: list[RowStage] = []
         self.row: dict[str, DimLike] = {}
+        self.extents = [a.extent for a in program.row]
+        """Of the axes of the present row."""
 
     def emit(self) -> None:
         """Stage after stage, then the results."""
@@ -220,6 +251,8 @@ class _BlockRows:
         with b.units(product(a.extent for a in program.axes), self.rows.threads) as unit:
             extents = {a.name: a.extent for a in program.axes}
             self.row = dict(zip(extents, b.split(unit, extents), strict=True)) if extents else {}
+            if self.rows.end is not None:
+                self._end_row(self.rows.end)
             for item in sweeps(program.stages):
                 if isinstance(item, Sweep):
                     self._sweep(item)
@@ -228,13 +261,19 @@ class _BlockRows:
             self.maps = [s for s in program.stages if s.kind == "map"]
             self._results()
 
+    def _end_row(self, end: DimLike) -> None:
+        """Let the first axis of this row end where it does."""
+        b, extent = self.b, self.extents[0]
+        here = end.substitute(self.row) if isinstance(end, Dim) else end
+        self.extents[0] = b.index(minimum(index(here), index(extent)), None, extent, "length")
+
     # -- elements -----------------------------------------------------------------------------------
 
     def _walk(self, visit: Visit) -> None:
         """Call `visit` for the vectors of this thread: one after the other, or in a loop."""
         b, rows = self.b, self.rows
-        inner = self.program.row[-1]
-        vectors = product(a.extent for a in self.program.row[:-1]) * ceildiv(inner.extent, rows.lanes)
+        inner, extent = self.program.row[-1], self.extents[-1]
+        vectors = product(self.extents[:-1]) * ceildiv(extent, rows.lanes)
         if rows.held:
             for number in range(rows.held):
                 vector = b.dim(b.thread + number * rows.threads)
@@ -249,23 +288,23 @@ class _BlockRows:
             if rows.lanes == 1 or self._fills:
                 visit(point)
                 return
-            with b.when(Condition(start + rows.lanes, "<=", inner.extent)):
+            with b.when(Condition(start + rows.lanes, "<=", extent)):
                 visit(point)
             with b.otherwise():
-                visit(replace(point, count=inner.extent - start))
+                visit(replace(point, count=extent - start))
 
     @property
     def _fills(self) -> bool:
         """Whether the innermost extent is a whole number of vectors."""
-        extent = self.program.row[-1].extent
+        extent = self.extents[-1]
         return is_static(extent) and int(extent) % self.rows.lanes == 0  # type: ignore[arg-type]
 
     def _point(self, vector: DimLike, extent: DimLike | None) -> Point:
         """Where a vector starts; `extent` where it may reach past the row's end."""
         b, lanes = self.b, self.rows.lanes
         *outer, inner = self.program.row
-        extents = {a.name: a.extent for a in outer}
-        extents[inner.name] = ceildiv(inner.extent, lanes)
+        extents = {a.name: extent for a, extent in zip(outer, self.extents, strict=False)}
+        extents[inner.name] = ceildiv(self.extents[-1], lanes)
         if outer:
             *found, block = b.split(vector, extents)
         else:

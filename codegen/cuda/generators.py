@@ -6,12 +6,13 @@ from aino_ir.codegen.cuda.block_attention import BlockAttentionGenerator
 from aino_ir.codegen.cuda.block_rows import BlockRowGenerator
 from aino_ir.codegen.cuda.elements import ElementGenerator
 from aino_ir.codegen.cuda.flash_attention import FlashAttentionGenerator
+from aino_ir.codegen.cuda.split_reductions import split_reduction
 from aino_ir.codegen.cuda.tensor_cores import TensorCoreGenerator
 from aino_ir.codegen.cuda.tile import TileGenerator
 from aino_ir.codegen.kernels.attention import AttentionGenerator
 from aino_ir.codegen.kernels.nest import NestGenerator
 from aino_ir.codegen.kernels.rows import RowGenerator
-from aino_ir.kernels import Generator
+from aino_ir.kernels import Divider, Generator
 
 
 def cuda_generators() -> list[Generator]:
@@ -27,3 +28,8 @@ def cuda_generators() -> list[Generator]:
         NestGenerator(),
         ElementGenerator(),
     ]
+
+
+def cuda_dividers() -> list[Divider]:
+    """Who takes apart what one kernel of blocks cannot spread over a device."""
+    return [split_reduction]

@@ -361,7 +361,7 @@ def compose(group: Group, storage: StorageOf, symbols: Symbols, numerics: str = 
     program = _renumber_program(program, renumber)
     operands = _operands(group, composer, numbers, storage)
     made = tuple(
-        _result(v, expr if expr is None else _renumber(expr, renumber), index, per_row, storage, i)
+        _result(v, expr if expr is None else renumbered(expr, renumber), index, per_row, storage, i)
         for i, (v, expr, index, per_row) in enumerate(results)
     )
     spec = KernelSpec(
@@ -476,7 +476,9 @@ def program_expressions(program: Program) -> list[Expr]:
     return [program.score, *checked]
 
 
-def _renumber(expr: Expr, renumber: dict[int, int]) -> Expr:
+def renumbered(expr: Expr, renumber: dict[int, int]) -> Expr:
+    """An expression whose Reads are of other operands: new position by old one."""
+
     def leaf(e: Expr) -> Expr | None:
         if not isinstance(e, Read):
             return None
@@ -488,7 +490,7 @@ def _renumber(expr: Expr, renumber: dict[int, int]) -> Expr:
 
 
 def _renumber_program(program: Program, renumber: dict[int, int]) -> Program:
-    return _mapped_program(program, lambda e: _renumber(e, renumber))
+    return _mapped_program(program, lambda e: renumbered(e, renumber))
 
 
 def _mapped_program(program: Program, change: Callable[[Expr], Expr]) -> Program:

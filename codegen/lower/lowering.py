@@ -29,6 +29,7 @@ from aino_ir.graph import Block, Function, Value
 from aino_ir.kernels import (
     Candidate,
     Catalogue,
+    Division,
     Kernel,
     KernelSpec,
     Operand,
@@ -71,7 +72,9 @@ class Lowering:
     options: LoweringOptions = field(default_factory=LoweringOptions)
     kernels: dict[str, Kernel] = field(default_factory=dict)
     rejects: dict[int, list[Reject]] = field(default_factory=dict)
-    _groups: dict[tuple[object, ...], tuple[Kernel, tuple[int, ...]]] = field(default_factory=dict)
+    _groups: dict[tuple[object, ...], tuple[Kernel | tuple[KernelSpec, Division], tuple[int, ...]]] = field(
+        default_factory=dict
+    )
     _packed: dict[tuple[object, ...], View] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
 
@@ -143,22 +146,66 @@ class Lowering:
             emit_phases(self, op, definition)
             return
         group = Group(op)
-        kernel, positions = self._group_kernel(group)
+        made, positions = self._group_kernel(group)
         operands = [group.outer[p] for p in positions]
+        kernel = made if isinstance(made, Kernel) else None
         views = [self._operand_view(v, i, kernel) for i, v in enumerate(operands)]
-        for r, result in zip(op.results, kernel.spec.results, strict=True):
+        spec = made.spec if isinstance(made, Kernel) else made[0]
+        written = []
+        for r, result in zip(op.results, spec.results, strict=True):
             if result.aliases is not None:
                 self.storage.views[r] = views[result.aliases]
-            else:
-                views.append(self.storage.views[r])
-        for number, packing in kernel.candidate.companions:
-            views.append(self._packed_view(_handle(operands[number]), packing))
+            written.append(self.storage.views[r])
         flops = sum((o.cost() for o in group.ops), start=0)
         nodes = tuple(dict.fromkeys(e for o in group.ops for e in o.loc.entries))
-        self.steps.append(Run(kernel.function.name, tuple(views), loc=op.loc, nodes=nodes, flops=flops))
+        if not isinstance(made, Kernel):
+            self._emit_parts(op, made[1], views, written, (nodes, flops))
+            return
+        views += [v for v, result in zip(written, spec.results, strict=True) if result.aliases is None]
+        for number, packing in made.candidate.companions:
+            views.append(self._packed_view(_handle(operands[number]), packing))
+        self.steps.append(Run(made.function.name, tuple(views), loc=op.loc, nodes=nodes, flops=flops))
 
-    def _group_kernel(self, group: Group) -> tuple[Kernel, tuple[int, ...]]:
-        """The kernel of a group and which of its outer values are the operands; equal groups compose once."""
+    def _emit_parts(
+        self,
+        op: Op,
+        division: Division,
+        operands: Sequence[View],
+        results: Sequence[View],
+        account: tuple[tuple[str, ...], DimLike],
+    ) -> None:
+        """The kernels of a division, with tensors of their own between them.
+
+        Args:
+            op: what they compute together.
+            division: the kernels.
+            operands, results: where those of the divided spec lie.
+            account: nodes and operations; these count for the first kernel.
+        """
+        nodes, flops = account
+        places: dict[int | str, View] = {}
+        for name, type_ in division.temporaries:
+            buffer = self.plan.new_buffer(
+                BufferKind.ARENA, type_.layout.bound(type_.shape) * type_.dtype.bytes, name=name
+            )
+            places[name] = View(buffer.id, 0, type_.dtype, type_.shape, type_.layout)
+        readable: dict[int | str, View] = {**places, **dict(enumerate(operands))}
+        writable: dict[int | str, View] = {**places, **dict(enumerate(results))}
+        for part in division.parts:
+            read, written = [readable[k] for k in part.reads], [writable[k] for k in part.writes]
+            inner = self.catalogue.divide(part.spec)
+            if inner is not None:
+                self._emit_parts(op, inner, read, written, (nodes, flops))
+            else:
+                name = self.kernel(part.spec, op).function.name
+                self.steps.append(Run(name, (*read, *written), loc=op.loc, nodes=nodes, flops=flops))
+            flops = 0
+
+    def _group_kernel(self, group: Group) -> tuple[Kernel | tuple[KernelSpec, Division], tuple[int, ...]]:
+        """The kernel of a group, or its spec and the kernels that do it together; and its operands' places.
+
+        Equal groups compose once.
+        """
         op = group.op
         inner = dict(zip(group.outputs, op.results, strict=False))
         dying = self._overwritable(group)
@@ -183,8 +230,9 @@ class Lowering:
             spec = composed.spec
             if dying in positions:
                 spec = written_in_place(spec, positions.index(dying))
-            kernel = self.kernel(spec, op, composed.operands)
-            known = self._groups[signature] = (kernel, positions)
+            division = self.catalogue.divide(spec)
+            made = (spec, division) if division is not None else self.kernel(spec, op, composed.operands)
+            known = self._groups[signature] = (made, positions)
         return known
 
     def _overwritable(self, group: Group) -> int:
@@ -276,9 +324,9 @@ class Lowering:
         error.op_id = None if op is None else outermost(op).id
         raise error
 
-    def _operand_view(self, value: Value, number: int, kernel: Kernel) -> View:
+    def _operand_view(self, value: Value, number: int, kernel: Kernel | None) -> View:
         view = self.storage.views[value]
-        packing = dict(kernel.candidate.packings).get(number)
+        packing = None if kernel is None else dict(kernel.candidate.packings).get(number)
         if packing is None:
             return view
         return self._packed_view(_handle(value), packing)

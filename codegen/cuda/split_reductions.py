@@ -1,0 +1,170 @@
+"""Long reductions of few results by many blocks: partial results first, then a reduction of these.
+
+A reduction by one kernel has a block for each result at most, so the sum of a whole tensor would leave a
+device idle but for one block.  Here blocks take a stretch of the terms each; what they find is combined in
+the order of the stretches, which depends on extents alone, so that results are the same in every run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from aino_ir.codegen.cuda.product import Product, analyse
+from aino_ir.codegen.kernels.canonical import drop_unit_axes, merge_axes
+from aino_ir.codegen.kernels.roles import extent_or
+from aino_ir.codegen.lower.compose import program_expressions, renumbered
+from aino_ir.compute import Axis, Compute, coordinates, reads
+from aino_ir.dims import DimLike, ceildiv, is_static, product
+from aino_ir.kernels import Division, KernelSpec, Operand, Part, Result
+from aino_ir.loops.expr import (
+    Accumulator,
+    Expr,
+    Index,
+    Read,
+    binary,
+    compare,
+    substitute_dims,
+)
+from aino_ir.symbols import Symbols
+from aino_ir.types import TensorType
+
+FEW_RESULTS = 64
+"""More of them occupy enough of a device with a block each."""
+
+LONG = 1 << 16
+"""Terms of a result below which one block is done before others have started."""
+
+STRETCH = 1 << 13
+"""Terms that a block should have at least: 32 of each of its 256 threads."""
+
+MOST_BLOCKS = 1024
+"""Of one reduction: eight on each of the 128 or so processors of a device."""
+
+GUESSED_BLOCKS = 256
+"""Of a reduction whose terms nobody can count before the run."""
+
+FINEST = 16
+"""Stretches are a multiple of so many terms where they can be, for vectors of 16 bytes."""
+
+
+def split_reduction(spec: KernelSpec) -> Division | None:
+    """Partial reductions and the reduction of these, where terms are many and results few."""
+    program = spec.program
+    if not isinstance(program, Compute) or program.combiner is None or not program.reduce:
+        return None
+    if isinstance(analyse(spec), Product):
+        return None
+    spec = merge_axes(drop_unit_axes(spec))
+    program = spec.program
+    assert isinstance(program, Compute)
+    results = product(a.extent for a in program.axes)
+    if not program.reduce or not is_static(results) or not 0 < int(results) <= FEW_RESULTS:  # type: ignore[arg-type]
+        return None
+    terms = product(a.extent for a in program.reduce)
+    most = terms if is_static(terms) else _table(spec).interval(terms)[1]
+    if isinstance(most, int) and most < LONG:
+        return None
+    cut = _cut(program.reduce, int(results))  # type: ignore[arg-type]
+    return None if cut is None else _division(spec, *cut)
+
+
+def _table(spec: KernelSpec) -> Symbols:
+    """What is known of a spec's symbols."""
+    table = Symbols()
+    for name, low, high in spec.symbols:
+        table.new(name, lo=low, hi=high)
+    return table
+
+
+def _cut(axes: tuple[Axis, ...], results: int) -> tuple[int, int, DimLike] | None:
+    """The axis of the terms to cut, how many stretches there are, and the length of one along it."""
+    longest = max(range(len(axes)), key=lambda n: extent_or(axes[n].extent, LONG))
+    for number in (longest, 0):
+        inner = product(a.extent for n, a in enumerate(axes) if n != number)
+        if is_static(inner) and int(inner) > 0:  # type: ignore[arg-type]
+            found = _stretches(axes[number].extent, int(inner), results, number == 0)  # type: ignore[arg-type]
+            if found is not None:
+                return number, *found
+    return None
+
+
+def _stretches(extent: DimLike, inner: int, results: int, ragged: bool) -> tuple[int, DimLike] | None:
+    """How many stretches of how many steps, if there are to be several.
+
+    Such that all are equal where some number near the wished one allows it; else the last one is shorter,
+    which only the first axis may have (`ragged`).
+    """
+    if not is_static(extent):
+        count = max(2, GUESSED_BLOCKS // results)
+        return (count, ceildiv(extent, count * FINEST) * FINEST) if ragged else None
+    whole = int(extent)  # type: ignore[arg-type]
+    wished = min(whole // max(1, STRETCH // inner), max(2, MOST_BLOCKS // results))
+    if wished < 2:
+        return None
+    for step in (FINEST, 1):
+        for count in range(wished, wished // 2, -1):
+            if whole % (count * step) == 0:
+                return count, whole // count
+    if not ragged:
+        return None
+    length = -(-whole // wished)
+    length = -(-length // FINEST) * FINEST if length >= FINEST else length
+    return -(-whole // length), length
+
+
+def _division(spec: KernelSpec, cut: int, count: int, length: DimLike) -> Division:
+    program = spec.program
+    assert isinstance(program, Compute) and program.combiner is not None
+    axis = program.reduce[cut]
+    part, within = Axis("part", count), Axis(axis.name, length)
+    place = {axis.name: part.dim * length + within.dim}
+    body = substitute_dims(program.body, place)
+    where = None if program.where is None else substitute_dims(program.where, place)
+    if axis.extent is not count * length and axis.extent != count * length:
+        inside: Expr = compare("lt", Index(place[axis.name]), Index(axis.extent))
+        where = inside if where is None else binary("and", inside, where)
+    reduce = tuple(within if a is axis else a for a in program.reduce)
+    partial = replace(program, axes=(*program.axes, part), body=body, where=where, reduce=reduce, finish=None)
+    total = Accumulator(body.type)
+    shape = tuple(a.extent for a in partial.axes)
+    kept = Result("partial", body.dtype, shape, expr=total, index=coordinates(partial.axes))
+    first = replace(spec, program=partial, results=(kept,), anchor=f"{spec.anchor}_parts")
+    read = Read(len(spec.operands), coordinates(partial.axes), body.type)
+    combined = Compute(program.axes, read, (part,), program.combiner)
+    results = tuple(replace(r, expr=program.result_expr if r.expr is None else r.expr) for r in spec.results)
+    operands = (*spec.operands, Operand("partial", body.dtype, shape))
+    second = replace(spec, program=combined, operands=operands, results=results)
+    keys: tuple[int | str, ...] = (*range(len(spec.operands)), "partial")
+    return Division(
+        (("partial", TensorType(body.dtype, shape)),),
+        (
+            _reading_what_it_uses(first, keys, ("partial",)),
+            _reading_what_it_uses(second, keys, tuple(range(len(results)))),
+        ),
+    )
+
+
+def _reading_what_it_uses(
+    spec: KernelSpec, keys: tuple[int | str, ...], writes: tuple[int | str, ...]
+) -> Part:
+    """A part whose operands are those of the spec that its expressions read."""
+    program = spec.program
+    assert isinstance(program, Compute)
+    exprs = [*program_expressions(program), *(r.expr for r in spec.results if r.expr is not None)]
+    used = sorted({r.operand for e in exprs for r in reads(e)})
+    number = {old: new for new, old in enumerate(used)}
+
+    def sub(e: Expr | None) -> Expr | None:
+        return None if e is None else renumbered(e, number)
+
+    checks = tuple(
+        replace(c, condition=renumbered(c.condition, number), value=renumbered(c.value, number))
+        for c in program.checks
+    )
+    program = replace(
+        program, body=renumbered(program.body, number), where=sub(program.where), finish=None, checks=checks
+    )
+    results = tuple(replace(r, expr=sub(r.expr)) for r in spec.results)
+    operands = tuple(spec.operands[n] for n in used)
+    made = replace(spec, program=program, operands=operands, results=results)
+    return Part(made, tuple(keys[n] for n in used), writes)
