@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import aino_ir as aino
+from aino_ir.driver.xla import PjrtDevice
 from aino_ir.errors.stablehlo import StableHloVariant
 from aino_ir.frontends.stablehlo import load_stablehlo
 from aino_ir.interp import run_module
@@ -232,6 +233,24 @@ def draws() -> list[Call]:
     ]
 
 
+def device_draws() -> list[Call]:
+    """Bits of the device's own generator: Philox on processors."""
+    words = np.array([3, 2**32 - 1, 2**32 - 1, 2**32 - 1], np.uint32)
+
+    def normals(data: Any) -> Any:
+        return random.normal(random.wrap_key_data(data, impl="rbg"), (5,))
+
+    def bits(data: Any) -> Any:
+        widths = ((np.uint8, (3,)), (np.uint16, (2, 5)), (np.uint32, (9,)), (np.uint32, (0,)))
+        return [lax.rng_bit_generator(data, shape, dtype) for dtype, shape in widths]
+
+    def split(data: Any) -> Any:
+        keys = random.split(random.wrap_key_data(data, impl="unsafe_rbg"), 3)
+        return random.key_data(keys), random.uniform(keys[1], (2, 3))
+
+    return [(f, (words,)) for f in (normals, bits, split)]
+
+
 def orders() -> list[Call]:
     numbers = whole(3, 1, 2, 1, 3, 0)
     bins = np.array([-1, 0, 1], np.float32)
@@ -331,6 +350,7 @@ QUICK = (
     complex_numbers,
     control,
     convolutions,
+    device_draws,
     factorizations,
     fourier,
     orders,
@@ -401,3 +421,22 @@ def test_any_comparator_sorts() -> None:
 """
     (got,) = run_module(load_stablehlo(text), [whole(5, 3, 4, 2, 6, 1, 0, 2, 3, 7).reshape(2, 5)])
     assert got.tolist() == [[3, 6, 4, 5, 2], [0, 3, 1, 7, 2]]
+
+
+@pytest.mark.parametrize("words", [2, 3])
+def test_counters_of_random_bits_carry_over(words: int) -> None:
+    text = f"""module @m {{
+  func.func public @main(%a: tensor<{words}xui64>) -> (tensor<{words}xui64>, tensor<3x3xui64>) {{
+    %s, %o = stablehlo.rng_bit_generator %a, algorithm = PHILOX
+      : (tensor<{words}xui64>) -> (tensor<{words}xui64>, tensor<3x3xui64>)
+    return %s, %o : tensor<{words}xui64>, tensor<3x3xui64>
+  }}
+}}
+"""
+    state = np.array([2**64 - 3, 2**64 - 1, 77][:words], np.uint64)
+    results = run_module(load_stablehlo(text), [state])
+    device = PjrtDevice("cpu")
+    for got, want in zip(results, device.execute(device.compile(text), [device.put(state)]), strict=True):
+        np.testing.assert_array_equal(got, want)
+    with pytest.raises(StableHloVariant, match="THREE_FRY"):
+        load_stablehlo(text.replace("PHILOX", "THREE_FRY").replace("tensor<3xui64>", "tensor<2xui64>"))
