@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from aino_ir.codegen.lower.legality import obstacles, refuse
+from aino_ir.codegen.lower.legality import refuse
+from aino_ir.codegen.lower.outline import outline
+from aino_ir.codegen.stablehlo.decided import decided_by_data
 from aino_ir.codegen.stablehlo.module import ModuleWriter, StableHloModule
 from aino_ir.driver.bundle import model_identifier
 from aino_ir.driver.pipeline import Compilation
-from aino_ir.driver.xla import XlaExecutable
+from aino_ir.driver.xla import PjrtDevice, XlaExecutable, XlaFunction
 from aino_ir.errors.usage import ExtentsNotGiven
-from aino_ir.graph import Module
-from aino_ir.op import Trait
+from aino_ir.graph import Function, Module
 from aino_ir.runtime.fileio import DISK, Disk, disk_errors, new_part
 from aino_ir.runtime.report import Report
 from aino_ir.target import Target
@@ -24,34 +26,58 @@ WEIGHTS_SUFFIX = ".safetensors"
 
 
 def compile_for_xla(compilation: Compilation, module: Module) -> XlaExecutable:
-    """An executable that XLA compiles, for every choice of extents when it is first run with it.
+    """An executable whose native functions XLA compiles, for every choice of extents when it is first met.
+
+    What StableHLO has no form for (extents decided by data, strings, sequences) runs in Python between them.
 
     Raises:
-        OperatorsUnsupported: ops have no form in StableHLO; all of them are named.
+        OperatorsUnsupported: ops would run in Python, and `strict` was asked for, or Python cannot run them.
         JaxMissing: jax is not installed.
     """
     optimized = compilation.optimize(module)
-    target = compilation.options.target
-    decided = [op for op in optimized.main.walk() if op.has(Trait.DATA_DEPENDENT) and op.name != "core.bind"]
-    by_data = [(str(op.loc), f"{op.name}: extents of its results are decided by data") for op in decided]
-    refuse([*obstacles(optimized.main), *by_data], target)
+    device = PjrtDevice("cpu")
+    compilation.turned_down.update(decided_by_data(optimized.main))
+    while True:
+        host = compilation.host_program(optimized) or outline(optimized.main, {})
+        functions = [host.module.functions[name] for name in host.natives]
+        written_at_once, refused = _static_modules(functions)
+        if not refused:
+            break
+        compilation.turned_down.update(refused)
 
-    def specialize(symbols: Mapping[str, int]) -> StableHloModule:
-        return written(optimized, symbols, target)
+    def native(function: Function) -> XlaFunction:
+        def specialize(symbols: Mapping[str, int]) -> StableHloModule:
+            at_once = written_at_once.pop(function.name, None)
+            return at_once or written(function, symbols, compilation.options.target)
 
-    executable = XlaExecutable(optimized.main, specialize, Report.of(compilation.facts()))
-    executable.report.weight_bytes = executable.weight_bytes
-    return executable
+        return XlaFunction(function, specialize, device)
+
+    natives = {function.name: native(function) for function in functions}
+    facts = {"python_nodes": [asdict(op) for op in host.host], "weight_bytes": device.weight_bytes}
+    return XlaExecutable(host.module, natives, Report.of({**compilation.facts(), **facts}))
 
 
-def written(module: Module, symbols: Mapping[str, int], target: Target) -> StableHloModule:
-    """A module's main function for values of its symbols.
+def _static_modules(functions: Sequence[Function]) -> tuple[dict[str, StableHloModule], dict[int, str]]:
+    """The modules of the functions without symbols by name, and ids of ops that have no form -> why."""
+    modules, refused = {}, {}
+    for function in functions:
+        if not tuple(function.symbols):
+            writer = ModuleWriter(function, {})
+            modules[function.name] = writer.run(model_identifier(function.name))
+            refused.update({o.op: o.what.partition(": ")[2] for o in writer.obstacles if o.op is not None})
+    return modules, refused
+
+
+def written(
+    function: Function, symbols: Mapping[str, int], target: Target, name: str = ""
+) -> StableHloModule:
+    """A function for values of its symbols; `name` is the module's, by default the function's.
 
     Raises:
         OperatorsUnsupported: ops have no form in StableHLO; all of them are named.
     """
-    writer = ModuleWriter(module.main, symbols)
-    result = writer.run(model_identifier(module.name))
+    writer = ModuleWriter(function, symbols)
+    result = writer.run(model_identifier(name or function.name))
     refuse([(o.where, o.what) for o in writer.obstacles], target)
     return result
 
@@ -69,7 +95,7 @@ def write_stablehlo(module: Module, target: Target, place: Path, disk: Disk = DI
     symbols = tuple(module.main.symbols)
     if symbols:
         raise ExtentsNotGiven(kind="stablehlo", symbols=", ".join(symbols), first=symbols[0])
-    result = written(module, {}, target)
+    result = written(module.main, {}, target, module.name)
     files = [place]
     if result.weights:
         beside = place.with_name(place.name + WEIGHTS_SUFFIX)

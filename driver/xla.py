@@ -1,4 +1,4 @@
-"""StableHLO modules run by XLA, through jaxlib's PJRT client, behind the interface of `Executable`."""
+"""StableHLO modules run by XLA, through jaxlib's PJRT client: the native functions of a host program."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from aino_ir.constants import Const
-from aino_ir.errors.run import JaxMissing, KernelStatusUnknown, NoProfile, XlaFailed
-from aino_ir.graph import Function, Value
-from aino_ir.interp import Evaluation, initial_states, run_op
+from aino_ir.errors.run import JaxMissing, KernelStatusUnknown, XlaFailed
+from aino_ir.graph import Function, Module, Value
+from aino_ir.interp import Evaluation, run_op
 from aino_ir.op import Op
-from aino_ir.runtime.arguments import Outputs, filled, in_order
 from aino_ir.runtime.native import STATUS_ERRORS
-from aino_ir.runtime.profile import Profile
+from aino_ir.runtime.program_executable import ProgramExecutable
 from aino_ir.runtime.report import Report
-from aino_ir.runtime.structures import all_torch, any_torch, checked_value
-from aino_ir.types import Type
 
 
 class Specialized(Protocol):
@@ -74,103 +71,56 @@ class DecidedExtents:
         return dict(ev.bindings)
 
 
-class XlaExecutable:
-    """Runs a function on a PJRT device; compiled by XLA once per choice of extents, when that is first met.
+class XlaFunction:
+    """A function on a PJRT device; compiled by XLA once per choice of extents, when that is first met.
 
-    State slots live as long as the executable, on the host.
+    With static extents it is compiled at once.
+
+    Args:
+        function: what is run.
+        specialize: writes its module for values of the symbols.
+        device: where it runs.
 
     Attributes:
-        inputs, outputs: names and types, in order.
-        symbols: symbolic dimensions -> their least and largest value (None: no bound).
-        report: sizes of the module's text and weights, and what the passes did.
-        host_steps: 0, nothing runs in Python.
         compilations: how often XLA compiled so far.
+
+    Raises:
+        XlaFailed: XLA refuses the module.
     """
 
     def __init__(
         self,
         function: Function,
         specialize: Callable[[Mapping[str, int]], Specialized],
-        report: Report,
-        platform: str = "cpu",
+        device: PjrtDevice,
     ) -> None:
-        """Prepare to run; with static extents the module is compiled at once.
-
-        Args:
-            function: what is run, for names, types and symbols.
-            specialize: writes the module for values of the symbols.
-            report: of the compilation.
-            platform: a PJRT platform of jax: cpu, cuda, tpu.
-
-        Raises:
-            JaxMissing: jax is not installed, or has no such platform.
-            XlaFailed: XLA refuses the module.
-        """
-        ins = zip(function.input_names, function.inputs, strict=True)
-        outs = zip(function.output_names, function.outputs, strict=True)
-        self.inputs: list[tuple[str, Type]] = [(n, v.type) for n, v in ins]
-        self.outputs: list[tuple[str, Type]] = [(n, v.type) for n, v in outs]
-        bounds = {name: function.symbols.info(name) for name in function.symbols}
-        self.symbols = {
-            name: (i.lo if isinstance(i.lo, int) else 0, i.hi if isinstance(i.hi, int) else None)
-            for name, i in bounds.items()
-        }
-        self.report = report
-        self.host_steps = 0
         self.compilations = 0
-        self._function = function
         self._specialize = specialize
-        self._device = PjrtDevice(platform)
+        self._device = device
         self._programs: dict[tuple[tuple[str, int], ...], _Program] = {}
-        self._weights: dict[Any, Any] = {}
-        self._states: list[Any] | None = None
         self._decided = DecidedExtents(function)
-        if not self.symbols:
+        if not tuple(function.symbols):
             self._program({})
 
-    @property
-    def weight_bytes(self) -> int:
-        """Bytes of the weights on the device so far."""
-        return sum(int(w.nbytes) for w in self._weights.values())
-
-    @property
-    def defaults(self) -> tuple[str, ...]:
-        """Inputs that may be left out."""
-        return tuple(self._function.defaults)
-
-    def run(self, *inputs: Any, out: Outputs | None = None) -> tuple[Any, ...]:
-        """Run the module; see `Executable.run`.
+    def call(
+        self, arrays: Sequence[Any], symbols: dict[str, int], times: np.ndarray[Any, Any] | None = None
+    ) -> Sequence[Any]:
+        """New arrays for values of the symbols, those apart that the arrays themselves tell.
 
         Raises:
-            InputMismatch, RankMismatch, ExtentMismatch ...: an input does not fit.
             IndexOutOfRange ...: a check of an op failed, with its node.
+            ValueOutOfBounds: an array holds an extent that is not possible.
         """
-        given = in_order(inputs, self.inputs, self._function.defaults)
-        values = [checked_value(v, n, t) for v, (n, t) in zip(given, self.inputs, strict=False)]
-        bindings = self._function.symbols.bind(
-            [t for _, t in self.inputs], [v.shape for v in values], [n for n, _ in self.inputs]
-        )
-        if self._function.states and self._states is None:
-            ev = Evaluation("native", bindings, self._function.symbols)
-            self._states = initial_states(self._function, ev)
-        arguments = [*values, *(self._states or ())]
-        made = self._program(self._decided.added(dict(bindings), arguments)).run(arguments)
-        results = made[: len(self.outputs)]
-        if self._function.states:
-            self._states = made[len(self.outputs) :]
-        if out is not None:
-            return tuple(filled(out, results, self.outputs))
-        return tuple(map(all_torch, results)) if any(map(any_torch, given)) else tuple(results)
+        return self._program(self._decided.added(symbols, arrays)).run(arrays)
 
-    __call__ = run
+    @property
+    def notes_times(self) -> bool:
+        """False: XLA decides itself what its kernels are."""
+        return False
 
-    def profile(self, *inputs: Any, runs: int = 20) -> Profile:
-        """Refuse: XLA decides itself what its kernels are.
-
-        Raises:
-            NoProfile: always.
-        """
-        raise NoProfile(reason="target 'stablehlo' leaves the kernels to XLA")
+    def no_times(self) -> np.ndarray[Any, Any]:
+        """No steps that have times."""
+        return np.zeros((0, 2), np.int64)
 
     def _program(self, bindings: Mapping[str, int]) -> _Program:
         """The program for values of the symbols, compiled when they are new."""
@@ -178,16 +128,25 @@ class XlaExecutable:
         known = self._programs.get(key)
         if known is None:
             module = self._specialize(dict(key))
-            weights = [self._weight(handle) for _, handle in module.weights]
+            weights = [self._device.weight(handle) for _, handle in module.weights]
             self.compilations += 1
             known = self._programs[key] = _Program(module, self._device, weights)
         return known
 
-    def _weight(self, handle: Const) -> Any:
-        """A weight on the device; one copy serves every program."""
-        if handle.key not in self._weights:
-            self._weights[handle.key] = self._device.put(handle.array())
-        return self._weights[handle.key]
+
+class XlaExecutable(ProgramExecutable):
+    """Runs a module whose native functions are XLA's; see `ProgramExecutable`."""
+
+    no_profile = "target 'stablehlo' leaves the kernels to XLA"
+
+    def __init__(self, module: Module, natives: Mapping[str, XlaFunction], report: Report) -> None:
+        super().__init__(module, natives, report)
+        self._natives = natives
+
+    @property
+    def compilations(self) -> int:
+        """How often XLA compiled so far."""
+        return sum(f.compilations for f in self._natives.values())
 
 
 class _Program:
@@ -219,7 +178,11 @@ class _Program:
 
 
 class PjrtDevice:
-    """The first device of a PJRT platform."""
+    """The first device of a PJRT platform of jax (cpu, cuda, tpu), and the weights that are there.
+
+    Raises:
+        JaxMissing: jax is not installed, or has no such platform.
+    """
 
     def __init__(self, platform: str) -> None:
         try:
@@ -233,6 +196,7 @@ class PjrtDevice:
         except RuntimeError as missing:
             raise JaxMissing(reason=f"it has no platform {platform!r}: {missing}") from missing
         self._jax: Any = jax
+        self._weights: dict[Any, Any] = {}
         self._device: Any = self._client.local_devices()[0]
         self._devices = xla_client.DeviceList((self._device,))
         self._options = xla_client.CompileOptions()
@@ -254,6 +218,17 @@ class PjrtDevice:
         """An array on the device, of its own dtype."""
         with self._jax.enable_x64(True):
             return self._jax.device_put(np.asarray(array), self._device)
+
+    def weight(self, handle: Const) -> Any:
+        """A weight on the device; one copy serves every program."""
+        if handle.key not in self._weights:
+            self._weights[handle.key] = self.put(handle.array())
+        return self._weights[handle.key]
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights on the device so far."""
+        return sum(int(w.nbytes) for w in self._weights.values())
 
     def execute(self, loaded: Any, arguments: Sequence[Any]) -> list[Any]:
         """Results on the host."""

@@ -194,6 +194,15 @@ class NativeFunction:
         return self.run(arrays, extents, self.empty(extents), times, symbols)
 
     @property
+    def notes_times(self) -> bool:
+        """Whether `run` can note times."""
+        return self.native.notes_times
+
+    def no_times(self) -> Array:
+        """Zeros to which `run` adds the times of its steps."""
+        return np.zeros((len(self.native.steps), 2), np.int64)
+
+    @property
     def native(self) -> Model:
         """The loaded library, loaded at the first use."""
         found: Model | None = self.__dict__.get("_native")

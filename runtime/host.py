@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -35,6 +35,25 @@ PROGRAM = "host.air"
 """The section of an artifact with the host program's text."""
 
 
+class Callee(Protocol):
+    """A native function as a host program calls it."""
+
+    def call(
+        self, arrays: Sequence[Array], symbols: dict[str, int], times: Array | None = None
+    ) -> Sequence[Array]:
+        """New arrays for values of the symbols; see `NativeFunction.call`."""
+        raise NotImplementedError
+
+    @property
+    def notes_times(self) -> bool:
+        """Whether `call` can note times."""
+        raise NotImplementedError
+
+    def no_times(self) -> Array:
+        """i64[steps, 2] of zeros, to which `call` adds times."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
 class Step:
     """One op of the host program.
@@ -46,7 +65,7 @@ class Step:
     """
 
     op: Op
-    native: NativeFunction | None
+    native: Callee | None
     last: tuple[Value, ...]
 
 
@@ -79,7 +98,7 @@ class HostProgram:
         natives: the native functions by name.
     """
 
-    def __init__(self, module: Module, natives: Mapping[str, NativeFunction]) -> None:
+    def __init__(self, module: Module, natives: Mapping[str, Callee]) -> None:
         self.module = module
         self.main = module.main
         self.steps = tuple(_steps(module, natives))
@@ -170,7 +189,7 @@ def _run_native(step: Step, env: dict[Value, Any], ev: Evaluation, lap: Lap | No
     times = None
     if lap is not None:
         number = len(lap.marks) - 1
-        times = lap.times[number] = np.zeros((len(function.native.steps), 2), np.int64)
+        times = lap.times[number] = function.no_times()
         lap.symbols[number] = symbols
     results = function.call(arrays, symbols, times)
     op.decide(results, ev.bindings)
@@ -183,7 +202,7 @@ def _readable(array: Array) -> Array:
     return array if flags.c_contiguous and flags.aligned else array.copy(order="C")
 
 
-def _steps(module: Module, natives: Mapping[str, NativeFunction]) -> Iterator[Step]:
+def _steps(module: Module, natives: Mapping[str, Callee]) -> Iterator[Step]:
     """The ops of `main` in order, each with the values that it is the last to read."""
     ops = [op for op in module.main.block if not is_data(op) and not op.has(Trait.TERMINATOR)]
     kept = set(module.main.results)

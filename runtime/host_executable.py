@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from aino_ir.ops.call import type_symbols
+from aino_ir.runtime.arguments import filled
 from aino_ir.runtime.executable import Executable, Outputs
 from aino_ir.runtime.host import open_program
 from aino_ir.runtime.host_profile import measure_host
 from aino_ir.runtime.manifest import Manifest
 from aino_ir.runtime.profile import Profile
-from aino_ir.runtime.structures import all_torch, any_torch, checked_value, target_array
+from aino_ir.runtime.structures import all_torch, any_torch, checked_value
 
 
 class HostExecutable(Executable):
@@ -46,7 +45,7 @@ class HostExecutable(Executable):
         given = self._arguments(inputs)
         results = self._program.run(self._checked(given))
         if out is not None:
-            return self._into(out, results)
+            return tuple(filled(out, results, self.outputs))
         if any(map(any_torch, given)):
             return tuple(map(all_torch, results))
         return tuple(results)
@@ -70,15 +69,6 @@ class HostExecutable(Executable):
 
     def _checked(self, given: Sequence[Any]) -> list[Any]:
         return [checked_value(v, name, type_) for v, (name, type_) in zip(given, self.inputs, strict=True)]
-
-    def _into(self, out: Outputs, results: Sequence[Any]) -> tuple[Any, ...]:
-        """The caller's arrays, filled."""
-        given = self._in_order(out)
-        rows = zip(given, results, self.outputs, strict=True)
-        arrays = [target_array(target, value, name, type_) for target, value, (name, type_) in rows]
-        for array, value in zip(arrays, results, strict=True):
-            np.copyto(array, value)
-        return tuple(given)
 
 
 def _number(bound: object) -> int | None:

@@ -36,7 +36,7 @@ def measure_host(
     """
     if runs < 1:
         raise OptionTooSmall(option="runs", kind="whole number", least=1, got=runs)
-    if not all(s.native.native.notes_times for s in program.steps if s.native is not None):
+    if not all(s.native.notes_times for s in program.steps if s.native is not None):
         raise NoProfile(reason="its library was made without the entry for it")
     laps = []
     for _ in range(WARM_UP_RUNS + runs):

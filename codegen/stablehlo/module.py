@@ -62,10 +62,17 @@ class StableHloModule:
 
 @dataclass(frozen=True)
 class Obstacle:
-    """What has no form in StableHLO: where it stands, and why."""
+    """What has no form in StableHLO: where it stands, and why.
+
+    Attributes:
+        where: the model's node.
+        what: an op or an input, and the reason.
+        op: id of the op of the function's own block that it is or stands in, or None for an input.
+    """
 
     where: str
     what: str
+    op: int | None = None
 
 
 class ModuleWriter:
@@ -78,6 +85,7 @@ class ModuleWriter:
         self.obstacles: list[Obstacle] = []
         self._weights: dict[object, tuple[Tensor, str, Const]] = {}
         self._places: list[str] = []
+        self._outermost: Op | None = None
         self._scalar_target: Target = parse_target("c:portable")
 
     def run(self, name: str) -> StableHloModule:
@@ -135,10 +143,14 @@ class ModuleWriter:
         for op in block:
             if op.has(Trait.TERMINATOR):
                 return [values[v] for v in op.present_operands()]
+            if block is self.function.block:
+                self._outermost = op
             try:
                 results = self._op(op, values)
             except NoLowering as error:
-                self.obstacles.append(Obstacle(str(op.loc), f"{op.name}: {error.fields['reason']}"))
+                assert self._outermost is not None
+                what = f"{op.name}: {error.fields['reason']}"
+                self.obstacles.append(Obstacle(str(op.loc), what, self._outermost.id))
                 results = self._placeholders(op)
             values.update(zip(op.results, results, strict=True))
         raise AssertionError("a block without a terminator")

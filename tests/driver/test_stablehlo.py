@@ -21,6 +21,7 @@ from aino_ir.driver.xla import PjrtDevice
 from aino_ir.errors import AinoError
 from aino_ir.errors.run import IndexOutOfRange, JaxMissing, XlaFailed
 from aino_ir.errors.usage import ExtentsNotGiven, OperatorsUnsupported
+from aino_ir.types import tensor
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
 
@@ -68,11 +69,7 @@ def test_a_share_of_the_op_samples() -> None:
     for case in all_cases():
         if not share(case.name, ONE_IN, 5) or FLUSHES & set(case.name.split()):
             continue
-        try:
-            executable = aino.compile(case.module(), "stablehlo", verify="off", level=0)
-        except OperatorsUnsupported as refusal:
-            assert "decided by data" in str(refusal) or "no native code" in str(refusal), case.name
-            continue
+        executable = aino.compile(case.module(), "stablehlo", verify="off", level=0)
         results = [np.asarray(v) for v in executable.run(*case.operands)]
         assert judge(case, results, case.expected()) is None, case.name
         compared += 1
@@ -149,10 +146,62 @@ def test_a_failed_check_names_the_node() -> None:
         executable.run(np.arange(4, dtype=np.float32), np.array([1, 4]))
 
 
-def test_operators_without_a_form_are_refused_when_compiling() -> None:
-    node = helper.make_node("NonZero", ["x"], ["y"], name="find")
+def test_what_data_decide_runs_in_python_between_modules() -> None:
+    """Everything before a NonZero is one module, everything behind it another, for each number of places."""
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"]),
+        helper.make_node("NonZero", ["r"], ["p"], name="find"),
+        helper.make_node("Transpose", ["p"], ["places"]),
+        helper.make_node("GatherND", ["r", "places"], ["kept"]),
+        helper.make_node("Mul", ["kept", "kept"], ["y"]),
+    ]
+    data = model(nodes, {"x": (FLOAT, [2, 3])}, {"y": (FLOAT, ["n"])})
+    executable = aino.compile(data, "stablehlo")
+    assert [row["op"] for row in executable.report.python_nodes] == ["index.nonzero"]
+    for row in ([1, -2, 3, 4, 0, -6], [-1, 2, 3, 4, 0, 0], [-1, -1, -1, -1, -1, -1]):
+        x = np.array(row, np.float32).reshape(2, 3)
+        assert executable.run(x)[0].tolist() == (x[x > 0] ** 2).tolist()
+    assert executable.host_steps == 3
+    assert executable.compilations == 3
     with pytest.raises(OperatorsUnsupported, match="find"):
-        aino.compile(model([node], {"x": (FLOAT, [4])}, {"y": (INT64, [1, "n"])}), "stablehlo")
+        aino.compile(data, "stablehlo", strict=True)
+
+
+def test_extents_that_much_data_decide_are_computed_by_xla() -> None:
+    """A size that is the sum of many numbers is bound between two modules, not by the interpreter."""
+    nodes = [
+        helper.make_node("ReduceSum", ["m"], ["n"], keepdims=1),
+        helper.make_node("Expand", ["x", "n"], ["wide"]),
+        helper.make_node("Neg", ["wide"], ["y"]),
+    ]
+    ports = {"m": (INT64, [1000]), "x": (FLOAT, [1])}
+    executable = aino.compile(model(nodes, ports, {"y": (FLOAT, ["n"])}), "stablehlo")
+    assert [row["op"] for row in executable.report.python_nodes] == ["core.bind"]
+    marks = np.zeros(1000, np.int64)
+    marks[:7] = 1
+    assert executable.run(marks, np.ones(1, np.float32))[0].tolist() == [-1.0] * 7
+
+
+def test_strings_run_in_python_between_modules() -> None:
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"]),
+        helper.make_node("Cast", ["r"], ["words"], to=TensorProto.STRING),
+        helper.make_node("Cast", ["words"], ["back"], to=FLOAT),
+        helper.make_node("Neg", ["back"], ["y"]),
+    ]
+    executable = aino.compile(model(nodes, {"x": (FLOAT, [2])}, {"y": (FLOAT, [2])}), "stablehlo")
+    assert executable.run(np.array([-1, 2.5], np.float32))[0].tolist() == [0, -2.5]
+    assert executable.host_steps == 2
+
+
+def test_states_live_between_modules() -> None:
+    b = aino.Builder()
+    x, total = b.input("x", tensor("f32", 4)), b.state("total", tensor("f32", 4))
+    b.output("where", b.nonzero(b.relu(b.add(x, total))))
+    b.finish([b.add(x, total)])
+    executable = aino.compile(b.module, "stablehlo")
+    x = np.array([1, -1, 2, -3], np.float32)
+    assert [executable.run(v)[0].tolist() for v in (x, -2 * x)] == [[[0, 2]], [[1, 3]]]
 
 
 def test_the_written_files_run_in_plain_jax(tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ def test_what_we_write_is_read_back() -> None:
     target = parse_target("stablehlo")
     function, arguments = FUNCTIONS["attention"]
     module = load_stablehlo(jax.jit(function).lower(*arguments))
-    again = load_stablehlo(written(module, {}, target).text)
+    again = load_stablehlo(written(module.main, {}, target).text)
     given = [np.asarray(a) for a in arguments]
     (first,), (second,) = (aino.compile(m, "reference").run(*given) for m in (module, again))
     np.testing.assert_allclose(first, second, rtol=1e-6, atol=1e-6)
