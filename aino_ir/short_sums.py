@@ -78,6 +78,20 @@ def lane_sums(array: Array, axis: int, depth: int) -> Array:
     return np.asarray(np.maximum(positive, negative).reshape(-1, *moved.shape[1:]))
 
 
+def summed_axes(shape: tuple[int, ...], channel_axis: int) -> tuple[int, ...]:
+    """Axes of a contraction's weights along which kernels take steps; none where a slice is one sum.
+
+    Those are the input channels; where there are fewer of them than a step takes (pictures, which lie in
+    rows), the last spatial axis too.  Where there is a single one (depthwise convolutions), a lane sums
+    all taps.
+    """
+    if len(shape) > 2 and shape[1] == 1:
+        return ()
+    if len(shape) > 2 and shape[1] < QUARTET:
+        return (1 - channel_axis, len(shape) - 1)
+    return (1 - channel_axis,)
+
+
 def slice_sums(array: Array) -> Array:
     """The larger of the positive and the negative weights' sums of each slice along axis 0."""
     flat = array.reshape(array.shape[0], -1).astype(np.int32)

@@ -51,8 +51,8 @@ def distill(
     """The student after training against the teacher.
 
     Shapes, zeros of pruned weights, scales and zero points, and statistics of norms stay as they are; the
-    other float constants are trained, and so are the integers of weights that are stored in few bits: each
-    step sees them on their grid, as they are deployed.  Layers that compute with integers stay as they are.
+    other float constants are trained, and so are the integers of weights that are stored in few bits and of
+    products of bytes, with their integer biases: each step sees them on their grid, as they are deployed.
 
     Args:
         student: a Module, or what `load` takes.
@@ -92,7 +92,7 @@ class Trainee:
         network: the `torch.fx.GraphModule`.
         handles: path of a tensor -> the constant that it stands for.
         written_as: id of a constant -> id of the handle that was written for it and for equal ones.
-        integers: path -> the constant of integers that a parameter stands behind.
+        integers: path of a module -> its parameter, `weight`, stands behind a constant of integers.
         masks: path -> which elements of a pruned weight are trained.
     """
 
@@ -111,10 +111,10 @@ class Trainee:
         self.masks: dict[str, torch.Tensor] = {}
         for path, parameter in self.network.named_parameters():
             share = float((parameter == 0).float().mean()) if parameter.numel() else 0.0
-            if path in self.integers:
-                is_pruned = PRUNED_SHARE < share < 1.0
-            else:
+            if path in self.handles:
                 is_pruned = id(self.handles[path]) in pruned and 0.0 < share < 1.0
+            else:
+                is_pruned = path.endswith(".weight") and PRUNED_SHARE < share < 1.0
             if is_pruned:
                 self.masks[path] = (parameter != 0).to(parameter.dtype)
 
@@ -122,25 +122,27 @@ class Trainee:
         """Parameters that change, by path."""
         return {p: v for p, v in self.network.named_parameters() if v.requires_grad}
 
-    def keep_zeros(self) -> None:
-        """Put the zeros of pruned weights back."""
+    def stay_inside(self) -> None:
+        """After a step: put the zeros of pruned weights back, and integers where kernels can use them."""
         import torch
 
         with torch.no_grad():
             for path, mask in self.masks.items():
                 self.network.get_parameter(path).mul_(mask)
+        for integers in self.integers.values():
+            integers.stay_inside()
 
     def result(self) -> Module:
         """The module with the trained constants; equal ones that were written as one stay equal."""
-        new: dict[int, Const] = {}
+        found: list[tuple[Const, Any]] = []
         for path, parameter in self.trained().items():
-            if path in self.integers:
-                handle = self.integers[path].handle
-                array = self.integers[path].integers()
-            else:
-                handle = self.handles[path]
+            handle = self.handles.get(path)
+            if handle is not None:
                 array = parameter.detach().cpu().float().numpy().astype(handle.dtype.numpy)
-            new[id(handle)] = Const.of(np.ascontiguousarray(array), handle.name)
+                found.append((handle, array))
+        for integers in self.integers.values():
+            found += integers.constants()
+        new = {id(h): Const.of(np.ascontiguousarray(array), h.name) for h, array in found}
         return with_constants(self.module, {c: new[h] for c, h in self.written_as.items() if h in new})
 
 
@@ -170,7 +172,7 @@ def train(
             stepper.zero_grad()
             loss.backward()
             stepper.step()
-            trainee.keep_zeros()
+            trainee.stay_inside()
 
 
 def _loss(

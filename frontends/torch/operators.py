@@ -50,8 +50,13 @@ def widen(x: Tensor, stored: str) -> Tensor:
     return x.to(torch.float32)
 
 
-def straight_through(x: Tensor, y: Tensor, scale: Tensor, zero: Tensor | None, stored: str) -> Tensor:
-    """y, which came of rounding x to `stored`; its gradient is also that of the x that did not saturate."""
+def straight_through(
+    x: Tensor, y: Tensor, scale: Tensor, zero: Tensor | None, by: Tensor, stored: str
+) -> Tensor:
+    """y, which came of rounding x to `stored` and decoding that with the scale `by`.
+
+    Its gradient is also that of the x that did not saturate.
+    """
     return y.clone()
 
 
@@ -118,9 +123,21 @@ def unsaturated(x: Tensor, gradient: Tensor, scale: Tensor, zero: Tensor | None,
     return (gradient * inside).sum_to_size(x.shape).to(x.dtype)
 
 
+def of_scale(ctx: Any, position: int, x: Tensor, mine: Tensor, scale: Tensor) -> Tensor | None:
+    """The gradient of the scale that x was divided by, given that of x; None where nobody wants it.
+
+    Codes are about x / scale, so what a scale changes in them is -x / scale of what x changes: a scale that
+    the run finds (of a row's largest number) is divided by and multiplied with, and both have to count.
+    """
+    if not ctx.needs_input_grad[position]:
+        return None
+    return (-mine * (x / scale)).sum_to_size(scale.shape).to(scale.dtype)
+
+
 def _straight_through_backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
-    x, _, scale, zero, stored = kept(ctx)
-    return unsaturated(x, gradient, scale, zero, stored), gradient, None, None, None
+    x, _, scale, zero, by, stored = kept(ctx)
+    mine = unsaturated(x, gradient * (by / scale), scale, zero, stored)
+    return mine, gradient, of_scale(ctx, 2, x, mine, scale), *[None] * 3
 
 
 PARAMETERS = "Tensor scale, Tensor? zero"
@@ -133,7 +150,11 @@ OPERATORS = (
     (quantize_groups, f"Tensor x, {PARAMETERS}, {GROUPS}, str stored", None),
     (dequantize_groups, f"Tensor x, {PARAMETERS}, {GROUPS}, str stored", _dequantize_groups_backward),
     (widen, "Tensor x, str stored", _widen_backward),
-    (straight_through, f"Tensor x, Tensor y, {PARAMETERS}, str stored", _straight_through_backward),
+    (
+        straight_through,
+        f"Tensor x, Tensor y, {PARAMETERS}, Tensor by, str stored",
+        _straight_through_backward,
+    ),
 )
 """(meaning, arguments, gradient)"""
 

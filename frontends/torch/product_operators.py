@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from aino_ir.frontends.torch.operators import define, kept, unsaturated
+from aino_ir.frontends.torch.operators import define, kept, of_scale, unsaturated
 
 
 def integer_matmul(lhs: Tensor, rhs: Tensor, scale: Tensor, offset: Tensor | None, zero: int) -> Tensor:
@@ -35,7 +35,7 @@ def integer_convolution(
 ) -> Tensor:
     """(convolution of x, with `zero` around it, and w + offset) * scale."""
     rank = len(strides)
-    wide = F.pad(x.to(torch.float64), _pads(pads_before, pads_after), value=float(zero))
+    wide = F.pad(x.to(torch.float64), flat_pads(pads_before, pads_after), value=float(zero))
     total = CONVOLUTION[rank](wide, w.to(torch.float64), None, strides, 0, dilations, groups)
     return _scaled(total, scale, None if offset is None else offset.reshape(-1, *[1] * rank))
 
@@ -71,7 +71,8 @@ def _scaled(total: Tensor, scale: Tensor, offset: Tensor | None) -> Tensor:
     return whole.to(torch.float32) * scale
 
 
-def _pads(before: Sequence[int], after: Sequence[int]) -> list[int]:
+def flat_pads(before: Sequence[int], after: Sequence[int]) -> list[int]:
+    """What `torch.nn.functional.pad` takes: the last axis first."""
     return [p for pair in zip(reversed(before), reversed(after), strict=True) for p in pair]
 
 
@@ -82,12 +83,12 @@ def _matmul_backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
     x, _, x_scale, x_zero, rhs, scale, stored = kept(ctx)
     codes = torch.matmul(gradient * scale, rhs.to(gradient.dtype).mT)
     mine = unsaturated(x, codes.sum_to_size(x.shape) / x_scale, x_scale, x_zero, stored)
-    return mine, gradient, None, None, None, None, None
+    return mine, gradient, of_scale(ctx, 2, x, mine, x_scale), *[None] * 4
 
 
 def _convolution_backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
     x, _, x_scale, x_zero, w, scale, strides, dilations, before, after, groups, stored = kept(ctx)
-    padded = F.pad(x, _pads(before, after))
+    padded = F.pad(x, flat_pads(before, after))
     codes, _, _ = torch.ops.aten.convolution_backward(
         gradient * scale,
         padded,
@@ -101,9 +102,9 @@ def _convolution_backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         groups,
         [True, False, False],
     )
-    inner = F.pad(codes, [-p for p in _pads(before, after)])
+    inner = F.pad(codes, [-p for p in flat_pads(before, after)])
     mine = unsaturated(x, inner / x_scale, x_scale, x_zero, stored)
-    return mine, gradient, *[None] * 10
+    return mine, gradient, of_scale(ctx, 2, x, mine, x_scale), *[None] * 9
 
 
 GEOMETRY = "int[] strides, int[] dilations, int[] pads_before, int[] pads_after, int groups"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from aino_ir.dtypes import DTYPES, DType, integer_range
-from aino_ir.short_sums import MOST, QUARTET, lane_sums, slice_sums
+from aino_ir.short_sums import MOST, lane_sums, slice_sums, summed_axes
 
 Array = np.ndarray[Any, Any]
 
@@ -167,16 +167,13 @@ def round_weights(w: Array, recipe: Recipe, channel_axis: int) -> Weights:
 def sums_excess(integers: Array, recipe: Recipe, channel_axis: int) -> Array:
     """How many times more than 16 bits hold the sums of products of each channel come to.
 
-    Neighbours are those along the input channels, which kernels take in steps of four; where there are
-    fewer of them (pictures, which lie in rows), those along the last spatial axis have to fit too.  Where
-    there is a single one (depthwise convolutions), all taps have to.
+    Neighbours are those along the axes that kernels walk (`summed_axes`), or all taps of a channel.
     """
-    if integers.ndim > 2 and integers.shape[1] == 1:
+    walked = summed_axes(integers.shape, channel_axis)
+    if not walked:
         return np.asarray(slice_sums(integers) / MOST)
-    sums = _channel_sums(lane_sums(integers, 1 - channel_axis, recipe.depth))
-    if integers.ndim > 2 and integers.shape[1] < QUARTET:
-        sums = np.maximum(sums, _channel_sums(lane_sums(integers, integers.ndim - 1, recipe.depth)))
-    return np.asarray(sums / MOST)
+    sums = [_channel_sums(lane_sums(integers, axis, recipe.depth)) for axis in walked]
+    return np.asarray(np.max(sums, axis=0) / MOST)
 
 
 def _channel_sums(lanes: Array) -> Array:

@@ -126,7 +126,8 @@ def test_a_step_sees_the_bits_that_are_deployed(scheme: str, options: dict[str, 
     array = np.random.default_rng(0).standard_normal((16, 24)).astype(np.float32)
     b.output("y", b.matmul(rows, b.constant(array, "w")))
     trainee = Trainee(aino.quantize(b.module, scheme, guard=False, **options))
-    (path,) = trainee.integers
+    (made,) = trainee.integers
+    path = f"{made}.weight"
     with torch.no_grad():
         parameter = trainee.network.get_parameter(path)
         parameter += 0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
@@ -156,16 +157,6 @@ def test_zeros_of_pruned_integers_stay() -> None:
     )
     for old, new in pairs:
         assert np.all(new.array()[old.array() == 0] == 0) and np.any(new.array() != old.array())
-
-
-def test_layers_that_compute_with_integers_stay() -> None:
-    teacher = mlp((16, 32, 5))
-    student = aino.quantize(teacher, "int8", calibration=DATA, guard=False, ignore=("fc1*",))
-    taught = aino.distill(student, teacher, DATA, epochs=2)
-    old, new = constants(student, "quant."), constants(taught, "quant.")
-    assert len(old) == len(new) >= 2
-    assert all(np.array_equal(a.array(), b.array()) for a, b in zip(old, new, strict=True))
-    assert str(taught) != str(student)
 
 
 def test_equal_constants_that_train_as_one_are_one_in_the_result() -> None:

@@ -96,10 +96,14 @@ def test_rounding_passes_its_gradient_straight_through() -> None:
     """Where a number saturates there is none."""
     scale, x = torch.tensor(0.5), torch.tensor([0.2, 10.0, 90.0, -90.0], requires_grad=True)
     y = torch.ops.aino.dequantize(torch.ops.aino.quantize(x, scale, None, "i8"), scale, None, "i8")
-    z = torch.ops.aino.straight_through(x, y, scale, None, "i8")
+    z = torch.ops.aino.straight_through(x, y, scale, None, scale, "i8")
     assert z.tolist() == [0.0, 10.0, 63.5, -64.0]
     z.sum().backward()
     assert x.grad is not None and x.grad.tolist() == [1.0, 1.0, 0.0, 0.0]
+    x.grad = None
+    y = torch.ops.aino.dequantize(torch.ops.aino.quantize(x, scale, None, "i8"), scale * 3, None, "i8")
+    torch.ops.aino.straight_through(x, y, scale, None, scale * 3, "i8").sum().backward()
+    assert x.grad.tolist() == [3.0, 3.0, 0.0, 0.0]  # decoded by another scale: 3 x
 
 
 def test_widened_floats_learn() -> None:

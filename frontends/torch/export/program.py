@@ -34,6 +34,8 @@ from aino_ir.op import Op, Trait
 from aino_ir.ops.core import Constant
 from aino_ir.ops.normalize import BatchNorm
 from aino_ir.ops.quant import Quantize
+from aino_ir.ops.tensor import Pad
+from aino_ir.pattern import constant_of
 from aino_ir.types import TensorType
 
 
@@ -213,12 +215,48 @@ def result_shape(writer: GraphWriter, op: Op) -> list[Extent]:
     return writer.extents(op.results[0].shape)
 
 
+MOVEMENTS = {"nn.max_pool", "tensor.pad", "tensor.reshape", "tensor.slice", "tensor.transpose"}
+"""Ops that give the same whether numbers are rounded before or after them."""
+
+
 def rounded_source(writer: GraphWriter, op: Op) -> tuple[Any, ...]:
     """What a dequantised operand was rounded from: x, scale, zero, dtype; () where it is stored so."""
-    made = next(op.present_operands()).op
-    if not isinstance(made, Quantize):
+    codes = next(op.present_operands())
+    x, made = unrounded(writer, codes)
+    if x is None or made is None:
         return ()
-    return (*(writer.of(v) for v in (made.x, made.scale, made.zero)), made.to.name)
+    return (x, writer.of(made.scale), writer.of(made.zero), made.to.name)
+
+
+def unrounded(writer: GraphWriter, codes: Value) -> tuple[fx.Node | None, Quantize | None]:
+    """The floats that codes were rounded from, moved as the codes were, and what rounded them."""
+    op = codes.op
+    if isinstance(op, Quantize):
+        return writer.of(op.x), op
+    if op is None or op.name not in MOVEMENTS:
+        return None, None
+    key = ("unrounded", codes)
+    if key not in writer.made:
+        x, made = unrounded(writer, next(op.present_operands()))
+        facts = None if made is None else moved_floats(writer, op, made)
+        writer.made[key] = (
+            (writer.call(TABLE[op.name], x, **facts), made) if facts is not None else (None, None)
+        )
+    return writer.made[key]  # type: ignore[no-any-return]
+
+
+def moved_floats(writer: GraphWriter, op: Op, made: Quantize) -> dict[str, Any] | None:
+    """What moves floats as `op` moves the codes that `made` gave; None where each has a grid of its own."""
+    facts = facts_of(writer, op, TABLE[op.name])
+    grid = [constant_of(v) if v is not None else None for v in (made.scale, made.zero)]
+    if any(v is not None and any(d != 1 for d in v.shape) for v in (made.scale, made.zero)):
+        return None
+    if isinstance(op, Pad) and op.mode == "constant":
+        scale, zero = (None if c is None else float(c.array().reshape(())) for c in grid)
+        if scale is None or (made.zero is not None and zero is None):
+            return None
+        facts["value"] = (op.value - (zero or 0.0)) * scale
+    return facts
 
 
 FACTS: dict[str, Callable[[GraphWriter, Any], Any]] = {

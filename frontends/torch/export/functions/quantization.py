@@ -27,7 +27,10 @@ def dequantize(
 ) -> Tensor:
     """(x - zero) * scale; what was rounded to x passes its gradient straight through."""
     y = call("dequantize", x, scale, zero, stored)
-    return call("straight_through", rounded[0], y, *rounded[1:]) if rounded else y
+    if not rounded:
+        return y
+    source, x_scale, x_zero, x_stored = rounded
+    return call("straight_through", source, y, x_scale, x_zero, scale, x_stored)
 
 
 def widen(x: Tensor, stored: str) -> Tensor:
