@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from aino_ir.codegen.c.byte_moves import byte_move
 from aino_ir.codegen.c.types import element_dtype, mask_type, scalar_name, type_name
 from aino_ir.codegen.cstyle.expression import (
     BOOL_AS_LOGIC,
@@ -173,6 +174,13 @@ class CPrinter(CStylePrinter):
         if op in ("shl", "shr") and count is not None and type_.lanes > 1:
             return binary("<<" if op == "shl" else ">>", self.value(a), Code(str(count.value)))
         return super().operator(op, a, b, type_)
+
+    def binary(self, e: Binary) -> Code:
+        """A byte that moves within its word may be one instruction."""
+        found = byte_move(e)
+        if found is not None and self.helpers.has_row(found[0], e.type):
+            return call(self.helpers.operation(found[0], e.type), self.value(found[1]))
+        return super().binary(e)
 
     def ramp(self, e: Ramp) -> Code:
         """base, base + step, ..."""

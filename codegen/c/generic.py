@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from aino_ir.codegen.c.byte_moves import MOVES, mask_of, move_name
 from aino_ir.codegen.c.types import mask_type, type_name
 from aino_ir.codegen.cstyle.lowering import signed
 from aino_ir.dtypes import i16, i32, u16, u32
@@ -177,6 +178,11 @@ def _dot_halves(type_: VecType) -> Lines:
     ]
 
 
+def _byte_move(source: int, target: int) -> Callable[[VecType], Lines]:
+    operator, count = ("<<" if target > source else ">>"), 8 * abs(target - source)
+    return lambda type_: [f"return (x {operator} {count}) & {mask_of(target)};"]
+
+
 GENERIC: dict[str, Callable[[VecType], Lines]] = {
     "splat": _splat,
     "ramp": _ramp,
@@ -201,6 +207,7 @@ GENERIC: dict[str, Callable[[VecType], Lines]] = {
     "dot_pairs": _dot_pairs,
     "add_pairs": _add_pairs,
     "dot_bf16": _dot_halves,
+    **{move_name(*move): _byte_move(*move) for move in MOVES},
     "quartets": _quartets,
     "upper": _upper,
     "floordiv": _floor_division,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from aino_ir.codegen.c.byte_moves import MOVES, move_name
 from aino_ir.codegen.c.types import mask_type, scalar_name, type_name
 from aino_ir.dtypes import DType, i8, i16, i64, u8, u16
 from aino_ir.loops.expr import DOT, VecType
@@ -64,6 +65,7 @@ SIGNATURES: dict[str, Signature] = {
     "dot_pairs": _signature(VALUE, "x:unsigned w:signed"),
     "add_pairs": _signature(VALUE, "acc:value pairs:halves"),
     "dot_bf16": _signature(VALUE, "acc:value x:bits w:bits"),
+    **dict.fromkeys((move_name(*move) for move in MOVES), _UNARY),
     "quartets": _signature(VALUE, "x:quartet"),
     "upper": _signature(HALF, "x:value"),
     "select": _signature(VALUE, "mask:mask a:value b:value"),

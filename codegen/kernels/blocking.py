@@ -59,7 +59,9 @@ class Blocking:
     arrival: float = 0.0
 
 
-def choose_blocking(roles: Roles, tile: Tile, lanes: int, target: Target, element_bytes: int = 4) -> Blocking:
+def choose_blocking(
+    roles: Roles, tile: Tile, lanes: int, target: Target, element_bytes: float = 4
+) -> Blocking:
     """The better of whole and cut reductions, by the bytes they move; factors have so many each element."""
     whole = _whole(roles, tile, lanes, target, element_bytes)
     cut = _cut(roles, tile, lanes, target)
@@ -75,10 +77,10 @@ def walks_outer_points(roles: Roles, rows_of_tile: int) -> bool:
     return is_static(roles.row.extent) and int(roles.row.extent) <= FEW_TILES * rows_of_tile  # type: ignore[arg-type]
 
 
-def _whole(roles: Roles, tile: Tile, lanes: int, target: Target, each: int) -> Blocking:
+def _whole(roles: Roles, tile: Tile, lanes: int, target: Target, each: float) -> Blocking:
     """Every tile sums all steps in registers: a chunk's rows fill half of L2, lines it shares with them."""
     rows, columns, steps, outer = _extents(roles)
-    row_bytes = max(1, each * steps // _taps(roles)) + _shared_lines(roles, tile, lanes) * LINE_BYTES
+    row_bytes = max(1, int(each * steps) // _taps(roles)) + _shared_lines(roles, tile, lanes) * LINE_BYTES
     if walks_outer_points(roles, tile.rows):
         per_point, points, repeats = rows * row_bytes, outer, 1
     else:

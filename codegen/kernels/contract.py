@@ -93,19 +93,9 @@ class ContractGenerator:
         params = dict(candidate.params)
         roles = analyse(spec, stage=bool(params.get("staged")))
         assert isinstance(roles, Roles)
-        packed = {
-            i: replace(
-                spec.operands[i],
-                layout=p.layout,
-                allocated=None,
-                shape=p.stored_shape(spec.operands[i].shape),  # type: ignore[arg-type]
-                dtype=p.stored_dtype(spec.operands[i].dtype),
-            )
-            for i, p in candidate.packings
-        }
         halved = {i: p.transform.axis for i, p in candidate.packings if isinstance(p.transform, Nibbles)}
         b = LoopBuilder(kernel_name(spec))
-        place = Placement(b, roles.spec, packed, halved)
+        place = Placement(b, roles.spec, packed_operands(spec, candidate), halved)
         emit_checks(place)
         blocking = Blocking(params["chunk"], params["group"], params["depth"])
         shape = Shape(Tile(params["rows"], params["vectors"]), params["lanes"], blocking)
@@ -218,7 +208,7 @@ def _name(tile: Tile, lanes: int, blocking: Blocking) -> str:
 
 
 @dataclass(frozen=True)
-class _Use:
+class Use:
     """A constant operand read at plain coordinates: tensor axis -> iteration axis name."""
 
     operand: Operand
@@ -226,27 +216,41 @@ class _Use:
     axes: dict[int, str]
 
 
+def packed_operands(spec: KernelSpec, candidate: Candidate) -> dict[int, Operand]:
+    """The constants that a candidate packs, as its kernel addresses them."""
+    return {
+        i: replace(
+            spec.operands[i],
+            layout=p.layout,
+            allocated=None,
+            shape=p.stored_shape(spec.operands[i].shape),  # type: ignore[arg-type]
+            dtype=p.stored_dtype(spec.operands[i].dtype),
+        )
+        for i, p in candidate.packings
+    }
+
+
 def panel_packings(roles: Roles, rows: int, width: int) -> tuple[tuple[int, Packing], ...]:
     """Layouts for constant operands: tiled along lanes (or rows), reduction in loop order."""
     out: list[tuple[int, Packing]] = []
     order = [a.name for a in roles.reduction]
     for node in (n for f in roles.factors for n in constant_reads(roles.spec, f)):
-        use = _plain_use(node, roles)
+        use = plain_use(node, roles)
         if use is None or use.number in dict(out):
             continue
         names = set(use.axes.values())
         row = roles.row.name if roles.row is not None else ""
         if roles.lane.name in names:
-            layout = _panel_layout(use, roles.lane.name, width, order)
+            layout = panel_layout(use, roles.lane.name, width, order)
         elif row in names:
-            layout = _panel_layout(use, row, rows, order)
+            layout = panel_layout(use, row, rows, order)
         else:
             continue
         out.append((use.number, Packing(layout, _transform(use, order))))
     return tuple(out)
 
 
-def _transform(use: _Use, order: list[str]) -> Nibbles | None:
+def _transform(use: Use, order: list[str]) -> Nibbles | None:
     """Elements of 4 bits share bytes along the innermost reduction, which takes two steps at a time."""
     if use.operand.dtype.bits != 4 or not order:
         return None
@@ -272,7 +276,8 @@ def _element_bytes(roles: Roles) -> int:
     return max(operands, key=lambda o: prod(o.shape)).dtype.bytes if operands else 4
 
 
-def _plain_use(factor: Read, roles: Roles) -> _Use | None:
+def plain_use(factor: Read, roles: Roles) -> Use | None:
+    """Which axes a read's coordinates follow; None where one is more than an axis or a number."""
     operand = roles.spec.operands[factor.operand]
     axes: dict[int, str] = {}
     for axis, c in enumerate(factor.index):
@@ -282,10 +287,10 @@ def _plain_use(factor: Read, roles: Roles) -> _Use | None:
         if name is None:
             return None
         axes[axis] = name
-    return _Use(operand, factor.operand, axes)
+    return Use(operand, factor.operand, axes)
 
 
-def _panel_layout(use: _Use, tiled: str, width: int, order: list[str]) -> Layout:
+def panel_layout(use: Use, tiled: str, width: int, order: list[str]) -> Layout:
     """[tile][other spatial][reduction in loop order][inside tile]."""
     tiled_axis = next(a for a, n in use.axes.items() if n == tiled)
     others = [a for a in range(len(use.operand.shape)) if a != tiled_axis]

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from aino_ir.codegen.kernels.access import Placement, Point
 from aino_ir.codegen.kernels.blocking import SYMBOLIC_EXTENT, Blocking, choose_blocking
 from aino_ir.codegen.kernels.canonical import axes_of, slope
-from aino_ir.codegen.kernels.contract import CLOCK, CODE_BUDGET, code_size
+from aino_ir.codegen.kernels.contract import CLOCK, CODE_BUDGET, code_size, packed_operands
 from aino_ir.codegen.kernels.contract_loops import UNROLL_STEPS, ContractLoops, Shape
 from aino_ir.codegen.kernels.emit import emit_checks, vector_lanes
 from aino_ir.codegen.kernels.naming import header, kernel_name
@@ -184,12 +184,8 @@ class DotGenerator:
         parts = parts_of(spec)
         assert isinstance(parts, Parts)
         params = dict(candidate.params)
-        spec_ = parts.roles.spec
-        packed = {
-            i: replace(spec_.operands[i], layout=p.layout, allocated=None) for i, p in candidate.packings
-        }
         b = LoopBuilder(kernel_name(spec))
-        place = Placement(b, spec_, packed)
+        place = Placement(b, parts.roles.spec, packed_operands(parts.roles.spec, candidate))
         emit_checks(place)
         blocking = Blocking(params["chunk"], params["group"], 0)
         shape = Shape(Tile(params["rows"], params["vectors"]), params["lanes"], blocking)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aino_ir.codegen.kernels.attention import AttentionGenerator
 from aino_ir.codegen.kernels.contract import BEST, ContractGenerator
+from aino_ir.codegen.kernels.decoding import DecodingGenerator
 from aino_ir.codegen.kernels.dot import DotGenerator
 from aino_ir.codegen.kernels.map import MapGenerator
 from aino_ir.codegen.kernels.nest import NestGenerator
@@ -19,6 +20,7 @@ def generators(most: int = BEST) -> list[Generator]:
     """Fresh instances of all generators, special ones first; each offers at most so many candidates."""
     return [
         ContractGenerator(most),
+        DecodingGenerator(most),
         SparseGenerator(most),
         DotGenerator(most),
         ShortProductsGenerator(most),

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from aino_ir.codegen.kernels.access import Placement, Point
 from aino_ir.codegen.kernels.blocking import Blocking, choose_blocking
-from aino_ir.codegen.kernels.contract import CLOCK, CODE_BUDGET, code_size, panel_packings
+from aino_ir.codegen.kernels.contract import CLOCK, CODE_BUDGET, code_size, packed_operands, panel_packings
 from aino_ir.codegen.kernels.contract_loops import ContractLoops, Shape
 from aino_ir.codegen.kernels.emit import emit_checks, vector_lanes
 from aino_ir.codegen.kernels.naming import header, kernel_name
@@ -107,11 +107,8 @@ class ShortProductsGenerator:
         assert not isinstance(found, str)
         roles, wide = found
         params = dict(candidate.params)
-        packed = {
-            i: replace(spec.operands[i], layout=p.layout, allocated=None) for i, p in candidate.packings
-        }
         b = LoopBuilder(kernel_name(spec))
-        place = Placement(b, roles.spec, packed)
+        place = Placement(b, roles.spec, packed_operands(spec, candidate))
         emit_checks(place)
         blocking = Blocking(params["chunk"], params["group"])
         shape = Shape(Tile(params["rows"], params["vectors"]), params["lanes"], blocking)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aino_ir.codegen.c.byte_moves import MOVES, move_name, shuffle_control
 from aino_ir.codegen.c.isa.portable import SCALAR_ROWS
 from aino_ir.codegen.c.isa.table import IsaTable, Rows, Spelling, builtin, elementwise
 
@@ -81,6 +82,17 @@ def _integer_conversions() -> Rows:
     return rows
 
 
+def _byte_moves() -> Rows:
+    rows: Rows = {}
+    for lanes, width in ((4, "128"), (8, "256")):
+        shuffle, bytes_ = f"__builtin_ia32_pshufb{width}", f"c8x{4 * lanes}"
+        for move in MOVES:
+            control = f"({bytes_}){{{shuffle_control(*move, lanes)}}}"
+            text = f"(i32x{lanes}){shuffle}(({bytes_})x, {control})"
+            rows[move_name(*move), f"i32x{lanes}"] = (Spelling(shuffle, text),)
+    return rows
+
+
 def _dots() -> Rows:
     """Bytes of even and odd place as 16 bits for vpmaddwd; vpmaddubsw for pairs that cannot saturate."""
     rows: Rows = {}
@@ -149,6 +161,7 @@ ROWS: Rows = {
     **_conversions(),
     **_saturation(),
     **_integer_conversions(),
+    **_byte_moves(),
     **_dots(),
     **_half_dots(),
     **_masked_access(),
