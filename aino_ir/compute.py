@@ -164,11 +164,42 @@ class InPlace:
 
 
 @dataclass(frozen=True)
+class RunningCombination:
+    """A nest whose result is, at each place along `axis`, all that came so far, combined.
+
+    `exclusive` leaves the place itself out; with `reverse` the scan starts at the end.
+    """
+
+    axis: int
+    combiner: str
+    exclusive: bool = False
+    reverse: bool = False
+
+
+@dataclass(frozen=True)
+class BestOfLines:
+    """A nest whose results are the best `count` elements of each line along `axis`, in order, and their
+    positions.
+
+    `largest`: the greatest are the best; NaN is greater than every number.  Of equal ones the first is
+    better.
+    """
+
+    axis: int
+    count: DimLike
+    largest: bool
+
+
+Meaning = RunningCombination | BestOfLines
+
+
+@dataclass(frozen=True)
 class Nest:
     """Loops written by hand: `build(builder, inputs, outputs, unit)` emits the kernel's body.
 
     `inputs` are the op's present operands in order.  `units` is the extent of the parallel loop; `build`
-    gets the unit index as a Dim.
+    gets the unit index as a Dim.  Several `threads` do a unit together, on GPUs only.  `meaning` says what
+    the loops amount to, where that has a name, for generators that do it in another way.
     """
 
     build: NestBuild = field(repr=False, compare=False)
@@ -179,6 +210,8 @@ class Nest:
     """Text that tells this nest from others of the same op class (attributes, shapes)."""
     in_place: InPlace | None = field(default=None, repr=False, compare=False)
     """How it works over an operand, where it can."""
+    threads: int = 1
+    meaning: Meaning | None = None
 
     def over_operand(self) -> Nest:
         """The nest that writes over its operand; `in_place` is there."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from aino_ir.compute import Check, Compute, Nest, TensorRef, axes, coordinates, read
+from aino_ir.compute import BestOfLines, Check, Compute, Nest, TensorRef, axes, coordinates, read
 from aino_ir.dims import DimLike, is_static, product
 from aino_ir.dtypes import boolean, f32, i64
 from aino_ir.errors.ir import OutOfRangeIndex
@@ -250,7 +250,9 @@ class TopK(Op):
     def define(self) -> Nest:
         axis = self.axis % self.x.rank
         outer = [e for a, e in enumerate(self.x.shape) if a != axis]
-        return Nest(self._build, product(outer), key=f"{axis} {self.largest} {self.k} {self.x.type}")
+        key = f"{axis} {self.largest} {self.k} {self.x.type}"
+        meaning = BestOfLines(axis, self.k, self.largest)
+        return Nest(self._build, product(outer), key=key, meaning=meaning)
 
     def _build(
         self, b: Any, inputs: tuple[TensorRef, ...], outputs: tuple[TensorRef, ...], unit: DimLike

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from aino_ir.compute import Nest, TensorRef
+from aino_ir.compute import Nest, RunningCombination, TensorRef
 from aino_ir.dims import DimLike, product
 from aino_ir.elementwise import ACCEPTS
 from aino_ir.infer import InferContext
@@ -59,7 +59,8 @@ class Scan(Op):
         axis = self.axis % self.x.rank
         outer = [e for a, e in enumerate(self.x.shape) if a != axis]
         text = f"{self.combiner} {axis} {self.exclusive} {self.reverse} {self.x.type}"
-        return Nest(self._build, product(outer), key=text)
+        meaning = RunningCombination(axis, self.combiner, self.exclusive, self.reverse)
+        return Nest(self._build, product(outer), key=text, meaning=meaning)
 
     def _build(
         self, b: Any, inputs: tuple[TensorRef | None, ...], outputs: tuple[TensorRef, ...], unit: DimLike

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+from aino_ir.codegen.cuda.exchange import exchanged
 from aino_ir.codegen.cuda.product import Product, analyse
 from aino_ir.codegen.kernels.access import Placement, Point
 from aino_ir.codegen.kernels.canonical import drop_unit_axes, merge_axes, slope
@@ -20,7 +21,7 @@ from aino_ir.codegen.kernels.roles import extent_or
 from aino_ir.codegen.kernels.rows import Sweep, lane_axis, sweeps
 from aino_ir.compute import Axis, Compute, RowProgram, RowStage
 from aino_ir.dims import Dim, DimLike, ceildiv, free_symbols, is_static, product
-from aino_ir.dtypes import DType, boolean, i32, i64
+from aino_ir.dtypes import DType, boolean, i64
 from aino_ir.kernels import Candidate, KernelSpec, Reject
 from aino_ir.loops.builder import LoopBuilder
 from aino_ir.loops.conditions import Condition
@@ -35,7 +36,6 @@ from aino_ir.loops.expr import (
     Var,
     VecType,
     binary,
-    cast,
     compare,
     const,
     identity,
@@ -49,7 +49,7 @@ from aino_ir.loops.expr import (
     walk,
 )
 from aino_ir.loops.stmt import LoopFn
-from aino_ir.loops.warp import OPERATIONS, WARP
+from aino_ir.loops.warp import WARP
 from aino_ir.target import Target
 
 SHORT = 64
@@ -381,7 +381,7 @@ class _BlockRows:
         b, warps = self.b, self.rows.threads // WARP
         distance = WARP // 2
         while distance:
-            other = tuple(self._exchanged(x, distance) for x in state)
+            other = tuple(exchanged(b, x, distance) for x in state)
             state = tuple(b.let(x) for x in self._combined(s, state, other))
             distance //= 2
         if warps == 1:
@@ -399,13 +399,6 @@ class _BlockRows:
                 for pair in zip(found[:half], found[half:], strict=True)
             ]
         return found[0]
-
-    def _exchanged(self, x: Expr, distance: int) -> Expr:
-        """The value of another thread; narrow types travel as i32."""
-        b, dtype = self.b, x.dtype
-        carried = dtype if f"exchange_{dtype}" in OPERATIONS else i32
-        (got,) = b.warp(f"exchange_{carried}", b.let(cast(x, carried)), parameter=distance)
-        return b.let(cast(got, dtype))
 
     # -- results ------------------------------------------------------------------------------------
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from aino_ir.codegen.cuda.block_attention import BlockAttentionGenerator
 from aino_ir.codegen.cuda.block_rows import BlockRowGenerator
+from aino_ir.codegen.cuda.block_scans import BlockScanGenerator, split_scan
+from aino_ir.codegen.cuda.block_sorts import BlockSortGenerator, split_sort
 from aino_ir.codegen.cuda.elements import ElementGenerator
 from aino_ir.codegen.cuda.flash_attention import FlashAttentionGenerator
 from aino_ir.codegen.cuda.split_reductions import split_reduction
@@ -25,6 +27,8 @@ def cuda_generators() -> list[Generator]:
         FlashAttentionGenerator(),
         BlockAttentionGenerator(),
         AttentionGenerator(),
+        BlockSortGenerator(),
+        BlockScanGenerator(),
         NestGenerator(),
         ElementGenerator(),
     ]
@@ -32,4 +36,4 @@ def cuda_generators() -> list[Generator]:
 
 def cuda_dividers() -> list[Divider]:
     """Who takes apart what one kernel of blocks cannot spread over a device."""
-    return [split_reduction]
+    return [split_reduction, split_sort, split_scan]

@@ -34,11 +34,19 @@ class NestGenerator:
         assert isinstance(program, Nest)
         b = LoopBuilder(kernel_name(spec))
         place = Placement(b, spec)
-        inputs = tuple(_Ref(b, place.buffers[i], o) for i, o in enumerate(spec.operands))
-        outputs = tuple(_Ref(b, place.result_buffers[i], r) for i, r in enumerate(spec.results))
-        with b.units(program.units) as unit:
+        inputs, outputs = tensors(b, place)
+        with b.units(program.units, program.threads) as unit:
             program.build(b, inputs, outputs, unit)
         return b.finish(header(spec, candidate))
+
+
+def tensors(b: LoopBuilder, place: Placement) -> tuple[tuple[TensorRef, ...], tuple[TensorRef, ...]]:
+    """Operands and results of a kernel by logical coordinates."""
+    spec = place.spec
+    return (
+        tuple(_Ref(b, place.buffers[i], o) for i, o in enumerate(spec.operands)),
+        tuple(_Ref(b, place.result_buffers[i], r) for i, r in enumerate(spec.results)),
+    )
 
 
 class _Ref(TensorRef):

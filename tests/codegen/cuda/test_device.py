@@ -35,7 +35,9 @@ def problems() -> list[Any]:
         (lambda b, x: b.argmax(x, axis=1), (rows,)),
         (lambda b, x: b.softmax(x), (x,)),
         (lambda b, x: b.cumsum(x, axis=1), (x,)),
+        (lambda b, x: b.cumsum(x, axis=1), (rows,)),
         (lambda b, x: b.top_k(x, k=3), (x,)),
+        (lambda b, x: b.top_k(x, k=3), (rows,)),
         (lambda b, x: b.tanh(b.transpose(x, perm=(1, 0))), (x,)),
         (lambda b, x: b.cast(b.cast(x, to="bf16"), to="i8"), (x,)),
     ]
@@ -55,7 +57,7 @@ def test_kernels_compile_for_devices(architecture: str, tmp_path: Path) -> None:
     functions |= {fn.name: fn for fn in every_kernel()}
     functions |= {k.fn.name: k.fn for k in (*tiled(), *flash_kernels(), *block_kernels())}
     generators = {k.candidate.generator for p in problems() for k in kernels(p, EMULATED)}
-    assert {"tile", "block rows", "row", "nest", "element"} <= generators
+    assert {"tile", "block rows", "row", "block scan", "block sort", "nest", "element"} <= generators
     (tmp_path / "kernels.cu").write_text(
         print_unit(list(functions.values()), target(EMULATED)), encoding="ascii"
     )

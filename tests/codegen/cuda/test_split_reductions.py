@@ -8,45 +8,39 @@ import numpy as np
 import pytest
 
 import aino_ir as aino
+from aino_ir.codegen.cuda import split_reductions
 from aino_ir.graph import Value
-from tests.codegen.cuda.test_kernels import emulated, module, normal
+from tests.codegen.cuda.test_kernels import EMULATED, module, normal
+from tests.codegen.kernels.support import Given, problem
 
 PARTS = 2
 
 
-def kinds(names: list[str]) -> list[str]:
-    return [name.partition(":")[0] for name in names]
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stretches of a few hundred terms, which are emulated in no time."""
+    monkeypatch.setattr(split_reductions, "LONG", 1 << 10)
+    monkeypatch.setattr(split_reductions, "STRETCH", 1 << 8)
 
 
-def test_sums_and_extremes_of_a_whole_tensor() -> None:
-    def build(b: Any, x: Value) -> tuple[Value, ...]:
-        return b.reduce_sum(x, axes=(0, 1)), b.reduce_max(x, axes=(0, 1)), b.reduce_mean(x, axes=(0, 1))
-
-    x = normal(300, 241)  # 72,300: no stretch of a multiple of 16 divides it
-    names = emulated(module(build, "f32 300 241"), x)
-    assert len(names) == 3 * PARTS
-    x[7, 5] = np.nan
-    x[299, 240] = np.inf
-    emulated(module(build, "f32 300 241"), x)
+def launches(build: Any, types: list[str], *inputs: Any, tolerance: float = 1e-4) -> int:
+    """Run emulated and on the interpreter; how many kernels there are."""
+    made = module(build, *types)
+    executable = aino.compile(made, EMULATED, threads=1, cache=False)
+    for got, want in zip(executable.run(*inputs), aino.compile(made, "reference").run(*inputs), strict=True):
+        assert (got.dtype, got.shape) == (want.dtype, want.shape)
+        np.testing.assert_allclose(np.float64(got), np.float64(want), rtol=tolerance, atol=tolerance)
+    return len(executable.report.kernels)
 
 
-@pytest.mark.parametrize(
-    ("dtype", "shape", "axes"),
-    [
-        ("i32", (2, 65536), (1,)),
-        ("f16", (65537,), (0,)),
-        ("f32", (80, 3, 1000), (0, 2)),
-        ("i64", (70001, 3), (0,)),
-    ],
-)
-def test_axes_and_types(dtype: str, shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
-    def build(b: Any, x: Value) -> tuple[Value, ...]:
-        return b.reduce_min(x, axes=axes), b.reduce_sum(x, axes=axes)
+def test_sums_and_extremes() -> None:
+    def build(b: Any, x: Value, y: Value, z: Value) -> tuple[Value, ...]:
+        return b.reduce_max(x, axes=(0, 1)), b.reduce_mean(y, axes=(0,)), b.reduce_min(z, axes=(0, 2))
 
-    x = (normal(*shape) * 3).astype(dtype.replace("f", "float").replace("i", "int"))
-    text = f"{dtype} {' '.join(map(str, shape))}"
-    names = emulated(module(build, text), x, tolerance=2e-3)
-    assert len(names) == 2 * PARTS
+    x = normal(30, 41)  # 1,230: no stretch of a multiple of 16 divides it
+    x[7, 5], x[29, 40] = np.nan, np.inf
+    given = normal(2049).astype(np.float16), (9 * normal(8, 3, 500)).astype(np.int64)
+    assert launches(build, ["f32 30 41", "f16 2049", "i64 8 3 500"], x, *given, tolerance=2e-3) == 3 * PARTS
 
 
 def test_what_stands_around_a_sum_goes_along() -> None:
@@ -54,19 +48,19 @@ def test_what_stands_around_a_sum_goes_along() -> None:
         total = b.reduce_sum(b.mul(x, x), axes=(0,))
         return b.sqrt(b.add(total, y))  # type: ignore[no-any-return]
 
-    executable = aino.compile(module(build, "f32 66001", "f32"), "c:cuda-emu", threads=1)
-    assert len(executable.report.kernels) == PARTS
-    x, y = normal(66001), np.float32(2)
-    (got,) = executable.run(x, np.asarray(y))
-    np.testing.assert_allclose(got, np.sqrt((x.astype(np.float64) ** 2).sum() + 2), rtol=1e-5)
+    assert launches(build, ["f32 1601", "f32"], normal(1601), np.asarray(np.float32(2))) == PARTS
 
 
 def test_lengths_that_a_run_decides() -> None:
-    made = module(lambda b, x: b.reduce_sum(x, axes=(0, 1)), "f32 n 100")
-    for rows in (1, 7, 656, 700):
-        assert len(emulated(made, normal(rows, 100))) == PARTS
+    made = module(lambda b, x: b.reduce_sum(x, axes=(0, 1)), "f32 n 10")
+    executable = aino.compile(made, EMULATED, threads=1, cache=False)
+    assert len(executable.report.kernels) == PARTS
+    for rows in (1, 700):
+        x = normal(rows, 10)
+        np.testing.assert_allclose(executable.run(x)[0], x.sum(dtype=np.float64), rtol=1e-4, atol=1e-3)
 
 
-def test_few_terms_are_left_to_one_kernel() -> None:
-    made = module(lambda b, x: b.reduce_sum(x, axes=(1,)), "f32 65 300")
-    assert len(emulated(made, normal(65, 300))) == 1
+@pytest.mark.parametrize(("shape", "axis"), [((65, 1100), 1), ((1100, 65), 0), ((1000,), 0)])
+def test_what_one_kernel_does_as_well(shape: tuple[int, ...], axis: int) -> None:
+    p = problem(lambda b, x: [b.reduce_sum(x, axes=(axis,))], Given(normal(*shape)))
+    assert split_reductions.split_reduction(p.spec) is None
