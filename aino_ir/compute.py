@@ -190,7 +190,31 @@ class BestOfLines:
     largest: bool
 
 
-Meaning = RunningCombination | BestOfLines
+@dataclass(frozen=True)
+class OrderedUpdates:
+    """A nest whose result is operand 0 with the updates of operand 2 combined into it, in row-major order.
+
+    Each row of updates goes to one place, a coordinate in the leading axes of the result; the axes of the
+    updates behind those of rows and the axes of the result behind the place are the same.  Of a place some
+    coordinates are indices out of operand 1, negative ones counted from the end, those outside an error; the
+    others are the row's own coordinates along the same axes.
+
+    Attributes:
+        reduction: a combiner, or "none": the last update stays.
+        rows: extents of the axes that number rows.
+        chosen: axes of the place whose coordinate is an index.
+        depth: axes of a place.
+        indices: (operand 1, row) -> the indices of a row, one for each of `chosen`.
+    """
+
+    reduction: str
+    rows: tuple[DimLike, ...]
+    chosen: tuple[int, ...]
+    depth: int
+    indices: Callable[[TensorRef, tuple[DimLike, ...]], tuple[Expr, ...]] = field(repr=False, compare=False)
+
+
+Meaning = RunningCombination | BestOfLines | OrderedUpdates
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,21 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from aino_ir.compute import TensorRef
+from aino_ir.compute import BestOfLines, OrderedUpdates, TensorRef
 from aino_ir.dims import DimLike
 from aino_ir.dtypes import boolean, i64
-from aino_ir.loops.expr import Expr, VecType, cast, compare, const, index, minimum, select, unary
+from aino_ir.loops.expr import (
+    Expr,
+    VecType,
+    binary,
+    cast,
+    compare,
+    const,
+    index,
+    minimum,
+    select,
+    unary,
+)
 from aino_ir.loops.stmt import Status
 
 
@@ -38,6 +49,65 @@ def checked_index(b: Any, raw: Expr, extent: DimLike) -> DimLike:
     with b.when(compare("lt", wrapped, 0) | compare("ge", wrapped, size)):
         b.fail(Status.INDEX_OUT_OF_RANGE, given)
     return b.index(wrapped, 0, extent - 1)  # type: ignore[no-any-return]
+
+
+def checked_place(
+    b: Any,
+    updates: OrderedUpdates,
+    indices: TensorRef,
+    row: tuple[DimLike, ...],
+    extents: Sequence[DimLike],
+) -> tuple[DimLike, ...]:
+    """Where a row of updates goes; the kernel fails when an index is outside of its axis."""
+    place: list[DimLike] = list(row[: updates.depth])
+    place += [0] * (updates.depth - len(place))
+    for axis, raw in zip(updates.chosen, updates.indices(indices, row), strict=True):
+        place[axis] = checked_index(b, raw, extents[axis])
+    return tuple(place)
+
+
+def update(reduction: str, out: TensorRef, at: tuple[DimLike, ...], value: Expr) -> None:
+    """Combine a value into one element, or put it there ("none")."""
+    out.store(at, value if reduction == "none" else binary(reduction, out.load(at), value))
+
+
+def best_of_line(
+    b: Any,
+    tensors: tuple[TensorRef, TensorRef, TensorRef],
+    at: Callable[[DimLike], tuple[DimLike, ...]],
+    length: DimLike,
+    best: BestOfLines,
+) -> None:
+    """The best elements of one line and their positions, by insertion into the list of the best so far.
+
+    Args:
+        b: the builder of a nest.
+        tensors: elements, and where the best ones and their positions go.
+        at: coordinates of an element of the line, in each of the tensors.
+        length: elements of the line.
+        best: how many are wanted, and which.
+    """
+    source, values, positions = tensors
+    count = best.count
+    with b.loop("j", 0, length) as j:
+        value = b.let(source.load(at(j)))
+        place = b.reg("place", VecType(i64), minimum(index(j), index(count)))
+        more = b.reg("more", VecType(boolean), compare("gt", place.read(), 0))
+        with b.while_(lambda: more.read()):
+            before = b.index(place.read() - 1, 0, count - 1)
+            rival = b.let(values.load(at(before)))
+            wins = b.let(outranks(value, rival, best.largest))
+            with b.when(wins):
+                with b.when(compare("lt", index(before + 1), index(count))):
+                    behind = b.index(index(before + 1), 0, count - 1)
+                    values.store(at(behind), rival)
+                    positions.store(at(behind), positions.load(at(before)))
+                b.set(place, index(before))
+            b.set(more, wins & compare("gt", index(before), 0))
+        with b.when(compare("lt", place.read(), index(count))):
+            here = b.index(place.read(), 0, count - 1)
+            values.store(at(here), value)
+            positions.store(at(here), index(j))
 
 
 def outranks(a: Expr, b: Expr, largest: bool) -> Expr:

@@ -9,13 +9,13 @@ import numpy as np
 
 from aino_ir.compute import BestOfLines, Check, Compute, Nest, TensorRef, axes, coordinates, read
 from aino_ir.dims import DimLike, is_static, product
-from aino_ir.dtypes import boolean, f32, i64
+from aino_ir.dtypes import f32, i64
 from aino_ir.errors.ir import OutOfRangeIndex
 from aino_ir.graph import Value
 from aino_ir.infer import InferContext
-from aino_ir.loops.expr import Expr, VecType, binary, cast, compare, const, index, minimum, select
+from aino_ir.loops.expr import Expr, binary, cast, compare, const, index, select
 from aino_ir.loops.stmt import Status
-from aino_ir.nests import outranks
+from aino_ir.nests import best_of_line
 from aino_ir.op import Op, Sample, Trait, bool_attr, dim_attr, dtype_attr, int_attr, operand
 from aino_ir.ops.math import Array
 from aino_ir.ops.tensor import index_check, refuse_out_of_range, wrapped_index
@@ -257,7 +257,6 @@ class TopK(Op):
     def _build(
         self, b: Any, inputs: tuple[TensorRef, ...], outputs: tuple[TensorRef, ...], unit: DimLike
     ) -> None:
-        """Insertion into the sorted list of the best so far."""
         (source,), (values, positions) = inputs, outputs
         axis, k = self.axis % self.x.rank, self.k
         if is_static(k) and k == 0:
@@ -268,25 +267,8 @@ class TopK(Op):
         def at(position: DimLike) -> tuple[DimLike, ...]:
             return (*outer[:axis], position, *outer[axis:])
 
-        with b.loop("j", 0, self.x.shape[axis]) as j:
-            value = b.let(source.load(at(j)))
-            place = b.reg("place", VecType(i64), minimum(index(j), index(k)))
-            more = b.reg("more", VecType(boolean), compare("gt", place.read(), 0))
-            with b.while_(lambda: more.read()):
-                before = b.index(place.read() - 1, 0, k - 1)
-                rival = b.let(values.load(at(before)))
-                wins = b.let(outranks(value, rival, self.largest))
-                with b.when(wins):
-                    with b.when(compare("lt", index(before + 1), index(k))):
-                        behind = b.index(index(before + 1), 0, k - 1)
-                        values.store(at(behind), rival)
-                        positions.store(at(behind), positions.load(at(before)))
-                    b.set(place, index(before))
-                b.set(more, wins & compare("gt", index(before), 0))
-            with b.when(compare("lt", place.read(), index(k))):
-                here = b.index(place.read(), 0, k - 1)
-                values.store(at(here), value)
-                positions.store(at(here), index(j))
+        best = BestOfLines(axis, k, self.largest)
+        best_of_line(b, (source, values, positions), at, self.x.shape[axis], best)
 
     def cost(self) -> DimLike:
         return product(self.x.shape)

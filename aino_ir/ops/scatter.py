@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from aino_ir.compute import InPlace, Nest, TensorRef
+from aino_ir.compute import InPlace, Nest, OrderedUpdates, TensorRef
 from aino_ir.dims import DimLike, is_static
 from aino_ir.dtypes import f32
 from aino_ir.infer import InferContext
-from aino_ir.loops.expr import Expr, binary
-from aino_ir.nests import checked_index, loops
+from aino_ir.nests import checked_place, loops, update
 from aino_ir.op import Op, Sample, int_attr, operand, str_attr
 from aino_ir.ops.index import check_elementwise_indices
 from aino_ir.ops.math import Array
@@ -66,7 +65,10 @@ class Scatter(Op):
         return out
 
     def define(self) -> Nest:
-        return Nest(self._build, 1, can_fail=True, key=self._key(), in_place=InPlace(0, self._update))
+        over = InPlace(0, self._update)
+        return Nest(
+            self._build, 1, can_fail=True, key=self._key(), in_place=over, meaning=self.ordered_updates()
+        )
 
     def _key(self) -> str:
         return f"{self.reduction} {self.x.type} {self.indices.type} {self.attributes}"
@@ -86,11 +88,15 @@ class Scatter(Op):
 
     def build_updates(self, b: Any, indices: TensorRef, updates: TensorRef, out: TensorRef) -> None:
         """Loops over the updates."""
-        raise TypeError(f"{self.name} declares no loops")
+        meaning = self.ordered_updates()
+        with loops(b, "u", meaning.rows) as row:
+            place = checked_place(b, meaning, indices, row, self.x.shape)
+            with loops(b, "t", self.x.shape[meaning.depth :]) as tail:
+                update(meaning.reduction, out, (*place, *tail), updates.load((*row, *tail)))
 
-    def write(self, out: TensorRef, at: tuple[DimLike, ...], value: Expr) -> None:
-        """Combine a value into one element."""
-        out.store(at, value if self.reduction == "none" else binary(self.reduction, out.load(at), value))
+    def ordered_updates(self) -> OrderedUpdates:
+        """Which updates go where."""
+        raise TypeError(f"{self.name} declares no places")
 
     def cost(self) -> DimLike:
         return self.updates.type.size  # type: ignore[union-attr]
@@ -114,11 +120,15 @@ class ScatterElements(Scatter):
         place[axis] = np.where(indices < 0, indices + x.shape[axis], indices)
         return self.combine(x.copy(), tuple(place), updates)
 
-    def build_updates(self, b: Any, indices: TensorRef, updates: TensorRef, out: TensorRef) -> None:
+    def ordered_updates(self) -> OrderedUpdates:
         axis = self.axis % self.x.rank
-        with loops(b, "u", self.indices.shape) as at:
-            chosen = checked_index(b, indices.load(at), self.x.shape[axis])
-            self.write(out, (*at[:axis], chosen, *at[axis + 1 :]), updates.load(at))
+        return OrderedUpdates(
+            self.reduction,
+            self.indices.shape,
+            (axis,),
+            self.x.rank,
+            lambda indices, row: (indices.load(row),),
+        )
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
@@ -163,12 +173,15 @@ class ScatterND(Scatter):
             out[place] = row if function is None else function(out[place], row)
         return out
 
-    def build_updates(self, b: Any, indices: TensorRef, updates: TensorRef, out: TensorRef) -> None:
-        depth = self._depth()
-        with loops(b, "u", self.indices.shape[:-1]) as row:
-            place = tuple(checked_index(b, indices.load((*row, k)), self.x.shape[k]) for k in range(depth))
-            with loops(b, "t", self.x.shape[depth:]) as tail:
-                self.write(out, (*place, *tail), updates.load((*row, *tail)))
+    def ordered_updates(self) -> OrderedUpdates:
+        axes = tuple(range(self._depth()))
+        return OrderedUpdates(
+            self.reduction,
+            self.indices.shape[:-1],
+            axes,
+            len(axes),
+            lambda indices, row: tuple(indices.load((*row, k)) for k in axes),
+        )
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

@@ -68,8 +68,9 @@ class Lines:
 
     @property
     def slots(self) -> int:
-        """Elements that a block can sort."""
-        return SHARED_BYTES // (max(4, self.dtype.compute.bytes) + i32.bytes)
+        """Elements that a block can sort, a power of two."""
+        fit = SHARED_BYTES // (max(4, self.dtype.compute.bytes) + i32.bytes)
+        return 1 << (fit.bit_length() - 1)
 
     @property
     def text(self) -> str:
