@@ -162,6 +162,7 @@ class Candidate:
         arrival: how much of it passes while operands arrive from beyond the core's own caches, as in networks
             that do not fit there.
         error_class: exact, reordered or approximate.
+        precision: dtype whose precision counts where that is less than the results': the target allows it.
     """
 
     generator: str
@@ -173,6 +174,7 @@ class Candidate:
     cost: float = 0.0
     error_class: str = "reordered"
     arrival: float = 0.0
+    precision: DType | None = None
 
 
 class Transform(Protocol):

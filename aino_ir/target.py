@@ -33,6 +33,9 @@ KNOWN_TARGETS = (
 )
 """What messages and ``ainoc targets`` list (every sum of architectures after ``c:`` is a target)."""
 
+_TF32 = ",tf32"
+"""Behind the target's name: what `Target.tf32` says."""
+
 _ALIASES = {"cuda-emu": "c:cuda-emu"}
 """Other names of targets."""
 
@@ -105,6 +108,8 @@ class Target:
         variants: every ISA variant to generate, from the least to the most demanding.
         system: operating system that libraries are for, one of `SYSTEMS`.
         device: what ``tvm`` generates code for, in TVM's words.
+        tf32: whether products of f32 may round their factors to ten bits behind the point, as tensor cores of
+            GPUs do.
     """
 
     name: str
@@ -122,6 +127,7 @@ class Target:
     variants: tuple[str, ...]
     system: str = "linux"
     device: str = ""
+    tf32: bool = False
 
     @property
     def has_python(self) -> bool:
@@ -157,6 +163,8 @@ class Target:
         )
 
     def __str__(self) -> str:
+        if self.tf32:
+            return f"{replace(self, tf32=False)}{_TF32}"
         if self.name == "tvm":
             return f"tvm:{self.device}"
         if self.name == "cuda":
@@ -174,7 +182,8 @@ def parse_target(text: str, host: Host | None = None) -> Target:
         text: ``c`` (this CPU), ``c:portable``, ``c:avx2``, sums such as ``c:avx2+avx512``, instruction
             sets of other machines such as ``c:aarch64``, with a system where that is not the usual one
             (``c:aarch64-macos``), ``cuda`` (the GPU of `host`), ``cuda:sm_80``, sums such as
-            ``cuda:sm_80+sm_90a``, a target of TVM's in its words (``tvm:llvm``, ``tvm:cuda -arch=sm_80``,
+            ``cuda:sm_80+sm_90a``, one of these with ``,tf32`` behind it, which lets products of f32 be as
+            inexact as that, a target of TVM's in its words (``tvm:llvm``, ``tvm:cuda -arch=sm_80``,
             ``tvm:llvm -mtriple=aarch64-linux-gnu``), ``stablehlo``, ``reference`` or ``null``.
         host: facts of the machine; read from it when None.
 
@@ -182,6 +191,11 @@ def parse_target(text: str, host: Host | None = None) -> Target:
         UnknownTarget: no such target or architecture, or architectures that no one library can hold.
     """
     host = host if host is not None else detect_host()
+    if text.endswith(_TF32):
+        plain = parse_target(text.removesuffix(_TF32), host)
+        if (plain.arch != GPU and plain.isa != "cuda-emu") or plain.name == "tvm":
+            raise _unknown(text, "only cuda targets have tf32")
+        return replace(plain, tf32=True)
     text = _ALIASES.get(text, text)
     if text in REGISTERED:
         like, facts = REGISTERED[text]

@@ -243,7 +243,11 @@ def precision_of(kernel: Kernel, dtype: DType) -> DType:
 
     What a function in f32 is off by stays when its result is converted to f64.
     """
-    if not dtype.is_float or kernel.origin is None:
+    if not dtype.is_float:
+        return dtype
+    if kernel.candidate.precision is not None:
+        dtype = min(dtype, kernel.candidate.precision, key=lambda d: d.bits)
+    if kernel.origin is None:
         return dtype
     ops = [kernel.origin.op, *inner_ops(kernel.origin.op)]
     types = [r.type for op in ops for r in op.results]

@@ -111,11 +111,14 @@ class LoopBuilder(ValueBuilder):
         return self._warp_results(operation, settled, parameter, hint, what.results)
 
     def load_matrix(self, buffer: str, offset: DimLike, *, turned: bool = False) -> tuple[Expr, ...]:
-        """Four fragments out of a shared buffer of 16-bit floats; this thread gives the row at `offset`."""
+        """Four fragments out of a shared buffer; this thread gives the row of 16 bytes at `offset`.
+
+        Only blocks of 16-bit elements can be `turned` over.
+        """
         dtype = self._buffer(buffer, "load from", Access.WRITE)
-        row = Load(buffer, self.dim(offset), VecType(dtype.compute, 8))
         operation = f"load_matrix_{dtype}"
-        results = OPERATIONS[operation].results
+        (type_,), results = OPERATIONS[operation].operands, OPERATIONS[operation].results
+        row = Load(buffer, self.dim(offset), type_)
         return self._warp_results(operation, (row,), int(turned), "fragment", results)
 
     def _warp_results(

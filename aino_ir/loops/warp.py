@@ -2,11 +2,14 @@
 
     exchange     the value that thread ``t ^ parameter`` of the warp gave
     mma_*        a tile of a product, D = A B + C, whose elements are spread over the warp: 16 x 8 results of
-                 16 (bf16, f16), 8 (tf32) or 32 (s8, u8) terms each, two, one or four factors a register
-    load_matrix  four blocks of 8 x 8 elements of 16 bits: thread 8 b + r gives row r of block b (eight
-                 elements of a shared buffer) and gets, of each block, the two elements that an mma wants
-                 from it; with parameter 1 the blocks are turned over
+                 16 (bf16, f16), 8 (tf32) or 32 (s8, u8: by both factors) terms each, two, one or four
+                 factors a register
+    load_matrix  four blocks of eight rows of 16 bytes: thread 8 b + r gives row r of block b (neighbouring
+                 elements of a shared buffer) and gets, of each block, the four bytes that an mma wants
+                 from it; with parameter 1 the blocks, of 8 x 8 elements of 16 bits, are turned over
     pack         two f32 rounded to 16 bits, in one register
+    round_tf32   the bits of an f32 rounded to nearest, ties away from zero, as tf32 has them: 10 bits behind
+                 the point
 
 The layouts are those of NVIDIA's ``mma.sync`` and ``ldmatrix``.  Here they have their meaning in numpy, for
 the loop interpreter; printers map them to instructions.
@@ -20,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from aino_ir.dtypes import DTYPES, f32, i32, u32
+from aino_ir.dtypes import DTYPES, bf16, f16, f32, i8, i32, u8, u32
 from aino_ir.loops.expr import VecType
 
 Array = np.ndarray[Any, Any]
@@ -68,8 +71,8 @@ def _bytes(signed: bool) -> Callable[[Array], Array]:
 
 
 def _short_floats(x: Array) -> Array:
-    """f32[32] -> f32[32, 1] without the bits that tf32 lacks."""
-    short: Array = (x.view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)
+    """u32[32], bits of f32 -> f32[32, 1] without the bits that tf32 lacks."""
+    short: Array = (x & np.uint32(0xFFFFE000)).view(np.float32)
     return short.reshape(WARP, 1)
 
 
@@ -102,8 +105,8 @@ def _mma(part_a: Callable[[Array], Array], part_b: Callable[[Array], Array], wid
     return apply
 
 
-def _product(part_a: Any, part_b: Any, width: int, fragment: VecType, total: VecType) -> WarpOperation:
-    return WarpOperation((fragment,) * 6 + (total,) * 4, (total,) * 4, _mma(part_a, part_b, width))
+def _product(part_a: Any, part_b: Any, width: int, total: VecType) -> WarpOperation:
+    return WarpOperation((_FRAGMENT,) * 6 + (total,) * 4, (total,) * 4, _mma(part_a, part_b, width))
 
 
 # -- the others ---------------------------------------------------------------------------------------
@@ -114,13 +117,22 @@ def _exchange(x: Sequence[Array], distance: int) -> list[Array]:
 
 
 def _load_matrix(dtype: str) -> Callable[[Sequence[Array], int], list[Array]]:
+    storage = DTYPES[dtype].numpy
+
     def apply(x: Sequence[Array], turned: int) -> list[Array]:
-        blocks = x[0].reshape(4, 8, 8)
+        rows = np.ascontiguousarray(x[0].astype(storage))
         if turned:
-            blocks = blocks.transpose(0, 2, 1)
-        return [_joined(dtype, np.stack([b[_ROW, 2 * _QUAD], b[_ROW, 2 * _QUAD + 1]], 1)) for b in blocks]
+            blocks = rows.view(np.uint16).reshape(4, 8, 8).transpose(0, 2, 1)
+            rows = np.ascontiguousarray(blocks).reshape(WARP, 8)
+        words = rows.view(np.uint32).reshape(4, 8, 4)
+        return [block[_ROW, _QUAD] for block in words]
 
     return apply
+
+
+def _round_tf32(x: Sequence[Array], parameter: int) -> list[Array]:
+    special = (x[0] & np.uint32(0x7F800000)) == np.uint32(0x7F800000)
+    return [np.where(special, x[0], (x[0] + np.uint32(0x1000)) & np.uint32(0xFFFFE000))]
 
 
 def _pack(dtype: str) -> Callable[[Sequence[Array], int], list[Array]]:
@@ -136,18 +148,21 @@ _F32, _I32 = VecType(f32), VecType(i32)
 
 OPERATIONS: dict[str, WarpOperation] = {
     **_exchanges(),
-    "mma_bf16": _product(_halves("bf16"), _halves("bf16"), 2, _FRAGMENT, _F32),
-    "mma_f16": _product(_halves("f16"), _halves("f16"), 2, _FRAGMENT, _F32),
-    "mma_tf32": _product(_short_floats, _short_floats, 1, _F32, _F32),
-    "mma_s8": _product(_bytes(True), _bytes(True), 4, _FRAGMENT, _I32),
-    "mma_u8": _product(_bytes(False), _bytes(True), 4, _FRAGMENT, _I32),
+    "mma_bf16": _product(_halves("bf16"), _halves("bf16"), 2, _F32),
+    "mma_f16": _product(_halves("f16"), _halves("f16"), 2, _F32),
+    "mma_tf32": _product(_short_floats, _short_floats, 1, _F32),
     **{
-        f"{name}_{dtype}": WarpOperation(operands, results, make(dtype))
-        for dtype in ("bf16", "f16")
-        for name, operands, results, make in (
-            ("load_matrix", (VecType(f32, 8),), (_FRAGMENT,) * 4, _load_matrix),
-            ("pack", (_F32, _F32), (_FRAGMENT,), _pack),
-        )
+        f"mma_{a}_{b}": _product(_bytes(a == "s8"), _bytes(b == "s8"), 4, _I32)
+        for a in ("s8", "u8")
+        for b in ("s8", "u8")
     },
+    **{
+        f"load_matrix_{dtype}": WarpOperation(
+            (VecType(dtype.compute, 16 // dtype.bytes),), (_FRAGMENT,) * 4, _load_matrix(dtype.name)
+        )
+        for dtype in (bf16, f16, i8, u8, f32)
+    },
+    **{f"pack_{t}": WarpOperation((_F32, _F32), (_FRAGMENT,), _pack(t)) for t in ("bf16", "f16")},
+    "round_tf32": WarpOperation((_FRAGMENT,), (_FRAGMENT,), _round_tf32),
 }
-"""Every operation; `mma_u8` has unsigned first and signed second factors."""
+"""Every operation."""

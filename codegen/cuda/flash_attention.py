@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from itertools import product
 
 from aino_ir.codegen.cuda.panels import Panel, Source, panel_shape
-from aino_ir.codegen.cuda.tensor_cores import HALVES
+from aino_ir.codegen.cuda.product import Run
 from aino_ir.codegen.kernels.access import Placement, Point
 from aino_ir.codegen.kernels.attention import BATCH, HEAD, KEY, QUERY, WIDTH
 from aino_ir.codegen.kernels.canonical import slope
@@ -23,7 +23,7 @@ from aino_ir.codegen.kernels.emit import emit_checks
 from aino_ir.codegen.kernels.naming import header, kernel_name
 from aino_ir.compute import axis_name
 from aino_ir.dims import DimLike, align, ceildiv, dmin, is_static, symbol
-from aino_ir.dtypes import DType, f32
+from aino_ir.dtypes import DType, bf16, f16, f32
 from aino_ir.kernels import Attention, Candidate, KernelSpec, Reject
 from aino_ir.loops.builder import LoopBuilder
 from aino_ir.loops.conditions import Condition
@@ -78,9 +78,9 @@ class FlashAttentionGenerator:
         if not isinstance(program, Attention):
             yield Reject(self.name, "not an attention")
             return
-        dtypes = {o.dtype.name for o in spec.operands[:3]}
-        if len(dtypes) != 1 or not dtypes <= set(HALVES):
-            yield Reject(self.name, f"operands of {', '.join(sorted(dtypes))}")
+        dtypes = {o.dtype for o in spec.operands[:3]}
+        if len(dtypes) != 1 or not dtypes <= {bf16, f16}:
+            yield Reject(self.name, f"operands of {', '.join(sorted(d.name for d in dtypes))}")
             return
         widths = (program.width, program.value_width)
         if not all(is_static(w) and int(w) <= MOST_WIDTH for w in widths):  # type: ignore[arg-type]
@@ -133,11 +133,11 @@ class _Kernel:
     def _panel(self, name: str, operand: int, lines: int, terms: int) -> Panel:
         p, node = self.program, self._node(operand)
         address = self.place.spec.operands[operand].addr(node.index)  # type: ignore[arg-type]
-        of_keys = (slope(address, KEY), p.keys)
-        of_width = (slope(address, WIDTH), p.width if operand == 1 else p.value_width)
-        inner_term, inner_line = (of_width, of_keys) if operand == 1 else (of_keys, of_width)
-        shape = panel_shape(inner_term, inner_line, lines, terms)
-        return Panel(self.b, self.place, name, 1, self.half, shape, STAGES, WARPS * WARP)
+        of_keys = Run(slope(address, KEY), p.keys, True)
+        of_width = Run(slope(address, WIDTH), p.width if operand == 1 else p.value_width, True)
+        term, line = (of_width, of_keys) if operand == 1 else (of_keys, of_width)
+        shape = panel_shape(term, line, (lines, terms), self.half)
+        return Panel(self.b, self.place, name, 1, shape, STAGES, WARPS * WARP)
 
     def emit(self) -> None:
         """Units: blocks of queries of a head."""

@@ -1,13 +1,12 @@
 """Panels: parts of a factor that a block keeps in shared memory for `mma` instructions.
 
-A panel holds 16-bit floats in rows of chunks, eight elements or 16 bytes each: rows are the lines of the tile
-and chunks run along the terms, or, where the factor is contiguous along its lines, the other way round
-(`turned`).  Chunks are swapped within a row by the row's number, so that the eight rows of a block that
-`load_matrix` reads lie in different banks.
+A panel holds elements in rows of chunks of 16 bytes: rows are the lines of the tile and chunks run along the
+terms, or, where a factor of 16-bit floats is contiguous along its lines, the other way round (`turned`; only
+they can be turned back when they are read).  Chunks are swapped within a row by the row's number, so that the
+eight rows of a block that `load_matrix` reads lie in different banks.
 
-Where eight neighbouring elements of the factor always lie side by side in memory, a chunk is an asynchronous
-copy; else its elements are computed and stored one by one, borders and whatever stands before the product
-included.
+Where the elements of a chunk always lie side by side in memory, it is an asynchronous copy; else they are
+computed and stored one by one, borders and whatever stands before the product included.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from aino_ir.codegen.cuda.product import Run
 from aino_ir.codegen.kernels.access import Placement, Point
 from aino_ir.dims import DimLike, is_static
 from aino_ir.dtypes import DType
@@ -22,8 +22,10 @@ from aino_ir.loops.builder import LoopBuilder
 from aino_ir.loops.conditions import Condition
 from aino_ir.loops.expr import Expr, Read, binary, const, index
 
-CHUNK = 8
-"""Elements of a chunk."""
+CHUNK_BYTES = 16
+
+BANK_CHUNKS = 8
+"""Chunks that lie in different banks of shared memory."""
 
 Coordinates = Mapping[str, DimLike]
 
@@ -50,14 +52,23 @@ class PanelShape:
 
     Attributes:
         lines, terms: of the tile.
+        dtype: of the elements.
         turned: whether rows are terms and chunks run along lines.
         copied: whether chunks are copied asynchronously.
+        across: whether neighbouring threads fill chunks of neighbouring rows, as elements lie in memory.
     """
 
     lines: int
     terms: int
+    dtype: DType
     turned: bool
     copied: bool
+    across: bool
+
+    @property
+    def chunk(self) -> int:
+        """Elements of a chunk."""
+        return CHUNK_BYTES // self.dtype.bytes
 
     @property
     def rows(self) -> int:
@@ -67,7 +78,7 @@ class PanelShape:
     @property
     def chunks(self) -> int:
         """Chunks of a row."""
-        return (self.lines if self.turned else self.terms) // CHUNK
+        return (self.lines if self.turned else self.terms) // self.chunk
 
     @property
     def size(self) -> int:
@@ -75,23 +86,20 @@ class PanelShape:
         return self.lines * self.terms
 
 
-def panel_shape(
-    inner_term: tuple[DimLike | None, DimLike],
-    inner_line: tuple[DimLike | None, DimLike],
-    lines: int,
-    terms: int,
-) -> PanelShape:
+def panel_shape(term: Run, line: Run, tile: tuple[int, int], dtype: DType) -> PanelShape:
     """The panel that suits a factor: chunks along what is contiguous.
 
     Args:
-        inner_term, inner_line: of the innermost axis of terms and of lines, (elements from one step to the
-            next, None where that is not constant; the axis's extent).
-        lines, terms: of the tile.
+        term, line: neighbours along terms and along lines.
+        tile: lines and terms.
+        dtype: of the elements.
     """
-    turned = inner_line[0] == 1 and inner_term[0] != 1
-    step, extent = inner_line if turned else inner_term
-    copied = step == 1 and is_static(extent) and int(extent) % CHUNK == 0  # type: ignore[arg-type]
-    return PanelShape(lines, terms, turned, copied)
+    along_lines = line.step == 1 and term.step != 1
+    turned = along_lines and dtype.bytes == 2
+    along = line if turned else term
+    filled = is_static(along.extent) and int(along.extent) % (CHUNK_BYTES // dtype.bytes) == 0  # type: ignore[arg-type]
+    copied = along.step == 1 and along.whole and filled
+    return PanelShape(*tile, dtype, turned, copied, along_lines and not turned)
 
 
 class Panel:
@@ -101,7 +109,6 @@ class Panel:
         b, place: the kernel under construction.
         name: of the buffer.
         side: which factor, 0 for rows and 1 for columns.
-        dtype: a 16-bit float.
         shape: of each panel.
         stages: how many there are.
         threads: of the block.
@@ -113,7 +120,6 @@ class Panel:
         place: Placement,
         name: str,
         side: int,
-        dtype: DType,
         shape: PanelShape,
         stages: int,
         threads: int,
@@ -121,21 +127,20 @@ class Panel:
         self.b = b
         self.place = place
         self.side = side
-        self.dtype = dtype
         self.shape = shape
         self.threads = threads
-        self.buffer = b.share(name, dtype, shape.size * stages)
+        self.buffer = b.share(name, shape.dtype, shape.size * stages)
 
     # -- places
 
     def place_of(self, stage: DimLike, row: DimLike, chunk: DimLike) -> DimLike:
         """Where a chunk starts, in elements."""
         b, shape = self.b, self.shape
-        step = max(1, CHUNK // shape.chunks)  # rows that share the banks of one row of eight chunks
-        mixed = min(shape.chunks & -shape.chunks, CHUNK)  # a power of two, so that none leaves the row
+        step = max(1, BANK_CHUNKS // shape.chunks)  # rows that share the banks of one row of eight chunks
+        mixed = min(shape.chunks & -shape.chunks, BANK_CHUNKS)  # a power of two, so that none leaves the row
         turn = index(row // step % mixed)
         swapped = b.index(binary("xor", index(chunk), turn), 0, shape.chunks - 1, "chunk")
-        return stage * shape.size + row * (shape.chunks * CHUNK) + swapped * CHUNK
+        return stage * shape.size + (row * shape.chunks + swapped) * shape.chunk
 
     # -- filling
 
@@ -148,10 +153,14 @@ class Panel:
             number = b.thread + part * self.threads
             guard = Condition(number, "<", chunks)
             with b.when(guard):
-                row = b.index(index(number // shape.chunks), 0, shape.rows - 1, "row")
-                chunk = b.index(index(number % shape.chunks), 0, shape.chunks - 1, "part_of_row")
+                down, along = number // shape.chunks, number % shape.chunks
+                if shape.across:
+                    down, along = number % shape.rows, number // shape.rows
+                row = b.index(index(down), 0, shape.rows - 1, "row")
+                chunk = b.index(index(along), 0, shape.chunks - 1, "part_of_row")
                 target = self.place_of(stage, row, chunk)
-                line, term = (chunk * CHUNK, row) if shape.turned else (row, chunk * CHUNK)
+                first = chunk * shape.chunk
+                line, term = (first, row) if shape.turned else (row, first)
                 if shape.copied:
                     self._copy(source, target, start + line, first_term + term)
                 else:
@@ -167,12 +176,12 @@ class Panel:
         buffer, address, mask = self.place.address(source.factor, Point(source.at(here, there)))
         if mask is not None:
             present = binary("and", present, mask)
-        b.copy(self.buffer, target, buffer, address, CHUNK, present)
+        b.copy(self.buffer, target, buffer, address, self.shape.chunk, present)
 
     def _compute(self, source: Source, target: DimLike, line: DimLike, term: DimLike) -> None:
         """One chunk element by element."""
         b = self.b
-        with b.loop("i", 0, CHUNK) as i:
+        with b.loop("i", 0, self.shape.chunk) as i:
             here, there = (line + i, term) if self.shape.turned else (line, term + i)
             with b.when(_inside(source, here, there)):
                 value = self.place.expr(source.factor, Point(source.at(here, there)))
@@ -183,18 +192,18 @@ class Panel:
     # -- reading
 
     def fragments(self, stage: DimLike, line: DimLike, term: int) -> tuple[Expr, ...]:
-        """16 lines from `line` and 16 terms from `term` on, as `mma` wants this factor: four registers.
+        """16 lines from `line`, 32 bytes of terms from `term` on, as `mma` wants this factor: four registers.
 
         Of rows they are one first factor, of columns two second ones of eight columns each.
         """
         b, shape = self.b, self.shape
         block, step = b.split(b.dim(b.thread % 32), {"block": 4, "step": 8})
         inner, outer = (block % 2, block // 2) if self.side == 0 else (block // 2, block % 2)
-        lines, terms = inner, outer  # blocks of eight lines and of eight terms
+        lines, terms = inner, outer  # blocks of eight lines and of 16 bytes of terms
         if shape.turned:
-            row, chunk = term + terms * 8 + step, line // CHUNK + lines
+            row, chunk = term + terms * shape.chunk + step, line // shape.chunk + lines
         else:
-            row, chunk = line + lines * 8 + step, term // CHUNK + terms
+            row, chunk = line + lines * 8 + step, term // shape.chunk + terms
         named = b.index(index(row), 0, shape.rows - 1, "row")
         part = b.index(index(chunk), 0, shape.chunks - 1, "part_of_row")
         return b.load_matrix(self.buffer, self.place_of(stage, named, part), turned=shape.turned)

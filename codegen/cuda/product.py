@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aino_ir.codegen.kernels.canonical import axes_of, drop_unit_axes, merge_axes, slope
 from aino_ir.codegen.kernels.roles import extent_or
 from aino_ir.compute import Axis, Compute
-from aino_ir.dims import DimLike, product
-from aino_ir.kernels import KernelSpec
+from aino_ir.dims import Dim, DimLike, free_symbols, product
+from aino_ir.kernels import KernelSpec, Operand
 from aino_ir.loops.builder import LoopBuilder
-from aino_ir.loops.expr import Binary, Expr, Read
+from aino_ir.loops.expr import Binary, Const, Expr, Read
+from aino_ir.types import Layout
 
 LEAST = 16
 """Rows, columns and terms that a tile wants; below that a thread for each element does as well."""
@@ -81,13 +82,67 @@ def extent_of(axes: Sequence[Axis]) -> int:
     return math.prod(extent_or(a.extent, SYMBOLIC_EXTENT) for a in axes)
 
 
-def inner_slope(of: Product, side: int, axes: Sequence[Axis]) -> DimLike | None:
-    """Elements from one step of the innermost axis to the next in a factor that is a plain read."""
-    factor = of.factors[side]
-    if not isinstance(factor, Read) or any(isinstance(c, Expr) for c in factor.index):
-        return None
-    address = of.spec.operands[factor.operand].addr(factor.index)  # type: ignore[arg-type]
+@dataclass(frozen=True)
+class Run:
+    """Neighbours along an axis of a factor.
+
+    Attributes:
+        step: elements from one to the next; None where that is not constant or the factor is no plain read.
+        extent: of the axis.
+        whole: whether those that lie side by side are all inside of the operand or all outside, where they
+            count as zeros.
+    """
+
+    step: DimLike | None
+    extent: DimLike
+    whole: bool
+
+
+def run_along(spec: KernelSpec, factor: Expr, axes: Sequence[Axis]) -> Run:
+    """Neighbours along the innermost of some axes."""
     inner, outer = axes[-1], axes[:-1]
+    if not isinstance(factor, Read) or any(isinstance(c, Expr) for c in factor.index):
+        return Run(None, inner.extent, False)
+    operand = spec.operands[factor.operand]
+    address = operand.addr(factor.index)  # type: ignore[arg-type]
     if any(slope(address, a.name) is None for a in outer):
+        return Run(None, inner.extent, False)
+    return Run(slope(address, inner.name), inner.extent, _is_whole(factor, operand, inner))
+
+
+def _is_whole(factor: Read, operand: Operand, axis: Axis) -> bool:
+    if factor.default is None:
+        return True
+    follows = all(
+        c is axis.dim and operand.shape[n] == axis.extent
+        for n, c in enumerate(factor.index)
+        if isinstance(c, Dim) and axis.name in c.free_symbols()
+    )
+    return follows and isinstance(factor.default, Const) and factor.default.value == 0
+
+
+def innermost_last(of: Product) -> Product:
+    """The terms in the order that suits the factors: last an axis along which most are contiguous."""
+
+    def suits(axis: Axis) -> int:
+        return sum(
+            run_along(of.spec, f, (axis,)).step == 1 or terms_last(of, f) is not None for f in of.factors
+        )
+
+    best = max(reversed(of.terms), key=suits)
+    return replace(of, terms=(*(a for a in of.terms if a is not best), best))
+
+
+def terms_last(of: Product, factor: Expr) -> Layout | None:
+    """The layout in which the terms of a factor are contiguous, where it is a plain read of a constant."""
+    if not isinstance(factor, Read) or not of.spec.operands[factor.operand].constant:
         return None
-    return slope(address, inner.name)
+    if factor.default is not None or any(isinstance(c, Expr) for c in factor.index):
+        return None
+    rank = {a.name: n for n, a in enumerate(of.terms, 1)}
+
+    def place(axis: int) -> tuple[int, int]:
+        moving = free_symbols(factor.index[axis])  # type: ignore[arg-type]
+        return max((rank.get(name, 0) for name in moving), default=0), axis
+
+    return Layout(tuple((axis, None) for axis in sorted(range(len(factor.index)), key=place)))

@@ -1,39 +1,42 @@
-"""Products of 16-bit floats on tensor cores: GEMM, convolution, einsum.
+"""Products on tensor cores: GEMM, convolution, einsum of 16-bit floats and of bytes, and of f32 as tf32.
 
 A block makes a tile of the result, each of its warps a part of it, in `mma.sync` instructions of 16 x 8
-results and 16 terms whose sums are f32.  Panels of both factors come to shared memory in a pipeline: while
-the warps multiply one stage, the copies of the next ones are on their way.  The results of a warp go eight
-rows at a time through shared memory, so that neighbouring threads write neighbouring elements, and
-whatever follows the product (bias, activation, residual) is computed there.
+results and 32 bytes of terms (`instructions.py` lists them).  Panels of both factors come to shared memory
+in a pipeline: while the warps multiply one stage, the copies of the next ones are on their way.  The results
+of a warp go eight rows at a time through shared memory, so that neighbouring threads write neighbouring
+elements, and whatever follows the product (bias, activation, residual, requantisation) is computed there.
 
-f32 factors are never rounded: they are multiplied by `tile`.
+Constants are stored so that their terms are contiguous where only that can be copied.  Sums of bytes are
+exact in 32 bits.  f32 factors are rounded only where the target says tf32; else `tile` multiplies them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from aino_ir.codegen.cuda.panels import Panel, Source, panel_shape
-from aino_ir.codegen.cuda.product import Product, analyse, extent_of, inner_slope
+from aino_ir.codegen.cuda.instructions import LINE_BYTES, Instruction, on_tensor_cores
+from aino_ir.codegen.cuda.panels import Panel, PanelShape, Source, panel_shape
+from aino_ir.codegen.cuda.product import Product, analyse, extent_of, innermost_last, run_along, terms_last
 from aino_ir.codegen.kernels.access import Placement, Point
 from aino_ir.codegen.kernels.emit import emit_checks
 from aino_ir.codegen.kernels.naming import header, kernel_name
 from aino_ir.compute import Compute
 from aino_ir.dims import DimLike, ceildiv
-from aino_ir.dtypes import DTYPES, DType, f32
-from aino_ir.kernels import Candidate, KernelSpec, Reject
+from aino_ir.kernels import Candidate, KernelSpec, Packing, Reject
 from aino_ir.loops.builder import LoopBuilder
 from aino_ir.loops.conditions import Condition
-from aino_ir.loops.expr import Expr, Read, Round, VecType, index
+from aino_ir.loops.expr import Expr, Read, VecType, index
 from aino_ir.loops.registers import RegTile
 from aino_ir.loops.stmt import LoopFn
 from aino_ir.loops.warp import WARP
 from aino_ir.target import Target
 
-HALVES = ("bf16", "f16")
-TERMS = 32
-"""Terms of a stage."""
+STAGE_BYTES = 64
+"""Terms of a line that a stage has, in bytes."""
+
+TOTAL_BYTES = 4
+"""Of a sum."""
 
 STRIP = 8
 """Rows of a warp that are written together."""
@@ -71,12 +74,12 @@ class Tiling:
     @property
     def shared_bytes(self) -> int:
         """Shared memory of a block; 48 KB at most."""
-        strips = self.down * self.across * STRIP * (self.part[1] + PAD) * 4
-        return 2 * TERMS * (self.rows + self.columns) * self.stages + strips
+        strips = self.down * self.across * STRIP * (self.part[1] + PAD) * TOTAL_BYTES
+        return STAGE_BYTES * (self.rows + self.columns) * self.stages + strips
 
     def __str__(self) -> str:
         part = f"{self.part[0]}x{self.part[1]} a warp"
-        return f"tensor cores, {self.rows}x{self.columns} by {TERMS}, {part}, {self.stages} stages"
+        return f"{self.rows}x{self.columns}, {part}, {self.stages} stages"
 
 
 TILINGS = (
@@ -92,48 +95,93 @@ WAVES = 132
 """Tiles that keep a device busy: as many as it has multiprocessors."""
 
 
-def half_of(of: Product) -> DType | None:
-    """The 16-bit float that both factors are, exactly; None where they are not."""
-    found = set()
-    for factor in of.factors:
-        if isinstance(factor, Read):
-            found.add(of.spec.operands[factor.operand].dtype.name)
-        elif isinstance(factor, Round):
-            found.add(factor.storage.name)
-        else:
-            return None
-    name = found.pop()
-    return DTYPES[name] if not found and name in HALVES and of.factors[0].dtype is f32 else None
+@dataclass(frozen=True)
+class Plan:
+    """A product as tensor cores do it.
+
+    Attributes:
+        of: its factors are as panels hold them.
+        instruction: what multiplies.
+        packings: how constants are to lie, by operand.
+    """
+
+    of: Product
+    instruction: Instruction
+    packings: tuple[tuple[int, Packing], ...] = ()
+
+    def shape(self, side: int, height: int) -> PanelShape:
+        """The panel of a factor that has so many lines in a tile."""
+        of, factor, storage = self.of, self.of.factors[side], self.instruction.storages[side]
+        term, line = (run_along(of.spec, factor, axes) for axes in (of.terms, (of.rows, of.columns)[side]))
+        if not isinstance(factor, Read) or of.spec.operands[factor.operand].dtype is not storage:
+            term, line = replace(term, whole=False), replace(line, whole=False)
+        return panel_shape(term, line, (height, STAGE_BYTES // storage.bytes), storage)
+
+
+def planned(spec: KernelSpec, target: Target) -> Plan | str:
+    """How tensor cores do a spec, or why they do not."""
+    plan = _plan(spec, target)
+    if isinstance(plan, str):
+        return plan
+    packings = []
+    for side, factor in enumerate(plan.of.factors):
+        layout = terms_last(plan.of, factor)
+        shape = plan.shape(side, LINE_BYTES)
+        if layout is not None and not shape.copied and isinstance(factor, Read):
+            packings.append((factor.operand, Packing(layout)))
+    if not packings:
+        return plan
+    operands = list(spec.operands)
+    for number, packing in packings:
+        operands[number] = replace(operands[number], layout=packing.layout, allocated=None)
+    packed = _plan(replace(spec, operands=tuple(operands)), target)
+    assert isinstance(packed, Plan)
+    return replace(packed, packings=tuple(packings))
+
+
+def _plan(spec: KernelSpec, target: Target) -> Plan | str:
+    found = analyse(spec)
+    if isinstance(found, str):
+        return found
+    matched = on_tensor_cores(found, target)
+    if isinstance(matched, str):
+        return matched
+    instruction, of = matched
+    return Plan(innermost_last(of), instruction)
 
 
 class TensorCoreGenerator:
-    """Products of bf16 and f16."""
+    """Products of 16-bit floats, of bytes and of f32 as tf32."""
 
     name = "tensor cores"
 
     def candidates(self, spec: KernelSpec, target: Target) -> Iterable[Candidate | Reject]:
         """The tilings that fit, the best first."""
-        found = analyse(spec)
-        if isinstance(found, str):
-            yield Reject(self.name, found)
+        plan = planned(spec, target)
+        if isinstance(plan, str):
+            yield Reject(self.name, plan)
             return
-        if half_of(found) is None:
-            yield Reject(self.name, "factors that are not 16-bit floats")
-            return
-        extents = extent_of(found.rows), extent_of(found.columns)
+        extents = extent_of(plan.of.rows), extent_of(plan.of.columns)
         for number, tiling in sorted(enumerate(TILINGS), key=lambda item: _rank(item[1], extents, item[0])):
             if tiling.rows < 2 * extents[0] or tiling.rows == 16:
-                cost = 5e-7 + 1e-14 * _rank(tiling, extents, number)[0]
-                yield Candidate(self.name, str(tiling), (("tiling", number),), cost=cost)
+                yield Candidate(
+                    self.name,
+                    f"{plan.instruction}, {tiling}",
+                    (("tiling", number),),
+                    plan.packings,
+                    cost=5e-7 + 1e-14 * _rank(tiling, extents, number)[0],
+                    error_class=plan.instruction.error_class,
+                    precision=plan.instruction.precision,
+                )
 
     def build(self, spec: KernelSpec, candidate: Candidate, target: Target) -> LoopFn:
         """The loops."""
-        found = analyse(spec)
-        assert isinstance(found, Product)
+        plan = planned(spec, target)
+        assert isinstance(plan, Plan)
         b = LoopBuilder(kernel_name(spec))
-        place = Placement(b, found.spec)
+        place = Placement(b, plan.of.spec)
         emit_checks(place)
-        _Kernel(b, place, found, TILINGS[dict(candidate.params)["tiling"]]).emit()
+        _Kernel(b, place, plan, TILINGS[dict(candidate.params)["tiling"]]).emit()
         return b.finish(header(spec, candidate))
 
 
@@ -146,25 +194,28 @@ def _rank(tiling: Tiling, extents: tuple[int, int], number: int) -> tuple[float,
 
 
 class _Kernel:
-    def __init__(self, b: LoopBuilder, place: Placement, of: Product, tiling: Tiling) -> None:
+    def __init__(self, b: LoopBuilder, place: Placement, plan: Plan, tiling: Tiling) -> None:
         self.b = b
         self.place = place
-        self.of = of
+        self.of = plan.of
+        self.instruction = plan.instruction
         self.tiling = tiling
-        half = half_of(of)
-        assert half is not None
-        self.half = half
-        self.panels = tuple(self._panel(side) for side in (0, 1))
+        self.terms = STAGE_BYTES // plan.instruction.storages[0].bytes
+        heights, names = (tiling.rows, tiling.columns), ("row", "column")
+        self.panels = tuple(
+            Panel(
+                b,
+                place,
+                f"{names[side]}_panels",
+                side,
+                plan.shape(side, heights[side]),
+                tiling.stages,
+                tiling.threads,
+            )
+            for side in (0, 1)
+        )
         width = tiling.part[1] + PAD
-        self.strips = b.share("strips", f32, tiling.down * tiling.across * STRIP * width)
-
-    def _panel(self, side: int) -> Panel:
-        of, tiling = self.of, self.tiling
-        axes = (of.rows, of.columns)[side]
-        term, line = ((inner_slope(of, side, group), group[-1].extent) for group in (of.terms, axes))
-        shape = panel_shape(term, line, (tiling.rows, tiling.columns)[side], TERMS)
-        name = f"{('row', 'column')[side]}_panels"
-        return Panel(self.b, self.place, name, side, self.half, shape, tiling.stages, tiling.threads)
+        self.strips = b.share("strips", plan.instruction.total, tiling.down * tiling.across * STRIP * width)
 
     def _source(self, side: int, stack: dict[str, DimLike]) -> Source:
         b, of = self.b, self.of
@@ -190,7 +241,9 @@ class _Kernel:
             warp = b.index(index(b.thread // WARP), 0, tiling.threads // WARP - 1, "warp")
             corner = b.split(warp, {"warp_down": tiling.down, "warp_across": tiling.across})
             own = tuple(c * p for c, p in zip(corner, tiling.part, strict=True))
-            sums = b.reg_tile("sum", (tiling.part[0] // 16, tiling.part[1] // 8, 4), VecType(f32), 0)
+            sums = b.reg_tile(
+                "sum", (tiling.part[0] // 16, tiling.part[1] // 8, 4), VecType(self.instruction.total), 0
+            )
             self._pipeline(starts, stack, own, sums)
             self._results(starts, stack, own, warp, sums)
 
@@ -198,7 +251,7 @@ class _Kernel:
         self, starts: tuple[DimLike, ...], stack: dict[str, DimLike], own: tuple[DimLike, ...], sums: RegTile
     ) -> None:
         b, stages = self.b, self.tiling.stages
-        steps = ceildiv(self.of.extent(self.of.terms), TERMS)
+        steps = ceildiv(self.of.extent(self.of.terms), self.terms)
         for ahead in range(stages - 1):
             self._fill(ahead, ahead, steps, starts, stack)
         with b.loop("k", 0, steps) as k:
@@ -219,27 +272,32 @@ class _Kernel:
         b = self.b
         with b.when(Condition(step, "<", steps)):
             for side, panel in enumerate(self.panels):
-                panel.fill(self._source(side, stack), stage, starts[side], step * TERMS)
+                panel.fill(self._source(side, stack), stage, starts[side], step * self.terms)
         b.close_copies()
 
     def _multiply(self, stage: DimLike, own: tuple[DimLike, ...], sums: RegTile) -> None:
         b, (rows, columns) = self.b, self.tiling.part
-        for term in range(0, TERMS, 16):
-            first = [self.panels[0].fragments(stage, own[0] + r, term) for r in range(0, rows, 16)]
+        for term in range(0, self.terms, self.instruction.terms):
+            first = [self._fragments(0, stage, own[0] + r, term) for r in range(0, rows, 16)]
             for c in range(0, columns, 16):
-                second = self.panels[1].fragments(stage, own[1] + c, term)
+                second = self._fragments(1, stage, own[1] + c, term)
                 for r, a in enumerate(first):
                     for half in range(2):
                         place = (r, c // 8 + half)
                         totals = [sums[place[0], place[1], i] for i in range(4)]
                         found = b.warp(
-                            f"mma_{self.half}",
+                            self.instruction.operation,
                             *a,
                             *second[2 * half : 2 * half + 2],
                             *[t.read() for t in totals],
                         )
                         for total, value in zip(totals, found, strict=True):
                             b.set(total, value)
+
+    def _fragments(self, side: int, stage: DimLike, line: DimLike, term: int) -> tuple[Expr, ...]:
+        found = self.panels[side].fragments(stage, line, term)
+        rounding = self.instruction.rounding
+        return tuple(self.b.warp(rounding, f)[0] for f in found) if rounding else found
 
     # -- results
 

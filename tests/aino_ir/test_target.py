@@ -242,7 +242,10 @@ def test_which_gpus_run_which_code(isa: str, device: str, runs: bool) -> None:
         assert (host.obstacle(parse_target(f"cuda:{isa}"), isa) == "") is runs
 
 
-@pytest.mark.parametrize("text", ["cuda:", "cuda:sm_70", "cuda:avx2", "cuda:sm_80+avx2", "c:sm_80"])
+@pytest.mark.parametrize(
+    "text",
+    ["cuda:", "cuda:sm_70", "cuda:avx2", "cuda:sm_80+avx2", "c:sm_80", "c:avx2,tf32", "cuda:sm_80,tf3"],
+)
 def test_gpu_architectures_that_are_none(text: str) -> None:
     with pytest.raises(UnknownTarget):
         parse_target(text)
@@ -250,4 +253,7 @@ def test_gpu_architectures_that_are_none(text: str) -> None:
 
 def test_gpu_targets_print_as_they_are_read() -> None:
     assert str(parse_target("cuda:sm_90a+sm_80")) == "cuda:sm_80+sm_90a"
+    short = parse_target("cuda:sm_80,tf32")
+    assert short.tf32 and short.variant("sm_80").tf32 and str(short) == "cuda:sm_80,tf32"
+    assert not parse_target("cuda:sm_80").tf32 and str(parse_target("cuda-emu,tf32")) == "c:cuda-emu,tf32"
     assert str(parse_target("cuda", dataclasses.replace(detect_host(), gpu="sm_89"))) == "cuda:sm_89"

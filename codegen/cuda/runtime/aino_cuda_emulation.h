@@ -321,12 +321,12 @@ static inline int64_t aino_part_u8(uint32_t word, int part)
 
 /* Fragments hold `width` neighbouring terms each: a0 and a2 of row g, a1 and a3 of row g + 8 lie in the
  * threads 4 g to 4 g + 3, as do b0 and b1 of column g. */
-#define AINO_MMA(name, part_a, part_b, width, fragment, type, exact)                           \
+#define AINO_MMA(name, part_a, part_b, width, type, exact)                                     \
     static inline void aino_mma_##name(                                                        \
-        type *d0, type *d1, type *d2, type *d3, fragment a0, fragment a1, fragment a2, fragment a3, \
-        fragment b0, fragment b1, type c0, type c1, type c2, type c3)                          \
+        type *d0, type *d1, type *d2, type *d3, uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, \
+        uint32_t b0, uint32_t b1, type c0, type c1, type c2, type c3)                          \
     {                                                                                          \
-        const fragment given[6] = {a0, a1, a2, a3, b0, b1};                                    \
+        const uint32_t given[6] = {a0, a1, a2, a3, b0, b1};                                    \
         const type totals[4] = {c0, c1, c2, c3};                                               \
         type *const results[4] = {d0, d1, d2, d3};                                             \
         memcpy(aino_operands(), given, sizeof given);                                          \
@@ -342,14 +342,16 @@ static inline int64_t aino_part_u8(uint32_t word, int part)
             *results[i] = (type)(totals[i] + sum);                                             \
         }                                                                                      \
     }
-AINO_MMA(bf16, aino_part_bf16, aino_part_bf16, 2, uint32_t, float, double)
-AINO_MMA(f16, aino_part_f16, aino_part_f16, 2, uint32_t, float, double)
-AINO_MMA(tf32, aino_part_tf32, aino_part_tf32, 1, float, float, double)
-AINO_MMA(s8, aino_part_s8, aino_part_s8, 4, uint32_t, int32_t, int64_t)
-AINO_MMA(u8, aino_part_u8, aino_part_s8, 4, uint32_t, int32_t, int64_t)
+AINO_MMA(bf16, aino_part_bf16, aino_part_bf16, 2, float, double)
+AINO_MMA(f16, aino_part_f16, aino_part_f16, 2, float, double)
+AINO_MMA(tf32, aino_part_tf32, aino_part_tf32, 1, float, double)
+AINO_MMA(s8_s8, aino_part_s8, aino_part_s8, 4, int32_t, int64_t)
+AINO_MMA(s8_u8, aino_part_s8, aino_part_u8, 4, int32_t, int64_t)
+AINO_MMA(u8_s8, aino_part_u8, aino_part_s8, 4, int32_t, int64_t)
+AINO_MMA(u8_u8, aino_part_u8, aino_part_u8, 4, int32_t, int64_t)
 
-static inline void aino_load_matrix_bf16(
-    uint32_t *r0, uint32_t *r1, uint32_t *r2, uint32_t *r3, const uint16_t *row, int turned)
+static inline void aino_load_matrix(
+    uint32_t *r0, uint32_t *r1, uint32_t *r2, uint32_t *r3, const void *row, int turned)
 {
     uint32_t *const results[4] = {r0, r1, r2, r3};
     unsigned lane = threadIdx.x % AINO_WARP;
@@ -367,7 +369,11 @@ static inline void aino_load_matrix_bf16(
         memcpy(results[block], pair, 4);
     }
 }
-#define aino_load_matrix_f16 aino_load_matrix_bf16
+#define aino_load_matrix_bf16 aino_load_matrix
+#define aino_load_matrix_f16 aino_load_matrix
+#define aino_load_matrix_i8 aino_load_matrix
+#define aino_load_matrix_u8 aino_load_matrix
+#define aino_load_matrix_f32 aino_load_matrix
 
 static inline uint32_t aino_bits_bf16(float x)
 {
@@ -401,6 +407,11 @@ static inline void aino_pack_bf16(uint32_t *result, float x, float y)
 static inline void aino_pack_f16(uint32_t *result, float x, float y)
 {
     *result = aino_bits_f16(x) | aino_bits_f16(y) << 16;
+}
+
+static inline void aino_round_tf32(uint32_t *result, uint32_t bits)
+{
+    *result = (bits & 0x7f800000u) == 0x7f800000u ? bits : (bits + 0x1000u) & 0xffffe000u;
 }
 
 /* -- copies that arrive later ----------------------------------------------------------------------- */

@@ -26,32 +26,24 @@ static __device__ inline void aino_exchange_u64(uint64_t *result, uint64_t x, in
 }
 
 /* D = A B + C on a tile; fragments of 32 bits and totals of `type`, which asm calls `letter`. */
-#define AINO_MMA(name, shape, types, fragment, fragment_letter, type, letter)                  \
+#define AINO_MMA(name, shape, types, type, letter)                                             \
     static __device__ inline void aino_mma_##name(                                             \
-        type *d0, type *d1, type *d2, type *d3, fragment a0, fragment a1, fragment a2, fragment a3, \
-        fragment b0, fragment b1, type c0, type c1, type c2, type c3)                          \
+        type *d0, type *d1, type *d2, type *d3, uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, \
+        uint32_t b0, uint32_t b1, type c0, type c1, type c2, type c3)                          \
     {                                                                                          \
         asm("mma.sync.aligned." shape ".row.col." types " {%0, %1, %2, %3}, {%4, %5, %6, %7}, " \
             "{%8, %9}, {%10, %11, %12, %13};\n"                                                \
             : "=" letter(*d0), "=" letter(*d1), "=" letter(*d2), "=" letter(*d3)               \
-            : fragment_letter(a0), fragment_letter(a1), fragment_letter(a2), fragment_letter(a3), \
-              fragment_letter(b0), fragment_letter(b1), letter(c0), letter(c1), letter(c2), letter(c3)); \
+            : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1),                            \
+              letter(c0), letter(c1), letter(c2), letter(c3));                                 \
     }
-AINO_MMA(bf16, "m16n8k16", "f32.bf16.bf16.f32", uint32_t, "r", float, "f")
-AINO_MMA(f16, "m16n8k16", "f32.f16.f16.f32", uint32_t, "r", float, "f")
-AINO_MMA(s8, "m16n8k32", "s32.s8.s8.s32", uint32_t, "r", int32_t, "r")
-AINO_MMA(u8, "m16n8k32", "s32.u8.s8.s32", uint32_t, "r", int32_t, "r")
-
-static __device__ inline void aino_mma_tf32(
-    float *d0, float *d1, float *d2, float *d3, float a0, float a1, float a2, float a3,
-    float b0, float b1, float c0, float c1, float c2, float c3)
-{
-    asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
-        "{%8, %9}, {%10, %11, %12, %13};\n"
-        : "=f"(*d0), "=f"(*d1), "=f"(*d2), "=f"(*d3)
-        : "r"(__float_as_uint(a0)), "r"(__float_as_uint(a1)), "r"(__float_as_uint(a2)), "r"(__float_as_uint(a3)),
-          "r"(__float_as_uint(b0)), "r"(__float_as_uint(b1)), "f"(c0), "f"(c1), "f"(c2), "f"(c3));
-}
+AINO_MMA(bf16, "m16n8k16", "f32.bf16.bf16.f32", float, "f")
+AINO_MMA(f16, "m16n8k16", "f32.f16.f16.f32", float, "f")
+AINO_MMA(tf32, "m16n8k8", "f32.tf32.tf32.f32", float, "f")
+AINO_MMA(s8_s8, "m16n8k32", "s32.s8.s8.s32", int32_t, "r")
+AINO_MMA(s8_u8, "m16n8k32", "s32.s8.u8.s32", int32_t, "r")
+AINO_MMA(u8_s8, "m16n8k32", "s32.u8.s8.s32", int32_t, "r")
+AINO_MMA(u8_u8, "m16n8k32", "s32.u8.u8.s32", int32_t, "r")
 
 static __device__ inline uint32_t aino_shared_address(const void *place)
 {
@@ -59,8 +51,8 @@ static __device__ inline uint32_t aino_shared_address(const void *place)
 }
 
 /* Not moved past stores to shared memory: volatile, with memory among what it touches. */
-static __device__ inline void aino_load_matrix_bf16(
-    uint32_t *r0, uint32_t *r1, uint32_t *r2, uint32_t *r3, const uint16_t *row, int turned)
+static __device__ inline void aino_load_matrix(
+    uint32_t *r0, uint32_t *r1, uint32_t *r2, uint32_t *r3, const void *row, int turned)
 {
     if (turned)
         asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];\n"
@@ -73,7 +65,11 @@ static __device__ inline void aino_load_matrix_bf16(
                      : "r"(aino_shared_address(row))
                      : "memory");
 }
-#define aino_load_matrix_f16 aino_load_matrix_bf16
+#define aino_load_matrix_bf16 aino_load_matrix
+#define aino_load_matrix_f16 aino_load_matrix
+#define aino_load_matrix_i8 aino_load_matrix
+#define aino_load_matrix_u8 aino_load_matrix
+#define aino_load_matrix_f32 aino_load_matrix
 
 static __device__ inline void aino_pack_bf16(uint32_t *result, float x, float y)
 {
@@ -83,6 +79,11 @@ static __device__ inline void aino_pack_bf16(uint32_t *result, float x, float y)
 static __device__ inline void aino_pack_f16(uint32_t *result, float x, float y)
 {
     asm("cvt.rn.f16x2.f32 %0, %1, %2;\n" : "=r"(*result) : "f"(y), "f"(x));
+}
+
+static __device__ inline void aino_round_tf32(uint32_t *result, uint32_t bits)
+{
+    asm("cvt.rna.tf32.f32 %0, %1;\n" : "=r"(*result) : "f"(__uint_as_float(bits)));
 }
 
 /* Copy 4, 8 or 16 bytes to shared memory, or zeros; at once where the source is not aligned to them. */

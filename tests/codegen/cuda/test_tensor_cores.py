@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,18 @@ import pytest
 from aino_ir.builder import Builder
 from aino_ir.codegen.c.unit import print_unit
 from aino_ir.codegen.cuda.tensor_cores import TILINGS, Tiling
+from aino_ir.dtypes import f16
 from aino_ir.graph import Value
 from aino_ir.loops.stmt import Store, walk_statements
+from aino_ir.ops.quant import QuantConv, Quantize, QuantMatMul
+from aino_ir.types import Layout
 from tests.codegen.c.support import build, compilers, run
 from tests.codegen.cuda.test_emulation import write_headers
 from tests.codegen.kernels.support import Built, Given, Problem, kernels, normal, problem, rejects
 from tests.codegen.native import target
 
 EMULATED = "c:cuda-emu"
-bf16, f16 = ml_dtypes.bfloat16, np.float16
+bf16 = ml_dtypes.bfloat16
 
 
 def half(*shape: int, dtype: Any = bf16, seed: int = 0) -> Any:
@@ -45,8 +49,8 @@ def check_emulated(made: list[Built], folder: Path) -> None:
         assert why is None, f"{kernel.candidate.name}: {why}"
 
 
-def on_tensor_cores(p: Problem) -> list[Built]:
-    return kernels(p, EMULATED, "tensor cores", bounds=False)
+def on_tensor_cores(p: Problem, text: str = EMULATED, most: int = 8) -> list[Built]:
+    return kernels(p, text, "tensor cores", most, bounds=False)
 
 
 def matmul(m: int, n: int, k: int, dtype: Any = bf16, **options: bool) -> Problem:
@@ -60,11 +64,11 @@ def matmul(m: int, n: int, k: int, dtype: Any = bf16, **options: bool) -> Proble
     return problem(body, *map(Given, (x, w, half(n, dtype=dtype), half(m, n, dtype=dtype))), terms=k)
 
 
-@pytest.mark.parametrize("dtype", [bf16, f16])
+@pytest.mark.parametrize("dtype", [bf16, np.float16])
 @pytest.mark.parametrize("lhs", [False, True])
 @pytest.mark.parametrize("rhs", [False, True])
 def test_layouts(dtype: Any, lhs: bool, rhs: bool, tmp_path: Path) -> None:
-    made = on_tensor_cores(matmul(72, 40, 88, dtype, transpose_lhs=lhs, transpose_rhs=rhs))[:1]
+    made = on_tensor_cores(matmul(72, 40, 88, dtype, transpose_lhs=lhs, transpose_rhs=rhs), most=1)
     check_emulated(made, tmp_path)
     stored = {s.buffer for s in walk_statements(made[0].fn.body) if isinstance(s, Store)}
     assert stored == {"strips", "out"}  # panels are filled by copies alone
@@ -72,18 +76,18 @@ def test_layouts(dtype: Any, lhs: bool, rhs: bool, tmp_path: Path) -> None:
 
 def test_every_tiling(tmp_path: Path) -> None:
     made = tiled()
-    assert {k.candidate.name for k in made} == {str(t) for t in TILINGS}
+    assert {k.candidate.name for k in made} == {f"bf16, {t}" for t in TILINGS}
     check_emulated(made, tmp_path)
 
 
 def test_the_loop_interpreter_agrees() -> None:
-    small = on_tensor_cores(matmul(17, 33, 40))[0]
+    (small,) = on_tensor_cores(matmul(17, 33, 40), most=1)
     assert small.interpret() is None
 
 
 @pytest.mark.parametrize("shape", [(17, 33, 19), (16, 16, 16), (65, 70, 33), (129, 31, 50)])
 def test_odd_sizes(shape: tuple[int, int, int], tmp_path: Path) -> None:
-    check_emulated(on_tensor_cores(matmul(*shape))[:2], tmp_path)
+    check_emulated(on_tensor_cores(matmul(*shape), most=2), tmp_path)
 
 
 def test_stacks_and_prologues(tmp_path: Path) -> None:
@@ -102,7 +106,7 @@ def test_convolutions(groups: int, stride: int, tmp_path: Path) -> None:
         return [b.relu(b.conv(x, w, None, groups=groups, dilations=(1, 1), **geometry))]
 
     p = problem(body, Given(half(2, 16, 9, 11)), Given(half(32, 16, 3, 3)), terms=144)
-    check_emulated(on_tensor_cores(p), tmp_path)
+    check_emulated(on_tensor_cores(p, most=2), tmp_path)
 
 
 def test_symbolic_extents(tmp_path: Path) -> None:
@@ -115,12 +119,118 @@ def test_symbolic_extents(tmp_path: Path) -> None:
         values={"n": 37},
         terms=64,
     )
-    check_emulated(on_tensor_cores(p)[:2], tmp_path)
+    check_emulated(on_tensor_cores(p, most=2), tmp_path)
+
+
+def test_neighbours_across_a_border_are_not_copied_together(tmp_path: Path) -> None:
+    def body(b: Builder, x: Value, w: Value) -> list[Value]:
+        geometry = {"strides": (1,), "pads_before": (2,), "pads_after": (2,), "dilations": (2,)}
+        return [b.conv(x, w, None, groups=1, **geometry)]
+
+    p = problem(body, Given(half(1, 16, 32)), Given(half(16, 16, 3)), terms=48)
+    check_emulated(on_tensor_cores(p, most=1), tmp_path)
+
+
+def stores_of(kernel: Built) -> set[str]:
+    return {s.buffer for s in walk_statements(kernel.fn.body) if isinstance(s, Store)}
+
+
+@pytest.mark.parametrize("dtype", [bf16, np.int8])
+def test_convolutions_of_channels_that_lie_together_are_copied(dtype: Any, tmp_path: Path) -> None:
+    layout = Layout(((0, None), (2, None), (3, None), (1, None)))
+    x, w = normal(2, 32, 6, 7, dtype=dtype), normal(32, 32, 3, 3, dtype=dtype, seed=1)
+    geometry = {"strides": (1, 2), "pads_before": (1, 1), "pads_after": (1, 1), "dilations": (1, 1)}
+
+    def body(b: Builder, x: Value, w: Value, *scale: Value) -> list[Value]:
+        if dtype is bf16:
+            return [b.conv(x, w, None, groups=1, **geometry)]
+        return [b.op(QuantConv, x, w, *scale, groups=1, **geometry).result]
+
+    scale = () if dtype is bf16 else (Given(np.asarray(np.float32(0.5))),)
+    p = problem(body, Given(x, layout), Given(w, constant=True), *scale, layouts=[layout], terms=288)
+    made = on_tensor_cores(p, most=1)
+    assert stores_of(made[0]) == {"strips", "out"}
+    check_emulated(made, tmp_path)
+
+
+def requantised(m: int, n: int, k: int, lhs: Any, rhs: Any, constant: bool = True) -> Problem:
+    """A product of bytes with offset and scale, requantised to u8."""
+    rng = np.random.default_rng([m, n, k])
+    x, w = (
+        rng.integers(np.iinfo(t).min, np.iinfo(t).max, s, t, endpoint=True)
+        for t, s in ((lhs, (m, k)), (rhs, (k, n)))
+    )
+    scale = (rng.random(n) * 2.0**-6).astype(np.float32)
+    offset = rng.integers(-5000, 5000, n).astype(np.int32)
+
+    def body(b: Builder, *given: Value) -> list[Value]:
+        *factors, step, zero = given
+        total = b.op(QuantMatMul, *factors).result
+        return [total, b.op(Quantize, b.relu(total), step, zero, to="u8").result]
+
+    numbers = (scale, offset, np.float32(0.7).reshape(()), np.uint8(3).reshape(()))
+    return problem(
+        body,
+        Given(x),
+        Given(w, constant=constant),
+        *map(Given, map(np.asarray, numbers)),
+        terms=k,
+        error_class="exact",
+    )
+
+
+def test_bytes_are_exact(tmp_path: Path) -> None:
+    signs = [(a, b) for a in (np.int8, np.uint8) for b in (np.int8, np.uint8)]
+    made = [k for a, b in signs for k in on_tensor_cores(requantised(72, 40, 160, a, b), most=1)]
+    for kernel in made:
+        assert kernel.candidate.error_class == "exact" and kernel.candidate.packings
+        assert stores_of(kernel) == {"strips", "out", "out2"}
+    odd = [requantised(*shape, np.uint8, np.int8) for shape in ((17, 33, 83), (65, 16, 33))]
+    free = requantised(33, 40, 64, np.int8, np.int8, constant=False)
+    made += [k for p in (*odd, free) for k in on_tensor_cores(p, most=1)]
+    check_emulated(made, tmp_path)
+
+
+def test_sums_of_bytes_that_32_bits_do_not_hold() -> None:
+    long = requantised(16, 16, 33000, np.uint8, np.int8)
+    assert "summed in i64" in rejects(long, EMULATED)["tensor cores"]
+
+
+def test_the_loop_interpreter_agrees_on_bytes() -> None:
+    (small,) = on_tensor_cores(requantised(17, 20, 40, np.uint8, np.int8), most=1)
+    assert small.interpret() is None
+
+
+def floats(m: int, n: int, k: int, **options: bool) -> Problem:
+    """gelu(x w) of f32."""
+
+    def body(b: Builder, x: Value, w: Value) -> list[Value]:
+        return [b.gelu(b.matmul(x, w, **options))]
+
+    w = normal(n, k) if options.get("transpose_rhs") else normal(k, n)
+    return problem(body, Given(normal(m, k)), Given(w), terms=k)
 
 
 def test_f32_stays_f32() -> None:
-    p = problem(lambda b, x, w: [b.matmul(x, w)], Given(normal(64, 64)), Given(normal(64, 64)))
-    assert "not 16-bit floats" in rejects(p, EMULATED)["tensor cores"]
+    assert "does not say tf32" in rejects(floats(64, 64, 64), EMULATED)["tensor cores"]
+    f64 = problem(lambda b, x, w: [b.matmul(x, w)], *[Given(normal(64, 64, dtype=np.float64))] * 2)
+    assert "summed in f64" in rejects(f64, f"{EMULATED},tf32")["tensor cores"]
+
+
+def test_f32_as_tf32_where_that_is_asked_for(tmp_path: Path) -> None:
+    made = [
+        *on_tensor_cores(floats(72, 40, 56), f"{EMULATED},tf32", most=1),
+        *on_tensor_cores(floats(33, 70, 45, transpose_rhs=True), f"{EMULATED},tf32", most=1),
+    ]
+    assert {k.candidate.precision for k in made} == {f16}
+    close = [replace(k, problem=replace(k.problem, error_class="approximate", precision=f16)) for k in made]
+    check_emulated(close, tmp_path)
+
+
+def mixed_kernels(text: str, most: int = 1) -> list[Built]:
+    """Bytes and tf32, for whoever compiles them for devices."""
+    made = on_tensor_cores(requantised(200, 136, 160, np.uint8, np.int8), text, most)
+    return [*made, *on_tensor_cores(floats(200, 136, 160), f"{text},tf32", most)]
 
 
 def test_shared_memory_is_enough() -> None:

@@ -15,7 +15,7 @@ from aino_ir.errors.loops import LoopInvariantError
 from aino_ir.errors.printing import NoSpelling
 from aino_ir.loops.builder import LoopBuilder
 from aino_ir.loops.conditions import Condition
-from aino_ir.loops.expr import VecType, cast, reduce_lanes
+from aino_ir.loops.expr import VecType, cast, const, reduce_lanes
 from aino_ir.loops.interp import run_kernel
 from aino_ir.loops.stmt import Access, LoopFn
 from aino_ir.loops.verify import verify_loops
@@ -100,7 +100,7 @@ def test_products_of_halves(dtype: str, turned: bool, tmp_path: Path) -> None:
     np.testing.assert_allclose(got.reshape(16, 16), np.float64(a) @ right, rtol=1e-5, atol=1e-5)
 
 
-def small_integers(signed: bool) -> LoopFn:
+def small_integers(kinds: str) -> LoopFn:
     b = LoopBuilder("bytes")
     x, w = b.param("x", u32, 128), b.param("w", u32, 64)  # four bytes each
     out = b.param("out", i32, 128, Access.READ_WRITE)
@@ -109,33 +109,40 @@ def small_integers(signed: bool) -> LoopFn:
         a = [b.load(x, (row + i % 2 * 8) * 8 + i // 2 * 4 + quad) for i in range(4)]
         v = [b.load(w, row * 8 + i * 4 + quad) for i in range(2)]
         places = [(row + i // 2 * 8) * 8 + quad * 2 + i % 2 for i in range(4)]
-        d = b.warp(f"mma_{'s' if signed else 'u'}8", *a, *v, *[b.load(out, p) for p in places])
+        d = b.warp(f"mma_{kinds}", *a, *v, *[b.load(out, p) for p in places])
         for p, value in zip(places, d, strict=True):
             b.store(out, p, value)
     return b.finish()
 
 
-@pytest.mark.parametrize("signed", [True, False])
-def test_products_of_bytes(signed: bool, tmp_path: Path) -> None:
+BYTES = ("s8_s8", "s8_u8", "u8_s8", "u8_u8")
+
+
+@pytest.mark.parametrize("kinds", BYTES)
+def test_products_of_bytes(kinds: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(7)
     first = rng.integers(-128, 128, (16, 32)).astype(np.int8)
     second, start = rng.integers(-128, 128, (8, 32)).astype(np.int8), np.arange(128, dtype=np.int32)
     arrays = [first.reshape(-1).view(np.uint32), second.reshape(-1).view(np.uint32), start]
-    *_, got = everywhere(small_integers(signed), arrays, tmp_path)
-    left = first if signed else first.view(np.uint8)
-    expected = np.int64(left) @ np.int64(second).T + start.reshape(16, 8)
+    *_, got = everywhere(small_integers(kinds), arrays, tmp_path)
+    left, right = (
+        x if kind == "s8" else x.view(np.uint8)
+        for x, kind in zip((first, second), kinds.split("_"), strict=True)
+    )
+    expected = np.int64(left) @ np.int64(right).T + start.reshape(16, 8)
     assert got.reshape(16, 8).tolist() == expected.tolist()
 
 
 def short_floats() -> LoopFn:
     b = LoopBuilder("short")
-    x, w = b.param("x", f32, 128), b.param("w", f32, 64)
+    x, w = b.param("x", u32, 128), b.param("w", u32, 64)  # the bits of f32
     out = b.param("out", f32, 128, Access.WRITE)
     with b.units(1, 32):
         row, quad = b.split(b.thread, {"row": 8, "quad": 4})
         a = [b.load(x, (row + i % 2 * 8) * 8 + i // 2 * 4 + quad) for i in range(4)]
         v = [b.load(w, row * 8 + i * 4 + quad) for i in range(2)]
-        d = b.warp("mma_tf32", *a, *v, *[b.let(a[0] * 0.0)] * 4)
+        a, v = ([b.warp("round_tf32", f)[0] for f in fragments] for fragments in (a, v))
+        d = b.warp("mma_tf32", *a, *v, *[const(0, f32)] * 4)
         for i, value in enumerate(d):
             b.store(out, (row + i // 2 * 8) * 8 + quad * 2 + i % 2, value)
     return b.finish()
@@ -143,10 +150,58 @@ def short_floats() -> LoopFn:
 
 def test_products_of_short_floats(tmp_path: Path) -> None:
     a, v = normal(16, 8), normal(8, 8)
-    arrays = [a.reshape(-1), v.reshape(-1), np.zeros(128, np.float32)]
+    arrays = [a.reshape(-1).view(np.uint32), v.reshape(-1).view(np.uint32), np.zeros(128, np.float32)]
     *_, got = everywhere(short_floats(), arrays, tmp_path)
-    np.testing.assert_allclose(got.reshape(16, 8), a @ v.T, rtol=2e-2, atol=2e-2)
+    np.testing.assert_allclose(got.reshape(16, 8), a @ v.T, rtol=4e-3, atol=4e-3)
     assert not np.allclose(got.reshape(16, 8), a @ v.T, rtol=1e-6, atol=1e-6)  # it is no f32
+
+
+def roundings() -> LoopFn:
+    b = LoopBuilder("roundings")
+    x, out = b.param("x", u32, 32), b.param("out", u32, 32, Access.WRITE)
+    with b.units(1, 32):
+        b.store(out, b.thread, b.warp("round_tf32", b.load(x, b.thread))[0])
+    return b.finish()
+
+
+def test_rounding_to_tf32(tmp_path: Path) -> None:
+    one, ulp = np.float32(1), np.float32(2.0**-10)
+    ties = [one + ulp / 2, -(one + ulp / 2), one + ulp / 4, one + 3 * ulp / 4, 2 - ulp / 4, 3.402e38, 1e-40]
+    x = np.array([*ties, np.inf, -np.inf, 0.0, -0.0, *normal(21)], np.float32)
+    bits = np.append(x[:-1].view(np.uint32), np.uint32(0x7FFFFFFF))  # the NaN that GPUs make
+    _, got = everywhere(roundings(), [bits, np.zeros(32, np.uint32)], tmp_path)
+    near = got.view(np.float32)
+    assert near[:5].tolist() == [1 + ulp, -(1 + ulp), 1, 1 + ulp, 2]
+    assert near[5] == np.inf and near[7:11].tolist() == [np.inf, -np.inf, 0, 0] and np.isnan(near[31])
+    assert not np.any(got[:31] & np.uint32(0x1FFF))
+    assert np.all(np.abs(near[11:31] - x[11:31]) <= np.abs(x[11:31]) * 2.0**-11)
+
+
+def rows_of_bytes(dtype: str) -> LoopFn:
+    """Four blocks of eight rows of 16 bytes, as each thread gets them."""
+    b = LoopBuilder("rows")
+    width = 16 // DTYPES[dtype].bytes
+    x, out = b.param("x", DTYPES[dtype], 32 * width), b.param("out", u32, 128, Access.WRITE)
+    panel = b.share("panel", DTYPES[dtype], 32 * width)
+    with b.units(1, 32):
+        b.copy(panel, b.thread * width, x, b.thread * width, width)
+        b.close_copies()
+        b.await_copies(0)
+        b.barrier()
+        for n, fragment in enumerate(b.load_matrix(panel, b.thread * width)):
+            b.store(out, n * 32 + b.thread, fragment)
+    return b.finish()
+
+
+@pytest.mark.parametrize("dtype", ["i8", "u8", "f32"])
+def test_rows_of_matrices(dtype: str, tmp_path: Path) -> None:
+    x = np.random.default_rng(3).integers(0, 256, 512).astype(np.uint8)
+    if dtype == "f32":
+        x = normal(128).view(np.uint8)
+    _, got = everywhere(
+        rows_of_bytes(dtype), [x.view(DTYPES[dtype].numpy), np.zeros(128, np.uint32)], tmp_path
+    )
+    assert got.tolist() == x.view(np.uint32).tolist()
 
 
 def packing(dtype: str) -> LoopFn:
@@ -257,9 +312,11 @@ def every_kernel() -> list[LoopFn]:
     return [
         *map(exchanges, ("f32", "f64", "i32", "u32", "i64", "u64")),
         *(halves(dtype, turned) for dtype in ("bf16", "f16") for turned in (False, True)),
-        *map(small_integers, (True, False)),
+        *map(small_integers, BYTES),
+        *map(rows_of_bytes, ("i8", "u8", "f32")),
         *map(packing, ("bf16", "f16")),
         short_floats(),
+        roundings(),
         vectors(),
         late_copy(True),
     ]

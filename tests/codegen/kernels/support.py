@@ -16,7 +16,7 @@ from aino_ir.codegen.catalogue import generators_for
 from aino_ir.codegen.lower.compose import Group, Storage, compose
 from aino_ir.constants import Const
 from aino_ir.dims import DimLike
-from aino_ir.dtypes import dtype_of
+from aino_ir.dtypes import DType, dtype_of
 from aino_ir.graph import Value
 from aino_ir.interp import run_module
 from aino_ir.kernels import Candidate, KernelSpec, Operand, Reject
@@ -67,6 +67,7 @@ class Problem:
     values: dict[str, int] = field(default_factory=dict)
     terms: int = 1
     error_class: str = "reordered"
+    precision: DType | None = None
 
     def memory(self, candidate: Candidate) -> list[Array]:
         """Buffers of a candidate's kernel: operands in the layouts it wants, results as a pattern."""
@@ -99,7 +100,7 @@ class Problem:
     def complaint(self, views: Sequence[Array]) -> str | None:
         """What is wrong with the results, or None."""
         for got, want in zip(self.results(views), self.expected, strict=True):
-            why = disagreement(got, want, self.error_class, terms=self.terms)
+            why = disagreement(got, want, self.error_class, dtype=self.precision, terms=self.terms)
             if why is not None:
                 return why
         return None
