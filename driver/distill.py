@@ -14,12 +14,18 @@ import numpy as np
 
 from aino_ir.constants import Const
 from aino_ir.driver.api import load
+from aino_ir.dtypes import DType
 from aino_ir.errors.distill import DistillDataWrong, LossNotFinite, NothingToTrain
 from aino_ir.errors.usage import OptionTooSmall, UnknownOption
-from aino_ir.graph import Module
+from aino_ir.graph import Module, State
 from aino_ir.ops.core import Constant
+from aino_ir.ops.normalize import BatchNorm
 from aino_ir.passes.compression.pruning import with_constants
 from aino_ir.passes.compression.weights import weights
+from aino_ir.passes.eliminate_dead_code import EliminateDeadCode
+from aino_ir.passes.manager import PassManager
+from aino_ir.rewriter import Rewriter
+from aino_ir.types import TensorType
 
 if TYPE_CHECKING:
     import torch
@@ -50,9 +56,12 @@ def distill(
 ) -> Module:
     """The student after training against the teacher.
 
-    Shapes, zeros of pruned weights, scales and zero points, and statistics of norms stay as they are; the
-    other float constants are trained, and so are the integers of weights that are stored in few bits and of
-    products of bytes, with their integer biases: each step sees them on their grid, as they are deployed.
+    Shapes, zeros of pruned weights, scales and zero points stay as they are; the other float constants are
+    trained, and so are the integers of weights that are stored in few bits and of products of bytes, with
+    their integer biases: each step sees them on their grid, as they are deployed.  Batch norms with constant
+    statistics are in training, as PyTorch has them: they see those of the batch, and the result has the
+    running ones (momentum 0.1).  States that steps change (running statistics of a student that was loaded in
+    training mode) start in the result where training left them.
 
     Args:
         student: a Module, or what `load` takes.
@@ -91,22 +100,26 @@ class Trainee:
     Attributes:
         network: the `torch.fx.GraphModule`.
         handles: path of a tensor -> the constant that it stands for.
+        states: paths of the buffers that steps change, in the order of the states.
         written_as: id of a constant -> id of the handle that was written for it and for equal ones.
         integers: path of a module -> its parameter, `weight`, stands behind a constant of integers.
+        norms: id of a batch norm -> what holds its statistics.
         masks: path -> which elements of a pruned weight are trained.
     """
 
     def __init__(self, module: Module) -> None:
-
-        from aino_ir.frontends.torch.export.program import module_with_handles
+        from aino_ir.frontends.torch.export.program import module_with_tensors
         from aino_ir.frontends.torch.fake_quantization import train_integers
+        from aino_ir.frontends.torch.trained_norms import train_norms
 
         self.module = module
-        self.network, self.handles = module_with_handles(module, None)
+        self.network, tensors = module_with_tensors(module, None)
+        self.handles, self.states = tensors.handles, tensors.states
         by_identity = {handle.identity: id(handle) for handle in self.handles.values()}
         constants = [op.value for op in module.walk() if isinstance(op, Constant)]
         self.written_as = {id(c): by_identity[c.identity] for c in constants if c.identity in by_identity}
         self.integers = train_integers(self.network, self.handles)
+        self.norms = train_norms(self.network)
         pruned = {id(w.handle) for w in weights(module)}
         self.masks: dict[str, torch.Tensor] = {}
         for path, parameter in self.network.named_parameters():
@@ -138,12 +151,36 @@ class Trainee:
         for path, parameter in self.trained().items():
             handle = self.handles.get(path)
             if handle is not None:
-                array = parameter.detach().cpu().float().numpy().astype(handle.dtype.numpy)
-                found.append((handle, array))
+                found.append((handle, _array(parameter, handle.dtype)))
         for integers in self.integers.values():
             found += integers.constants()
-        new = {id(h): Const.of(np.ascontiguousarray(array), h.name) for h, array in found}
-        return with_constants(self.module, {c: new[h] for c, h in self.written_as.items() if h in new})
+        new = {id(h): Const.of(array, h.name) for h, array in found}
+        out = with_constants(self.module, {c: new[h] for c, h in self.written_as.items() if h in new})
+        self._put_statistics(out)
+        return out
+
+    def _put_statistics(self, module: Module) -> None:
+        """Give batch norms and states what they had at the end."""
+        rewriter = Rewriter(module.main)
+        for op in [op for op in module.main.block if isinstance(op, BatchNorm) and op.id in self.norms]:
+            norm, b = self.norms[op.id], rewriter.builder(op)
+            given = (op.mean, norm.mean), (op.variance, norm.variance)
+            new = [b.constant(_array(t, v.dtype), v.op.value.name) for v, t in given]  # type: ignore[union-attr]
+            made = b.op(BatchNorm, op.x, op.scale, op.bias, *new, **op.attrs())
+            rewriter.replace(op, made.result, "TrainNorm")
+        PassManager((EliminateDeadCode(),)).run(module)
+        states = module.main.states
+        for number, (state, path) in enumerate(zip(states, self.states, strict=True)):
+            tensor = self.network.get_buffer(path)
+            assert isinstance(state.type, TensorType)
+            states[number] = State(state.name, state.type, Const.of(_array(tensor, state.type.dtype)))
+
+
+def _array(tensor: Any, dtype: DType) -> Any:
+    """A tensor as an array of AINO's dtype."""
+    if dtype.is_float and dtype.bits < 32:
+        tensor = tensor.float()
+    return np.array(tensor.detach().cpu().numpy(), dtype.numpy, order="C")
 
 
 def train(

@@ -41,7 +41,7 @@ from aino_ir.types import TensorType
 
 def module_of(module: Module, trainable: Trainable | None, keep_zeros: bool = False) -> fx.GraphModule:
     """The `main` of a module; see `to_torch`."""
-    made = module_with_handles(module, trainable)[0]
+    made = module_with_tensors(module, trainable)[0]
     if keep_zeros:
         for parameter in made.parameters():
             if parameter.dim() >= 2 and bool((parameter == 0).any()):
@@ -50,10 +50,8 @@ def module_of(module: Module, trainable: Trainable | None, keep_zeros: bool = Fa
     return made
 
 
-def module_with_handles(
-    module: Module, trainable: Trainable | None
-) -> tuple[fx.GraphModule, dict[str, Const]]:
-    """The same, and which constant each parameter and buffer stands for, by its path."""
+def module_with_tensors(module: Module, trainable: Trainable | None) -> tuple[fx.GraphModule, Tensors]:
+    """The same, and what its parameters and buffers stand for."""
     main = module.main
     tensors = Tensors(trainable, fixed_constants(module))
     writer = GraphWriter(tensors, main.symbols)
@@ -66,7 +64,7 @@ def module_with_handles(
     outputs = tuple(results[:count])
     made = writer.finish(outputs[0] if count == 1 else outputs, identifier(module.name))
     tensors.restore_passing(made)
-    return made, tensors.handles
+    return made, tensors
 
 
 def fixed_constants(module: Module) -> set[tuple[object, ...]]:

@@ -28,11 +28,13 @@ class Tensors:
     Attributes:
         root: holds them, in submodules after the parts of their names.
         handles: path -> the constant.
+        states: paths of the buffers that calls change, in the order of the states.
     """
 
     def __init__(self, trainable: Trainable | None, fixed: Collection[tuple[object, ...]]) -> None:
         self.root = nn.Module()
         self.handles: dict[str, Const] = {}
+        self.states: list[str] = []
         self._trainable = trainable
         self._fixed = fixed
         self._paths: dict[tuple[object, ...], str] = {}
@@ -51,6 +53,7 @@ class Tensors:
         """The path of a buffer that calls change."""
         path = self.unique(name)
         self._register(path, tensor)
+        self.states.append(path)
         return path
 
     def anchor(self) -> str:

@@ -87,6 +87,8 @@ class GraphWriter:
     def _placed(self, node: fx.Node) -> fx.Node:
         if self.op is not None and self.op.loc:
             node.meta["loc"] = str(self.op.loc)
+        if self.op is not None:
+            node.meta["op"] = self.op.id
         return node
 
     def placeholder(self, name: str, default: Any = ...) -> fx.Node:

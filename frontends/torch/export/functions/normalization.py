@@ -28,9 +28,9 @@ def column(parameter: Tensor, rank: int, axis: int) -> Tensor:
 def batch_norm(
     x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, epsilon: float, axis: int
 ) -> Tensor:
-    """Statistics that are given."""
+    """Statistics that are given; PyTorch's own function has no gradient of these."""
     rank, axis = x.dim(), axis % x.dim()
-    if axis == 1:
+    if axis == 1 and not (mean.requires_grad or variance.requires_grad):
         return F.batch_norm(x, mean, variance, scale, bias, training=False, eps=epsilon)
     scale, bias, mean, variance = (column(v, rank, axis) for v in (scale, bias, mean, variance))
     return (x - mean) / torch.sqrt(variance + epsilon) * scale + bias
