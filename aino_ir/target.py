@@ -31,7 +31,7 @@ KNOWN_TARGETS = (
     *("tvm:llvm", "tvm:llvm -mtriple=aarch64-linux-gnu", "tvm:cuda", "tvm:opencl", "tvm:metal"),
     *("stablehlo", "reference", "null"),
 )
-"""What messages and ``ainoc targets`` list (every sum of architectures after ``c:`` is a target)."""
+"""AINO's own targets, as messages and ``ainoc targets`` list them; every sum of architectures is one, too."""
 
 _TF32 = ",tf32"
 """Behind the target's name: what `Target.tf32` says."""
@@ -257,6 +257,13 @@ def _gpus(text: str, names: str) -> tuple[str, ...]:
 REGISTERED: dict[str, tuple[str, dict[str, int]]] = {}
 """Targets of other packages: name -> the target that they are like, and the facts that differ."""
 
+
+def known_targets() -> tuple[str, ...]:
+    """What messages and ``ainoc targets`` list: AINO's own targets, then those of other packages."""
+    others = (f"c:{name}" for name in ISAS if name not in BUILT_IN)
+    return (*KNOWN_TARGETS, *others, *REGISTERED)
+
+
 _FACTS = ("cores", "l1_bytes", "l2_bytes", "l3_bytes")
 
 
@@ -306,7 +313,7 @@ def _parse_architecture(text: str, rest: str) -> tuple[tuple[str, ...], str]:
 
 
 def _unknown(text: str, reason: str) -> UnknownTarget:
-    return UnknownTarget(target=text, reason=reason, known=", ".join(KNOWN_TARGETS))
+    return UnknownTarget(target=text, reason=reason, known=", ".join(known_targets()))
 
 
 def _target(name: str, isas: tuple[str, ...], system: str, host: Host) -> Target:

@@ -58,6 +58,11 @@ class Report:
         kernels = manifest.details.get("variants", {}).get(isa, {}).get("kernels", [])
         return Report.of({**manifest.report, "kernels": list(kernels)})
 
+    def sizes(self) -> str:
+        """Bytes of weights and code in the artifact; what a device's archive holds is more than its code."""
+        library = "archive" if self.device else "code"
+        return f"weights {self.weight_bytes}, {library} {self.library_bytes}"
+
     def python_text(self) -> str:
         """How many nodes run in Python, and the first of them."""
         if not self.python_nodes:
@@ -78,7 +83,7 @@ class Report:
         lines = [
             f"kernel calls: {len(self.kernels)} ({len({k['kernel'] for k in self.kernels})} kernels)",
             f"python nodes: {self.python_text()}",
-            f"bytes: arena {self.arena_bytes}, weights {self.weight_bytes}, code {self.library_bytes}",
+            f"bytes: arena {self.arena_bytes}, {self.sizes()}",
             *([device_line(self.device)] if self.device else []),
             f"undone passes: {', '.join(str(u) for u in self.undone) or 'none'}",
             *(f"{what}: {_sentence(facts)}" for what, facts in self.checks.items()),

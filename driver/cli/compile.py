@@ -88,8 +88,8 @@ def command(
         "inputs": [f"{n}: {t}" for n, t in exe.inputs],
         "outputs": [f"{n}: {t}" for n, t in exe.outputs],
     }
-    weights, code = exe.report.weight_bytes, exe.report.library_bytes
-    parts = f"weights {weights}, code {code}, sources and manifest {size - weights - code}"
+    rest = size - exe.report.weight_bytes - exe.report.library_bytes
+    parts = f"{exe.report.sizes()}, sources and manifest {rest}"
     text = f"wrote {place} ({size} bytes: {parts})\n" + "\n".join(
         f"{k[:-1]} {v}" for k in interface for v in interface[k]
     )

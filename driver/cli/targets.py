@@ -10,12 +10,13 @@ import click
 from aino_ir.codegen.c.toolchain import compiler_obstacle, find_toolchain
 from aino_ir.codegen.cuda.toolchain import find_cuda_toolchain
 from aino_ir.driver.cli.shell import Shell, common_options
+from aino_ir.driver.extend import load_entry_points
 from aino_ir.driver.gpu import kernels_alone, this_host
 from aino_ir.errors.base import AinoError
 from aino_ir.isa import GPU, ISAS
 from aino_ir.runtime.store import opened_or_temporary
 from aino_ir.runtime.tables import format_table
-from aino_ir.target import KNOWN_TARGETS, Host, Target, parse_target
+from aino_ir.target import Host, Target, known_targets, parse_target
 
 WHAT = {
     "c": "C for this processor",
@@ -42,8 +43,9 @@ HEADINGS = ("target", "what", "can be built", "runs here")
 @click.pass_obj
 def command(shell: Shell) -> None:
     """List the targets, whether they can be built and run here, and the C compiler."""
+    load_entry_points()
     host = this_host()
-    rows = [target_row(name, host) for name in KNOWN_TARGETS]
+    rows = [target_row(name, host) for name in known_targets()]
     compiler = compiler_name()
     machine = {
         "arch": host.arch,

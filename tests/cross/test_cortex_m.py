@@ -155,6 +155,7 @@ def test_an_artifact_holds_an_archive_and_tells_its_memory() -> None:
     assert device["arena"] + device["scratch"] <= ram < device["arena"] + device["scratch"] + 256
     assert device["flash"] == device["constants"] + device["code"]
     assert "flash: " in str(exe.report)
+    assert f"archive {len(archive)}\n" in str(exe.report) and str(exe.report).count("code ") == 1
     with pytest.raises(ArchitectureMismatch, match="holds code for armv7e-m"):
         exe.run(*inputs)
 

@@ -14,6 +14,7 @@ from aino_ir import op as op_module
 from aino_ir import target as target_module
 from aino_ir.driver import extend
 from aino_ir.errors.passes import PassNameTaken, UnknownPass
+from aino_ir.errors.toolchain import UnknownTarget
 from aino_ir.errors.usage import BadExtension
 from aino_ir.frontends.onnx import ops as onnx_ops
 from aino_ir.op import Op, operand
@@ -83,6 +84,10 @@ def test_a_target_has_the_facts_it_was_given() -> None:
     found = parse_target("test-box", HOST)
     assert (found.cores, found.l2_bytes, found.l1_bytes, found.isa) == (7, 12345, HOST.l1_bytes, "vec128")
     aino.register_target("test-box", like="c:portable", cores=7, l2_bytes=12345)  # the same again
+    assert target_module.known_targets() == (*target_module.KNOWN_TARGETS, "test-box")
+    with pytest.raises(UnknownTarget, match="no target 'test-bax'") as caught:
+        parse_target("test-bax", HOST)
+    assert "test-box" in str(caught.value)
 
 
 @pytest.mark.parametrize(

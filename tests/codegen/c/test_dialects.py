@@ -22,6 +22,7 @@ from aino_ir.isa import ISAS, Isa
 from aino_ir.loops.expr import fma
 from aino_ir.plan import BufferKind, Plan
 from aino_ir.runtime.report import device_line
+from aino_ir.target import known_targets
 from tests.codegen.c.support import Case, check_cases, compilers, edge_values
 
 
@@ -60,6 +61,7 @@ def test_a_dialect_brings_instruction_set_and_platform(nothing_stays: None) -> N
     register_dialect(OWN, SPOKEN, {"none": PLACE})
     register_dialect(OWN, SPOKEN, {"none": PLACE})
     assert dialect("own") is SPOKEN and ISAS["own"] is OWN and platform("own", "none") is PLACE
+    assert known_targets()[-1] == "c:own"
     assert "own" in registered() and dialect("avx2").table is TABLES["avx2"]
     with pytest.raises(BadExtension, match="there is one already"):
         register_dialect(OWN, Dialect(IsaTable((), "", {})), {"none": PLACE})
