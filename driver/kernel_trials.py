@@ -49,6 +49,9 @@ ELEMENT_LIMIT = 1 << 27
 LARGER_EXTENTS = (37, 41, 64, 33)
 """A kernel with symbolic extents is tried at small ones and at about these, past its register tiles."""
 
+ROOMY = 1 << 22
+"""Where these would give it more elements, it is tried at halves or quarters of them."""
+
 GUARD = 256
 """Bytes before and behind each buffer that a kernel must leave as they are."""
 
@@ -220,9 +223,13 @@ def trials(kernel: Kernel, number: int, work_limit: float = WORK_LIMIT) -> Itera
         if value.known is not None:
             names |= {name for d in value.known.reshape(-1).tolist() for name in free_symbols(d)}
     made, refusal = 0, Unrunnable("no extents fit it")
-    for bases in (SMALL_EXTENTS, LARGER_EXTENTS):
+    for choices in (SMALL_EXTENTS,), [tuple(-(-e // part) for e in LARGER_EXTENTS) for part in (1, 2, 4)]:
         try:
-            bindings = sample_bindings(symbols, values, names, bases)
+            bindings: dict[str, int] = {}
+            for bases in choices:
+                bindings = sample_bindings(symbols, values, names, bases)
+                if _elements(kernel, bindings) <= ROOMY:
+                    break
             found = list(_at(kernel, number, bindings, work_limit))
         except Unrunnable as problem:
             refusal = problem
@@ -278,7 +285,7 @@ def _at(kernel: Kernel, number: int, bindings: dict[str, int], work_limit: float
     work = sum(work_of(op, ev) for op in ops)
     if work > work_limit:
         raise Unrunnable(f"its meaning takes about {work:.1g} operations")
-    elements = sum(ev.size(product(o.shape)) for o in (*kernel.spec.operands, *kernel.spec.results))
+    elements = _elements(kernel, bindings)
     if elements > ELEMENT_LIMIT:
         raise Unrunnable(f"its operands and results have {elements:.1g} elements")
     exact = all(r.dtype.is_float for r in kernel.spec.results)
@@ -292,6 +299,12 @@ def _at(kernel: Kernel, number: int, bindings: dict[str, int], work_limit: float
             made = _trial(kernel, number, bindings, "positive", terms)
         if made is not None:
             yield made
+
+
+def _elements(kernel: Kernel, bindings: dict[str, int]) -> int:
+    """How many elements a kernel's operands and results have."""
+    ev = Evaluation("native", dict(bindings))
+    return sum(ev.size(product(o.shape)) for o in (*kernel.spec.operands, *kernel.spec.results))
 
 
 def _trial(kernel: Kernel, number: int, bindings: dict[str, int], kind: str, terms: int) -> Trial | None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
@@ -87,5 +91,39 @@ def load_script(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"aino_tvm_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with _stacks_without_lines():
+        spec.loader.exec_module(module)
     return module
+
+
+_READS_FUNCTIONS = "tvm.tirx.script.parser.entry"
+_READING = threading.Lock()
+
+
+@contextmanager
+def _stacks_without_lines() -> Iterator[None]:
+    """Spare TVM the source lines of the whole stack, which it looks up for every function that it reads.
+
+    It needs the frames, and lines of classes alone.  Other threads see no difference.
+    """
+    reader = importlib.import_module(_READS_FUNCTIONS)
+    with _READING:
+        before, reader.inspect = reader.inspect, _Inspect(threading.get_ident())  # type: ignore[attr-defined]
+        try:
+            yield
+        finally:
+            reader.inspect = before  # type: ignore[attr-defined]
+
+
+class _Inspect:
+    """The module `inspect`, whose stacks have no source lines on one thread."""
+
+    def __init__(self, thread: int) -> None:
+        self.thread = thread
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(inspect, name)
+
+    def stack(self, context: int = 1) -> list[inspect.FrameInfo]:
+        """The caller's stack."""
+        return inspect.stack(0 if threading.get_ident() == self.thread else context)[1:]

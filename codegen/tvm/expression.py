@@ -107,6 +107,9 @@ class HelperNames(Protocol):
     def masks(self, function: str) -> str:
         """The function that makes numbers of bools, or bools of the numbers."""
 
+    def same_bits(self) -> str:
+        """The function that takes a value's bits for another type."""
+
     def choose(self) -> str:
         """The function that takes one of two values, by a condition that TVM concludes nothing from."""
 
@@ -338,7 +341,7 @@ class TirPrinter:
         """The same bits."""
         if e.x.dtype is e.dtype:
             return self.value(e.x)
-        return call("T.reinterpret", f'"{type_name(e.dtype, e.lanes)}"', self.value(e.x))
+        return call(self.helpers.same_bits(), self.value(e.x), f'"{type_name(e.dtype, e.lanes)}"')
 
     def raw(self, e: Raw) -> Text:
         """An unguarded operation, or a helper."""
@@ -382,7 +385,7 @@ class TirPrinter:
             return self.helper(self.helpers.reduction(e.op, e.x.type), self.argument(e.x))
         numbers = VecType(i32, e.x.lanes)
         function = self.helpers.reduction(BOOL_AS_LOGIC[e.op], numbers)
-        total = self.helper(function, (self.conversion(self.value(e.x), numbers), numbers))
+        total = self.helper(function, (self.held(self.value(e.x)), numbers))
         return call("T.NE", total, literal(0, i32))
 
     # -- memory

@@ -35,9 +35,24 @@ def choose(condition, a, b):
     bits = kind.replace("float", "int").replace("uint", "int")
     name = Names()
     mask = name.let("mask", masked(condition, bits))
-    one, other = (x if kind == bits else T.reinterpret(bits, x) for x in (a, b))
-    found = (one & mask) | (other & T.bitwise_not(mask))
-    return name.result(found if kind == bits else T.reinterpret(kind, found))
+    one, other = (same_bits(x, bits) for x in (a, b))
+    return name.result(same_bits((one & mask) | (other & T.bitwise_not(mask)), kind))
+'''
+
+SAME_BITS = '''\
+def is_constant(x):
+    """Whether x is a number, or the same one in every lane."""
+    return isinstance(x.value if isinstance(x, tirx.Broadcast) else x, (tirx.IntImm, tirx.FloatImm))
+
+
+def same_bits(x, kind):
+    """The bits of x as another type; TVM reinterprets an integer that is zero as a pointer alone."""
+    x = tirx.convert(x)
+    if str(x.ty) == kind:
+        return x
+    single = x.value if isinstance(x, tirx.Broadcast) else x
+    zero = isinstance(single, tirx.IntImm) and single.value == 0
+    return T.Cast(kind, x) if zero else T.reinterpret(kind, x)
 '''
 
 MASKS = '''\
@@ -119,6 +134,8 @@ class Names:
         value = tirx.convert(value)
         if str(value.ty).startswith("bool"):
             return unmasked(self.let(name, masked(value)))
+        if is_constant(value):
+            return value
         var = tirx.Var(name, value.ty)
         self.bound.append((var, value))
         return var
@@ -156,6 +173,7 @@ class Helpers:
         self._functions: list[str] = []
         self.uses_fence = False
         self.uses_choose = False
+        self.uses_same_bits = False
         self.uses_masks = False
         self.uses_nearest = False
         self.uses_fused = False
@@ -166,13 +184,14 @@ class Helpers:
     @property
     def texts(self) -> list[str]:
         """What the file must define."""
-        masks = bool(self._functions) or self.uses_choose or self.uses_masks
+        names = bool(self._functions) or self.uses_choose
         parts = (
             (FENCE if self.on_llvm else PLAIN_FENCE, self.uses_fence),
             (NEAREST if self.on_llvm else PLAIN_NEAREST, self.uses_nearest),
             (PLAIN_FUSED, self.uses_fused),
-            (MASKS if self.on_llvm else PLAIN_MASKS, masks),
-            (NAMES, self._functions or self.uses_choose),
+            (SAME_BITS, names or self.uses_same_bits),
+            (MASKS if self.on_llvm else PLAIN_MASKS, names or self.uses_masks),
+            (NAMES, names),
             (CHOOSE, self.uses_choose),
         )
         return [*(text for text, used in parts if used), *self._functions]
@@ -249,6 +268,11 @@ class Helpers:
         """The function that makes numbers of bools, or bools of the numbers."""
         self.uses_masks = True
         return function
+
+    def same_bits(self) -> str:
+        """The function that takes a value's bits for another type."""
+        self.uses_same_bits = True
+        return "same_bits"
 
     def choose(self) -> str:
         """The function that takes one of two values, by a condition that TVM concludes nothing from."""

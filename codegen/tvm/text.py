@@ -48,6 +48,7 @@ _ALWAYS_TAKEN = frozenset(
         "build",
         "fence",
         "choose",
+        "same_bits",
         "masked",
         "unmasked",
         "lanes_of",

@@ -12,11 +12,12 @@ import pytest
 import aino_ir as aino
 from aino_ir.codegen.kernels.map import MapGenerator
 from aino_ir.codegen.kernels.registry import generators
+from aino_ir.driver import kernel_trials
 from aino_ir.driver.kernel_check import KernelWrong, _run_child
 from aino_ir.driver.kernel_trials import Trial, same_kind
 from aino_ir.errors.codegen import KernelTrialsFailed, NoLowering
 from aino_ir.graph import Module
-from aino_ir.kernels import Candidate, Generator, KernelSpec, Reject
+from aino_ir.kernels import Candidate, Generator, Kernel, KernelSpec, Reject
 from aino_ir.loops.expr import const
 from aino_ir.loops.stmt import LoopFn, Store
 from aino_ir.runtime.store import Store as DiskStore
@@ -102,6 +103,26 @@ def test_symbolic_kernels_are_tried_at_small_and_larger_extents(monkeypatch: pyt
     with pytest.warns(KernelWrong):
         exe = aino.compile(b.module, cache=False)
     assert (exe.run(np.ones((3, 8), np.float32))[0] == 2).all()
+
+
+def test_symbols_that_make_a_kernel_huge_are_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    b = aino.Builder()
+    x = b.input("x", tensor("f32", *(b.symbol(name, 1, 64) for name in "mn")))
+    b.output("y", b.add(x, x))
+    tried: dict[int, list[int]] = {}
+
+    def note(kernel: Kernel, number: int, bindings: dict[str, int], kind: str, terms: int) -> Trial | None:
+        tried.setdefault(kernel_trials.ROOMY, []).extend(bindings.values())
+        return trial(kernel, number, bindings, kind, terms)
+
+    trial = kernel_trials._trial
+    monkeypatch.setattr(kernel_trials, "_trial", note)
+    for roomy in (kernel_trials.ROOMY, 1000):
+        monkeypatch.setattr(kernel_trials, "ROOMY", roomy)
+        aino.compile(b.module, cache=False)
+    least = min(kernel_trials.LARGER_EXTENTS)
+    large, small = (max(extents) for extents in tried.values())
+    assert large >= least > small
 
 
 def test_integers_that_divide_are_not_zero() -> None:

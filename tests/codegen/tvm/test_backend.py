@@ -68,6 +68,25 @@ def test_integers_wrap() -> None:
     agrees(b.module, *given)
 
 
+def test_zero_among_choices_of_integers() -> None:
+    """TVM reinterprets an integer that is zero as a pointer alone."""
+    b = Builder()
+    x, where = b.input("x", tensor("u32", 16)), b.input("where", tensor("bool", 16))
+    b.output("chosen", b.select(where, x, b.constant(np.zeros(16, np.uint32))))
+    b.output("shifted", b.shift_left(x, b.input("by", tensor("u32", 16))))
+    b.output("cos", b.cos(b.input("angle", tensor("f32", 16))))
+    counts = np.arange(16, dtype=np.uint32)
+    agrees(b.module, counts, counts % 3 == 0, counts * 4, np.float32(10.0) ** counts.astype(np.float32))
+
+
+def test_bools_are_reduced_in_vectors() -> None:
+    b = Builder()
+    x = b.input("x", tensor("bool", 5, 33))
+    b.output("any", b.reduce_any(x, axes=(1,), keepdims=False))
+    b.output("all", b.reduce_all(x, axes=(1,), keepdims=False))
+    agrees(b.module, np.tri(5, 33, 1, dtype=np.bool_) ^ (np.arange(5) == 2)[:, None])
+
+
 def test_small_floats_round_as_everywhere() -> None:
     b = Builder()
     x = b.input("x", tensor("f16", 5, 33))
