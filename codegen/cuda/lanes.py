@@ -77,11 +77,13 @@ class LanePrinter(CPrinter):
 
     Attributes:
         kept: vectors that are kept as they were loaded, by name.
+        uniform: what vectors are whose lanes are all alike, by name; they have no variables.
     """
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
         self.kept: dict[str, DType] = {}
+        self.uniform: dict[str, Expr] = {}
         self._methods[LaneOf] = self.lane_of
 
     def name(self, e: Var | RegRead) -> Code:
@@ -115,6 +117,8 @@ class LanePrinter(CPrinter):
                 return replace(e, type=scalar)
             case Splat(x=x):
                 return x
+            case Var(name=name) if name in self.uniform:
+                return self.uniform[name]
             case Var(name=name) | RegRead(name=name):
                 return LaneOf(name, lane, self.kept.get(name), scalar)
             case Ramp(base=base, step=step):

@@ -2,7 +2,8 @@
 
 A reduction by one kernel has a block for each result at most, so the sum of a whole tensor would leave a
 device idle but for one block.  Here blocks take a stretch of the terms each; what they find is combined in
-the order of the stretches, which depends on extents alone, so that results are the same in every run.
+the order of the stretches, which depends on extents alone, so that results are the same in every run.  Sums
+along an axis that lies across have a thread for each result; there it is threads that take stretches.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from aino_ir.codegen.cuda.product import Product, analyse
-from aino_ir.codegen.kernels.canonical import drop_unit_axes, merge_axes
+from aino_ir.codegen.kernels.canonical import drop_unit_axes, merge_axes, slope
+from aino_ir.codegen.kernels.map import split_lane_axis
 from aino_ir.codegen.kernels.roles import extent_or
 from aino_ir.codegen.lower.compose import program_expressions, renumbered
 from aino_ir.compute import Axis, Compute, coordinates, reads
@@ -40,6 +42,16 @@ STRETCH = 1 << 13
 MOST_BLOCKS = 1024
 """Of one reduction: eight on each of the 128 or so processors of a device."""
 
+SIDE_BY_SIDE = 32
+"""Results that read neighbouring elements, so that a warp's threads do so together."""
+
+MANY_THREADS = 1 << 16
+FEW_TERMS = 64
+"""Of a thread at least, where terms lie across."""
+
+LONG_ACROSS = 256
+"""Terms that a thread does without harm."""
+
 GUESSED_BLOCKS = 256
 """Of a reduction whose terms nobody can count before the run."""
 
@@ -58,7 +70,12 @@ def split_reduction(spec: KernelSpec) -> Division | None:
     program = spec.program
     assert isinstance(program, Compute)
     results = product(a.extent for a in program.axes)
-    if not program.reduce or not is_static(results) or not 0 < int(results) <= FEW_RESULTS:  # type: ignore[arg-type]
+    if not program.reduce or not is_static(results):
+        return None
+    across = _across(spec, program, int(results))  # type: ignore[arg-type]
+    if across is not None:
+        return _division(spec, *across, first=True)
+    if not 0 < int(results) <= FEW_RESULTS:  # type: ignore[arg-type]
         return None
     terms = product(a.extent for a in program.reduce)
     most = terms if is_static(terms) else _table(spec).interval(terms)[1]
@@ -66,6 +83,30 @@ def split_reduction(spec: KernelSpec) -> Division | None:
         return None
     cut = _cut(program.reduce, int(results))  # type: ignore[arg-type]
     return None if cut is None else _division(spec, *cut)
+
+
+def _across(spec: KernelSpec, program: Compute, results: int) -> tuple[int, int, DimLike] | None:
+    """The cut of terms that lie across: side by side are terms of neighbouring results, a thread each."""
+    _, lane = split_lane_axis(spec, program)
+    longest = max(range(len(program.reduce)), key=lambda n: extent_or(program.reduce[n].extent, 0))
+    extent = extent_or(program.reduce[longest].extent, 0)
+    if lane is None or extent_or(lane.extent, 0) < SIDE_BY_SIDE or extent <= LONG_ACROSS or not results:
+        return None
+    moved = [
+        spec.operands[r.operand].addr(r.index)  # type: ignore[arg-type]
+        for r in reads(program.body)
+        if all(not isinstance(c, Expr) for c in r.index)
+    ]
+    moved = [address for address in moved if slope(address, lane.name) != 0]
+    if not moved or any(slope(address, lane.name) != 1 for address in moved):
+        return None
+    count = min(MANY_THREADS // results, extent // FEW_TERMS, LONG_ACROSS)
+    while longest and count > 1 and extent % count:  # only the first axis may have a shorter stretch
+        count -= 1
+    if count < 2:
+        return None
+    length = -(-extent // count)
+    return longest, -(-extent // length), length
 
 
 def _table(spec: KernelSpec) -> Symbols:
@@ -112,7 +153,8 @@ def _stretches(extent: DimLike, inner: int, results: int, ragged: bool) -> tuple
     return -(-whole // length), length
 
 
-def _division(spec: KernelSpec, cut: int, count: int, length: DimLike) -> Division:
+def _division(spec: KernelSpec, cut: int, count: int, length: DimLike, first: bool = False) -> Division:
+    """The two kernels; the axis of stretches comes last, or `first`."""
     program = spec.program
     assert isinstance(program, Compute) and program.combiner is not None
     axis = program.reduce[cut]
@@ -124,11 +166,12 @@ def _division(spec: KernelSpec, cut: int, count: int, length: DimLike) -> Divisi
         inside: Expr = compare("lt", Index(place[axis.name]), Index(axis.extent))
         where = inside if where is None else binary("and", inside, where)
     reduce = tuple(within if a is axis else a for a in program.reduce)
-    partial = replace(program, axes=(*program.axes, part), body=body, where=where, reduce=reduce, finish=None)
+    space = (part, *program.axes) if first else (*program.axes, part)
+    partial = replace(program, axes=space, body=body, where=where, reduce=reduce, finish=None)
     total = Accumulator(body.type)
     shape = tuple(a.extent for a in partial.axes)
     kept = Result("partial", body.dtype, shape, expr=total, index=coordinates(partial.axes))
-    first = replace(spec, program=partial, results=(kept,), anchor=f"{spec.anchor}_parts")
+    found = replace(spec, program=partial, results=(kept,), anchor=f"{spec.anchor}_parts")
     read = Read(len(spec.operands), coordinates(partial.axes), body.type)
     combined = Compute(program.axes, read, (part,), program.combiner)
     results = tuple(replace(r, expr=program.result_expr if r.expr is None else r.expr) for r in spec.results)
@@ -138,7 +181,7 @@ def _division(spec: KernelSpec, cut: int, count: int, length: DimLike) -> Divisi
     return Division(
         (("partial", TensorType(body.dtype, shape)),),
         (
-            _reading_what_it_uses(first, keys, ("partial",)),
+            _reading_what_it_uses(found, keys, ("partial",)),
             _reading_what_it_uses(second, keys, tuple(range(len(results)))),
         ),
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from aino_ir.codegen.c.writer import STATUS, CWriter
 from aino_ir.codegen.cuda.lanes import LANE, LanePrinter, crosses_lanes, is_wide, raw_type, wide_name
 from aino_ir.dtypes import i64
-from aino_ir.loops.expr import Expr, Index, Load, Var, VecType, binary, const
+from aino_ir.loops.expr import Const, Expr, Index, Load, Splat, Var, VecType, binary, const
 from aino_ir.loops.stmt import DeclareReg, Let, SetReg, Store
 
 
@@ -23,8 +24,12 @@ class VectorWriter(CWriter):
         if s.value.lanes == 1:
             super().let(s)
         elif self.usage.is_read(s.name):
-            if isinstance(s.value, Load) and is_wide(s.value):
+            if isinstance(s.value, Splat) and isinstance(s.value.x, (Var, Const)):
+                self.printer.uniform[s.name] = s.value.x
+            elif isinstance(s.value, Load) and is_wide(s.value):
                 self._load(s.name, s.value)
+            elif isinstance(s.value, Load) and self._is_wide_or_nothing(s.value):
+                self._load_or_nothing(s.name, s.value)
             else:
                 self._declare(s.name, s.value.type)
                 self._assign(self.printer.names[s.name], s.value)
@@ -78,6 +83,39 @@ class VectorWriter(CWriter):
         place = self.printer.span(e.buffer, e.offset, e.lanes)
         text = f"{wide_name(raw)} {self.printer.names[name]} = {wide_name(raw)}_load({place})"
         self.line(f"const {text};")
+
+    def _is_wide_or_nothing(self, e: Load) -> bool:
+        """Whether a load takes all of some neighbouring elements, or none of them."""
+        storage = self.printer.buffers[e.buffer]
+        nothing = e.other is None or (isinstance(e.other, Const) and not e.other.value)
+        return (
+            isinstance(e.mask, Var)
+            and e.mask.name in self.printer.uniform
+            and is_wide(replace(e, mask=None, other=None))
+            and (nothing or not (storage.is_storage or storage.is_bool))
+        )
+
+    def _load_or_nothing(self, name: str, e: Load) -> None:
+        """A vector where the mask holds, else the other value in all lanes; zero bits are zeros always."""
+        storage = self.printer.buffers[e.buffer]
+        raw, known = raw_type(storage, e.lanes), self.printer.names[name]
+        if storage.is_storage or storage.is_bool:
+            self.printer.kept[name] = storage
+        place = self.printer.span(e.buffer, e.offset, e.lanes)
+        other = e.other if e.other is not None else const(0, e.dtype)
+        zero = isinstance(other, Const) and not other.value
+
+        def each(lane: Expr) -> None:
+            value = "0" if zero else str(self.printer.value(self.printer.at_lane(other, lane)))
+            self.line(f"{known}.lane[{self.printer.value(lane)}] = {value};")
+
+        assert isinstance(e.mask, Var)
+        self.line(f"{wide_name(raw)} {known};")
+        self.block(
+            f"if ({self.printer.value(self.printer.uniform[e.mask.name])})",
+            lambda: self.line(f"{known} = {wide_name(raw)}_load({place});"),
+        )
+        self.block("else", lambda: self._each_lane(e, each))
 
     def _assign(self, name: str, value: Expr) -> None:
         def each(lane: Expr) -> None:

@@ -60,7 +60,18 @@ def test_lengths_that_a_run_decides() -> None:
         np.testing.assert_allclose(executable.run(x)[0], x.sum(dtype=np.float64), rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize(("shape", "axis"), [((65, 1100), 1), ((1100, 65), 0), ((1000,), 0)])
+def test_sums_that_lie_across() -> None:
+    def build(b: Any, x: Value, y: Value, w: Value) -> tuple[Value, ...]:
+        return b.reduce_sum(x, axes=(0,)), b.matmul(y, w)
+
+    p = problem(lambda b, x: [b.reduce_sum(x, axes=(0,))], Given(normal(301, 33)))
+    division = split_reductions.split_reduction(p.spec)
+    assert division is not None and division.temporaries[0][1].shape == (4, 33)  # neighbours lie side by side
+    given = normal(301, 33), normal(1, 514), normal(514, 40)
+    assert launches(build, ["f32 301 33", "f32 1 514", "f32 514 40"], *given) == 2 * PARTS
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((65, 1100), 1), ((250, 65), 0), ((1000,), 0)])
 def test_what_one_kernel_does_as_well(shape: tuple[int, ...], axis: int) -> None:
     p = problem(lambda b, x: [b.reduce_sum(x, axes=(axis,))], Given(normal(*shape)))
     assert split_reductions.split_reduction(p.spec) is None
