@@ -82,6 +82,22 @@ EXPORT double peak_stream(float *restrict c, const float *restrict a, const floa
         c[i] = a[i] + 3.0f * b[i];
     return now() - start;
 }
+
+/* Seconds in which n vectors are read, eight sums at a time; `data` keeps them from being dropped. */
+EXPORT double peak_read(float *data, const vec *restrict a, int64_t n)
+{
+    vec sum[8] = {{0}};
+    double start = now();
+    for (int64_t i = 0; i + 8 <= n; i += 8) {
+#pragma GCC unroll 8
+        for (int j = 0; j < 8; j++)
+            sum[j] += a[i + j];
+    }
+    double end = now();
+    for (int j = 0; j < 8; j++)
+        data[0] += sum[j][0];
+    return end - start;
+}
 """.replace("ACCUMULATORS", str(ACCUMULATORS))
 
 
@@ -116,6 +132,7 @@ class PeakMeter:
         self._stream = library.function(
             "peak_stream", ctypes.c_double, pointer, pointer, pointer, ctypes.c_int64
         )
+        self._read = library.function("peak_read", ctypes.c_double, pointer, pointer, ctypes.c_int64)
         self.lanes = int(library.function("peak_lanes", ctypes.c_int)())
 
     def measure(self, threads: int = 1, steps: int = FMA_STEPS, floats: int = STREAM_FLOATS) -> Peak:
@@ -127,6 +144,17 @@ class PeakMeter:
         mine = iter(arrays * ROUNDS)
         streams = [_together(threads, lambda: self._stream_once(next(mine), floats)) for _ in range(ROUNDS)]
         return Peak(flops / min(seconds) / 1e9, moved / min(streams) / 1e9, threads)
+
+    def read(self, arrays: list[np.ndarray]) -> float:
+        """Billions of bytes a second at which as many threads read one array each, all at the same time."""
+        mine = iter(arrays)
+        seconds = _together(len(arrays), lambda: self._read_once(next(mine)))
+        return sum(a.nbytes for a in arrays) / seconds / 1e9
+
+    def _read_once(self, array: np.ndarray) -> float:
+        data = np.zeros(1, np.float32)
+        vectors = array.nbytes // (4 * self.lanes)
+        return float(self._read(data.ctypes.data, array.ctypes.data, vectors))
 
     def _fma_once(self, steps: int) -> float:
         data = np.asarray([0.5, 0.25, 0.0], np.float32)

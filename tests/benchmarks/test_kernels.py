@@ -114,6 +114,7 @@ def test_a_peak_is_measured(store: Store) -> None:
     assert one.gflops > 0 and one.gbytes > 0 and one.threads == 2
     assert one.best(Peak(1e9, 0.0, 2)) == Peak(1e9, one.gbytes, 2)
     assert meter.lanes in (4, 8, 16)
+    assert meter.read([np.ones(1 << 12, np.float32) for _ in range(2)]) > 0
 
 
 def test_a_table_has_shares_of_the_peak() -> None:
