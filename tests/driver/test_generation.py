@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 import aino_ir as aino
+from benchmarks.generation import Step
 from benchmarks.torch_zoo_models import ZOO
 
 TOKENS = 64
@@ -19,37 +19,6 @@ LONGEST_PROMPT = 8
 
 GAP = 1e-4
 """Eager's two best logits lie at least this far apart where a different token counts as wrong."""
-
-
-class Step(nn.Module):
-    """Logits behind one token at one position; keys and values of those before are buffers."""
-
-    def __init__(self, model: Any, length: int, batch: int) -> None:
-        super().__init__()
-        from transformers import StaticCache
-
-        config = model.config
-        heads = getattr(config, "num_key_value_heads", config.num_attention_heads)
-        self.model = model
-        self.cache = StaticCache(max_cache_len=length, config=config)
-        width = config.hidden_size // config.num_attention_heads
-        self.cache.early_initialization(batch, heads, width, torch.float32, torch.device("cpu"))
-        for i, layer in enumerate(self.cache.layers):
-            self.register_buffer(f"keys_{i}", layer.keys)
-            self.register_buffer(f"values_{i}", layer.values)
-            self.register_buffer(f"length_{i}", layer.cumulative_length)
-
-    def forward(self, token: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
-        for i, layer in enumerate(self.cache.layers):  # as torch.export sees the buffers
-            layer.keys, layer.values = getattr(self, f"keys_{i}"), getattr(self, f"values_{i}")
-            layer.cumulative_length = getattr(self, f"length_{i}")
-        made = self.model(
-            input_ids=token,
-            position_ids=position.unsqueeze(0),
-            past_key_values=self.cache,
-            use_cache=True,
-        )
-        return made.logits[:, -1]
 
 
 def model_of(name: str) -> Any:
