@@ -17,9 +17,12 @@ from aino_ir.driver.extend import load_entry_points
 from aino_ir.driver.gpu import kernels_alone, this_host, toolchain_for
 from aino_ir.driver.pipeline import Compilation, CompileOptions, Progress
 from aino_ir.driver.xla import XlaExecutable
+from aino_ir.dtypes import i32
 from aino_ir.errors.toolchain import TvmKernelsAlone
 from aino_ir.errors.usage import ArtifactIsNoModel, OptionTooSmall, UnknownModelKind, UnknownOption
 from aino_ir.graph import Module
+from aino_ir.op import Op
+from aino_ir.ops.nn import MatMul
 from aino_ir.ops.quant import Dequantize
 from aino_ir.passes.base import Pass
 from aino_ir.passes.fold_constants import FoldConstants
@@ -93,9 +96,14 @@ def with_exact_integers(module: Module, before: Sequence[Pass] = ()) -> Module:
 
     `before` runs first, where numbers are not yet the constants that they will be.
     """
-    if any(isinstance(op, Dequantize) for op in module.main.block):
+    if any(map(_computes_with_codes, module.main.block)):
         PassManager((*before, IntegerContractions())).run(module)
     return module
+
+
+def _computes_with_codes(op: Op) -> bool:
+    """Whether an op decodes numbers, or multiplies whole ones."""
+    return isinstance(op, Dequantize) or (isinstance(op, MatMul) and op.result.dtype is i32)
 
 
 def _is_torch(x: Any) -> bool:

@@ -16,7 +16,7 @@ from aino_ir.op import Op, Trait
 from aino_ir.ops.attention import Attention
 from aino_ir.ops.core import Relayout
 from aino_ir.ops.nn import Conv, Convolution, MatMul, Pool
-from aino_ir.ops.quant import QuantMatMul
+from aino_ir.ops.quant_products import QuantMatMul
 from aino_ir.ops.reduce import Reduction
 from aino_ir.ops.tensor import Concat, Pad, Slice, Transpose
 from aino_ir.ops.window import ConvTranspose

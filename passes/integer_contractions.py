@@ -9,99 +9,35 @@ from typing import Any
 import numpy as np
 
 from aino_ir.builder import Builder
-from aino_ir.constants import Const
 from aino_ir.dtypes import f32, i8, i32, u8
 from aino_ir.graph import Value
 from aino_ir.op import Op
+from aino_ir.ops.cast import Cast
 from aino_ir.ops.nn import Conv, MatMul, MaxPool
-from aino_ir.ops.quant import Dequantize, QuantConv, QuantMatMul
+from aino_ir.ops.quant import Dequantize
+from aino_ir.ops.quant_products import QuantConv
 from aino_ir.ops.tensor import Reshape, Slice, Transpose
+from aino_ir.passes.integer_operands import (
+    OFFSET_LIMIT,
+    Activation,
+    Array,
+    Weight,
+    Widened,
+    activation_of,
+    common_number,
+    largest_offset,
+    number_of,
+    offset_constant,
+    product,
+    same_along_sum,
+    weight_constant,
+    weight_of,
+    whole_constant,
+    whole_weight,
+    widened,
+)
 from aino_ir.passes.rules import Rule, RulePass
 from aino_ir.pattern import Match, P, constant_of
-
-Array = np.ndarray[Any, Any]
-
-OFFSET_LIMIT = 1 << 30
-"""Offsets that leave the other half of i32 to the sum of products."""
-
-
-def number_of(value: Value | None) -> float | None:
-    """The single number that a constant holds, or None; 0 where there is no value."""
-    if value is None:
-        return 0.0
-    handle = constant_of(value)
-    return float(handle.array().reshape(())) if handle is not None and handle.size == 1 else None
-
-
-def common_number(value: Value | None) -> float | None:
-    """The number that all elements of a constant are, or None; 0 where there is no value."""
-    handle = None if value is None else constant_of(value)
-    if handle is None or handle.size == 0:
-        return number_of(value)
-    array = handle.array().reshape(-1)
-    return float(array[0]) if (array == array[0]).all() else None
-
-
-@dataclass(frozen=True)
-class Activation:
-    """A dequantised operand with one scale: (x - zero) * scale."""
-
-    x: Value
-    scale: float
-    zero: int
-
-
-@dataclass(frozen=True)
-class Weight:
-    """Constant integers less their zero point, and their scale: one number or one for each channel.
-
-    Attributes:
-        channel_axis: of the integers, along which the scale runs.
-        handle: the constant, where the integers are what it holds.
-    """
-
-    integers: Array
-    scale: Array
-    channel_axis: int
-    handle: Const | None
-
-
-def activation_of(value: Value) -> Activation | str:
-    """A dequantised activation, or why it is none that can be multiplied as integers."""
-    op = value.op
-    if not isinstance(op, Dequantize):
-        return ""
-    if op.x.dtype not in (i8, u8):
-        return f"the activation has {op.x.dtype.bits} bits"
-    scale, zero = number_of(op.scale), number_of(op.zero)
-    if scale is None or zero is None:
-        return "the activation's scale or zero point is no single constant"
-    return Activation(op.x, scale, int(zero))
-
-
-def weight_of(value: Value, channel_axis: int) -> Weight | str:
-    """A dequantised constant, or why it is none that can be multiplied as integers."""
-    op = value.op
-    if not isinstance(op, Dequantize):
-        return ""
-    handle, scale = constant_of(op.x), constant_of(op.scale)
-    zeros = None if op.zero is None else constant_of(op.zero)
-    if handle is None or scale is None or (op.zero is not None and zeros is None):
-        return "the weights, their scale or their zero point are no constants"
-    if op.x.dtype.bits > 8:
-        return f"the weights have {op.x.dtype.bits} bits"
-    rank = value.rank
-    wide = (1,) * (rank - len(scale.shape)) + scale.shape
-    if any(d != 1 and a != channel_axis for a, d in enumerate(wide)):
-        return "the weights' scale runs along another axis than the output channels"
-    if zeros is None and op.x.dtype is i8:
-        return Weight(handle.array(), scale.array().reshape(-1), channel_axis, handle)
-    integers = handle.array().astype(np.int32)
-    if zeros is not None:
-        integers = integers - zeros.array().astype(np.int32)
-    if integers.size and (integers.min() < -128 or integers.max() > 127):
-        return "the weights less their zero point do not fit 8 bits"
-    return Weight(integers.astype(np.int8), scale.array().reshape(-1), channel_axis, None)
 
 
 class Contraction(Rule):
@@ -119,9 +55,7 @@ class Contraction(Rule):
         if isinstance(parts, str):
             return parts
         activation, weight = parts
-        sums = per_channel_sums(weight.integers, weight.channel_axis)
-        worst = float(np.abs(sums).max(initial=0)) * abs(activation.zero)
-        return "its zero point moves sums out of 32 bits" if worst >= OFFSET_LIMIT else None
+        return too_large(weight, activation.zero)
 
     def looked_at(self, m: Match) -> Iterator[Op]:
         for value in m.root.present_operands():
@@ -129,12 +63,6 @@ class Contraction(Rule):
             if isinstance(decode, Dequantize) and constant_of(decode.scale) is not None:
                 yield decode
                 yield from (v.op for v in decode.present_operands() if v.op is not None)
-
-
-def per_channel_sums(integers: Array, channel_axis: int) -> Array:
-    """Sums over everything but the output channels."""
-    axes = tuple(a for a in range(integers.ndim) if a != channel_axis)
-    return np.asarray(integers.sum(axis=axes, dtype=np.int64))
 
 
 class IntegerConv(Contraction):
@@ -151,6 +79,8 @@ class IntegerConv(Contraction):
         activation, weight = activation_of(op.x), weight_of(op.w, 0)
         if isinstance(activation, str):
             return activation
+        if isinstance(weight, Weight) and weight.centre is not None:
+            return "the weights less their zero point do not fit 8 bits"
         return weight if isinstance(weight, str) else (activation, weight)
 
     def rewrite(self, m: Match, b: Builder) -> Value | None:
@@ -160,7 +90,7 @@ class IntegerConv(Contraction):
         assert not isinstance(parts, str)
         activation, weight = parts
         scale = (np.float32(activation.scale) * weight.scale).astype(np.float32)
-        offset = -activation.zero * per_channel_sums(weight.integers, weight.channel_axis)
+        offset = -activation.zero * weight.sums()
         bias = integer_bias(op.bias, scale)
         if bias is not None:
             offset = offset + bias
@@ -208,13 +138,13 @@ class IntegerMatMul(Contraction):
         assert not isinstance(parts, str)
         activation, weight = parts
         scale = (np.float32(activation.scale) * weight.scale).astype(np.float32)
-        return integer_product(b, op, activation.x, weight, scale, activation.zero)
+        return product(b, op, activation.x, weight, scale, activation.zero)
 
 
 class IntegerRows(Rule):
-    """matmul((x - zx) s, w sw) ==> ((matmul(x, w) - zx sum(w)) sw) s   when s does not vary along the sum
+    """matmul((x - zx) s, w sw) ==> ((matmul(x, w) - zx sum(w)) sw) s   when zx, s do not vary along the sum
 
-    zx is a constant number, s what the run finds: a number, or one for each row (dynamic quantisation).
+    Of them, the run finds one at least: a number, or one for each row (dynamic quantisation).
     """
 
     pattern = P(MatMul, P(Dequantize, op="decode"))
@@ -229,22 +159,30 @@ class IntegerRows(Rule):
             return "the weights are a stack of matrices"
         return weight_of(op.rhs, 0 if op.transpose_rhs else 1)
 
+    @staticmethod
+    def zero(m: Match) -> int | Value:
+        """The zero point of the activation."""
+        value = m.op("decode").zero
+        known = common_number(value)
+        return int(known) if known is not None else value
+
     def check(self, m: Match) -> str | None:
         op, decode = m.root, m.op("decode")
         assert isinstance(op, MatMul)
-        if number_of(decode.scale) is not None or decode.x.dtype not in (i8, u8):
+        if decode.x.dtype not in (i8, u8):
+            return ""
+        if number_of(decode.scale) is not None and number_of(decode.zero) is not None:
             return ""
         if op.transpose_lhs:
             return "the activation is transposed"
-        if decode.scale.dtype is not f32 or (decode.scale.rank and decode.scale.shape[-1] != 1):
+        if decode.scale.dtype is not f32 or not same_along_sum(decode.scale):
             return "the activation's scale varies along the sum"
-        zero, weight = common_number(decode.zero), self.weight(m)
+        zero, weight = self.zero(m), self.weight(m)
         if isinstance(weight, str):
             return weight
-        if zero is None:
-            return "the activation's zero point is no single constant"
-        worst = np.abs(per_channel_sums(weight.integers, weight.channel_axis)).max(initial=0) * abs(zero)
-        return "its zero point moves sums out of 32 bits" if worst >= OFFSET_LIMIT else None
+        if isinstance(zero, Value) and not same_along_sum(zero):
+            return "the activation's zero point varies along the sum"
+        return too_large(weight, 255 if isinstance(zero, Value) else zero)
 
     def looked_at(self, m: Match) -> Iterator[Op]:
         assert isinstance(m.root, MatMul)
@@ -255,25 +193,65 @@ class IntegerRows(Rule):
 
     def rewrite(self, m: Match, b: Builder) -> Value:
         op, decode = m.root, m.op("decode")
-        weight, zero = self.weight(m), common_number(decode.zero)
-        assert isinstance(op, MatMul) and isinstance(weight, Weight) and zero is not None
-        y = integer_product(b, op, decode.x, weight, weight.scale, int(zero))
+        weight = self.weight(m)
+        assert isinstance(op, MatMul) and isinstance(weight, Weight)
+        y = product(b, op, decode.x, weight, weight.scale, self.zero(m))
         return b.mul(y, decode.scale)  # type: ignore[no-any-return]
 
 
-def integer_product(b: Builder, op: MatMul, x: Value, weight: Weight, scale: Array, zero: int) -> Value:
-    """(x @ w - zero * sum(w)) * scale, the sum in integers."""
-    if op.transpose_rhs:
-        weight = Weight(np.ascontiguousarray(weight.integers.T), weight.scale, 1, None)
-    offset = -zero * per_channel_sums(weight.integers, weight.channel_axis)
-    return b.op(
-        QuantMatMul,
-        x,
-        weight_constant(b, weight, op.rhs),
-        b.constant(scale if scale.size > 1 else scale.reshape(())),
-        offset_constant(b, offset),
-        zero=zero,
-    ).result
+class WidenedProduct(Rule):
+    """cast(matmul(x - zx, w - zw), f32) ==> matmul(x, w - zw) - zx sum(w - zw)   when w - zw fits 8 bits
+
+    x are bytes, w is constant, and no sum can wrap; zx is a number or one for each row, constant or not.
+    Where w - zw only fits about a centre c, that times the sums of x - zx is added.
+    """
+
+    pattern = P(Cast, P(MatMul, op="product", once=True))
+
+    @staticmethod
+    def parts(op: Op) -> tuple[Widened, Weight, list[Op]] | str:
+        """The operands of a product and what was looked at, or why it stays."""
+        assert isinstance(op, MatMul)
+        if op.result.dtype is not i32:
+            return ""
+        left, right = widened(op.lhs), whole_constant(op.rhs)
+        if isinstance(left, str) or right is None:
+            return left if isinstance(left, str) else "the weights are no constants"
+        if op.transpose_lhs or op.rhs.rank != 2:
+            return "the activation is transposed, or the weights are a stack of matrices"
+        terms = right[0].shape[1 if op.transpose_rhs else 0]
+        if np.abs(right[0]).max(initial=0) > 255 or terms * 255 * 255 >= 1 << 31:
+            return "sums may leave 32 bits"
+        weight = whole_weight(right[0], np.ones(1, np.float32), 0 if op.transpose_rhs else 1)
+        return weight if isinstance(weight, str) else (left, weight, right[1])
+
+    def check(self, m: Match) -> str | None:
+        if m.root.to is not f32:  # type: ignore[attr-defined]
+            return ""
+        parts = self.parts(m.op("product"))
+        if isinstance(parts, str):
+            return parts
+        left, weight, _ = parts
+        return too_large(weight, 255 if isinstance(left.zero, Value) else left.zero)
+
+    def looked_at(self, m: Match) -> Iterator[Op]:
+        parts = self.parts(m.op("product"))
+        if not isinstance(parts, str):
+            yield from parts[0].ops
+            yield from parts[2]
+
+    def rewrite(self, m: Match, b: Builder) -> Value:
+        op = m.op("product")
+        parts = self.parts(op)
+        assert isinstance(op, MatMul) and not isinstance(parts, str)
+        left, weight, _ = parts
+        return product(b, op, left.x, weight, weight.scale, left.zero)
+
+
+def too_large(weight: Weight, zero: int) -> str | None:
+    """A reason where zero points up to `zero` move sums out of 32 bits."""
+    worst = largest_offset(weight, zero)
+    return "its zero point moves sums out of 32 bits" if worst >= OFFSET_LIMIT else None
 
 
 def padded(b: Builder, op: Conv, activation: Activation) -> tuple[Value, dict[str, Any]]:
@@ -299,18 +277,6 @@ def integer_bias(bias: Value | None, scale: Array) -> Array | None:
         return None
     found = whole.array().astype(np.int64)
     return found if np.abs(found).max(initial=0) < OFFSET_LIMIT else None
-
-
-def weight_constant(b: Builder, weight: Weight, stood: Value) -> Value:
-    """The integers as a constant under the name of what they stand for."""
-    name = next(stood.op.present_operands()).name if stood.op is not None else stood.name
-    handle = weight.handle if weight.handle is not None else Const.of(weight.integers, name)
-    return b.constant(handle, name)
-
-
-def offset_constant(b: Builder, offset: Array) -> Value | None:
-    """The offset, left out where it is zero."""
-    return b.constant(offset.astype(np.int32)) if offset.any() else None
 
 
 class MoveBeforeDequantize(Rule):
@@ -351,10 +317,12 @@ class MoveBeforeDequantize(Rule):
 class IntegerContractions(RulePass):
     """Convolutions and products of dequantised activations with dequantised weights become integer ones.
 
+    So do products of widened bytes (`MatMulInteger` of ONNX) whose sums are converted to floats.
+
     The integer sum is exact, and scaled once; what follows (bias, residual, activation, quantisation) stays
     elementwise arithmetic that kernels do before they store.
     """
 
     name = "integer-contractions"
     error_class = "reordered"
-    rules = (MoveBeforeDequantize(), IntegerConv(), IntegerMatMul(), IntegerRows())
+    rules = (MoveBeforeDequantize(), IntegerConv(), IntegerMatMul(), IntegerRows(), WidenedProduct())

@@ -85,11 +85,13 @@ class TrainedProduct(TrainedWeights):
         """What a weight of 1 is as a parameter, of a shape that broadcasts to the weights.
 
         None where the scale varies along something else than the output channels, is not finite or 0, or
-        where there is no offset though the activation's zero point will need one.
+        where the offset is not one number a channel though the activation's zero point will need that.
         """
         if product.codes.numel() == 0 or (product.zero and product.offset is None):
             return None
         column = cls.column_of(product.scale, product.codes.dim())
+        if product.offset is not None and product.offset.shape != (product.codes.shape[cls.CHANNEL],):
+            return None
         if column is None or not bool(torch.isfinite(column).all()) or bool((column == 0).any()):
             return None
         channels = product.codes.shape[cls.CHANNEL]

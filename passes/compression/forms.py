@@ -13,7 +13,7 @@ from aino_ir.graph import Module, Value, comes_before
 from aino_ir.op import Op
 from aino_ir.ops.math import Add
 from aino_ir.ops.nn import Conv, MatMul, MaxPool
-from aino_ir.ops.quant import QuantMatMul
+from aino_ir.ops.quant_products import QuantMatMul
 from aino_ir.ops.tensor import Reshape, Transpose
 from aino_ir.passes.compression.layers import Layer
 from aino_ir.passes.compression.numbers import Grid, Weights

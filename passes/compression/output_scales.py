@@ -15,7 +15,8 @@ from aino_ir.graph import Module, Value
 from aino_ir.op import Op
 from aino_ir.ops.activation import Relu
 from aino_ir.ops.math import Add, Clip
-from aino_ir.ops.quant import Dequantize, QuantConv, Quantize, QuantMatMul
+from aino_ir.ops.quant import Dequantize, Quantize
+from aino_ir.ops.quant_products import QuantConv, QuantMatMul
 from aino_ir.passes.quantization_rules import constants, number
 from aino_ir.passes.rules import Rule, RuleTable, apply_rules
 from aino_ir.pattern import Match, P, constant_of

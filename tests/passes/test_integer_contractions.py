@@ -116,6 +116,52 @@ def test_rows_whose_scales_the_run_finds(rows: tuple[int, ...], zero: int, trans
     assert_same_meaning(before, module)
 
 
+def whole(b: Builder, zero: Any, dtype: Any = np.int8, shape: tuple[int, ...] = (8, 6)) -> Value:
+    """Weights in i32 less their zero point, as MatMulInteger has them."""
+    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+    w = np.random.default_rng(1).integers(low, high, shape, endpoint=True).astype(dtype)
+    point = b.cast(b.constant(np.asarray(zero).astype(dtype)), to="i32")
+    return b.sub(b.cast(b.constant(w, "w"), to="i32"), point)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("rows", [(), (1,), (3, 1), (2, 1, 1)])
+@pytest.mark.parametrize("weight", [(np.int8, 0), (np.uint8, 3), (np.int8, np.arange(6) * 20)])
+def test_zero_points_that_the_run_finds(rows: tuple[int, ...], weight: tuple[Any, Any]) -> None:
+    """As codes that are decoded, and as MatMulInteger multiplies them: the same bits there."""
+    kind, of_weights = weight
+    b = Builder()
+    x, zero = b.input("x", tensor("u8", 2, 3, 8)), b.input("zero", tensor("u8", *rows))
+    scale = b.constant(np.float32(0.03)) if rows == () else b.input("scale", tensor("f32", *rows))
+    y = b.matmul(b.dequantize(x, scale, zero), weights(b, 8, 6, dtype=kind, zero=of_weights))
+    y = b.add(y, b.constant(np.float32(1)))
+    decoded = finished(b, y)
+    b = Builder()
+    x, zero = b.input("x", tensor("u8", 2, 3, 8)), b.input("zero", tensor("u8", *rows))
+    sums = b.matmul(b.sub(b.cast(x, to="i32"), b.cast(zero, to="i32")), whole(b, of_weights, kind))
+    widened = finished(b, b.mul(b.cast(sums, to="f32"), b.constant(np.float32(0.3))))
+    for module in (decoded, widened):
+        before = module.clone()
+        run_pass([PASS], module)
+        assert "quant.matmul" in op_names(module) and "nn.matmul" not in op_names(module)
+        assert ("reduce.sum" in op_names(module)) == (kind is np.uint8 or np.ndim(of_weights) > 0)
+        assert_same_meaning(before, module)
+    rng = np.random.default_rng(3)
+    for extreme in (0, 255):
+        given = [rng.integers(0, 256, (2, 3, 8)).astype(np.uint8), np.full(rows, extreme, np.uint8)]
+        (want,), (got,) = run_module(before, given), run_module(module, given)
+        np.testing.assert_array_equal(got, want)
+
+
+def test_weights_with_a_zero_point_that_does_not_fit() -> None:
+    """Integers about a centre, whose product with the sums of rows is added."""
+    b = Builder()
+    w = weights(b, 8, 6, dtype=np.uint8, zero=3)
+    check(finished(b, b.matmul(activation(b, 3, 8), w)), WITH_ROW_SUMS)
+
+
+WITH_ROW_SUMS = ["math.cast", "reduce.sum", "math.mul", "math.add", "quant.matmul"]
+
+
 def test_weights_with_a_zero_point_that_fits() -> None:
     b = Builder()
     w = weights(b, 8, 6, dtype=np.uint8, zero=128)
@@ -134,7 +180,9 @@ def test_moves_carry_integers() -> None:
     ("build", "reason"),
     [
         (
-            lambda b: b.matmul(activation(b, 3, 8), weights(b, 8, 6, dtype=np.uint8, zero=3)),
+            lambda b: b.conv(
+                activation(b, 1, 8, 3, 3), weights(b, 6, 8, 1, 1, dtype=np.uint8, zero=3), **GEOMETRY
+            ),
             "do not fit 8 bits",
         ),
         (lambda b: b.matmul(activation(b, 3, 8), weights(b, 8, 6, scale=np.ones((8, 1)))), "another axis"),
@@ -161,11 +209,57 @@ def test_moves_carry_integers() -> None:
                 b.dequantize(
                     b.input("x", tensor("u8", 3, 8)),
                     b.input("s", tensor("f32", 3, 1)),
-                    b.input("z", tensor("u8", 3, 1)),
+                    b.input("z", tensor("u8", 8)),
                 ),
                 weights(b, 8, 6),
             ),
-            "zero point is no single constant",
+            "zero point varies along the sum",
+        ),
+        (
+            lambda b: b.cast(b.matmul(b.input("x", tensor("i32", 3, 8)), whole(b, 0)), to="f32"),
+            "no widened byte",
+        ),
+        (
+            lambda b: b.cast(
+                b.matmul(
+                    b.sub(b.cast(b.input("x", tensor("u8", 3, 8)), to="i32"), b.input("z", tensor("i32"))),
+                    whole(b, 0),
+                ),
+                to="f32",
+            ),
+            "no byte",
+        ),
+        (
+            lambda b: b.cast(
+                b.matmul(
+                    b.sub(
+                        b.cast(b.input("x", tensor("u8", 3, 8)), to="i32"),
+                        b.cast(b.input("z", tensor("u8", 8)), to="i32"),
+                    ),
+                    whole(b, 0),
+                ),
+                to="f32",
+            ),
+            "varies along the sum",
+        ),
+        (
+            lambda b: b.cast(
+                b.matmul(
+                    b.cast(b.input("x", tensor("u8", 3, 8)), to="i32"), b.input("w", tensor("i32", 8, 6))
+                ),
+                to="f32",
+            ),
+            "the weights are no constants",
+        ),
+        (
+            lambda b: b.cast(
+                b.matmul(
+                    b.cast(b.input("x", tensor("u8", 3, 8)), to="i32"),
+                    b.constant(np.full((8, 6), 256, np.int32)),
+                ),
+                to="f32",
+            ),
+            "leave 32 bits",
         ),
         (
             lambda b: b.matmul(

@@ -16,7 +16,8 @@ from aino_ir.codegen.cuda.tensor_cores import TILINGS, Tiling
 from aino_ir.dtypes import f16
 from aino_ir.graph import Value
 from aino_ir.loops.stmt import Store, walk_statements
-from aino_ir.ops.quant import QuantConv, Quantize, QuantMatMul
+from aino_ir.ops.quant import Quantize
+from aino_ir.ops.quant_products import QuantConv, QuantMatMul
 from aino_ir.types import Layout
 from tests.codegen.c.support import build, compilers, run
 from tests.codegen.cuda.test_emulation import write_headers

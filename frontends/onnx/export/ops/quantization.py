@@ -106,7 +106,12 @@ def conv(g: GraphWriter, op: Any) -> Ref:
 
 
 def matmul(g: GraphWriter, op: Any) -> Ref:
-    """DequantizeLinear of both operands and the bias, then MatMul and Add."""
+    """DequantizeLinear of both operands and the bias, then MatMul and Add.
+
+    Where the offset is computed, or varies with the rows, MatMulInteger has the sum.
+    """
+    if op.offset is not None and (constant_of(op.offset) is None or op.offset.rank != 1):
+        return offset_product(g, op)
     scale = channel_scale(g, op.scale, op.result.rank, op.result.rank - 1)
     x, w = real(g, op.lhs, op.zero), real(g, op.rhs, 0, scale, op.rhs.rank - 1)
     if op.rhs.rank > 2 and op.offset is not None:
@@ -114,6 +119,13 @@ def matmul(g: GraphWriter, op: Any) -> Ref:
     y = g.node("MatMul", x, w, dtype=f32)
     bias = integer_bias(g, op, op.rhs, scale, (0,))
     return y if bias is None else g.node("Add", y, bias)
+
+
+def offset_product(g: GraphWriter, op: Any) -> Ref:
+    """(MatMulInteger + offset) * scale."""
+    whole = g.node("MatMulInteger", g.refs[op.lhs], g.refs[op.rhs], dtype=i32)
+    y = g.node("Cast", g.node("Add", whole, g.refs[op.offset]), dtype=f32, to=element_code(f32))
+    return g.node("Mul", y, g.refs[op.scale])
 
 
 class Scale:
