@@ -13,6 +13,7 @@ is NaN, and the kernel says so: see `sparse_loops.py`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -23,7 +24,9 @@ from aino_ir.codegen.kernels.emit import emit_checks, vector_lanes
 from aino_ir.codegen.kernels.naming import header, kernel_name
 from aino_ir.codegen.kernels.roles import extent_or
 from aino_ir.codegen.kernels.sparse_dots import DotLoops
-from aino_ir.codegen.kernels.sparse_loops import PanelLoops, RowLoops, SparseLoops, SparseShape
+from aino_ir.codegen.kernels.sparse_loops import SparseLoops, SparseShape
+from aino_ir.codegen.kernels.sparse_panels import PanelLoops
+from aino_ir.codegen.kernels.sparse_rows import RowLoops
 from aino_ir.codegen.kernels.streams import Stream, StreamPositions, StreamValues
 from aino_ir.codegen.kernels.tiles import FMA_LATENCY, FMAS_PER_CYCLE, LOADS_PER_CYCLE
 from aino_ir.compute import Axis, Compute
@@ -51,7 +54,7 @@ TILE_CHOICES = ((1, 1), (2, 1), (4, 1), (6, 1), (8, 1), (10, 1), (12, 1), (4, 2)
 STEP_OVERHEAD = 1.5
 """Cycles of one step of a stream beside its arithmetic: the position, the address, the branch."""
 
-TURN_CYCLES = 0.75
+TURN_CYCLES = 0.45
 """Cycles an element for turning a block over in registers, loads and stores included."""
 
 COPY_CYCLES = 0.15
@@ -62,6 +65,15 @@ STREAM_BYTES = 6.0
 
 NEAR_BYTES = 20.0
 """Bytes of a block of rows that arrive in a cycle from the second cache, where the first is too small."""
+
+NONZERO_CYCLES, VECTOR_CYCLES = 1.0, 0.7
+"""Of a nonzero with lanes along rows, and of each of its vectors: a multiply-add that loads."""
+
+NEAR_SHARE = 1.5
+"""Of the first cache, what a chunk of inputs takes; half as many chunks save more than misses cost."""
+
+SPAN_CYCLES = 8.0
+"""Cycles of the nonzeros of an output beside themselves: the end of a loop of unforeseen length."""
 
 MARGIN = 1.2
 """By how much streams must beat dense loops in the model, whose costs of dense loops are surer."""
@@ -265,42 +277,54 @@ def _parts(units: int, most: int) -> int:
 
 def _row_candidates(roles: SparseRoles, lanes: int, target: Target) -> Iterator[Candidate]:
     """Lanes along rows: costs nonzeros, whatever their pattern, and turning over what is not in order."""
-    rows, outer = _rows(roles)
+    rows, _ = _rows(roles)
     if roles.row is None or rows < lanes:
         return
-    stream = Stream(roles.zeros, roles.axes, 1)
+    whole = Stream(roles.zeros, roles.axes, 1)
     element = roles.spec.operands[roles.weight].dtype.compute.bytes
     for vectors in VECTOR_CHOICES:
         width = vectors * lanes
         if width >= rows + lanes and vectors > 2:
             continue
-        blocks = -(-rows // width)
-        direct = roles.rows_contiguous and is_static(roles.row.extent) and rows % width == 0
-        parts = _parts(blocks * outer, max(1, stream.outputs // (16 * lanes)))
-        stage = 0.0 if direct else COPY_CYCLES if roles.rows_contiguous else TURN_CYCLES
-        check = vectors / (LOADS_PER_CYCLE if direct else FMAS_PER_CYCLE)
-        missed = max(0.0, 1.0 - 0.75 * target.l1_bytes / max(1, stream.inputs * width * element))
-        arithmetic = max(
-            vectors / FMAS_PER_CYCLE,
-            (vectors + 1) / LOADS_PER_CYCLE,
-            missed * width * element / NEAR_BYTES,
-            FMA_LATENCY,
-        )
-        far = 2.0 if stream.inputs * width * element > target.l2_bytes // 2 else 1.0
-        result = roles.spec.results[0]
-        in_order = slope(result.addr(result.index), roles.row.name) == 1
-        write = stream.outputs * (8 + 3 * vectors + (0.0 if in_order else TURN_CYCLES * width))
-        cycles = parts * stream.inputs * (stage * width + check) + _arrival(stream, element, target)
-        cycles += stream.count * (arithmetic * far + STEP_OVERHEAD) + write
-        name = f"nonzeros {stream.count}, {vectors}x{lanes} rows" + (", in place" if direct else "")
-        params: dict[str, object] = {
-            "lanes_along": "rows",
-            "lanes": lanes,
-            "rows": 1,
-            "vectors": vectors,
-            "parts": parts,
-        }
-        yield _candidate(roles, stream, name, outer * blocks * cycles, params)
+        yield _row_candidate(roles, whole, lanes, vectors, target)
+        near = int(NEAR_SHARE * target.l1_bytes) // (width * element)
+        chunks = -(-whole.inputs // max(1, near))
+        if chunks > 1:
+            size = math.ceil(whole.inputs / chunks / lanes) * lanes
+            yield _row_candidate(roles, replace(whole, chunk=size), lanes, vectors, target)
+
+
+def _row_candidate(roles: SparseRoles, stream: Stream, lanes: int, vectors: int, target: Target) -> Candidate:
+    assert roles.row is not None
+    (rows, outer), width = _rows(roles), vectors * lanes
+    element = roles.spec.operands[roles.weight].dtype.compute.bytes
+    blocks = -(-rows // width)
+    direct = roles.rows_contiguous and is_static(roles.row.extent) and rows % width == 0
+    parts = _parts(blocks * outer, max(1, stream.outputs // (16 * lanes)))
+    stage = 0.0 if direct else COPY_CYCLES if roles.rows_contiguous else TURN_CYCLES
+    check = vectors / (LOADS_PER_CYCLE if direct else FMAS_PER_CYCLE)
+    held = (stream.chunk or stream.inputs) * width * element
+    missed = max(0.0, 1.0 - 0.75 * target.l1_bytes / max(1, held))
+    step = max(NONZERO_CYCLES + VECTOR_CYCLES * vectors, missed * width * element / NEAR_BYTES)
+    far = 2.0 if held > target.l2_bytes // 2 else 1.0
+    result = roles.spec.results[0]
+    in_order = slope(result.addr(result.index), roles.row.name) == 1
+    write = stream.outputs * (3 * vectors + (0.0 if in_order else TURN_CYCLES * width))
+    write += stream.chunks * stream.outputs * SPAN_CYCLES
+    if stream.chunks > 1:
+        write += (stream.chunks + 1) * stream.outputs * 2 * vectors
+    cycles = parts * stream.inputs * (stage * width + check) + _arrival(stream, element, target)
+    cycles += stream.count * step * far + write
+    name = f"nonzeros {stream.count}, {vectors}x{lanes} rows"
+    name += f", {stream.chunks} chunks" if stream.chunks > 1 else ""
+    params: dict[str, object] = {
+        "lanes_along": "rows",
+        "lanes": lanes,
+        "rows": 1,
+        "vectors": vectors,
+        "parts": parts,
+    }
+    return _candidate(roles, stream, name + (", in place" if direct else ""), outer * blocks * cycles, params)
 
 
 def _panel_candidates(roles: SparseRoles, lanes: int, target: Target) -> Iterator[Candidate]:

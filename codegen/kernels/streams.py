@@ -4,8 +4,10 @@ A weight is seen as a matrix [outputs, inputs] and cut into panels of `width` ou
 stream holds for every input with a nonzero the `width` weights of that input, zeros inside a block
 included; so width 1 is plain compressed sparse rows, and a width of whole vectors keeps dense vectors.
 
-The positions are one i32 array: where each panel starts in the stream (and the last one ends), then
-the input of every block.
+Inputs may be cut into chunks; then the stream holds all panels of the first chunk, then those of the next.
+
+The positions are one i32 array: where each panel of each chunk starts in the stream (and the last one
+ends), then the input of every block.
 """
 
 from __future__ import annotations
@@ -30,11 +32,13 @@ class Stream:
         zeros: where the weight is zero.
         axes: (axis of the outputs, axis of the inputs) of the weight; others have extent 1.
         width: outputs of a panel.
+        chunk: inputs that are done for all outputs before the next ones; 0 for all of them.
     """
 
     zeros: ZeroPattern
     axes: tuple[int, int]
     width: int
+    chunk: int = 0
 
     @property
     def outputs(self) -> int:
@@ -51,15 +55,32 @@ class Stream:
         """Panels, the last one perhaps narrower."""
         return -(-self.outputs // self.width)
 
+    @property
+    def chunks(self) -> int:
+        """Chunks of inputs, the last one perhaps shorter."""
+        return -(-self.inputs // self.chunk) if self.chunk else 1
+
+    @property
+    def starts(self) -> int:
+        """Panels of all chunks, and the end."""
+        return self.chunks * self.panels + 1
+
     @cached_property
     def blocks(self) -> Array:
         """bool [panels, inputs]: which blocks hold a nonzero."""
         return np.asarray(self.cut(self.zeros.mask).any(axis=2))
 
     @cached_property
+    def places(self) -> Array:
+        """[blocks, 2]: panel and input of each block, in the order of the stream."""
+        panels, inputs = np.nonzero(self.blocks)
+        order = np.lexsort((inputs, panels, inputs // (self.chunk or max(1, self.inputs))))
+        return np.stack([panels[order], inputs[order]], axis=1)
+
+    @property
     def count(self) -> int:
         """Blocks of the stream."""
-        return int(np.count_nonzero(self.blocks))
+        return len(self.places)
 
     def cut(self, array: Array) -> Array:
         """A weight as [panels, inputs, width], padded with zeros."""
@@ -86,20 +107,21 @@ class StreamValues:
     def apply(self, array: Array) -> Array:
         """The stored elements."""
         out = np.zeros(self.shape(array.shape), array.dtype)
-        blocks = self.stream.cut(array)[self.stream.blocks].reshape(-1)
+        panels, inputs = self.stream.places.T
+        blocks = self.stream.cut(array)[panels, inputs].reshape(-1)
         out[: blocks.size] = blocks
         return out
 
 
 @dataclass(frozen=True)
 class StreamPositions:
-    """Starts of the panels in the stream, then the input of each block."""
+    """Starts of the panels of each chunk in the stream, then the input of each block."""
 
     stream: Stream
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """One start more than panels, and one position at least."""
-        return (self.stream.panels + 1 + max(1, self.stream.count),)
+        return (self.stream.starts + max(1, self.stream.count),)
 
     def dtype(self, dtype: DType) -> DType:
         """Positions are 32-bit integers, whatever the weight is."""
@@ -107,8 +129,10 @@ class StreamPositions:
 
     def apply(self, array: Array) -> Array:
         """The stored elements."""
-        blocks = self.stream.blocks
+        stream = self.stream
+        panels, inputs = stream.places.T
+        pieces = inputs // (stream.chunk or max(1, stream.inputs)) * stream.panels + panels
         out = np.zeros(self.shape(array.shape), np.int32)
-        out[1 : self.stream.panels + 1] = np.cumsum(blocks.sum(axis=1))
-        out[self.stream.panels + 1 :][: self.stream.count] = np.nonzero(blocks)[1]
+        out[1 : stream.starts] = np.cumsum(np.bincount(pieces, minlength=stream.starts - 1))
+        out[stream.starts :][: stream.count] = inputs
         return out

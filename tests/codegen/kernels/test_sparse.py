@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from aino_ir.codegen.catalogue import KernelCatalogue
+from aino_ir.codegen.kernels.sparse import SparseGenerator
 from aino_ir.codegen.kernels.streams import Stream, StreamPositions, StreamValues
 from aino_ir.constants import Const
 from aino_ir.kernels import Candidate
+from aino_ir.loops.verify import verify_loops
 from aino_ir.sparsity import ZeroPattern, zero_pattern
 from aino_ir.types import ROW_MAJOR, permuted
 from tests.codegen.kernels.support import (
@@ -126,6 +128,40 @@ def test_single_rows_pay_where_weights_come_from_afar() -> None:
     assert best(1024) == "sparse" and best(64) == "contract"
 
 
+def chunked(p: Problem, most: int = 2) -> list[Built]:
+    """Kernels for a first cache so small that inputs come in chunks."""
+    small = replace(target("c:avx2"), l1_bytes=1024)
+    generator = SparseGenerator(most=40)
+    answers = [c for c in generator.candidates(p.spec, small) if isinstance(c, Candidate)]
+    found = sorted([c for c in answers if "chunks" in c.name], key=lambda c: c.cost)[:most]
+    made = [Built(p, c, fn, []) for c in found for fn in [generator.build(p.spec, c, small)]]
+    assert made and not [u for k in made for u in verify_loops(k.fn).unproved if " where " not in u]
+    return made
+
+
+def row_with(value: float) -> Array:
+    """Rows of which one holds something, in the second chunk of its inputs."""
+    x = normal(37, 43)
+    x[3, 25] = value
+    return x
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: linear(37, 43, 21, turned=True, epilogue=True),
+        lambda: linear(37, 43, 21, x=row_with(np.inf)),
+        lambda: linear(32, 64, 40, x=None),
+        lambda: pointwise((1, 36, 8, 8), 19, last=False),
+        lambda: pointwise((1, 36, 9, 8), 19, last=True),
+    ],
+    ids=["tails", "infinite", "whole", "in place", "channels last"],
+)
+def test_inputs_in_chunks(make: Callable[[], Problem]) -> None:
+    for kernel in chunked(make()):
+        assert kernel.interpret() is None, kernel.candidate.name
+
+
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_pointwise_convolutions(last: bool, stride: int) -> None:
@@ -210,6 +246,15 @@ def test_streams_hold_the_blocks_and_their_places() -> None:
     weight = np.arange(24, dtype=np.float32).reshape(4, 6) * mask
     assert StreamValues(stream).apply(weight).tolist() == [0, 8, 0, 20, 17, 0]
     assert StreamPositions(stream).apply(weight).tolist() == [0, 1, 3, 2, 2, 5]
+
+
+def test_streams_may_go_chunk_by_chunk() -> None:
+    mask = np.zeros((2, 6), bool)
+    mask[0, 1] = mask[0, 5] = mask[1, 2] = mask[1, 4] = True
+    stream = Stream(ZeroPattern.of(mask), (0, 1), 1, chunk=4)
+    weight = np.arange(12, dtype=np.float32).reshape(2, 6) * mask
+    assert stream.chunks == 2 and StreamValues(stream).apply(weight).tolist() == [1, 8, 5, 10]
+    assert StreamPositions(stream).apply(weight).tolist() == [0, 1, 2, 3, 4, 1, 2, 5, 4]
 
 
 def test_only_constants_with_many_zeros_have_a_pattern() -> None:
