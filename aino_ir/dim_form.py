@@ -672,6 +672,11 @@ def substitute(dim: DimLike, mapping: Mapping[str, DimLike]) -> DimLike:
     return _substitute(dim, mapping) if isinstance(dim, Dim) else dim
 
 
+def value_of(dim: DimLike, symbols: Mapping[str, int]) -> int:
+    """The number that an extent is for numbers of its symbols."""
+    return dim.evaluate(symbols) if isinstance(dim, Dim) else int(dim)
+
+
 def _substitute_atom(atom: Atom, mapping: Mapping[str, DimLike]) -> DimLike:
     if isinstance(atom, SymbolAtom):
         value = mapping.get(atom.name)

@@ -28,6 +28,7 @@ from aino_ir.dim_form import (
     product,
     substitute,
     symbol,
+    value_of,
 )
 from aino_ir.dim_parser import parse as parse_dim
 from aino_ir.dim_walk import as_mod, coefficient_of, fold, split_mods
@@ -55,4 +56,5 @@ __all__ = [
     "split_mods",
     "substitute",
     "symbol",
+    "value_of",
 ]

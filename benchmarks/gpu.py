@@ -2,7 +2,8 @@
 
     python -m benchmarks.gpu --only SECTION              one section, each under eight minutes
     python -m benchmarks.gpu --budget 780                what tells most first, as long as there is time
-    python -m benchmarks.gpu --make-bundle gpu.tar.gz    everything for a machine without network and compiler
+    python -m benchmarks.gpu --make-bundle gpu.tar.gz    all for a machine without network and compiler; with
+                                                         --budget in several calls
     python -m benchmarks.gpu --summary                   what the rows say of the goals
     python -m benchmarks.gpu --dry-run                   small extents on an emulated GPU: is all right here?
 
@@ -277,7 +278,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         context = emulated_gpu()
     with context:
         if given.make_bundle is not None:
-            size = make_bundle(given.make_bundle, [s for s in only if s != "sanitizer"], dry)
+            size = make_bundle(given.make_bundle, [s for s in only if s != "sanitizer"], dry, given.budget)
+            if size is None:
+                return 5
             print(f"{given.make_bundle}: {size / 1e6:.1f} MB")
             return 0
         path = given.rows or ROOT / "build" / ("gpu_dry_rows.jsonl" if dry else "gpu_rows.jsonl")

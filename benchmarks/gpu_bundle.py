@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -196,64 +197,101 @@ def without_weights(artifact: Artifact) -> bytes:
     return writer.to_bytes()
 
 
-def make_bundle(path: Path, only: Sequence[str], dry: bool = False) -> int:
+def make_bundle(
+    path: Path, only: Sequence[str], dry: bool = False, seconds: float = float("inf")
+) -> int | None:
     """Compile all cases and pack them with AINO's source; the bytes of the bundle.
 
-    Cases that cannot be compiled as a whole are named and left out.
+    What is compiled is kept beside the bundle, in a folder for this source, and is not compiled again by the
+    next call.  Cases that cannot be compiled as a whole are named and left out.
+
+    Args:
+        path: of the bundle.
+        only: sections.
+        dry: small extents, for an emulated GPU.
+        seconds: when the time is up, nothing more is begun and there is no bundle yet: None is returned.
 
     Raises:
         SystemExit: it is larger than MOST_BYTES.
     """
+    from aino_ir.driver.cache import source_hash
     from benchmarks.gpu_cases import cases
 
-    index: list[dict[str, Any]] = []
+    end = time.monotonic() + seconds
+    parts = path.with_name(f"{path.name}.parts") / f"{source_hash()[:12]}{'-dry' if dry else ''}"
+    parts.mkdir(parents=True, exist_ok=True)
+    rows: list[tuple[Path, dict[str, Any]]] = []
+    for section in only:
+        for number, case in enumerate(cases(section, dry)):
+            file = parts / f"{section}-{number}.json"
+            if not file.exists():
+                if time.monotonic() >= end:
+                    print(f"{section}: time is up before {case.name}; call again to go on", flush=True)
+                    return None
+                _make_part(file, section, case, dry)
+            row = json.loads(file.read_text(encoding="ascii"))
+            if "left out" in row:
+                print(f"{section}: {case.name} is left out: {row['left out']}", flush=True)
+            else:
+                rows.append((file, row))
     with tarfile.open(path, "w:gz") as bundle:
         for room in ROOMS:
-            for file in sorted((ROOT / room).rglob("*")):
-                if file.suffix in (".py", ".h", ".c", ".json", ".lark") and file.is_file():
-                    bundle.add(file, file.relative_to(ROOT).as_posix())
+            for source in sorted((ROOT / room).rglob("*")):
+                if source.suffix in (".py", ".h", ".c", ".json", ".lark") and source.is_file():
+                    bundle.add(source, source.relative_to(ROOT).as_posix())
         bundle.add(ROOT / "pyproject.toml", "pyproject.toml")
-        for section in only:
-            for number, case in enumerate(cases(section, dry)):
-                try:
-                    ready = compiled(case, "cuda:sm_80" if dry else ARCHITECTURES)
-                    expected = ready.expected() if case.checked else []
-                except (AinoError, AssertionError) as problem:
-                    print(f"{section}: {case.name} is left out: {problem}", flush=True)
-                    continue
-                index.append(_packed(bundle, ready, f"{section}-{number}", expected, case.given is not None))
-                print(f"{section}: {case.name}", flush=True)
-        _add(bundle, f"{FOLDER}/index.json", json.dumps(index, indent=1, sort_keys=True).encode("ascii"))
+        for file, row in rows:
+            for name in filter(None, (row["artifact"], row["stored"])):
+                bundle.add(file.with_name(name), f"{FOLDER}/{name}")
+        index = json.dumps([row for _, row in rows], indent=1, sort_keys=True).encode("ascii")
+        _add(bundle, f"{FOLDER}/index.json", index)
     size = path.stat().st_size
     if size > MOST_BYTES:
         raise SystemExit(f"{path} has {size} bytes, more than {MOST_BYTES}")
     return size
 
 
-def _packed(
-    bundle: tarfile.TarFile, ready: Ready, stem: str, expected: Sequence[Array], given: bool
-) -> dict[str, Any]:
-    """Put a case into a bundle; its row in the index."""
+def _make_part(file: Path, section: str, case: Any, dry: bool) -> None:
+    """Compile a case; its row in the index is written last, when all that it names is there."""
+    try:
+        ready = compiled(case, "cuda:sm_80" if dry else ARCHITECTURES)
+        expected = ready.expected() if case.checked else []
+        row = _packed(file, ready, expected, case.given is not None)
+        print(f"{section}: {case.name}", flush=True)
+    except (AinoError, AssertionError) as problem:
+        row = {"left out": str(problem)}
+    _write(file, json.dumps(row, sort_keys=True).encode("ascii"))
+
+
+def _packed(file: Path, ready: Ready, expected: Sequence[Array], given: bool) -> dict[str, Any]:
+    """Write what a bundle holds of a case beside its row; the row."""
     artifact = ready.executable.artifact
     is_stripped = any(map(is_drawn, artifact.manifest.weights)) and not len(expected)
     content = without_weights(artifact) if is_stripped else bytes(artifact.content)
-    _add(bundle, f"{FOLDER}/{stem}.aino", content)
+    _write(file.with_suffix(".aino"), content)
     arrays = {f"y{n}": np.asarray(v) for n, v in enumerate(expected)}
     if given:
         arrays |= {f"x{n}": v for n, v in enumerate(ready.inputs)}
     if arrays:
-        file = io.BytesIO()
-        np.savez(file, **{k: np.asarray(v, order="C").view(_raw(v)) for k, v in arrays.items()})  # type: ignore[arg-type]
-        _add(bundle, f"{FOLDER}/{stem}.npz", file.getvalue())
+        held = io.BytesIO()
+        np.savez(held, **{k: np.asarray(v, order="C").view(_raw(v)) for k, v in arrays.items()})  # type: ignore[arg-type]
+        _write(file.with_suffix(".npz"), held.getvalue())
     return {
         **ready.facts,
         "name": ready.name,
-        "artifact": f"{stem}.aino",
-        "stored": f"{stem}.npz" if arrays else "",
+        "artifact": f"{file.stem}.aino",
+        "stored": f"{file.stem}.npz" if arrays else "",
         "outputs": [_dtype(v) for v in expected],
         "given": [_dtype(v) for v in ready.inputs] if given else [],
         "drawn": is_stripped,
     }
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Put a file there as a whole: a call that is cut off leaves none."""
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.write_bytes(data)
+    unfinished.replace(path)
 
 
 def _dtype(value: Array) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aino_ir.dims import Dim, DimLike
+from aino_ir.dims import DimLike, value_of
 from aino_ir.passes.plan_memory import live_ranges, place_arena, sample_bindings
 from aino_ir.plan import Plan, Run
 from aino_ir.plan.order import levels_of, order_of
@@ -59,12 +59,8 @@ class PlanBranches:
         """Whether the arena is not much larger than it was."""
         largest = {name: hi for name, (_, hi) in plan.symbol_bounds.items() if hi is not None}
         if largest.keys() >= set(plan.symbols):
-            more = _bytes(plan.arena_bytes, largest) - _bytes(before, largest)
+            more = value_of(plan.arena_bytes, largest) - value_of(before, largest)
             if more <= self.spare:
                 return True
         samples = sample_bindings(plan)
-        return all(_bytes(plan.arena_bytes, b) <= self.growth * _bytes(before, b) for b in samples)
-
-
-def _bytes(size: DimLike, bindings: dict[str, int]) -> int:
-    return size.evaluate(bindings) if isinstance(size, Dim) else int(size)
+        return all(value_of(plan.arena_bytes, b) <= self.growth * value_of(before, b) for b in samples)

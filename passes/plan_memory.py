@@ -6,7 +6,7 @@ import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from aino_ir.dims import Dim, DimLike, align, floordiv, is_static
+from aino_ir.dims import Dim, DimLike, align, floordiv, is_static, value_of
 from aino_ir.errors.plan import PlanUnsafe
 from aino_ir.loops.stmt import Access
 from aino_ir.plan import (
@@ -349,9 +349,7 @@ def _placed_bytes(buffer: Buffer, bindings: dict[str, int]) -> tuple[int, int]:
     """(start, end) in the arena; one without a place takes all of it."""
     if buffer.offset is None:
         return 0, 1 << 62
-    start, size = (
-        d.evaluate(bindings) if isinstance(d, Dim) else int(d) for d in (buffer.offset, buffer.bytes)
-    )
+    start, size = value_of(buffer.offset, bindings), value_of(buffer.bytes, bindings)
     return start, start + size
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from aino_ir.dims import Dim, DimLike
+from aino_ir.dims import Dim, DimLike, value_of
 from aino_ir.dtypes import DType, u16
 from aino_ir.errors.loops import LoopArgumentError, LoopOutOfBounds, LoopRunError
 from aino_ir.loops.evaluate import implement, round_array
@@ -250,11 +250,6 @@ def _check_symbols(fn: LoopFn, symbols: Mapping[str, int]) -> dict[str, int]:
         if value < lo or (hi is not None and value > hi):
             raise LoopArgumentError(kernel=fn.name, name=name, expected=f"in {lo}..{hi}", got=value)
     return {name: int(symbols[name]) for name in fn.symbols}
-
-
-def value_of(dim: DimLike, dims: Mapping[str, int]) -> int:
-    """The value of a Dim for concrete symbols."""
-    return dim if isinstance(dim, int) else dim.evaluate(dims)
 
 
 # ---------------------------------------------------------------------- expressions

@@ -31,6 +31,9 @@ Array = np.ndarray[Any, Any]
 WARP = 32
 """Threads of a warp."""
 
+BLOCK = 128
+"""Threads of a block where each thread has a unit of its own (AINO_BLOCK of aino_cuda.h)."""
+
 _FRAGMENT = VecType(u32)
 _LANE = np.arange(WARP)
 _ROW, _QUAD = _LANE // 4, _LANE % 4

@@ -55,12 +55,17 @@ def touches(plan: Plan, step: Step) -> Iterable[Touch]:
         yield from touches_of(plan, view, writes=False)
 
 
-def launch_touches(plan: Plan, step: Run) -> list[Touch]:
-    """What a launch on a device touches; all kernels with scratch share one stretch of it."""
+def launch_touches(plan: Plan, step: Run, scratch: int = 0) -> list[Touch]:
+    """What a launch on a device touches; kernels with scratch share the stretch of that number."""
     found = list(touches(plan, step))
-    if plan.kernels[step.kernel].function.scratch_bytes != 0:
-        found.append(Touch(("scratch", 0), 0, WHOLE, True))
+    if has_scratch(plan, step):
+        found.append(Touch(("scratch", scratch), 0, WHOLE, True))
     return found
+
+
+def has_scratch(plan: Plan, step: Run) -> bool:
+    """Whether the threads of a kernel have memory of their own."""
+    return plan.kernels[step.kernel].function.scratch_bytes != 0
 
 
 def data_touches(plan: Plan, step: Run) -> list[Touch]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aino_ir.codegen.c.plan_text import PlanText
 from aino_ir.codegen.c.steps import STRAIGHT_LINE_STEPS, StepPrinter, origin
 from aino_ir.codegen.cstyle.text import wrap
-from aino_ir.codegen.cuda.launch import BLOCK
+from aino_ir.loops.warp import BLOCK
 from aino_ir.plan import BufferKind, Plan, Repeat, Reserve, Run, Step, View, size, walk
 
 

@@ -18,9 +18,6 @@ kernel's symbols, ``scratch``, ``lo`` and ``hi``.  Each has eight bytes."""
 EVERYWHERE = (Let, BindIndex, DeclareReg, Alloc, Share, Comment)
 """Statements before the units that every thread repeats; the others are checks."""
 
-BLOCK = 128
-"""Threads of a block where each thread has a unit of its own (AINO_BLOCK of aino_cuda.h)."""
-
 
 def arguments(fn: LoopFn) -> list[Argument]:
     """What the device functions of a kernel take, in order: only what they read."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from aino_ir.codegen.c.limits import entry_extents, entry_sizes, late_extents
 from aino_ir.codegen.cuda.launch import launch_facts
-from aino_ir.codegen.cuda.order import launch_order
+from aino_ir.codegen.cuda.order import launch_order, scratch_stretches
 from aino_ir.dims import DimLike
 from aino_ir.plan import (
     Bind,
@@ -53,6 +53,7 @@ def plan_data(plan: Plan) -> dict[str, Any]:
         "segments": [[shown(s.bytes), s.per_thread, s.output] for s in plan.segments],
         "steps": _block(plan.steps),
         "order": launch_order(plan),
+        "scratch": scratch_stretches(plan),
         "late": _late(plan),
         "states": [first.get(slot, [0, None]) for slot in range(len(plan.states))],
         "arena": shown(plan.arena_bytes),

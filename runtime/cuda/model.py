@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from aino_ir.dims import value_of
 from aino_ir.errors.base import AinoError
 from aino_ir.plan import BufferKind
 from aino_ir.runtime.cubins import CubinLibrary
 from aino_ir.runtime.cuda.device import Code, Device, Memory, Stream
-from aino_ir.runtime.cuda.plan import PlanFacts, valued
+from aino_ir.runtime.cuda.plan import PlanFacts
 from aino_ir.runtime.cuda.session import Places, Session
 from aino_ir.runtime.native import address_of, status_error
 
@@ -115,18 +116,18 @@ class CudaModel:
             session = self._take(own)
             try:
                 ins = [
-                    session.staged(("input", n), valued(b.bytes, symbols)) if b is not None else None
+                    session.staged(("input", n), value_of(b.bytes, symbols)) if b is not None else None
                     for n, b in enumerate(plan.slots(BufferKind.INPUT))
                 ]
                 for (n, memory), source in zip(enumerate(ins), inputs, strict=False):
                     if memory is not None:
-                        size = valued(plan.slots(BufferKind.INPUT)[n].bytes, symbols)  # type: ignore[union-attr]
+                        size = value_of(plan.slots(BufferKind.INPUT)[n].bytes, symbols)  # type: ignore[union-attr]
                         device.upload(memory.address, source, size, own)
                 given = {s.output for s in plan.segments if s.output >= 0}
                 outs: list[Any] = [
                     None
                     if b is None or n in given
-                    else session.staged(("output", n), valued(b.bytes, symbols))
+                    else session.staged(("output", n), value_of(b.bytes, symbols))
                     for n, b in enumerate(plan.slots(BufferKind.OUTPUT))
                 ]
                 places = Places(
@@ -207,10 +208,10 @@ class CudaModel:
 
     def _check_extents(self, symbols: Mapping[str, int]) -> None:
         for dim, step in self.plan.extents:
-            if valued(dim, symbols) < 0:
+            if value_of(dim, symbols) < 0:
                 raise self.error(BAD_SHAPE, step)
         for size in self.plan.sizes:
-            if valued(size, symbols) > LARGEST_BYTES:
+            if value_of(size, symbols) > LARGEST_BYTES:
                 raise self.error(LIMIT_EXCEEDED, self.plan.count)
 
     # -- results on the host ------------------------------------------------------------------------
@@ -223,7 +224,7 @@ class CudaModel:
         for slot, buffer in enumerate(self.plan.slots(BufferKind.OUTPUT)):
             if buffer is None:
                 continue
-            size = valued(buffer.bytes, symbols)
+            size = value_of(buffer.bytes, symbols)
             target = outputs[slot]
             if outs[slot] is None:
                 target = kept[slot] = _host_memory(size)

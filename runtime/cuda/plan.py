@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from aino_ir.dims import Dim, DimLike, parse_dim
+from aino_ir.dims import DimLike, parse_dim
 from aino_ir.dtypes import DTYPES
+from aino_ir.loops.warp import BLOCK
 from aino_ir.plan import (
     Bind,
     Branch,
@@ -39,14 +40,6 @@ def dim_of(value: int | str) -> DimLike:
     """A number, or an expression over symbols, from JSON."""
     return value if isinstance(value, int) else parse_dim(value)
 
-
-def valued(dim: DimLike, symbols: Symbols) -> int:
-    """The value of a dimension."""
-    return dim.evaluate(dict(symbols)) if isinstance(dim, Dim) else int(dim)
-
-
-BLOCK = 128
-"""Threads of a block where each thread has a unit of its own."""
 
 MOST_BLOCKS = (1 << 31) - 1
 SCRATCH_BYTES = 256 << 20
@@ -154,6 +147,7 @@ class PlanFacts:
         buffers, segments, steps: as in the plan.
         order: for each launch of a plan that is nothing else, the launches that must be over before it,
             by their places among all launches; None: every launch follows the one before it.
+        scratch: for each of these launches, which stretch of scratch memory it has; empty: all the first.
         late: symbol -> extents that are known with it and must not be negative.
         states: bytes of each state, and where in the weights its first value lies (None: zeros).
         arena, weights: bytes.
@@ -169,6 +163,7 @@ class PlanFacts:
     segments: tuple[Segment, ...]
     steps: tuple[Step, ...]
     order: tuple[tuple[int, ...], ...] | None
+    scratch: tuple[int, ...]
     late: Mapping[str, tuple[DimLike, ...]]
     states: tuple[tuple[int, int | None], ...]
     arena: DimLike
@@ -188,6 +183,7 @@ class PlanFacts:
             tuple(Segment(dim_of(b), bool(each), int(output)) for b, each, output in row["segments"]),
             _steps(row["steps"]),
             None if row["order"] is None else tuple(tuple(map(int, before)) for before in row["order"]),
+            tuple(map(int, row["scratch"])),
             {symbol: tuple(map(dim_of, dims)) for symbol, dims in row["late"].items()},
             tuple((int(size), first) for size, first in row["states"]),
             dim_of(row["arena"]),
@@ -215,6 +211,11 @@ class PlanFacts:
     def launches(self) -> tuple[Run, ...]:
         """Every launch, those in branches and loops included."""
         return tuple(step for step in walk(self.steps) if isinstance(step, Run))
+
+    @cached_property
+    def stretches(self) -> Mapping[int, int]:
+        """The stretch of scratch memory of each launch, by its identity."""
+        return {id(step): n for step, n in zip(self.launches, self.scratch, strict=False)}
 
     @cached_property
     def is_straight(self) -> bool:

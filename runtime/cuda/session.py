@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aino_ir.dims import DimLike
+from aino_ir.dims import DimLike, value_of
 from aino_ir.plan import (
     Bind,
     Branch,
@@ -26,7 +26,6 @@ from aino_ir.plan import (
     View,
 )
 from aino_ir.runtime.cuda.device import Event, Graph, Launch, Memory
-from aino_ir.runtime.cuda.plan import valued
 
 if TYPE_CHECKING:
     from aino_ir.runtime.cuda.model import CudaModel
@@ -104,7 +103,7 @@ class Session:
         """Get ready: memory is there, statuses are clear."""
         self._places, self.values, self._stream, self._times = places, dict(symbols), stream, times
         sizes = {
-            "arena": valued(self.plan.arena, symbols),
+            "arena": value_of(self.plan.arena, symbols),
             "status": self._statuses.nbytes,
             "turns": 8 * len(self.plan.turns),
         }
@@ -188,10 +187,10 @@ class Session:
 
     def address(self, view: View) -> int:
         """Where a view lies on the device."""
-        return self._base(self.plan.buffers[view.buffer]) + valued(view.offset, self.values)
+        return self._base(self.plan.buffers[view.buffer]) + value_of(view.offset, self.values)
 
     def _base(self, buffer: Buffer) -> int:
-        offset = 0 if buffer.offset is None else valued(buffer.offset, self.values)
+        offset = 0 if buffer.offset is None else value_of(buffer.offset, self.values)
         if buffer.segment:
             return int(self._segments[buffer.segment - 1].address) + offset
         base = _BASES[buffer.kind](self, buffer)
@@ -223,14 +222,16 @@ class Session:
     def _launches(self, step: Run) -> list[Launch]:
         """The launches of a step: checks of one thread, then all units, in parts where scratch is short."""
         facts = self.plan.kernels[step.kernel]
-        parts = facts.parts(valued(facts.units, self.values), valued(facts.scratch, self.values))
+        parts = facts.parts(value_of(facts.units, self.values), value_of(facts.scratch, self.values))
         if parts.units <= 0:
             return []
         number, code = self._number(step), self.model.code
         loc = self.model.steps[number]
         what = f"scratch of kernel '{step.kernel}' ({loc})"
-        scratch = self.staged("scratch", parts.scratch_bytes, what).address if parts.scratch_bytes else 0
-        given = {"scratch": scratch}
+        given = {"scratch": 0}
+        if parts.scratch_bytes:
+            key = ("scratch", self.plan.stretches.get(id(step), 0))
+            given["scratch"] = self.staged(key, parts.scratch_bytes, what).address
         if number in self.model.status_slots:
             given["status"] = self._memory["status"].address + 16 * self.model.status_slots[number]
         made = []
@@ -266,7 +267,8 @@ class Session:
         return [self._launches(step) for step in self.plan.launches]
 
     def _own_addresses(self) -> tuple[int, ...]:
-        keys = ("arena", "status", "turns", "scratch")
+        scratch = [("scratch", number) for number in sorted({0, *self.plan.scratch})]
+        keys = ("arena", "status", "turns", *scratch)
         return tuple(self._memory[k].address if k in self._memory else 0 for k in keys)
 
     def _refresh(self, recorded: _Recorded) -> None:
@@ -300,14 +302,14 @@ class Session:
 
     def _bind(self, step: Bind) -> None:
         value = self.values[step.symbol] = self._read(step.source)
-        lo, hi = (None if d is None else valued(d, self.values) for d in (step.lo, step.hi))
+        lo, hi = (None if d is None else value_of(d, self.values) for d in (step.lo, step.hi))
         fits = (lo is None or value >= lo) and (hi is None or value <= hi) and value % step.step == 0
         extents = self.plan.late[step.symbol]
-        self._demand(fits and all(valued(d, self.values) >= 0 for d in extents), self._number(step))
+        self._demand(fits and all(value_of(d, self.values) >= 0 for d in extents), self._number(step))
         self._mark(step)
 
     def _require(self, step: Require) -> None:
-        lhs, rhs = valued(step.check.lhs, self.values), valued(step.check.rhs, self.values)
+        lhs, rhs = value_of(step.check.lhs, self.values), value_of(step.check.rhs, self.values)
         self._demand(_HOLDS[step.check.kind](lhs, rhs), self._number(step))
 
     def _reserve(self, step: Reserve) -> None:
@@ -321,7 +323,7 @@ class Session:
 
     def _make_room(self, number: int, wanted: DimLike, step: int, keep: bool, spare: bool = False) -> None:
         """Make a segment hold so many bytes, and half as much again as it did where it grows turn by turn."""
-        size, before = valued(wanted, self.values), self._segments.get(number)
+        size, before = value_of(wanted, self.values), self._segments.get(number)
         self._demand(size <= LARGEST_BYTES, step, LIMIT_EXCEEDED)
         if before is not None and before.bytes >= size:
             return
@@ -367,7 +369,7 @@ class Session:
             return _NO_LIMIT
         if isinstance(step.count, View):
             return self._read(step.count)
-        return valued(step.count, self.values)
+        return value_of(step.count, self.values)
 
     def _read(self, view: View) -> int:
         """An element that kernels wrote; whatever they met meanwhile is raised first."""

@@ -11,7 +11,7 @@ import pytest
 import aino_ir as aino
 from aino_ir.builder import Builder
 from aino_ir.codegen.cuda import order, plan_data
-from aino_ir.codegen.cuda.order import launch_order
+from aino_ir.codegen.cuda.order import launch_order, scratch_stretches
 from aino_ir.driver.api import compile_options
 from aino_ir.driver.gpu import emulated_gpu
 from aino_ir.driver.pipeline import Compilation
@@ -68,9 +68,11 @@ def test_launches_that_touch_the_same_bytes_are_ordered(make: Callable[[], Modul
     assert edges is not None
     launches, reached = list(runs(plan)), before(edges)
     assert len(edges) == len(launches)
-    for late, mine in enumerate(launches):
-        for early, other in enumerate(launches[:late]):
-            if conflicting(launch_touches(plan, mine), launch_touches(plan, other)):
+    stretches = scratch_stretches(plan) or [0] * len(launches)
+    touched = [launch_touches(plan, run, n) for run, n in zip(launches, stretches, strict=True)]
+    for late, mine in enumerate(touched):
+        for early, other in enumerate(touched[:late]):
+            if conflicting(mine, other):
                 assert early in reached[late]
     for mine in edges:  # nothing that follows from the others
         assert all(a not in reached[b] for a in mine for b in mine)
@@ -80,6 +82,20 @@ def test_branches_are_parallel_and_a_chain_is_one() -> None:
     edges, line = launch_order(plan_of(branching())), launch_order(plan_of(chain()))
     assert edges is not None and max(sum(n in mine for mine in edges) for n in range(len(edges))) >= 3
     assert line == [[n - 1] if n else [] for n in range(len(line or ()))]
+
+
+def test_scratch_does_not_order_branches(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_of(branching())
+    launches = list(runs(plan))
+    rows = [n for n, run in enumerate(launches) if plan.kernels[run.kernel].function.scratch_bytes]
+    together, stretches = rows[-3:], scratch_stretches(plan)  # the three softmaxes of the branches
+    assert len({stretches[n] for n in together}) == 3
+    edges = launch_order(plan)
+    assert edges is not None and all(a not in before(edges)[b] for a in together for b in together)
+    monkeypatch.setattr(order, "MOST_STRETCHES", 1)
+    ordered = launch_order(plan)
+    assert ordered is not None and together[0] in before(ordered)[together[2]]
+    assert set(scratch_stretches(plan_of(chain()))) <= {0}
 
 
 def test_long_plans_are_chains(monkeypatch: pytest.MonkeyPatch) -> None:
