@@ -9,6 +9,7 @@ from aino_ir.codegen.cuda.block_sorts import BlockSortGenerator, split_sort
 from aino_ir.codegen.cuda.elements import ElementGenerator
 from aino_ir.codegen.cuda.flash_attention import FlashAttentionGenerator
 from aino_ir.codegen.cuda.scatters import split_scatter
+from aino_ir.codegen.cuda.split_products import split_product
 from aino_ir.codegen.cuda.split_reductions import split_reduction
 from aino_ir.codegen.cuda.tensor_cores import TensorCoreGenerator
 from aino_ir.codegen.cuda.tile import TileGenerator
@@ -37,4 +38,4 @@ def cuda_generators() -> list[Generator]:
 
 def cuda_dividers() -> list[Divider]:
     """Who takes apart what one kernel of blocks cannot spread over a device."""
-    return [split_reduction, split_sort, split_scan, split_scatter]
+    return [split_product, split_reduction, split_sort, split_scan, split_scatter]

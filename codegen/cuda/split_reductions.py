@@ -74,7 +74,7 @@ def split_reduction(spec: KernelSpec) -> Division | None:
         return None
     across = _across(spec, program, int(results))  # type: ignore[arg-type]
     if across is not None:
-        return _division(spec, *across, first=True)
+        return division(spec, *across, in_front=True)
     if not 0 < int(results) <= FEW_RESULTS:  # type: ignore[arg-type]
         return None
     terms = product(a.extent for a in program.reduce)
@@ -82,7 +82,7 @@ def split_reduction(spec: KernelSpec) -> Division | None:
     if isinstance(most, int) and most < LONG:
         return None
     cut = _cut(program.reduce, int(results))  # type: ignore[arg-type]
-    return None if cut is None else _division(spec, *cut)
+    return None if cut is None else division(spec, *cut)
 
 
 def _across(spec: KernelSpec, program: Compute, results: int) -> tuple[int, int, DimLike] | None:
@@ -153,8 +153,15 @@ def _stretches(extent: DimLike, inner: int, results: int, ragged: bool) -> tuple
     return -(-whole // length), length
 
 
-def _division(spec: KernelSpec, cut: int, count: int, length: DimLike, first: bool = False) -> Division:
-    """The two kernels; the axis of stretches comes last, or `first`."""
+def division(spec: KernelSpec, cut: int, count: int, length: DimLike, in_front: bool = False) -> Division:
+    """A reduction as partial ones over stretches of an axis, and the reduction of these in their order.
+
+    Args:
+        spec: the reduction.
+        cut: which axis of the terms.
+        count, length: of the stretches; the last one may be shorter.
+        in_front: whether partial results of one stretch lie together, not those of one result.
+    """
     program = spec.program
     assert isinstance(program, Compute) and program.combiner is not None
     axis = program.reduce[cut]
@@ -166,8 +173,8 @@ def _division(spec: KernelSpec, cut: int, count: int, length: DimLike, first: bo
         inside: Expr = compare("lt", Index(place[axis.name]), Index(axis.extent))
         where = inside if where is None else binary("and", inside, where)
     reduce = tuple(within if a is axis else a for a in program.reduce)
-    space = (part, *program.axes) if first else (*program.axes, part)
-    partial = replace(program, axes=space, body=body, where=where, reduce=reduce, finish=None)
+    axes = (part, *program.axes) if in_front else (*program.axes, part)
+    partial = replace(program, axes=axes, body=body, where=where, reduce=reduce, finish=None)
     total = Accumulator(body.type)
     shape = tuple(a.extent for a in partial.axes)
     kept = Result("partial", body.dtype, shape, expr=total, index=coordinates(partial.axes))

@@ -159,7 +159,7 @@ class Lowering:
         flops = sum((o.cost() for o in group.ops), start=0)
         nodes = tuple(dict.fromkeys(e for o in group.ops for e in o.loc.entries))
         if not isinstance(made, Kernel):
-            self._emit_parts(op, made[1], views, written, (nodes, flops))
+            self._emit_parts(op, made[1], list(zip(views, operands, strict=True)), written, (nodes, flops))
             return
         views += [v for v, result in zip(written, spec.results, strict=True) if result.aliases is None]
         for number, packing in made.candidate.companions:
@@ -170,7 +170,7 @@ class Lowering:
         self,
         op: Op,
         division: Division,
-        operands: Sequence[View],
+        operands: Sequence[tuple[View, Value | None]],
         results: Sequence[View],
         account: tuple[tuple[str, ...], DimLike],
     ) -> None:
@@ -179,7 +179,8 @@ class Lowering:
         Args:
             op: what they compute together.
             division: the kernels.
-            operands, results: where those of the divided spec lie.
+            operands: where those of the divided spec lie, and what they are (None: of a division themselves).
+            results: where they go.
             account: nodes and operations; these count for the first kernel.
         """
         nodes, flops = account
@@ -189,7 +190,10 @@ class Lowering:
                 BufferKind.ARENA, type_.layout.bound(type_.shape) * type_.dtype.bytes, name=name
             )
             places[name] = View(buffer.id, 0, type_.dtype, type_.shape, type_.layout)
-        readable: dict[int | str, View] = {**places, **dict(enumerate(operands))}
+        readable: dict[int | str, tuple[View, Value | None]] = {
+            **{name: (view, None) for name, view in places.items()},
+            **dict(enumerate(operands)),
+        }
         writable: dict[int | str, View] = {**places, **dict(enumerate(results))}
         for part in division.parts:
             read, written = [readable[k] for k in part.reads], [writable[k] for k in part.writes]
@@ -197,8 +201,14 @@ class Lowering:
             if inner is not None:
                 self._emit_parts(op, inner, read, written, (nodes, flops))
             else:
-                name = self.kernel(part.spec, op).function.name
-                self.steps.append(Run(name, (*read, *written), loc=op.loc, nodes=nodes, flops=flops))
+                kernel = self.kernel(part.spec, op)
+                packings = dict(kernel.candidate.packings)
+                views = [
+                    self._packed_view(_handle(value), packings[n]) if value and n in packings else view
+                    for n, (view, value) in enumerate(read)
+                ]
+                step = Run(kernel.function.name, (*views, *written), loc=op.loc, nodes=nodes, flops=flops)
+                self.steps.append(step)
             flops = 0
 
     def _group_kernel(self, group: Group) -> tuple[Kernel | tuple[KernelSpec, Division], tuple[int, ...]]:
@@ -228,9 +238,9 @@ class Lowering:
             composed = compose(group, where, self.function.symbols, self.options.numerics)
             positions = tuple(group.outer.index(v) for v in composed.operands)
             spec = composed.spec
-            if dying in positions:
-                spec = written_in_place(spec, positions.index(dying))
             division = self.catalogue.divide(spec)
+            if division is None and dying in positions:
+                spec = written_in_place(spec, positions.index(dying))
             made = (spec, division) if division is not None else self.kernel(spec, op, composed.operands)
             known = self._groups[signature] = (made, positions)
         return known
