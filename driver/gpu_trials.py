@@ -80,7 +80,9 @@ class DeviceTimer:
         name = trial.kernel.function.name
         for entry, blocks, threads, lo, hi in parts.launches(facts):
             values = facts.values(views.__getitem__, trial.bindings, {**given, "lo": lo, "hi": hi})
-            placed.launches.append(Launch(self.code.function(entry), blocks, threads, values, name, ""))
+            shared = facts.shared_of(entry)
+            function = self.code.function(entry, shared)
+            placed.launches.append(Launch(function, blocks, threads, values, name, "", shared))
         return placed
 
     def verdicts(self) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from aino_ir.codegen.cstyle.usage import analyse
 from aino_ir.loops.stmt import Alloc, BindIndex, Comment, DeclareReg, Let, LoopFn, Share, Stmt
+from aino_ir.target import Target
 
 Argument = tuple[str, int]
 """(kind, number): ``view`` and ``status`` with the place among the views, ``symbol`` with that among the
@@ -39,6 +40,43 @@ def repeated(fn: LoopFn) -> tuple[Stmt, ...]:
     return tuple(s for s in fn.prologue if isinstance(s, EVERYWHERE))
 
 
+DECLARED_BYTES = 48 << 10
+"""Shared memory that code may declare; more must be asked for by the launch."""
+
+BOUNDARY = 1024
+"""Where buffers of shared memory that is asked for start: a repetition of the longest pattern of swaps."""
+
+SHARED_BYTES = {
+    **dict.fromkeys(("sm_90", "sm_90a", "sm_100", "cuda-emu"), 227 << 10),
+    "sm_80": 163 << 10,
+}
+"""Shared memory that a block may ask for, by architecture; 99 KB on the others."""
+
+
+def shared_bytes(target: Target) -> int:
+    """Shared memory that a block of a target may ask for."""
+    return SHARED_BYTES.get(target.isa, 99 << 10)
+
+
+def asked_places(fn: LoopFn) -> dict[str, int]:
+    """Where shared buffers start in what a launch asks for; empty where the kernel declares them."""
+    shared = [s for s in fn.prologue if isinstance(s, Share)]
+    if sum(s.size * s.dtype.bytes for s in shared) <= DECLARED_BYTES:
+        return {}
+    places, end = {}, 0
+    for s in shared:
+        places[s.name] = end
+        end += -(-s.size * s.dtype.bytes // BOUNDARY) * BOUNDARY
+    return places
+
+
+def asked_bytes(fn: LoopFn) -> int:
+    """Shared memory that a launch of a kernel asks for."""
+    places = asked_places(fn)
+    sizes = {s.name: s.size * s.dtype.bytes for s in fn.prologue if isinstance(s, Share)}
+    return max((start + sizes[name] for name, start in places.items()), default=0)
+
+
 def launch_facts(fn: LoopFn) -> dict[str, Any]:
     """What a launch of a kernel needs to know, as JSON holds it."""
     return {
@@ -49,6 +87,7 @@ def launch_facts(fn: LoopFn) -> dict[str, Any]:
         "symbols": list(fn.symbols),
         "units": _number_or_text(fn.units),
         "scratch": _number_or_text(fn.scratch_bytes),
+        "shared": asked_bytes(fn),
         "can_fail": fn.can_fail,
     }
 

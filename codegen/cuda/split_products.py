@@ -7,9 +7,7 @@ with whatever follows the product, so that results are the same in every run.  S
 
 from __future__ import annotations
 
-import math
-
-from aino_ir.codegen.cuda.product import Product, analyse
+from aino_ir.codegen.cuda.product import Product, analyse, extent_of
 from aino_ir.codegen.cuda.split_reductions import division
 from aino_ir.compute import Compute
 from aino_ir.dims import is_static
@@ -37,18 +35,15 @@ def split_product(spec: KernelSpec) -> Division | None:
     assert isinstance(program, Compute)
     if not all(is_static(a.extent) for a in (*program.axes, *program.reduce)):
         return None
-    stack, rows, columns = (
-        math.prod(int(a.extent) for a in axes)  # type: ignore[arg-type]
-        for axes in (found.stack, found.rows, found.columns)
-    )
+    stack, rows, columns = map(extent_of, (found.stack, found.rows, found.columns))
     tiles = stack * -(-rows // TILE) * -(-columns // TILE)
-    terms = math.prod(int(a.extent) for a in program.reduce)  # type: ignore[arg-type]
-    wished = min(PROCESSORS // tiles, terms // SHORTEST)
+    terms = extent_of(program.reduce)
+    wished = min(PROCESSORS // max(1, tiles), terms // SHORTEST)
     if wished < 2 or any(a.name == "part" for a in program.axes):
         return None
-    cut = max(range(len(program.reduce)), key=lambda n: int(program.reduce[n].extent))  # type: ignore[arg-type]
-    extent = int(program.reduce[cut].extent)  # type: ignore[arg-type]
+    extents = [extent_of((axis,)) for axis in program.reduce]
+    extent = max(extents)
     for count in range(wished, wished // 2, -1):
         if extent % (count * FINEST) == 0:
-            return division(spec, cut, count, extent // count, in_front=True)
+            return division(spec, extents.index(extent), count, extent // count, in_front=True)
     return None

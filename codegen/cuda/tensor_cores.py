@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from aino_ir.codegen.cuda.instructions import LINE_BYTES, Instruction, on_tensor_cores
+from aino_ir.codegen.cuda.launch import shared_bytes
 from aino_ir.codegen.cuda.panels import Panel, PanelShape, Source, panel_shape
 from aino_ir.codegen.cuda.product import Product, analyse, extent_of, innermost_last, run_along, terms_last
 from aino_ir.codegen.kernels.access import Placement, Point
@@ -31,9 +32,6 @@ from aino_ir.loops.registers import RegTile
 from aino_ir.loops.stmt import LoopFn
 from aino_ir.loops.warp import WARP
 from aino_ir.target import Target
-
-STAGE_BYTES = 64
-"""Terms of a line that a stage has, in bytes."""
 
 TOTAL_BYTES = 4
 """Of a sum."""
@@ -53,6 +51,7 @@ class Tiling:
         rows, columns: of the tile.
         down, across: warps.
         stages: of the pipeline.
+        line_bytes: terms of a line that a stage has, in bytes.
     """
 
     rows: int
@@ -60,6 +59,7 @@ class Tiling:
     down: int
     across: int
     stages: int
+    line_bytes: int = 64
 
     @property
     def threads(self) -> int:
@@ -73,16 +73,18 @@ class Tiling:
 
     @property
     def shared_bytes(self) -> int:
-        """Shared memory of a block; 48 KB at most."""
+        """Shared memory of a block."""
         strips = self.down * self.across * STRIP * (self.part[1] + PAD) * TOTAL_BYTES
-        return STAGE_BYTES * (self.rows + self.columns) * self.stages + strips
+        return self.line_bytes * (self.rows + self.columns) * self.stages + strips
 
     def __str__(self) -> str:
         part = f"{self.part[0]}x{self.part[1]} a warp"
-        return f"{self.rows}x{self.columns}, {part}, {self.stages} stages"
+        return f"{self.rows}x{self.columns}, {part}, {self.stages} stages of {self.line_bytes} bytes"
 
 
 TILINGS = (
+    Tiling(128, 256, 2, 4, 3, 128),
+    Tiling(128, 128, 2, 2, 3, 128),
     Tiling(128, 128, 2, 2, 2),
     Tiling(128, 64, 2, 2, 3),
     Tiling(64, 64, 2, 2, 4),
@@ -93,6 +95,9 @@ TILINGS = (
 
 WAVES = 132
 """Tiles that keep a device busy: as many as it has multiprocessors."""
+
+HIDDEN_BYTES = 16
+"""Of a line on their way, with which a pipeline takes twice as long as one that never waits."""
 
 
 @dataclass(frozen=True)
@@ -109,13 +114,13 @@ class Plan:
     instruction: Instruction
     packings: tuple[tuple[int, Packing], ...] = ()
 
-    def shape(self, side: int, height: int) -> PanelShape:
-        """The panel of a factor that has so many lines in a tile."""
+    def shape(self, side: int, height: int, line_bytes: int) -> PanelShape:
+        """The panel of a factor that has so many lines, and terms in bytes, in a tile."""
         of, factor, storage = self.of, self.of.factors[side], self.instruction.storages[side]
         term, line = (run_along(of.spec, factor, axes) for axes in (of.terms, (of.rows, of.columns)[side]))
         if not isinstance(factor, Read) or of.spec.operands[factor.operand].dtype is not storage:
             term, line = replace(term, whole=False), replace(line, whole=False)
-        return panel_shape(term, line, (height, STAGE_BYTES // storage.bytes), storage)
+        return panel_shape(term, line, (height, line_bytes // storage.bytes), storage)
 
 
 def planned(spec: KernelSpec, target: Target) -> Plan | str:
@@ -126,7 +131,7 @@ def planned(spec: KernelSpec, target: Target) -> Plan | str:
     packings = []
     for side, factor in enumerate(plan.of.factors):
         layout = terms_last(plan.of, factor)
-        shape = plan.shape(side, LINE_BYTES)
+        shape = plan.shape(side, LINE_BYTES, LINE_BYTES)
         if layout is not None and not shape.copied and isinstance(factor, Read):
             packings.append((factor.operand, Packing(layout)))
     if not packings:
@@ -163,7 +168,8 @@ class TensorCoreGenerator:
             return
         extents = extent_of(plan.of.rows), extent_of(plan.of.columns)
         for number, tiling in sorted(enumerate(TILINGS), key=lambda item: _rank(item[1], extents, item[0])):
-            if tiling.rows < 2 * extents[0] or tiling.rows == 16:
+            fits = tiling.shared_bytes <= shared_bytes(target)
+            if fits and (tiling.rows < 2 * extents[0] or tiling.rows == 16):
                 yield Candidate(
                     self.name,
                     f"{plan.instruction}, {tiling}",
@@ -190,7 +196,8 @@ def _rank(tiling: Tiling, extents: tuple[int, int], number: int) -> tuple[float,
     tiles = -(-extents[0] // tiling.rows) * -(-extents[1] // tiling.columns)
     work = tiles * (tiling.rows * tiling.columns + 64 * (tiling.rows + tiling.columns))
     waves = -(-tiles // WAVES)
-    return work * waves / tiles, number
+    latency = 1 + HIDDEN_BYTES / ((tiling.stages - 1) * tiling.line_bytes)
+    return work * waves / tiles * latency, number
 
 
 class _Kernel:
@@ -200,7 +207,7 @@ class _Kernel:
         self.of = plan.of
         self.instruction = plan.instruction
         self.tiling = tiling
-        self.terms = STAGE_BYTES // plan.instruction.storages[0].bytes
+        self.terms = tiling.line_bytes // plan.instruction.storages[0].bytes
         heights, names = (tiling.rows, tiling.columns), ("row", "column")
         self.panels = tuple(
             Panel(
@@ -208,7 +215,7 @@ class _Kernel:
                 place,
                 f"{names[side]}_panels",
                 side,
-                plan.shape(side, heights[side]),
+                plan.shape(side, heights[side], tiling.line_bytes),
                 tiling.stages,
                 tiling.threads,
             )

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from aino_ir.codegen.c.types import element_dtype, scalar_name
 from aino_ir.codegen.c.writer import STATUS
 from aino_ir.codegen.cstyle.usage import every
-from aino_ir.codegen.cuda.launch import Argument, arguments, has_checks, repeated
+from aino_ir.codegen.cuda.launch import Argument, arguments, asked_bytes, asked_places, has_checks, repeated
 from aino_ir.codegen.cuda.vectors import VectorWriter
 from aino_ir.loops.expr import Load
 from aino_ir.loops.stmt import (
@@ -43,6 +43,7 @@ class CudaWriter(VectorWriter):
     def write(self) -> str:
         """The device functions and the launching function."""
         self._header()
+        self._asked = asked_places(self.fn)
         prologue = self.fn.prologue
         checked = has_checks(self.fn)
         if checked:
@@ -125,7 +126,11 @@ class CudaWriter(VectorWriter):
             self.line("if (lo == 0)")
             self.line(f"    AINO_LAUNCH({self.fn.name}_checks, 1, {passed});")
         if self.fn.threads > 1:
-            self.line(f"AINO_LAUNCH_BLOCKS({self.fn.name}, hi - lo, {self.fn.threads}, {passed});")
+            size = f"{self.fn.name}, hi - lo, {self.fn.threads}"
+            if self._asked:
+                self.line(f"AINO_LAUNCH_ASKING({size}, {asked_bytes(self.fn)}, {passed});")
+            else:
+                self.line(f"AINO_LAUNCH_BLOCKS({size}, {passed});")
         else:
             self.line(f"AINO_LAUNCH({self.fn.name}_kernel, hi - lo, {passed});")
         self.after_launch()
@@ -154,8 +159,14 @@ class CudaWriter(VectorWriter):
     def share(self, s: Share) -> None:
         """An array in the block's memory."""
         self.printer.buffers[s.name] = s.dtype
-        type_ = scalar_name(element_dtype(s.dtype))
-        self.line(f"AINO_SHARED {type_} {self.printer.names[s.name]}[{s.size}];")
+        type_, name = scalar_name(element_dtype(s.dtype)), self.printer.names[s.name]
+        place = self._asked.get(s.name)
+        if place is None:
+            self.line(f"AINO_SHARED {type_} {name}[{s.size}];")
+            return
+        if place == 0:
+            self.line(f"AINO_ASKED({asked_bytes(self.fn)});")
+        self.line(f"{type_} *const {name} = ({type_} *)(aino_asked + {place});")
 
     def barrier(self, s: Barrier) -> None:
         """Wait for the threads of the block."""

@@ -261,14 +261,23 @@ class Launch:
         blocks, threads: of the launch, and of a block.
         values: the arguments, eight bytes each.
         kernel, loc: its name and the node that it is for, for errors.
+        shared: bytes of shared memory that a block has beside what the code declares.
     """
 
     def __init__(
-        self, function: int, blocks: int, threads: int, values: Sequence[int], kernel: str, loc: str
+        self,
+        function: int,
+        blocks: int,
+        threads: int,
+        values: Sequence[int],
+        kernel: str,
+        loc: str,
+        shared: int = 0,
     ) -> None:
         self.function = function
         self.blocks = blocks
         self.threads = threads
+        self.shared = shared
         self.kernel = kernel
         self.loc = loc
         count = len(values)
@@ -291,8 +300,8 @@ class Launch:
         Raises:
             KernelFailed: the driver refuses it.
         """
-        size = self.blocks, 1, 1, self.threads, 1, 1
-        status = device.driver.status("cuLaunchKernel", self.function, *size, 0, stream, self._pointers, None)
+        size = self.blocks, 1, 1, self.threads, 1, 1, self.shared
+        status = device.driver.status("cuLaunchKernel", self.function, *size, stream, self._pointers, None)
         self.expect(device, status)
 
     def node(self) -> KernelNode:
@@ -301,7 +310,7 @@ class Launch:
             self.function,
             (self.blocks, 1, 1),
             (self.threads, 1, 1),
-            0,
+            self.shared,
             ctypes.addressof(self._pointers),
             None,
             None,

@@ -39,6 +39,7 @@ PROTOTYPES: dict[str, str] = {
     "cuModuleUnload": "CUmodule",
     "cuModuleGetFunction": "CUfunction *, CUmodule, const char *",
     "cuFuncGetAttribute": "int *, CUfunction_attribute, CUfunction",
+    "cuFuncSetAttribute": "CUfunction, CUfunction_attribute, int",
     "cuStreamCreate": "CUstream *, unsigned int",
     "cuStreamSynchronize": "CUstream",
     "cuStreamDestroy_v2": "CUstream",
@@ -84,6 +85,9 @@ NO_BINARY_FOR_GPU = 209
 COMPUTE_CAPABILITY_MAJOR = 75
 COMPUTE_CAPABILITY_MINOR = 76
 """Attributes of a device."""
+
+MAX_DYNAMIC_SHARED_BYTES = 8
+"""Attribute of a kernel: shared memory that launches may ask for, 48 KB unless it is set."""
 
 
 class KernelNode(ctypes.Structure):

@@ -19,6 +19,7 @@ from aino_ir.errors.base import AinoError
 from aino_ir.plan import BufferKind
 from aino_ir.runtime.cubins import CubinLibrary
 from aino_ir.runtime.cuda.device import Code, Device, Memory, Stream
+from aino_ir.runtime.cuda.driver import MAX_DYNAMIC_SHARED_BYTES
 from aino_ir.runtime.cuda.plan import PlanFacts
 from aino_ir.runtime.cuda.session import Places, Session
 from aino_ir.runtime.native import address_of, status_error
@@ -48,12 +49,18 @@ class LoadedCode:
             self._modules: list[Code] = [device.load(m, architecture, path) for m in library.modules]
         self._functions: dict[str, int] = {}
 
-    def function(self, entry: str) -> int:
-        """The handle of a kernel; the device must be current."""
+    def function(self, entry: str, shared: int = 0) -> int:
+        """The handle of a kernel whose launches ask for so much shared memory; the device must be current.
+
+        Raises:
+            DriverCallFailed: there is no such kernel, or not so much memory.
+        """
         found = self._functions.get(entry)
         if found is None:
             module, _ = self.library.entries[entry]
             found = self._functions[entry] = self._modules[module].entry(entry)
+            if shared:
+                self.device.driver.call("cuFuncSetAttribute", found, MAX_DYNAMIC_SHARED_BYTES, shared)
         return found
 
 

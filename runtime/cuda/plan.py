@@ -85,6 +85,7 @@ class KernelFacts:
         arguments: what they take, as `aino_ir.codegen.cuda.launch.Argument`.
         symbols: those that it reads, in the order of its arguments.
         units, scratch: how many there are, and bytes that each thread needs.
+        shared: bytes of a block's memory that its launches ask for.
         can_fail: whether it may report a status.
     """
 
@@ -96,6 +97,7 @@ class KernelFacts:
     units: DimLike
     scratch: DimLike
     can_fail: bool
+    shared: int = 0
 
     @staticmethod
     def of(row: Mapping[str, Any]) -> KernelFacts:
@@ -109,7 +111,12 @@ class KernelFacts:
             dim_of(row["units"]),
             dim_of(row["scratch"]),
             bool(row["can_fail"]),
+            int(row.get("shared", 0)),
         )
+
+    def shared_of(self, function: str) -> int:
+        """Shared memory that launches of one of its functions ask for: checks need none."""
+        return self.shared if function == self.entry else 0
 
     def parts(self, units: int, scratch: int) -> Parts:
         """Its launches for so many units, each thread of which needs so much scratch."""

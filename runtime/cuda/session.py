@@ -239,7 +239,9 @@ class Session:
             values = facts.values(
                 lambda n: self.address(step.views[n]), self.values, {**given, "lo": lo, "hi": hi}
             )
-            made.append(Launch(code.function(entry), blocks, threads, values, step.kernel, loc))
+            shared = facts.shared_of(entry)
+            function = code.function(entry, shared)
+            made.append(Launch(function, blocks, threads, values, step.kernel, loc, shared))
         return made
 
     def _run_graph(self) -> None:

@@ -16,6 +16,7 @@ from aino_ir.codegen.c.toolchain import Toolchain
 from aino_ir.isa import GPU
 from aino_ir.runtime.store import Store
 
+_ASKS = re.compile(r"AINO_LAUNCH_ASKING\((\w+), hi - lo, \d+,\s+(\d+),")
 _KERNEL = re.compile(r"^AINO_GLOBAL void (\w+)\(\n?(.*?)\)$", re.MULTILINE | re.DOTALL)
 
 _ENTRY = """
@@ -43,6 +44,7 @@ void NAME_entry(int64_t blocks, unsigned threads, void *const *views)
 }
 
 __attribute__((visibility("default"))) const char NAME_kinds[] = "KINDS";
+__attribute__((visibility("default"))) const int NAME_shared = SHARED;
 """
 
 _SINGLE = """blockDim.x = threads;
@@ -101,6 +103,7 @@ class EmulatedCompiler:
 
 def entries(text: str) -> Iterator[str]:
     """The entry of each kernel in a unit."""
+    asked = dict(_ASKS.findall(text))
     for name, parameters in _KERNEL.findall(text):
         pointers = ["*" in parameter for parameter in parameters.split(",")]
         arguments = ", ".join(
@@ -111,4 +114,6 @@ def entries(text: str) -> Iterator[str]:
         body = _TOGETHER if together else _SINGLE
         kinds = "".join("p" if pointer else "i" for pointer in pointers)
         parts = _ENTRY.replace("BODY", body).replace("ARGUMENTS", arguments).replace("KINDS", kinds)
+        shared = asked.get(name.removesuffix("_kernel"), "0") if name.endswith("_kernel") else "0"
+        parts = parts.replace("SHARED", shared)
         yield parts.replace("NAME", name)

@@ -38,11 +38,20 @@ class Allocation:
 
 @dataclass
 class KernelFunction:
-    """A kernel: what runs it, and the kinds of its arguments, ``p`` for pointers and ``i`` for integers."""
+    """A kernel.
+
+    Attributes:
+        run: what runs it.
+        kinds: of its arguments, ``p`` for pointers and ``i`` for integers.
+        shared: bytes of shared memory that launches must ask for.
+        allowed: bytes that they may ask for.
+    """
 
     name: str
     run: Any
     kinds: str
+    shared: int = 0
+    allowed: int = 48 << 10
 
 
 @dataclass

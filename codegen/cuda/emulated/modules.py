@@ -21,6 +21,10 @@ from aino_ir.codegen.cuda.emulated.results import (
     NOT_FOUND,
 )
 
+MAX_DYNAMIC_SHARED_BYTES = 8
+MOST_SHARED_BYTES = 227 << 10
+"""The attribute of kernels that may be set, and its largest value."""
+
 
 @dataclass
 class LoadedModule:
@@ -137,9 +141,19 @@ class DeviceFunctions(Machine):
             return NOT_FOUND
         run.argtypes, run.restype = [ctypes.c_int64, ctypes.c_uint, ctypes.c_void_p], None
         kinds = ctypes.string_at(ctypes.addressof(ctypes.c_char.in_dll(found.library, f"{text}_kinds")))
-        function._obj.value = self._new(KernelFunction(text, run, kinds.decode("ascii")))
+        shared = ctypes.c_int.in_dll(found.library, f"{text}_shared").value
+        function._obj.value = self._new(KernelFunction(text, run, kinds.decode("ascii"), shared))
         return 0
 
     def _cuFuncGetAttribute(self, value: Any, attribute: int, function: Any) -> int:
         value._obj.value = 0
         return 0 if self._get(function, KernelFunction) else INVALID_HANDLE
+
+    def _cuFuncSetAttribute(self, function: Any, attribute: int, value: int) -> int:
+        found = self._get(function, KernelFunction)
+        if found is None:
+            return INVALID_HANDLE
+        if attribute != MAX_DYNAMIC_SHARED_BYTES or not 0 <= value <= MOST_SHARED_BYTES:
+            return INVALID_VALUE
+        found.allowed = value
+        return 0

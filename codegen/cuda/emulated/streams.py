@@ -100,12 +100,14 @@ class StreamFunctions(Machine):
         return 0 if self._handles.pop(number_of(event), None) else INVALID_HANDLE
 
     def _call_of(
-        self, function: Any, blocks: Sequence[int], threads: Sequence[int], values: Any
+        self, function: Any, blocks: Sequence[int], threads: Sequence[int], shared: int, values: Any
     ) -> KernelCall | int:
         found = self._get(function, KernelFunction)
         if found is None:
             return INVALID_HANDLE
         if not all(0 < n < 1 << 31 for n in blocks) or not 0 < threads[0] <= MOST_THREADS:
+            return INVALID_VALUE
+        if shared != found.shared or shared > found.allowed:
             return INVALID_VALUE
         count = len(found.kinds)
         pointers = (ctypes.c_void_p * count).from_address(number_of(values))
@@ -113,8 +115,8 @@ class StreamFunctions(Machine):
         return KernelCall(found, blocks[0], threads[0], given)
 
     def _cuLaunchKernel(self, function: Any, *rest: Any) -> int:
-        gx, gy, gz, bx, by, bz, _shared, stream, values, _extra = rest
-        call = self._call_of(function, (gx, gy, gz), (bx, by, bz), ctypes.addressof(values))
+        gx, gy, gz, bx, by, bz, shared, stream, values, _extra = rest
+        call = self._call_of(function, (gx, gy, gz), (bx, by, bz), shared, ctypes.addressof(values))
         if isinstance(call, int):
             return call
         return self._enqueue(stream, lambda: self._run(call))
@@ -138,7 +140,8 @@ class StreamFunctions(Machine):
         if found is None or not set(edges) <= found.nodes.keys():
             return INVALID_HANDLE
         facts = params._obj
-        call = self._call_of(facts.func, tuple(facts.grid), tuple(facts.block), facts.params)
+        size = tuple(facts.grid), tuple(facts.block), facts.shared_bytes
+        call = self._call_of(facts.func, *size, facts.params)
         if isinstance(call, int):
             return call
         node._obj.value = self._new(GraphNode(call))
@@ -157,7 +160,8 @@ class StreamFunctions(Machine):
         found, facts = self._get(executable, ExecutableGraph), params._obj
         if found is None or number_of(node) not in found.calls:
             return INVALID_HANDLE
-        call = self._call_of(facts.func, tuple(facts.grid), tuple(facts.block), facts.params)
+        size = tuple(facts.grid), tuple(facts.block), facts.shared_bytes
+        call = self._call_of(facts.func, *size, facts.params)
         if isinstance(call, int):
             return call
         found.calls[number_of(node)] = call

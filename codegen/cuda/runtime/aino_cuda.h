@@ -6,6 +6,9 @@
  *   AINO_LAUNCH(kernel, count, ...)       run a kernel with at least `count` threads
  *   AINO_LAUNCH_BLOCKS(name, blocks, threads, ...)
  *                                         run name_kernel with so many blocks of so many threads
+ *   AINO_LAUNCH_ASKING(name, blocks, threads, bytes, ...)
+ *                                         the same, with so much shared memory for each block at aino_asked,
+ *                                         which AINO_ASKED(bytes) declares
  *   AINO_STREAM                           the parameter of a launching function that says where it launches
  *   AINO_SHARED, AINO_BARRIER()           memory of a block; all of its threads wait for all
  *
@@ -49,6 +52,15 @@
         if (aino_blocks > 0)                                                                   \
             name##_kernel<<<(unsigned)aino_blocks, (threads), 0, stream>>>(__VA_ARGS__);       \
     } while (0)
+#define AINO_LAUNCH_ASKING(name, blocks, threads, bytes, ...)                                  \
+    do {                                                                                       \
+        int64_t aino_blocks = (blocks);                                                        \
+        if (aino_blocks > 0) {                                                                 \
+            cudaFuncSetAttribute(name##_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (bytes)); \
+            name##_kernel<<<(unsigned)aino_blocks, (threads), (bytes), stream>>>(__VA_ARGS__); \
+        }                                                                                      \
+    } while (0)
+#define AINO_ASKED(bytes) extern __shared__ __align__(1024) char aino_asked[]
 #define AINO_SHARED __shared__ __align__(16)
 #define AINO_BARRIER() __syncthreads()
 

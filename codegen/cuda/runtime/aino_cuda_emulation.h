@@ -44,6 +44,7 @@ static _Thread_local aino_dim3 blockIdx, blockDim, threadIdx;
 #define AINO_RESTRICT restrict
 #define AINO_SCRATCH(bytes) 0
 #define AINO_IS_ALIGNED(type, place) 0 /* GCC may merge both ways to move a vector into the aligned one */
+#define AINO_ASKED(bytes) static _Thread_local __attribute__((aligned(1024))) char aino_asked[bytes]
 #define AINO_SHARED static _Thread_local __attribute__((aligned(16)))
 
 /* -- what is watched ------------------------------------------------------------------------------- */
@@ -492,6 +493,8 @@ static inline void aino_await_copies(unsigned open)
 
 #define AINO_LAUNCH_BLOCKS(name, blocks, threads, ...) \
     aino_emulate(name##_thread, blocks, threads, views, syms, scratch, lo, hi)
+
+#define AINO_LAUNCH_ASKING(name, blocks, threads, bytes, ...) AINO_LAUNCH_BLOCKS(name, blocks, threads, 0)
 
 static inline void aino_fiber(void)
 {

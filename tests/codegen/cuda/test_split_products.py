@@ -12,7 +12,7 @@ from aino_ir.builder import Builder
 from aino_ir.codegen.cuda.split_products import split_product
 from aino_ir.dtypes import bf16, u8
 from aino_ir.kernels import Division
-from aino_ir.ops.quant import QuantMatMul
+from aino_ir.ops.quant_products import QuantMatMul
 from aino_ir.types import TensorType
 from tests.codegen.cuda.test_kernels import EMULATED
 from tests.codegen.kernels.support import Given, normal, problem
