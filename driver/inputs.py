@@ -29,8 +29,8 @@ INTEGERS_BELOW = 2
 """Made-up integers are smaller than this: legal as indices, token numbers and masks alike."""
 
 
-def read_inputs(items: Iterable[str]) -> dict[str, Array]:
-    """Arrays by input name from ``name=file.npy`` and ``file.npz``.
+def read_inputs(items: Iterable[str], option: str = "--input") -> dict[str, Array]:
+    """Arrays by input name from ``name=file.npy`` and ``file.npz``, as an option gives them.
 
     Raises:
         BadArgument: an item is neither.
@@ -41,25 +41,24 @@ def read_inputs(items: Iterable[str]) -> dict[str, Array]:
         name, equals, path = item.rpartition("=")
         content = _load(Path(path))
         if isinstance(content, dict):
-            found.update(content if not equals else _only(content, name, item))
+            found.update(content if not equals else _only(content, name, item, option))
         elif equals:
             found[name] = content
         else:
             reason = "an .npy file has no input name"
-            raise BadArgument(
-                option="--input", text=item, reason=reason, sample="--input x=x.npy or --input all.npz"
-            )
+            sample = f"{option} x=x.npy or {option} all.npz"
+            raise BadArgument(option=option, text=item, reason=reason, sample=sample)
     return found
 
 
-def _only(content: dict[str, Array], name: str, item: str) -> dict[str, Array]:
+def _only(content: dict[str, Array], name: str, item: str, option: str) -> dict[str, Array]:
     """The one array that ``name=file.npz`` means."""
     if name in content:
         return {name: content[name]}
     if len(content) == 1:
         return {name: next(iter(content.values()))}
     reason = f"the file holds {', '.join(content)}"
-    raise BadArgument(option="--input", text=item, reason=reason, sample="--input all.npz")
+    raise BadArgument(option=option, text=item, reason=reason, sample=f"{option} all.npz")
 
 
 def _load(path: Path) -> Array | dict[str, Array]:

@@ -31,7 +31,10 @@ class EmptyCalibration(UsageError):
 
     code = "AINO-E0723"
     template = "there is no calibration data"
-    hint = "pass calibration=, a list of samples such as [(x0,), (x1,)] that the model will meet"
+    hint = (
+        "give samples that the model will meet: calibration=[(x0,), (x1,)], "
+        "on the command line --calibration sample.npz for each"
+    )
     example = {}
 
 
@@ -72,7 +75,7 @@ class WeightsNotFinite(UserError):
 
     code = "AINO-E0727"
     template = "the weights of layer '{name}' hold NaN or infinity"
-    hint = "leave it out with ignore=('{name}',), or fix the model"
+    hint = "leave it out with ignore=('{name}',) or --ignore '{name}', or fix the model"
     example = {"name": "encoder.fc1"}
 
 

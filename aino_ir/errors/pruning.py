@@ -28,7 +28,7 @@ class PruningOptionsClash(UsageError):
 
     code = "AINO-E0743"
     template = "{what}"
-    hint = "see help(aino_ir.prune)"
+    hint = "see help(aino_ir.prune) or `ainoc prune --help`"
     example = {"what": "structure='2:4' fixes the sparsity, but sparsity=0.9 was given"}
 
 

@@ -297,6 +297,7 @@ def _take_back(
         best = module, judge.value(module)
     assert judge.least is not None
     for row in worst_first[:high]:
-        row.refuse(f"with it the model falls below the floor of {judge.least:.6g}")
+        unit = "" if judge.floor.metric is not None else " dB"
+        row.refuse(f"with it the model falls below the floor of {judge.least:.6g}{unit}")
     kept = set(map(id, worst_first[high:]))
     return *best, [r for r in rows if id(r) in kept]

@@ -58,6 +58,9 @@ Array = np.ndarray[Any, Any]
 MEASURED_SAMPLES = 8
 """Samples on which the loss of single layers is measured."""
 
+CORRECTED_FROM = 4
+"""Outputs of a channel from which on their mean error is taken off: that of fewer is chance."""
+
 GRAM_ROWS = 4096
 """Rows of one sample that GPTQ looks at."""
 
@@ -309,8 +312,8 @@ class Loss:
         self.count += difference.size // max(1, total.size)
 
     def correction(self) -> Array | None:
-        """The mean error of each output channel, f32."""
-        if self.error is None or not self.count:
+        """The mean error of each output channel, f32; None where there were too few outputs to tell."""
+        if self.error is None or self.count < CORRECTED_FROM:
             return None
         return np.asarray(self.error / self.count, np.float32)
 

@@ -56,3 +56,17 @@ def test_faults_have_their_status(model: Path) -> None:
     np.savez(folder / "bad.npz", x=np.full((64, 256), np.nan, np.float32))
     bad = ain(model, "-o", folder / "a.onnx", "--calibration", folder / "bad.npz", status=1)
     assert "AINO-E0725" in bad.output
+    np.save(folder / "bare.npy", np.zeros((64, 256), np.float32))
+    bare = ain(model, "--calibration", folder / "bare.npy", status=2)
+    assert "--calibration x=x.npy" in bare.output
+
+
+def test_the_report_alone(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without -o nothing is written but the report, which lies beside the result or here."""
+    monkeypatch.chdir(model.parent)
+    text = ain(model, "--scheme", "int8-weight").stdout
+    assert "fc1" in text and "nothing was written" in text
+    text = ain(model, "--scheme", "int8-weight", "--report").stdout
+    assert "wrote mlp.report.json" in text and json.loads(Path("mlp.report.json").read_text())["layers"]
+    ain(model, "--scheme", "int8-weight", "-o", "small.air", "--report")
+    assert Path("small.report.json").exists() and Path("small.air").exists()

@@ -158,5 +158,7 @@ def test_the_command(tmp_path: Path) -> None:
         tuple(d for d in v.shape) for op in aino.load(str(tmp_path / "p.onnx")).walk() for v in op.results
     }
     assert (64, 192) in shapes
+    words = ["prune", str(tmp_path / "m.onnx"), "-o", "x.txt", "--sparsity", "0.5"]
+    assert "AINO-E0704" in CliRunner().invoke(ainoc, words).stderr
     bad = CliRunner().invoke(ainoc, ["prune", str(tmp_path / "m.onnx"), "-o", "x.air", "--sparsity", "2"])
     assert bad.exit_code == 2 and "AINO-E0741" in bad.stderr

@@ -106,7 +106,7 @@ def test_all_layers_stay_compressed_where_the_floor_holds() -> None:
 def test_the_worst_layers_are_taken_back_and_no_more() -> None:
     module, report = run(Floor(SAMPLES, min_sqnr=40.0))
     assert [r.name for r in report.refused] == ["b", "d"]
-    assert "floor of 40" in report.row("b").reason
+    assert "floor of 40 dB" in report.row("b").reason
     assert report.floor.holds and report.floor.after is not None and report.floor.after >= 40.0
     assert str(module) == str(build(frozenset("ace")))
     assert report.floor.evaluations <= 4

@@ -139,6 +139,15 @@ def test_bias_correction_takes_the_mean_error_off() -> None:
     assert errors[1] < errors[0] / 2
 
 
+def test_one_row_tells_no_mean_error() -> None:
+    """Taking it off would make that row exact, and others worse."""
+    module = mlp(batch=1)
+    work = Quantization(prepared(module), STATIC, samples(module, 1))
+    rows = [p.row for p in work.proposals()]
+    assert all(p.correction is None for p in work.ready.values())
+    assert all(r.sqnr is not None and np.isfinite(r.sqnr) for r in rows)
+
+
 def test_layers_alone_go_from_bytes_to_bytes() -> None:
     module = cnn()
     work = Quantization(prepared(module), STATIC, samples(module))
