@@ -15,7 +15,7 @@ Two bf16 share a lane in the same way (`DotHalves`); products are exact in f32, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from aino_ir.codegen.kernels.access import Placement, Point
@@ -240,7 +240,7 @@ def _candidate(parts: Parts, tile: Tile, depth: int, lanes: int, target: Target)
             ("group", blocking.group),
             ("depth", depth),
         ),
-        ((parts.w.operand, Packing(_panel_layout(parts, tile.vectors * lanes))),),
+        ((parts.w.operand, Packing(_layout(parts, tile.vectors * lanes))),),
         cost=(outer * cycles + blocking.cycles) / CLOCK,
         arrival=blocking.arrival / CLOCK,
         error_class="reordered" if parts.halves else "exact",
@@ -286,17 +286,28 @@ def step_cycles(rows: int, vectors: int, depth: int, target: Target) -> float:
     )
 
 
-def _panel_layout(parts: Parts, width: int) -> Layout:
-    """[panel][other axes, reductions in loop order][neighbours][channel of the panel][one of them]."""
-    roles, w = parts.roles, parts.w
-    order = [a.name for a in (*roles.clamped, *roles.unrolled, *roles.loops)]
+def _layout(parts: Parts, width: int) -> Layout:
+    order = [a.name for a in parts.roles.reduction]
+    return neighbour_layout(parts.w, parts.axis.name, parts.roles.lane.name, width, parts.each, order)
+
+
+def neighbour_layout(w: Read, axis: str, lane: str, width: int, each: int, order: Sequence[str]) -> Layout:
+    """[panel][other axes, reductions in loop order][neighbours][channel of the panel][one of them].
+
+    Args:
+        w: the read of the weights.
+        axis: the reduction axis that so many neighbours are taken of at a time.
+        lane: the axis of the channels, of which a panel has `width`.
+        each: neighbours that share a lane.
+        order: reduction axes from the outermost loop to the innermost.
+    """
     names = {a: str(c) for a, c in enumerate(w.index) if not is_static(c)}  # type: ignore[arg-type]
-    lane = next(a for a, n in names.items() if n == roles.lane.name)
-    byte = next(a for a, n in names.items() if n == parts.axis.name)
-    others = [a for a in range(len(w.index)) if a not in (lane, byte)]
+    channel = next(a for a, n in names.items() if n == lane)
+    byte = next(a for a, n in names.items() if n == axis)
+    others = [a for a in range(len(w.index)) if a not in (channel, byte)]
     others.sort(key=lambda a: (order.index(names[a]) + 1 if names.get(a) in order else 0, a))
-    outer = ((lane, "o"), *((a, None) for a in others), (byte, "o"))
-    return Layout((*outer, (lane, "i"), (byte, "i")), ((lane, width), (byte, parts.each)))
+    outer = ((channel, "o"), *((a, None) for a in others), (byte, "o"))
+    return Layout((*outer, (channel, "i"), (byte, "i")), ((channel, width), (byte, each)))
 
 
 class DotLoops(ContractLoops):

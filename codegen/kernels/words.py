@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from aino_ir.dtypes import DType, i32
+from aino_ir.dtypes import DType, i32, u8
 
 Array = np.ndarray[Any, Any]
 
@@ -44,3 +44,30 @@ class Words:
         apart = apart.reshape(*apart.shape[:-1], -1, NIBBLES)
         bytes_ = np.ascontiguousarray(apart[..., :4] | (apart[..., 4:] << 4))
         return np.ascontiguousarray(np.moveaxis(bytes_.view("<i4")[..., 0], -1, self.axis))
+
+
+@dataclass(frozen=True)
+class WordBytes:
+    """The same words as four bytes each, of weights that are moved up to be at least 0.
+
+    Attributes:
+        axis: along which neighbours share a word.
+        offset: what is added to each weight.
+    """
+
+    axis: int
+    offset: int = 0
+
+    def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Half as long along the axis, whole words."""
+        return tuple(4 * -(-d // NIBBLES) if a == self.axis else d for a, d in enumerate(shape))
+
+    def dtype(self, dtype: DType) -> DType:
+        """Bytes."""
+        return u8
+
+    def apply(self, array: Array) -> Array:
+        """The bytes."""
+        words = Words(self.axis).apply(array.astype(np.int8) + np.int8(self.offset))
+        last = np.ascontiguousarray(np.moveaxis(words, self.axis, -1).astype("<i4"))
+        return np.ascontiguousarray(np.moveaxis(last.view(np.uint8), -1, self.axis))

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aino_ir.codegen.kernels.decoding import DecodingGenerator, Parts, parts_of
+from aino_ir.codegen.kernels.decoding import DecodingGenerator
+from aino_ir.codegen.kernels.decoding_parts import Parts, parts_of
 from aino_ir.codegen.kernels.words import NIBBLES, Words
 from aino_ir.dtypes import DTYPES, i32
 from aino_ir.kernels import Candidate
@@ -64,7 +65,7 @@ CASES = {
 }
 
 
-PORTABLE = ("i8, groups", "u4, zero", "i4, groups, tail")
+PORTABLE = ("u4, zero", "i4, groups, tail")
 
 
 def made(text: str, names: Iterable[str] = CASES, most: int = 2) -> list[Built]:
@@ -143,7 +144,8 @@ def test_scales_lie_beside_their_panel() -> None:
     packed = {p.spec.operands[i].name: packing for i, packing in best.packings}
     assert set(packed) == {"x", "scale"}
     width = dict(best.params)["vectors"] * dict(best.params)["lanes"]
-    assert packed["scale"].layout.tiles == ((1, width),) == packed["x"].layout.tiles
+    assert packed["scale"].layout.tiles == ((1, width),)
+    assert packed["x"].layout.tiles[-1] == (1, width)
 
 
 REFUSED = {
