@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from aino_ir.ops.nn import Conv, MatMul, MaxPool
 from aino_ir.ops.quant import Dequantize
 from aino_ir.ops.quant_products import QuantConv
 from aino_ir.ops.tensor import Reshape, Slice, Transpose
+from aino_ir.passes.integer_averages import AverageOfAxes, AverageOfWindows
 from aino_ir.passes.integer_operands import (
     OFFSET_LIMIT,
     Activation,
@@ -30,6 +30,7 @@ from aino_ir.passes.integer_operands import (
     offset_constant,
     product,
     same_along_sum,
+    surrounded,
     weight_constant,
     weight_of,
     whole_constant,
@@ -95,7 +96,7 @@ class IntegerConv(Contraction):
         if bias is not None:
             offset = offset + bias
         column = scale.reshape(-1, *[1] * (op.x.rank - 2)) if scale.size > 1 else scale.reshape(())
-        x, geometry = padded(b, op, activation)
+        x, geometry = surrounded(b, activation.x, op.attrs(), activation.zero)
         y = b.op(
             QuantConv,
             x,
@@ -254,17 +255,6 @@ def too_large(weight: Weight, zero: int) -> str | None:
     return "its zero point moves sums out of 32 bits" if worst >= OFFSET_LIMIT else None
 
 
-def padded(b: Builder, op: Conv, activation: Activation) -> tuple[Value, dict[str, Any]]:
-    """x and the geometry: a zero point that is not 0 is put around x, since kernels skip taps outside."""
-    geometry = op.attrs()
-    if not activation.zero or not (any(op.pads_before) or any(op.pads_after)):
-        return activation.x, geometry
-    none = (0,) * len(op.pads_before)
-    before, after = (0, 0, *op.pads_before), (0, 0, *op.pads_after)
-    x = b.pad(activation.x, before=before, after=after, value=float(activation.zero))
-    return x, {**geometry, "pads_before": none, "pads_after": none}
-
-
 def integer_bias(bias: Value | None, scale: Array) -> Array | None:
     """A bias as whole multiples of the scale of the sum, where it is stored so."""
     op = bias.op if bias is not None else None
@@ -317,7 +307,8 @@ class MoveBeforeDequantize(Rule):
 class IntegerContractions(RulePass):
     """Convolutions and products of dequantised activations with dequantised weights become integer ones.
 
-    So do products of widened bytes (`MatMulInteger` of ONNX) whose sums are converted to floats.
+    So do products of widened bytes (`MatMulInteger` of ONNX) whose sums are converted to floats, and means of
+    dequantised numbers.
 
     The integer sum is exact, and scaled once; what follows (bias, residual, activation, quantisation) stays
     elementwise arithmetic that kernels do before they store.
@@ -325,4 +316,12 @@ class IntegerContractions(RulePass):
 
     name = "integer-contractions"
     error_class = "reordered"
-    rules = (MoveBeforeDequantize(), IntegerConv(), IntegerMatMul(), IntegerRows(), WidenedProduct())
+    rules = (
+        MoveBeforeDequantize(),
+        AverageOfWindows(),
+        AverageOfAxes(),
+        IntegerConv(),
+        IntegerMatMul(),
+        IntegerRows(),
+        WidenedProduct(),
+    )

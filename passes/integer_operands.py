@@ -250,6 +250,16 @@ def whole_constant(value: Value) -> tuple[Array, list[Op]] | None:
 # -- products ----------------------------------------------------------------------------------------------
 
 
+def surrounded(b: Builder, x: Value, geometry: dict[str, Any], zero: int) -> tuple[Value, dict[str, Any]]:
+    """x and its geometry: a zero point that is not 0 is put around x, since kernels skip taps outside."""
+    before, after = geometry["pads_before"], geometry["pads_after"]
+    if not zero or not (any(before) or any(after)):
+        return x, geometry
+    none = (0,) * len(before)
+    wide = b.pad(x, before=(0, 0, *before), after=(0, 0, *after), value=float(zero))
+    return wide, {**geometry, "pads_before": none, "pads_after": none}
+
+
 def weight_constant(b: Builder, weight: Weight, stood: Value) -> Value:
     """The integers as a constant under the name of what they stand for."""
     named = stood

@@ -17,7 +17,7 @@ PASS = "integer-contractions"
 GEOMETRY = {"strides": (1, 1), "dilations": (1, 1), "pads_before": (1, 1), "pads_after": (1, 1)}
 
 
-def activation(b: Builder, *shape: int, dtype: str = "u8", scale: float = 0.05, zero: int = 130) -> Value:
+def activation(b: Builder, *shape: Any, dtype: str = "u8", scale: float = 0.05, zero: int = 130) -> Value:
     x = b.input("x", tensor(dtype, *shape))
     point = b.constant(np.asarray(zero).astype(x.dtype.numpy))
     return b.dequantize(x, b.constant(np.float32(scale)), point)  # type: ignore[no-any-return]
@@ -168,6 +168,33 @@ def test_weights_with_a_zero_point_that_fits() -> None:
     check(finished(b, b.matmul(activation(b, 3, 8), w)), ["quant.matmul"])
 
 
+WINDOWS = {
+    "kernel": (3, 2),
+    "strides": (2, 1),
+    "dilations": (1, 1),
+    "pads_before": (1, 0),
+    "pads_after": (1, 1),
+}
+
+
+@pytest.mark.parametrize("zero", [0, 130])
+@pytest.mark.parametrize("count_include_pad", [False, True])
+@pytest.mark.parametrize("dtype", ["u8", "i8"])
+def test_means_of_windows_are_sums_of_codes(zero: int, count_include_pad: bool, dtype: str) -> None:
+    b = Builder()
+    x = activation(b, 2, 3, 6, 5, zero=zero if dtype == "u8" else zero - 130, dtype=dtype)
+    y = b.avg_pool(x, **WINDOWS, count_include_pad=count_include_pad)
+    padded = ["tensor.pad"] if (zero if dtype == "u8" else zero - 130) else []
+    check(finished(b, b.add(y, b.constant(np.float32(1)))), [*padded, "quant.conv", "math.add"])
+
+
+@pytest.mark.parametrize("zero", [0, 130])
+def test_means_of_axes_are_sums_of_codes(zero: int) -> None:
+    b = Builder()
+    y = b.reduce_mean(activation(b, 2, 3, 6, 5, zero=zero), axes=(-1, 2), keepdims=True)
+    check(finished(b, y), ["math.cast", "reduce.sum", "quant.dequantize"])
+
+
 def test_moves_carry_integers() -> None:
     b = Builder()
     x = activation(b, 1, 3, 4, 4)
@@ -266,6 +293,22 @@ def test_moves_carry_integers() -> None:
                 activation(b, 3, 8), b.dequantize(b.input("w", tensor("i8", 8, 6)), b.constant(np.float32(1)))
             ),
             "are no constants",
+        ),
+        (
+            lambda b: b.avg_pool(activation(b, 2, 3, 6, 5), **WINDOWS, ceil_mode=True),
+            "beyond the padding",
+        ),
+        (
+            lambda b: b.avg_pool(activation(b, 2, b.symbol("c", 1, 9), 6, 5), **WINDOWS),
+            "symbolic number of channels",
+        ),
+        (
+            lambda b: b.reduce_mean(activation(b, 2, b.symbol("c", 1, 9)), axes=(1,)),
+            "symbolic number of codes",
+        ),
+        (
+            lambda b: b.reduce_mean(activation(b, 2, 3, dtype="i16"), axes=(1,)),
+            "has 16 bits",
         ),
         (
             lambda b: b.max_pool(

@@ -1,4 +1,4 @@
-"""Imported products of bytes whose zero points the run finds: integer kernels, the same bits everywhere."""
+"""Imported products of bytes whose zero points the run finds, and means of bytes: exact, natively too."""
 
 from __future__ import annotations
 
@@ -41,6 +41,41 @@ def dynamic(weight: Array, zero: Any) -> onnx.ModelProto:
         [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+def averages() -> onnx.ModelProto:
+    """Codes, their means over windows and over planes, and codes again."""
+    shape = (2, 20, 9, 7)
+    nodes = [
+        helper.make_node("DequantizeLinear", ["x", "s", "z"], ["real"]),
+        helper.make_node("AveragePool", ["real"], ["p"], kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4),
+        helper.make_node("QuantizeLinear", ["p", "t", "z"], ["windows"]),
+        helper.make_node("GlobalAveragePool", ["real"], ["g"]),
+        helper.make_node("QuantizeLinear", ["g", "t", "z"], ["planes"]),
+    ]
+    constants = {"s": np.float32(0.1), "z": np.uint8(0), "t": np.float32(0.07)}
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.UINT8, shape)],
+        [helper.make_tensor_value_info(n, TensorProto.UINT8, None) for n in ("windows", "planes")],
+        [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+def test_means_of_codes_are_exact_sums() -> None:
+    model = averages()
+    module = aino.load(model)
+    names = op_names(module)
+    assert "quant.conv" in names and "reduce.sum" in names
+    assert "nn.avg_pool" not in names and "reduce.mean" not in names
+    x = RNG.integers(0, 256, (2, 20, 9, 7)).astype(np.uint8)
+    results = [aino.compile(module, target).run(x) for target in ("c", "reference")]
+    theirs = in_child(lambda: Session(model).run([x]))
+    for got, want, other in zip(*results, theirs, strict=True):
+        np.testing.assert_array_equal(got, want)
+        assert np.abs(got.astype(int) - other).max() <= 1
 
 
 @pytest.mark.parametrize("weights", [SYMMETRIC, AFFINE], ids=["i8", "u8"])
