@@ -1,11 +1,15 @@
 """The eight networks on TVM: AINO's kernels built by it, its own default pipeline, and AINO's C.
 
-``python -m benchmarks.tvm [NAME ...] [--threads 2] [--rounds 6] [--output benchmarks/TVM.jsonl]``
+``python -m benchmarks.tvm [NAME ...] [--check] [--threads 2] [--rounds 3] [--output benchmarks/TVM.jsonl]``
 
-One row a network goes to the JSONL file: the milliseconds of each engine (as `benchmarks.run` takes them,
-engines taking turns), how many times faster `tvm:llvm` is than TVM's own pipeline (ONNX frontend, pipeline
-``zero``, no tuning), how many times slower than the target ``c``, and how far from its outputs.
-The command fails where `tvm:llvm` is slower than TVM itself, or more than `MOST` times slower than ``c``.
+Every network is compiled for `tvm:llvm` in a process of its own first, and its outputs are compared with
+eager PyTorch's; then the engines take turns (`benchmarks.run`'s way). One row a network goes to the JSONL
+file: the difference, seconds of compilation, kernels that were replaced, milliseconds of each engine, how
+many times faster `tvm:llvm` is than TVM's own pipeline (ONNX frontend, pipeline ``zero``, no tuning) and
+how many times slower than the target ``c``. A network that has a row of this commit is not run again
+(`--fresh`).
+The command fails where outputs differ, where `tvm:llvm` is slower than TVM itself, or more than `MOST`
+times slower than ``c``.
 """
 
 from __future__ import annotations
@@ -19,23 +23,43 @@ from typing import Any
 
 from rich.console import Console
 
-from aino_ir.driver.bench import ROUNDS, SECONDS_PER_ROUND, Comparison, compare, describe_machine, render
+from aino_ir.driver.bench import SECONDS_PER_ROUND, Comparison, compare, describe_machine, render
 from benchmarks.run import revision
 from benchmarks.workloads import EXPORTERS, NAMES, workload
+from benchmarks.zoo import TOLERANCE, Row, check_in_child
 
 RESULTS = Path(__file__).resolve().parent / "TVM.jsonl"
+TARGET = "tvm:llvm"
 
 OURS, C, DEFAULT = "aino-tvm", "aino", "tvm"
 MOST = 3.0
 """How many times slower than ``c`` kernels built by TVM may be, without tuning."""
 
+ROUNDS = 3
+SETUP_TIMEOUT = 900.0
+"""Seconds that an engine may take to begin: TVM's own pipeline runs a network for minutes."""
 
-def row(name: str, comparison: Comparison) -> dict[str, Any]:
-    """The figures of one network; engines that failed say why."""
+
+def checked(checks: Row) -> dict[str, Any]:
+    """What the comparison with eager PyTorch gave."""
+    if checks.error:
+        return {"error": checks.error}
+    return {
+        "difference from PyTorch": checks.difference,
+        "compile seconds": round(checks.compile_seconds, 1),
+        "replaced kernels": len(checks.wrong_kernels),
+        "undone passes": len(checks.undone),
+        "Python nodes": len(checks.python_nodes),
+    }
+
+
+def timed(comparison: Comparison) -> dict[str, Any]:
+    """The engines' figures; those that failed say why."""
     results = comparison.results
-    found: dict[str, Any] = {"network": name, "threads": comparison.threads}
-    for engine, result in results.items():
-        found[engine] = {"error": result.error} if result.error else {"ms": round(1e3 * result.seconds, 3)}
+    found: dict[str, Any] = {
+        engine: {"error": result.error} if result.error else {"ms": round(1e3 * result.seconds, 3)}
+        for engine, result in results.items()
+    }
     if not results[OURS].error:
         if DEFAULT in results and not results[DEFAULT].error:
             found["faster than TVM"] = round(comparison.ratio(DEFAULT, OURS), 2)
@@ -47,7 +71,11 @@ def row(name: str, comparison: Comparison) -> dict[str, Any]:
 
 def shortfall(found: dict[str, Any]) -> str:
     """What a network's figures lack; empty where they reach the bar."""
-    if "error" in found[OURS]:
+    if "error" in found:
+        return str(found["error"])
+    if not found.get("difference from PyTorch", 0.0) <= TOLERANCE:
+        return f"{found['difference from PyTorch']:.1e} from PyTorch's outputs, not {TOLERANCE:g}"
+    if "error" in found.get(OURS, {}):
         return str(found[OURS]["error"])
     if found.get("faster than TVM", 1.0) < 1.0:
         return f"{found['faster than TVM']} times as fast as TVM itself"
@@ -56,10 +84,47 @@ def shortfall(found: dict[str, Any]) -> str:
     return ""
 
 
+def done(path: Path, commit: str, only_checks: bool) -> set[str]:
+    """Networks that have a row of a commit, with times unless checks are all that is asked for.
+
+    The rows themselves make a checkout dirty.
+    """
+    if not path.exists():
+        return set()
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    clean = commit.removesuffix("-dirty")
+    mine = [r for r in rows if r["commit"].removesuffix("-dirty") == clean]
+    return {r["network"] for r in mine if only_checks or OURS in r}
+
+
+def measured(name: str, options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """The row of one network."""
+    found: dict[str, Any] = {"network": name, "threads": options.threads}
+    found |= checked(check_in_child(f"{name}.{options.exporter}", options.threads, TARGET))
+    if options.check or "error" in found:
+        return found
+    made = workload(name, options.exporter)
+    engines = [OURS, C, *([] if options.without_tvm else [DEFAULT])]
+    comparison = compare(
+        made.path,
+        made.inputs,
+        engines,
+        threads=options.threads,
+        rounds=options.rounds,
+        seconds=options.seconds,
+        setup_timeout=SETUP_TIMEOUT,
+        progress=lambda text: print(text, file=sys.stderr, flush=True),
+    )
+    console.print(render(comparison))
+    return found | timed(comparison)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Measure, and append a row after every network; 1 where one does not reach the bar."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tvm", description=main.__doc__)
     parser.add_argument("names", nargs="*", default=list(NAMES), metavar="NAME", help="default: all eight")
+    parser.add_argument("--check", action="store_true", help="compare outputs alone, take no times")
+    parser.add_argument("--fresh", action="store_true", help="also what has a row of this commit")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--exporter", choices=EXPORTERS, default="dynamo")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
@@ -68,26 +133,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=RESULTS, help="where rows are appended")
     options = parser.parse_args(argv)
     console = Console()
-    engines = [OURS, C, *([] if options.without_tvm else [DEFAULT])]
+    commit = revision()
+    known = set() if options.fresh else done(options.output, commit, options.check)
+    facts = {**describe_machine(), "commit": commit, "date": time.strftime("%Y-%m-%d", time.gmtime())}
     short = 0
     for name in options.names:
-        made = workload(name, options.exporter)
-        comparison = compare(
-            made.path,
-            made.inputs,
-            engines,
-            threads=options.threads,
-            rounds=options.rounds,
-            seconds=options.seconds,
-            progress=lambda text: print(text, file=sys.stderr, flush=True),
-        )
-        console.print(name, render(comparison))
-        found = row(name, comparison)
+        if name in known:
+            console.print(f"{name}: has a row of {commit}")
+            continue
+        found = measured(name, options, console)
         lacking = shortfall(found)
         short += bool(lacking)
-        if lacking:
-            console.print(f"{name}: {lacking}")
-        facts = {**describe_machine(), "commit": revision(), "date": time.strftime("%Y-%m-%d", time.gmtime())}
+        console.print(f"{name}: {lacking or 'good'}")
         with options.output.open("a", encoding="utf-8") as rows:
             rows.write(json.dumps({**found, **facts}, sort_keys=True) + "\n")
     return int(short > 0)

@@ -1,9 +1,9 @@
 """MetaSchedule on the kernels of a plan for TVM, within a budget of seconds; the best traces are kept.
 
-TVM 0.27 crashes where it turns functions into JSON, which its own database does, so the database is AINO's:
-one record a kernel, under its meaning, the target and TVM's version, with the trace as calls of TVM's
-`Schedule`.  A kernel with a record is not tried again.  AINO's own schedule stays unless a trial is faster by
-more than the noise.
+The database is AINO's: one record a kernel, under its meaning, the target and TVM's version, with the trace
+as calls of TVM's `Schedule`.  A kernel with a record is not tried again.  AINO's own schedule stays unless a
+trial is faster by more than the noise.  (TVM's own database keeps functions as JSON, and the search copies
+them so; apache-tvm-ffi 0.1.15 crashes there, 0.1.14 does not.)
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ class TvmTuner:
             answers = folder / "answers"
             command = (
                 sys.executable,
-                "-s",
-                tvm_tuning_child.__file__,
+                "-m",
+                tvm_tuning_child.__name__,
                 str(folder / "job.json"),
                 str(answers),
             )

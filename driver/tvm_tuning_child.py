@@ -1,20 +1,23 @@
 """MetaSchedule on kernels of an emitted file: a program of its own, since what is tried may crash.
 
-``python tvm_tuning_child.py JOB ANSWERS``: the file JOB names the emitted file, kernels, trials and seconds;
-after every few trials of a kernel, one JSON line goes to the file ANSWERS: how long AINO's own schedule and
-the best trial so far take, how many trials there were, and the best one's trace as calls of TVM's `Schedule`.
+``python -m aino_ir.driver.tvm_tuning_child JOB ANSWERS``: the file JOB names the emitted file, kernels,
+trials and seconds; after every few trials of a kernel, one JSON line goes to the file ANSWERS: how long
+AINO's own schedule and the best trial so far take, how many trials there were, and the best one's trace
+as calls of TVM's `Schedule`.
 """
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+
+from aino_ir.codegen.tvm.build import load_script
 
 TIMEOUT_SECONDS = 30.0
 """How long one trial may run."""
@@ -27,13 +30,12 @@ def main(path: str, answers: str) -> int:
     """Tune the kernels of a job, most important first, until its deadline."""
     job = json.loads(Path(path).read_text(encoding="ascii"))
     os.environ["TVM_NUM_THREADS"] = str(job["threads"])
-    _without_source_lines()
+    _without_intrinsics()
     import tvm
     import tvm.ir.utils
-    import tvm.s_tir.tensor_intrin  # takes a good part of a minute, which is not the search's
     from tvm.s_tir import meta_schedule as ms
 
-    script = _loaded(job["script"])
+    script = load_script(Path(job["script"]))
     target = tvm.target.Target(script.TARGET)
     measure = _Measure(ms, tvm, script, target, Path(path).parent)
     job["deadline"] = time.time() + job["seconds"]
@@ -46,20 +48,9 @@ def main(path: str, answers: str) -> int:
     return 0
 
 
-def _without_source_lines() -> None:
-    """TVM looks at the stack for every function that it reads, and needs no source lines of it."""
-    stack = inspect.stack
-    inspect.stack = lambda context=0: stack(context)
-
-
-def _loaded(path: str) -> Any:
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location("aino_tvm_tuned", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def _without_intrinsics() -> None:
+    """Every search reads all of TVM's tensor intrinsics, for a good part of a minute; `space` uses none."""
+    sys.modules["tvm.s_tir.tensor_intrin"] = ModuleType("tensor_intrin")
 
 
 class _Measure:
@@ -77,6 +68,7 @@ class _Measure:
         """One kernel: what is known after every round of trials."""
         ms = self.ms
         function = self.script.KERNELS[name][0].with_attr("global_symbol", "main")
+        function = function.with_attr("estimated_flops", 1)  # its own estimate takes no names
         own = self.seconds(self.script.scheduled(name).with_attr("global_symbol", "main"))
         database = ms.database.MemoryDatabase(module_equality="structural")
         trials = 0
@@ -87,6 +79,7 @@ class _Measure:
                 self.target,
                 str(Path(job["script"]).parent),
                 count,
+                space=self.space(),
                 num_trials_per_iter=count,
                 builder=self.builder,
                 runner=self.runner,
@@ -108,6 +101,12 @@ class _Measure:
                 row |= {"best": best[0], "trace": [str(line) for line in best[1].as_python()]}
             yield row
 
+    def space(self) -> Any:
+        """TVM's own rules for processors without tensor intrinsics; what is drawn anew has no mutators."""
+        ms = self.ms
+        rules, after = ms.schedule_rule.ScheduleRule.create("llvm"), ms.postproc.Postproc.create("llvm")
+        return ms.space_generator.PostOrderApply(sch_rules=rules, postprocs=after, mutator_probs={})
+
     def seconds(self, function: Any) -> float | None:
         """How long a scheduled kernel takes, the least of some runs; None where it fails."""
         ms = self.ms
@@ -122,7 +121,7 @@ class _Measure:
 
 
 def _builder(ms: Any, tvm: Any, config: dict[str, Any], folder: Path) -> Any:
-    """A builder of MetaSchedule's; its own hands modules to other processes, which crashes in TVM 0.27."""
+    """A builder of MetaSchedule's that works in this process; its own starts others, which takes longer."""
     from tvm.support.tar import tar
 
     @tvm.ir.utils.derived_object
@@ -136,7 +135,9 @@ def _builder(ms: Any, tvm: Any, config: dict[str, Any], folder: Path) -> Any:
 
         def one(self, given: Any) -> Any:
             self.made += 1
-            path = str(folder / f"trial{self.made}.tar")
+            place = folder / f"trial{self.made}"  # which TVM removes when it has run
+            place.mkdir()
+            path = str(place / "kernel.tar")
             try:
                 with tvm.transform.PassContext(opt_level=3, config=config):
                     made = tvm.compile(given.mod, target=given.target)

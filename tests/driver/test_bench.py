@@ -129,3 +129,9 @@ def test_table_names_the_engine_left_out() -> None:
     )
     text = console.export_text()
     assert "2.00" in text and "left out" in text and "No module named 'openvino' [red]" in text
+
+
+@pytest.mark.parametrize(("seconds", "calls"), [(60.0, bench_worker.WARM_UP_RUNS), (-1.0, 1)])
+def test_slow_engines_warm_up_once(seconds: float, calls: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_worker, "WARM_UP_SECONDS", seconds)
+    assert bench_worker._warm_up(list) == calls

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 import aino_ir as aino
 from aino_ir.driver import tvm_tuning
@@ -72,3 +75,22 @@ def test_a_search_that_dies_leaves_the_schedules(monkeypatch: Any, tmp_path: Pat
     assert tuning["trials"] == 0 and not tuning["changed"]
     (reason,) = tuning["skipped"].values()
     assert reason == "the search ended early: no such pass"
+
+
+@pytest.mark.slow
+def test_metaschedule_tries_schedules_and_its_record_is_kept(monkeypatch: Any, tmp_path: Path) -> None:
+    needs_tvm()
+    if version("apache-tvm-ffi").startswith("0.1.15"):
+        pytest.skip("apache-tvm-ffi 0.1.15 crashes where TVM copies functions as JSON")
+    monkeypatch.setenv("AINO_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(tvm_tuning, "TRIALS", 4)
+    first = aino.compile(matmul(16, 32, 24), "tvm:llvm", tune=60.0)
+    assert first.report.tuning["measured"] == 1 and not first.report.tuning["skipped"]
+    assert 1 <= first.report.tuning["trials"] <= 4
+    (row,) = [*first.report.tuning["changed"], *first.report.tuning["kept"]]
+    assert row["own seconds"] > 0 and row["best seconds"] > 0
+    second = aino.compile(matmul(16, 32, 24), "tvm:llvm", tune=61.0)
+    assert second.report.tuning["trials"] == 0 and second.report.tuning["remembered"] == 1
+    x = weights(16, 24)
+    (want,) = aino.compile(matmul(16, 32, 24), "reference").run(x)
+    assert abs(second.run(x)[0] - want).max() < 1e-4
