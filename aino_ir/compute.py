@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from aino_ir.dims import DimLike, is_static, symbol
 from aino_ir.dtypes import DType
-from aino_ir.loops.expr import Accumulator, Expr, Read, VecType, map_expr, substitute_dims, walk
+from aino_ir.loops.expr import Accumulator, Expr, Read, VecType
+from aino_ir.loops.expr_tree import map_expr, substitute_dims, walk
 from aino_ir.loops.stmt import Status
 from aino_ir.types import TensorType
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import gcd, lcm
 
-from aino_ir.dim_prover import UNBOUNDED, Facts, intersect
+from aino_ir.dim_prover import Facts
 from aino_ir.dims import (
     Atom,
     Dim,
@@ -26,6 +26,7 @@ from aino_ir.dims import (
     substitute,
     symbol,
 )
+from aino_ir.intervals import UNBOUNDED, intersect
 
 
 class Empty(Exception):

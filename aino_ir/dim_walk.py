@@ -6,7 +6,8 @@ import functools
 from collections.abc import Callable
 from typing import TypeVar, cast
 
-from aino_ir.dim_form import Atom, Dim, DimLike, FloorDiv, Min, SymbolAtom, atom_dim, product
+from aino_ir.dim_atoms import Atom, FloorDiv, Min, SymbolAtom
+from aino_ir.dim_form import Dim, DimLike, atom_dim, product
 from aino_ir.dim_form import floordiv as divide
 
 T = TypeVar("T")

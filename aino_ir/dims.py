@@ -10,13 +10,10 @@ the symbols::
     parse_dim("s + 3") is s + 3  # equal forms are one object
 """
 
+from aino_ir.dim_atoms import Atom, FloorDiv, Min, SymbolAtom
 from aino_ir.dim_form import (
-    Atom,
     Dim,
     DimLike,
-    FloorDiv,
-    Min,
-    SymbolAtom,
     align,
     atom_dim,
     ceildiv,

@@ -8,7 +8,8 @@ from aino_ir.compute import Compute, axes, coordinates, read_broadcast
 from aino_ir.dims import DimLike
 from aino_ir.dtypes import DType, boolean
 from aino_ir.infer import InferContext
-from aino_ir.loops.expr import Arg, Expr, VecType, map_expr
+from aino_ir.loops.expr import Arg, Expr, VecType
+from aino_ir.loops.expr_tree import map_expr
 from aino_ir.op import Op, Trait
 from aino_ir.types import TensorType, Type
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from aino_ir.dim_learner import Empty, Learner
-from aino_ir.dim_prover import UNBOUNDED, Facts, Interval, SymbolicBounds, intersect
+from aino_ir.dim_prover import Facts, SymbolicBounds
 from aino_ir.dims import Dim, DimLike, floordiv, free_symbols, symbol
 from aino_ir.errors.dims import (
     CheckFailed,
@@ -29,6 +29,7 @@ from aino_ir.errors.dims import (
     SymbolRedefined,
     UnknownSymbol,
 )
+from aino_ir.intervals import UNBOUNDED, Interval, intersect
 
 __all__ = ["LOCAL", "Check", "Origin", "SymbolInfo", "Symbols"]
 

@@ -14,7 +14,8 @@ from aino_ir.compute import Compute, RowProgram
 from aino_ir.elementwise import Elementwise
 from aino_ir.graph import Value
 from aino_ir.kernels import Attention
-from aino_ir.loops.expr import Binary, Call, Expr, Read, walk
+from aino_ir.loops.expr import Binary, Call, Expr, Read
+from aino_ir.loops.expr_tree import walk
 from aino_ir.op import Op, Trait
 from aino_ir.ops.core import Constant, Dims, Fused, Relayout
 from aino_ir.ops.reduce import Reduction

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,42 @@ def against_the_arrows(source: Source) -> Iterator[str]:
             yield f"{source.name}:{line}: {source.room} imports {module}"
         if module.split(".")[0] in ROOMS[1:]:
             yield f"{source.name}:{line}: {module} goes by the name aino_ir.{module}"
+
+
+def module_file(module: str) -> Path | None:
+    """The file of a module of the project, or None when there is none."""
+    parts = module.split(".")[1:] if room_of(module) in (None, *ROOMS[1:]) else module.split(".")
+    base = ROOT.joinpath(*parts)
+    return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)
+
+
+@cache
+def defined_names(path: Path) -> frozenset[str]:
+    """What a module defines or imports at its top level."""
+    tree = next((s.tree for s in sources() if s.path == path), None) or ast.parse(path.read_text("utf-8"))
+    found: set[str] = set()
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, ast.alias):
+            found.add((node.asname or node.name).partition(".")[0])
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        else:
+            waiting.extend(ast.iter_child_nodes(node))
+    return frozenset(found)
+
+
+def absent_names(source: Source) -> Iterator[str]:
+    for line, name in source.imports():
+        module, _, what = name.rpartition(".")
+        if not module.startswith("aino_ir.") or module_file(name) is not None:
+            continue
+        path = module_file(module)
+        if path is None or what not in defined_names(path):
+            yield f"{source.name}:{line}: there is no {name}"
 
 
 def heavy_imports(source: Source) -> Iterator[str]:
@@ -147,6 +184,7 @@ def model_identity(source: Source) -> Iterator[str]:
 
 RULES: tuple[Callable[[Source], Iterator[str]], ...] = (
     against_the_arrows,
+    absent_names,
     heavy_imports,
     runtime_imports,
     dangerous_calls,
@@ -169,6 +207,8 @@ BREAKS = [
     (against_the_arrows, "runtime/x.py", "import aino_ir.driver"),
     (against_the_arrows, "codegen/x.py", "from aino_ir.runtime.executable import Executable"),
     (against_the_arrows, "driver/x.py", "from passes import manager"),
+    (absent_names, "codegen/x.py", "def f():\n    from aino_ir.graph import Walue"),
+    (absent_names, "codegen/x.py", "from aino_ir.codegen.nothing import f"),
     (heavy_imports, "passes/x.py", "import onnx"),
     (heavy_imports, "runtime/x.py", "from torch import nn"),
     (runtime_imports, "runtime/x.py", "import networkx"),
@@ -192,6 +232,11 @@ def test_rule_finds_what_breaks_it(rule: Callable[[Source], Iterator[str]], name
 
 
 KEEPS = [
+    (
+        absent_names,
+        "driver/x.py",
+        "from aino_ir.codegen import c\nimport aino_ir\nfrom aino_ir.graph import Op",
+    ),
     (against_the_arrows, "codegen/x.py", "from aino_ir.runtime.artifact import write"),
     (against_the_arrows, "driver/x.py", "from aino_ir.passes import manager\nimport aino_ir.codegen.c"),
     (target_text_in_kernels, "codegen/kernels/x.py", '"""Keeps a; b. #include is C."""\nNAME = "contract"'),

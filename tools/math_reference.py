@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from aino_ir.dtypes import DTYPES
-from aino_ir.loops.expr import Arg, Expr, VecType, walk
+from aino_ir.loops.expr import Arg, Expr, VecType
+from aino_ir.loops.expr_tree import walk
 from aino_ir.loops.math import FUNCTIONS, expand
 
 Array = np.ndarray[Any, Any]

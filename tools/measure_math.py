@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from aino_ir.loops.evaluate import evaluate
-from aino_ir.loops.expr import walk
+from aino_ir.loops.expr_tree import walk
 from aino_ir.loops.math import FUNCTIONS
 
 try:

@@ -19,9 +19,9 @@ import numpy as np
 
 from aino_ir.dtypes import DType, integer_range
 from aino_ir.errors.loops import LoopRunError
+from aino_ir.loops.dot_expr import AddPairs, Dot, DotHalves, DotPairs
 from aino_ir.loops.expr import (
     Accumulator,
-    AddPairs,
     Arg,
     Binary,
     Bitcast,
@@ -29,9 +29,6 @@ from aino_ir.loops.expr import (
     Cast,
     Compare,
     Const,
-    Dot,
-    DotHalves,
-    DotPairs,
     Expr,
     Fma,
     Index,

@@ -15,14 +15,14 @@ negative signed value); `min`/`max` propagate NaN; `fma` rounds once; `round` is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from functools import partial
 from operator import attrgetter
 from typing import Any
 
 from aino_ir.dims import DimLike
-from aino_ir.dtypes import DTYPES, DType, boolean, i16, i64, integer_range
+from aino_ir.dtypes import DTYPES, DType, boolean, i64, integer_range
 
 Number = int | float | bool
 
@@ -279,60 +279,6 @@ class Fma(Expr):
 
 
 @dataclass(frozen=True)
-class Dot(Expr):
-    """accumulator[l] + the sum over j of x[4 l + j] * w[4 l + j], in wrapping i32.
-
-    x is a vector of u8 or i8, w one of i8, both four times as long as the accumulator.
-    """
-
-    accumulator: Expr
-    x: Expr
-    w: Expr
-    type: VecType
-
-
-DOT = 4
-"""Products that a `Dot` sums in each lane."""
-
-
-@dataclass(frozen=True)
-class DotPairs(Expr):
-    """x[2 l] * w[2 l] + x[2 l + 1] * w[2 l + 1] in i16.
-
-    x is a vector of u8, w one of i8, both twice as long as the result.  Whoever makes it promises that no
-    sum leaves 16 bits: printers may use instructions that saturate there, and the loop interpreter raises
-    where the promise is broken.
-    """
-
-    x: Expr
-    w: Expr
-    type: VecType
-
-
-@dataclass(frozen=True)
-class AddPairs(Expr):
-    """accumulator[l] + pairs[2 l] + pairs[2 l + 1], in wrapping i32; pairs is of i16, twice as long."""
-
-    accumulator: Expr
-    pairs: Expr
-    type: VecType
-
-
-@dataclass(frozen=True)
-class DotHalves(Expr):
-    """accumulator[l] + x[2 l + 1] * w[2 l + 1] + x[2 l] * w[2 l] of bf16, summed in this order in f32.
-
-    x and w are the bits of bf16, vectors of u16 twice as long as the accumulator.  A product of two is exact
-    in f32; printers may use instructions that take subnormal numbers for zero.
-    """
-
-    accumulator: Expr
-    x: Expr
-    w: Expr
-    type: VecType
-
-
-@dataclass(frozen=True)
 class Compare(Expr):
     """Lane-wise comparison, a bool result; any comparison but `ne` with NaN is false."""
 
@@ -495,26 +441,6 @@ def fma(a: Expr, b: Expr | Number, c: Expr | Number) -> Expr:
     return Fma(x, y, z, x.type) if x.dtype.is_float else x * y + z
 
 
-def dot(accumulator: Expr, x: Expr, w: Expr) -> Expr:
-    """accumulator + sums of four products of 8-bit integers; see `Dot`."""
-    return Dot(accumulator, x, w, accumulator.type)
-
-
-def dot_pairs(x: Expr, w: Expr) -> Expr:
-    """Sums of two products of 8-bit integers that are known to fit 16 bits; see `DotPairs`."""
-    return DotPairs(x, w, VecType(i16, x.lanes // 2))
-
-
-def add_pairs(accumulator: Expr, pairs: Expr) -> Expr:
-    """accumulator + sums of two neighbours in 16 bits; see `AddPairs`."""
-    return AddPairs(accumulator, pairs, accumulator.type)
-
-
-def dot_halves(accumulator: Expr, x: Expr, w: Expr) -> Expr:
-    """accumulator + sums of two products of bf16; see `DotHalves`."""
-    return DotHalves(accumulator, x, w, accumulator.type)
-
-
 def select(condition: Expr, a: Expr | Number, b: Expr | Number) -> Expr:
     """condition ? a : b with lanes unified."""
     x, y = unify(a, b)
@@ -576,109 +502,3 @@ def identity(op: str, dtype: DType) -> Number:
     infinity = float("inf")
     low, high = (-infinity, infinity) if dtype.is_float else integer_range(dtype)
     return high if op == "min" else low
-
-
-def rebuild(node: Expr, children: tuple[Expr, ...]) -> Expr:
-    """The same node over other children; lanes follow the children."""
-    match node:
-        case Unary(op=op):
-            return unary(op, children[0])
-        case Binary(op=op):
-            return binary(op, *children)
-        case Compare(op=op):
-            return compare(op, *children)
-        case Fma():
-            return fma(*children)
-        case Dot():
-            return dot(*children)
-        case DotPairs():
-            return dot_pairs(*children)
-        case AddPairs():
-            return add_pairs(*children)
-        case DotHalves():
-            return dot_halves(*children)
-        case Select():
-            return select(*children)
-        case Cast():
-            return cast(children[0], node.dtype)
-        case Round(storage=storage):
-            return round_to(children[0], storage)
-        case Bitcast():
-            return bitcast(children[0], node.dtype)
-        case Splat():
-            return children[0] if children[0].lanes > 1 else splat(children[0], node.lanes)
-        case Call(function=function):
-            return call(function, *children)
-        case Reduce(op=op):
-            return reduce_lanes(op, children[0])
-    return _replace_children(node, children)
-
-
-def _replace_children(node: Expr, children: tuple[Expr, ...]) -> Expr:
-    rest = iter(children)
-    changes: dict[str, Any] = {}
-    for f in fields(node):  # type: ignore[arg-type]
-        value = getattr(node, f.name)
-        if isinstance(value, Expr):
-            changes[f.name] = next(rest)
-        elif isinstance(value, tuple) and any(isinstance(v, Expr) for v in value):
-            changes[f.name] = tuple(next(rest) if isinstance(v, Expr) else v for v in value)
-    return replace(node, **changes) if changes else node  # type: ignore[type-var]
-
-
-def map_expr(node: Expr, leaf: Callable[[Expr], Expr | None]) -> Expr:
-    """Rebuild a tree top down: where `leaf` returns an expression it replaces the node.
-
-    Shared subtrees are rebuilt once.
-    """
-    memo: dict[int, Expr] = {}
-
-    def visit(e: Expr) -> Expr:
-        done = memo.get(id(e))
-        if done is None:
-            done = leaf(e)
-            if done is None:
-                old = e.children()
-                new = tuple(visit(c) for c in old)
-                done = e if all(a is b for a, b in zip(old, new, strict=True)) else rebuild(e, new)
-            memo[id(e)] = done
-        return done
-
-    return visit(node)
-
-
-def walk(node: Expr) -> Iterator[Expr]:
-    """Every distinct sub-expression once, parents first."""
-    seen: set[int] = set()
-    stack = [node]
-    while stack:
-        e = stack.pop()
-        if id(e) in seen:
-            continue
-        seen.add(id(e))
-        yield e
-        stack.extend(e.children())
-
-
-def substitute_dims(node: Expr, mapping: Mapping[str, DimLike]) -> Expr:
-    """Replace symbols inside every Dim of a tree (indices, offsets, ramps)."""
-    from aino_ir.dims import Dim
-
-    def sub(d: Any) -> Any:
-        return d.substitute(mapping) if isinstance(d, Dim) else d
-
-    def visit(e: Expr) -> Expr | None:
-        match e:
-            case Index(dim=d):
-                return Index(sub(d))
-            case Ramp(base=d):
-                return replace(e, base=sub(d))
-            case PrefixMask(count=d):
-                return replace(e, count=sub(d))
-            case Read():
-                parts = tuple(map_expr(p, visit) if isinstance(p, Expr) else sub(p) for p in e.index)
-                default = map_expr(e.default, visit) if e.default is not None else None
-                return replace(e, index=parts, default=default)
-        return None
-
-    return map_expr(node, visit)

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container
 
+from aino_ir.loops.dot_expr import AddPairs, Dot, DotHalves, DotPairs
 from aino_ir.loops.expr import (
-    AddPairs,
     Binary,
     Bitcast,
     Call,
     Cast,
     Compare,
     Const,
-    Dot,
-    DotHalves,
-    DotPairs,
     Expr,
     Fma,
     Index,

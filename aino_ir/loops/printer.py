@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from aino_ir.dims import DimLike
+from aino_ir.loops.dot_expr import AddPairs, Dot, DotHalves, DotPairs
 from aino_ir.loops.expr import (
     Accumulator,
-    AddPairs,
     Arg,
     Binary,
     Bitcast,
@@ -26,9 +26,6 @@ from aino_ir.loops.expr import (
     Cast,
     Compare,
     Const,
-    Dot,
-    DotHalves,
-    DotPairs,
     Expr,
     Fma,
     Index,

@@ -26,8 +26,8 @@ from aino_ir.loops.expr import (
     Select,
     Splat,
     Var,
-    walk,
 )
+from aino_ir.loops.expr_tree import walk
 from aino_ir.loops.stmt import (
     THREAD,
     UNIT,

@@ -35,8 +35,8 @@ from aino_ir.loops.expr import (
     Unary,
     Var,
     const,
-    rebuild,
 )
+from aino_ir.loops.expr_tree import rebuild
 from aino_ir.loops.numbering import LEAVES
 
 if TYPE_CHECKING:

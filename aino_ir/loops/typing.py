@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from aino_ir.dtypes import boolean, f32, i8, i16, i32, i64, u8, u16
+from aino_ir.loops.dot_expr import DOT, AddPairs, Dot, DotHalves, DotPairs
 from aino_ir.loops.expr import (
     BINARY_OPS,
     COMBINERS,
     COMPARE_OPS,
-    DOT,
     UNARY_OPS,
     Accumulator,
-    AddPairs,
     Arg,
     Binary,
     Bitcast,
     Call,
     Cast,
     Compare,
-    Dot,
-    DotHalves,
-    DotPairs,
     Expr,
     Fma,
     Index,

@@ -14,17 +14,8 @@ from aino_ir.dims import DimLike, align, free_symbols
 from aino_ir.dtypes import DType, bf16, u16
 from aino_ir.errors.loops import LoopInvariantError
 from aino_ir.loops.conditions import Condition
-from aino_ir.loops.expr import (
-    Expr,
-    Index,
-    Load,
-    PrefixMask,
-    Ramp,
-    RegRead,
-    Var,
-    VecType,
-    walk,
-)
+from aino_ir.loops.expr import Expr, Index, Load, PrefixMask, Ramp, RegRead, Var, VecType
+from aino_ir.loops.expr_tree import walk
 from aino_ir.loops.finish import SCRATCH_ALIGNMENT
 from aino_ir.loops.printer import print_expr, print_statements
 from aino_ir.loops.ranges import MemoryAccess, RangeWalk, dims_of, expressions_of

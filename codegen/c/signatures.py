@@ -8,7 +8,8 @@ from typing import NamedTuple
 from aino_ir.codegen.c.byte_moves import MOVES, move_name
 from aino_ir.codegen.c.types import mask_type, scalar_name, type_name
 from aino_ir.dtypes import DType, i8, i16, i64, u8, u16
-from aino_ir.loops.expr import DOT, VecType
+from aino_ir.loops.dot_expr import DOT
+from aino_ir.loops.expr import VecType
 
 VALUE, MASK, SCALAR, INDEX, INDICES, SOURCE, SINK, NOTHING, UNSIGNED, SIGNED, HALVES, HALF, BITS, QUARTET = (
     "value",

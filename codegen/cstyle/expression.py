@@ -18,17 +18,14 @@ from aino_ir.codegen.cstyle.text import ADDITIVE, Code, binary, call, cast, cond
 from aino_ir.dims import DimLike
 from aino_ir.dtypes import DType, i64
 from aino_ir.errors.printing import NoSpelling
+from aino_ir.loops.dot_expr import AddPairs, Dot, DotHalves, DotPairs
 from aino_ir.loops.expr import (
-    AddPairs,
     Binary,
     Bitcast,
     Call,
     Cast,
     Compare,
     Const,
-    Dot,
-    DotHalves,
-    DotPairs,
     Expr,
     Fma,
     Index,

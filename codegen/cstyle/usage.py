@@ -6,18 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from aino_ir.dims import DimLike, free_symbols
-from aino_ir.loops.expr import (
-    Cast,
-    Expr,
-    Index,
-    Load,
-    PrefixMask,
-    Ramp,
-    RegRead,
-    Select,
-    Var,
-    walk,
-)
+from aino_ir.loops.expr import Cast, Expr, Index, Load, PrefixMask, Ramp, RegRead, Select, Var
+from aino_ir.loops.expr_tree import walk
 from aino_ir.loops.stmt import (
     Alloc,
     BindIndex,

@@ -32,13 +32,12 @@ from aino_ir.loops.expr import (
     const,
     fma,
     index,
-    map_expr,
     maximum,
     reduce_lanes,
     select,
     splat,
-    walk,
 )
+from aino_ir.loops.expr_tree import map_expr, walk
 from aino_ir.loops.registers import Reg, RegTile
 from aino_ir.loops.stmt import LoopFn
 from aino_ir.target import Target

@@ -40,14 +40,13 @@ from aino_ir.loops.expr import (
     const,
     identity,
     index,
-    map_expr,
     minimum,
     reduce_lanes,
     select,
     splat,
     unary,
-    walk,
 )
+from aino_ir.loops.expr_tree import map_expr, walk
 from aino_ir.loops.stmt import LoopFn
 from aino_ir.loops.warp import WARP
 from aino_ir.target import Target

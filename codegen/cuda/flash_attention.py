@@ -39,11 +39,10 @@ from aino_ir.loops.expr import (
     compare,
     const,
     index,
-    map_expr,
     maximum,
     select,
-    walk,
 )
+from aino_ir.loops.expr_tree import map_expr, walk
 from aino_ir.loops.registers import RegTile
 from aino_ir.loops.stmt import LoopFn
 from aino_ir.loops.warp import WARP

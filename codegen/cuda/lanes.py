@@ -31,9 +31,8 @@ from aino_ir.loops.expr import (
     compare,
     const,
     index,
-    rebuild,
-    walk,
 )
+from aino_ir.loops.expr_tree import rebuild, walk
 
 LANE = Var("lane", VecType(i64))
 """The variable of a loop over lanes."""

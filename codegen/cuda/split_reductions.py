@@ -14,19 +14,12 @@ from aino_ir.codegen.cuda.product import Product, analyse
 from aino_ir.codegen.kernels.canonical import drop_unit_axes, merge_axes, slope
 from aino_ir.codegen.kernels.map import split_lane_axis
 from aino_ir.codegen.kernels.roles import extent_or
-from aino_ir.codegen.lower.compose import program_expressions, renumbered
+from aino_ir.codegen.lower.program_parts import program_expressions, renumbered
 from aino_ir.compute import Axis, Compute, coordinates, reads
 from aino_ir.dims import DimLike, ceildiv, is_static, product
 from aino_ir.kernels import Division, KernelSpec, Operand, Part, Result
-from aino_ir.loops.expr import (
-    Accumulator,
-    Expr,
-    Index,
-    Read,
-    binary,
-    compare,
-    substitute_dims,
-)
+from aino_ir.loops.expr import Accumulator, Expr, Index, Read, binary, compare
+from aino_ir.loops.expr_tree import substitute_dims
 from aino_ir.symbols import Symbols
 from aino_ir.types import TensorType
 

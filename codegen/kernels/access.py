@@ -34,11 +34,9 @@ from aino_ir.loops.expr import (
     compare,
     const,
     index,
-    map_expr,
-    rebuild,
     splat,
-    walk,
 )
+from aino_ir.loops.expr_tree import map_expr, rebuild, walk
 from aino_ir.loops.stmt import Access
 
 LANE = "lane."

@@ -33,12 +33,12 @@ from aino_ir.loops.expr import (
     compare,
     const,
     fma,
-    map_expr,
     maximum,
     reduce_lanes,
     select,
     splat,
 )
+from aino_ir.loops.expr_tree import map_expr
 from aino_ir.loops.registers import RegTile
 from aino_ir.loops.stmt import LoopFn
 from aino_ir.target import Target

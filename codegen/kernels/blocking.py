@@ -15,7 +15,8 @@ from aino_ir.codegen.kernels.canonical import axes_of
 from aino_ir.codegen.kernels.roles import Roles, extent_or
 from aino_ir.codegen.kernels.tiles import FMAS_PER_CYCLE, Tile
 from aino_ir.dims import is_static
-from aino_ir.loops.expr import Read, walk
+from aino_ir.loops.expr import Read
+from aino_ir.loops.expr_tree import walk
 from aino_ir.target import Target
 
 SYMBOLIC_EXTENT = 128

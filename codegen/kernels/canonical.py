@@ -12,7 +12,8 @@ from typing import cast
 from aino_ir.compute import Axis, Compute
 from aino_ir.dims import Dim, DimLike, is_static, symbol
 from aino_ir.kernels import KernelSpec, Operand
-from aino_ir.loops.expr import Expr, Index, Read, substitute_dims, walk
+from aino_ir.loops.expr import Expr, Index, Read
+from aino_ir.loops.expr_tree import substitute_dims, walk
 
 
 def merge_axes(spec: KernelSpec, protected: frozenset[str] = frozenset()) -> KernelSpec:

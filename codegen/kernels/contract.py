@@ -33,7 +33,8 @@ from aino_ir.codegen.kernels.tiles import Tile, legal_tiles, tile_cycles
 from aino_ir.dims import Dim, is_static
 from aino_ir.kernels import Candidate, KernelSpec, Operand, Packing, Reject
 from aino_ir.loops.builder import LoopBuilder
-from aino_ir.loops.expr import Binary, Cast, Expr, Read, Unary, walk
+from aino_ir.loops.expr import Binary, Cast, Expr, Read, Unary
+from aino_ir.loops.expr_tree import walk
 from aino_ir.loops.stmt import LoopFn
 from aino_ir.target import Target
 from aino_ir.types import Layout

@@ -61,7 +61,8 @@ from aino_ir.codegen.kernels.tiles import (
 from aino_ir.codegen.kernels.words import NIBBLES, WordBytes, Words
 from aino_ir.kernels import Candidate, KernelSpec, Packing, Reject
 from aino_ir.loops.builder import LoopBuilder
-from aino_ir.loops.expr import Binary, walk
+from aino_ir.loops.expr import Binary
+from aino_ir.loops.expr_tree import walk
 from aino_ir.loops.stmt import LoopFn
 from aino_ir.target import Target
 

@@ -9,11 +9,12 @@ from aino_ir.codegen.kernels.emit import expressions
 from aino_ir.codegen.kernels.roles import Roles, analyse
 from aino_ir.codegen.kernels.words import NIBBLES
 from aino_ir.compute import Axis
-from aino_ir.dim_form import FloorDiv
+from aino_ir.dim_atoms import FloorDiv
 from aino_ir.dims import Dim, DimLike, is_static
 from aino_ir.dtypes import f32
 from aino_ir.kernels import KernelSpec
-from aino_ir.loops.expr import Binary, Cast, Expr, Read, walk
+from aino_ir.loops.expr import Binary, Cast, Expr, Read
+from aino_ir.loops.expr_tree import walk
 
 WEIGHTS = ("i4", "u4", "i8", "u8")
 """What is decoded."""

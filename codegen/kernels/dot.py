@@ -39,20 +39,8 @@ from aino_ir.dims import Dim, DimLike, is_static
 from aino_ir.dtypes import bf16, i8, i32, u8
 from aino_ir.kernels import Candidate, KernelSpec, Packing, Reject
 from aino_ir.loops.builder import LoopBuilder
-from aino_ir.loops.expr import (
-    DOT,
-    Cast,
-    Const,
-    Expr,
-    Read,
-    Shuffle,
-    VecType,
-    add_pairs,
-    const,
-    dot,
-    dot_halves,
-    dot_pairs,
-)
+from aino_ir.loops.dot_expr import DOT, add_pairs, dot, dot_halves, dot_pairs
+from aino_ir.loops.expr import Cast, Const, Expr, Read, Shuffle, VecType, const
 from aino_ir.loops.registers import RegTile
 from aino_ir.loops.stmt import LoopFn
 from aino_ir.short_sums import DEPTHS

@@ -9,7 +9,8 @@ from aino_ir.compute import Check, Compute, Nest
 from aino_ir.dims import Dim, DimLike
 from aino_ir.kernels import KernelSpec
 from aino_ir.loops.builder import LoopBuilder
-from aino_ir.loops.expr import Call, Expr, index, unary, walk
+from aino_ir.loops.expr import Call, Expr, index, unary
+from aino_ir.loops.expr_tree import walk
 from aino_ir.target import Target
 
 

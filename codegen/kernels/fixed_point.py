@@ -24,17 +24,15 @@ from aino_ir.codegen.kernels.decoding_parts import Parts
 from aino_ir.dims import DimLike
 from aino_ir.dtypes import f32, i8, i16, i32
 from aino_ir.loops.builder import LoopBuilder
+from aino_ir.loops.dot_expr import add_pairs, dot, dot_pairs
 from aino_ir.loops.expr import (
     Binary,
     Expr,
     Shuffle,
     VecType,
-    add_pairs,
     cast,
     compare,
     const,
-    dot,
-    dot_pairs,
     fma,
     index,
     maximum,
@@ -42,8 +40,8 @@ from aino_ir.loops.expr import (
     select,
     splat,
     unary,
-    walk,
 )
+from aino_ir.loops.expr_tree import walk
 from aino_ir.loops.registers import RegTile
 from aino_ir.target import Target
 

@@ -19,7 +19,8 @@ from aino_ir.compute import Axis, Compute
 from aino_ir.dims import DimLike, ceildiv, dmin, is_static, product
 from aino_ir.kernels import Candidate, KernelSpec, Reject
 from aino_ir.loops.builder import LoopBuilder
-from aino_ir.loops.expr import Read, walk
+from aino_ir.loops.expr import Read
+from aino_ir.loops.expr_tree import walk
 from aino_ir.loops.stmt import LoopFn
 from aino_ir.target import Target
 

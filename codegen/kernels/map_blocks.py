@@ -17,7 +17,8 @@ from aino_ir.compute import Axis, Compute
 from aino_ir.dims import DimLike, ceildiv, dmin, is_static, product
 from aino_ir.kernels import KernelSpec
 from aino_ir.loops.builder import LoopBuilder
-from aino_ir.loops.expr import Expr, Read, splat, walk
+from aino_ir.loops.expr import Expr, Read, splat
+from aino_ir.loops.expr_tree import walk
 
 ACROSS = 16
 """Coordinates across a unit: what a cache line of an operand holds, in 4-byte elements."""

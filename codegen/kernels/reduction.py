@@ -19,18 +19,8 @@ from aino_ir.dims import DimLike, ceildiv, dmin, is_static, product
 from aino_ir.kernels import Candidate, KernelSpec, Reject
 from aino_ir.loops.builder import LoopBuilder
 from aino_ir.loops.conditions import Condition
-from aino_ir.loops.expr import (
-    Expr,
-    Read,
-    VecType,
-    binary,
-    const,
-    identity,
-    reduce_lanes,
-    select,
-    splat,
-    walk,
-)
+from aino_ir.loops.expr import Expr, Read, VecType, binary, const, identity, reduce_lanes, select, splat
+from aino_ir.loops.expr_tree import walk
 from aino_ir.loops.registers import Reg
 from aino_ir.loops.stmt import LoopFn
 from aino_ir.target import Target

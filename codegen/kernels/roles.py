@@ -9,7 +9,8 @@ from aino_ir.codegen.kernels.canonical import axes_of, drop_unit_axes, merge_axe
 from aino_ir.compute import Axis, Compute
 from aino_ir.dims import Dim, DimLike, ceildiv, dmax, dmin, free_symbols, is_static
 from aino_ir.kernels import KernelSpec
-from aino_ir.loops.expr import Binary, Const, Expr, Read, walk
+from aino_ir.loops.expr import Binary, Const, Expr, Read
+from aino_ir.loops.expr_tree import walk
 
 
 @dataclass(frozen=True)

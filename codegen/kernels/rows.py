@@ -38,8 +38,8 @@ from aino_ir.loops.expr import (
     select,
     splat,
     unary,
-    walk,
 )
+from aino_ir.loops.expr_tree import walk
 from aino_ir.loops.registers import Reg
 from aino_ir.loops.stmt import LoopFn
 from aino_ir.target import Target

@@ -33,7 +33,8 @@ from aino_ir.compute import Axis, Compute
 from aino_ir.dims import Dim, is_static
 from aino_ir.kernels import Candidate, KernelSpec, Packing, Reject
 from aino_ir.loops.builder import LoopBuilder
-from aino_ir.loops.expr import Binary, Call, Expr, Read, walk
+from aino_ir.loops.expr import Binary, Call, Expr, Read
+from aino_ir.loops.expr_tree import walk
 from aino_ir.loops.stmt import Access, LoopFn
 from aino_ir.sparsity import ZeroPattern
 from aino_ir.target import Target

@@ -20,7 +20,8 @@ from aino_ir.codegen.kernels.transpose import transposed
 from aino_ir.compute import Axis
 from aino_ir.dims import DimLike, dmin, is_static
 from aino_ir.loops.builder import LoopBuilder
-from aino_ir.loops.expr import Expr, Read, splat, walk
+from aino_ir.loops.expr import Expr, Read, splat
+from aino_ir.loops.expr_tree import walk
 from aino_ir.target import Target
 
 CONTIGUOUS_CYCLES = 0.4

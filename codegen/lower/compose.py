@@ -31,12 +31,10 @@ from aino_ir.loops.expr import (
     compare,
     const,
     index,
-    map_expr,
     round_to,
     select,
-    substitute_dims,
-    walk,
 )
+from aino_ir.loops.expr_tree import map_expr, substitute_dims, walk
 from aino_ir.op import Op, Trait
 from aino_ir.short_sums import ShortSums
 from aino_ir.sparsity import ZeroPattern

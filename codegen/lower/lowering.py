@@ -6,18 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from aino_ir.codegen.lower.carried import same_place
-from aino_ir.codegen.lower.compose import (
-    LEAST,
-    Group,
-    Storage,
-    compose,
-    definition_of,
-    is_map,
-    scalar_constant,
-    symbol_bounds,
-)
+from aino_ir.codegen.lower.compose import LEAST, compose, symbol_bounds
 from aino_ir.codegen.lower.control import emit_control
 from aino_ir.codegen.lower.decided import DecidedSymbols, entry_symbols
+from aino_ir.codegen.lower.group import Group, Storage, definition_of, is_map, scalar_constant
 from aino_ir.codegen.lower.phases import emit_bind, emit_phases, entry_checks
 from aino_ir.codegen.lower.pricing import own_buffer, stored
 from aino_ir.codegen.lower.storage import StorageAssignment

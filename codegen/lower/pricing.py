@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from aino_ir.codegen.lower.compose import Group, Storage, compose
+from aino_ir.codegen.lower.compose import compose
+from aino_ir.codegen.lower.group import Group, Storage
 from aino_ir.dims import DimLike
 from aino_ir.errors.codegen import NotComposable
 from aino_ir.graph import Value

@@ -14,7 +14,8 @@ from aino_ir.codegen.schedule.trace import Schedule
 from aino_ir.compute import Axis, Compute
 from aino_ir.dims import is_static
 from aino_ir.kernels import KernelSpec
-from aino_ir.loops.expr import Call, Expr, Read, walk
+from aino_ir.loops.expr import Call, Expr, Read
+from aino_ir.loops.expr_tree import walk
 from aino_ir.target import Target
 
 SPARE_REGISTERS = 4

@@ -15,7 +15,8 @@ from aino_ir.dtypes import boolean
 from aino_ir.errors.codegen import ScheduleInvalid
 from aino_ir.kernels import Operand
 from aino_ir.loops.builder import LoopBuilder
-from aino_ir.loops.expr import Expr, PrefixMask, Read, VecType, walk
+from aino_ir.loops.expr import Expr, PrefixMask, Read, VecType
+from aino_ir.loops.expr_tree import walk
 
 
 @dataclass

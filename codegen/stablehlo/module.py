@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from aino_ir.codegen.catalogue import KernelCatalogue
-from aino_ir.codegen.lower.compose import Group, compose
+from aino_ir.codegen.lower.compose import compose
+from aino_ir.codegen.lower.group import Group
 from aino_ir.codegen.lower.legality import interface_obstacles, type_obstacle
 from aino_ir.codegen.lower.pricing import own_buffer
 from aino_ir.codegen.stablehlo.accumulating import Violation, write_scatter

@@ -32,17 +32,8 @@ from aino_ir.compute import Axis, Compute
 from aino_ir.dims import Dim, DimLike, FloorDiv
 from aino_ir.errors.printing import NoSpelling
 from aino_ir.kernels import KernelSpec, Operand
-from aino_ir.loops.expr import (
-    Accumulator,
-    Binary,
-    Expr,
-    Read,
-    VecType,
-    const,
-    identity,
-    select,
-    walk,
-)
+from aino_ir.loops.expr import Accumulator, Binary, Expr, Read, VecType, const, identity, select
+from aino_ir.loops.expr_tree import walk
 from aino_ir.loops.stmt import LoopFn
 
 TransformText = Callable[[str, Schedule, Tile, Mapping[str, str], BlockNames], str]

@@ -24,7 +24,8 @@ from aino_ir.dim_walk import fold
 from aino_ir.dims import Dim
 from aino_ir.graph import Function, Value
 from aino_ir.kernels import Attention
-from aino_ir.loops.expr import Compare, Expr, Index, Read, Select, walk
+from aino_ir.loops.expr import Compare, Expr, Index, Read, Select
+from aino_ir.loops.expr_tree import walk
 from aino_ir.op import Op, Trait
 from aino_ir.passes.compression.weights import product_of, symbols_of
 from aino_ir.pattern import constant_of

@@ -15,7 +15,8 @@ from aino_ir.definition_interp import evaluate_op_definition
 from aino_ir.elementwise import Elementwise
 from aino_ir.interp import load_array, run_module
 from aino_ir.loops.evaluate import evaluate
-from aino_ir.loops.expr import Call, walk
+from aino_ir.loops.expr import Call
+from aino_ir.loops.expr_tree import walk
 from aino_ir.op import OPS, Op, Sample
 from aino_ir.sampling import inputs_of, sample_module, samples_for
 from aino_ir.tolerance import disagreement, tiny, ulps

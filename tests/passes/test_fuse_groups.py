@@ -9,7 +9,8 @@ import pytest
 
 from aino_ir.builder import Builder
 from aino_ir.codegen.catalogue import KernelCatalogue
-from aino_ir.codegen.lower.compose import Group, Storage, compose
+from aino_ir.codegen.lower.compose import compose
+from aino_ir.codegen.lower.group import Group, Storage
 from aino_ir.codegen.lower.pricing import CataloguePricer
 from aino_ir.graph import Module, Value
 from aino_ir.passes.base import PassContext

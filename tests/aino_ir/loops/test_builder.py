@@ -36,12 +36,12 @@ from aino_ir.loops.expr import (
     compare,
     const,
     fma,
-    map_expr,
     reduce_lanes,
     select,
     splat,
     unary,
 )
+from aino_ir.loops.expr_tree import map_expr
 from aino_ir.loops.interp import run_kernel
 from aino_ir.loops.settle import fold
 from aino_ir.loops.stmt import (

@@ -11,6 +11,7 @@ import pytest
 from aino_ir.dims import symbol
 from aino_ir.dtypes import DTYPES, DType, boolean, dtype_of, f32, f64, i8, i32, i64, u8, u32, u64
 from aino_ir.errors.loops import LoopRunError
+from aino_ir.loops.dot_expr import add_pairs, dot, dot_pairs
 from aino_ir.loops.evaluate import evaluate
 from aino_ir.loops.expr import (
     Arg,
@@ -24,14 +25,11 @@ from aino_ir.loops.expr import (
     Splat,
     Var,
     VecType,
-    add_pairs,
     binary,
     bitcast,
     cast,
     compare,
     const,
-    dot,
-    dot_pairs,
     fma,
     maximum,
     minimum,

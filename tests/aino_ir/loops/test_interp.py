@@ -27,7 +27,8 @@ from aino_ir.loops.expr import (
     fma,
     index,
 )
-from aino_ir.loops.interp import Outcome, garbage, run_kernel
+from aino_ir.loops.interp import run_kernel
+from aino_ir.loops.machine import Outcome, garbage
 from aino_ir.loops.stmt import Access, LoopFn, Status
 from tests.aino_ir.loops import kernels
 

@@ -26,8 +26,8 @@ from aino_ir.loops.expr import (
     Var,
     VecType,
     call,
-    walk,
 )
+from aino_ir.loops.expr_tree import walk
 from aino_ir.loops.math import FUNCTIONS, expand
 from tools.math_reference import double_reference, edges, exact_reference, sample, ulp_errors
 

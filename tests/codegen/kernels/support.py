@@ -13,7 +13,8 @@ import numpy as np
 from aino_ir.builder import Builder
 from aino_ir.codegen.c.unit import print_unit
 from aino_ir.codegen.catalogue import generators_for
-from aino_ir.codegen.lower.compose import Group, Storage, compose
+from aino_ir.codegen.lower.compose import compose
+from aino_ir.codegen.lower.group import Group, Storage
 from aino_ir.constants import Const
 from aino_ir.dims import DimLike
 from aino_ir.dtypes import DType, dtype_of

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from aino_ir.builder import Builder
-from aino_ir.codegen.lower.compose import Group, Storage, compose
+from aino_ir.codegen.lower.compose import compose
+from aino_ir.codegen.lower.group import Group, Storage
 from aino_ir.compute import Compute
 from aino_ir.errors.codegen import NotComposable
 from aino_ir.infer import InferContext
