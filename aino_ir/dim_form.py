@@ -21,13 +21,13 @@ from collections.abc import Iterable, Mapping
 from math import gcd
 from typing import Any, NoReturn, Union, cast
 
+from aino_ir.dim_atoms import Atom, FloorDiv, Min, Monomial, SymbolAtom, evaluate, sum_text
 from aino_ir.errors.dims import (
     DimComparison,
     DimDivisionByZero,
     DimTooComplex,
     InvalidSymbolName,
     NotADimension,
-    UnknownSymbol,
 )
 from aino_ir.interning import Interned
 
@@ -36,100 +36,15 @@ DimLike = Union[int, "Dim"]
 
 MAX_TERMS = 4096
 """Most products of terms that one multiplication may form."""
-MAX_TEXT = 10_000
-"""Most characters of a floor division or minimum."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*\Z")
 
 
-class Atom:
-    """An indivisible factor of a monomial: `SymbolAtom`, `FloorDiv` or `Min`; interned.
-
-    Attributes:
-        key: canonical ASCII sort key, equal only for the same atom.
-        symbols: names of the symbols inside.
-        text: canonical ASCII text of the atom.
-    """
-
-    __slots__ = ("__weakref__", "key", "symbols", "text")
-    key: str
-    symbols: frozenset[str]
-    text: str
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.text})"
-
-
-class SymbolAtom(Atom):
-    """A symbol, by name."""
-
-    __slots__ = ("name",)
-
-    def __init__(self, name: str) -> None:
-        self.name = self.text = name
-        self.key = "0" + name
-        self.symbols = frozenset((name,))
-
-
-class FloorDiv(Atom):
-    """``a // b`` rounding towards minus infinity; `b` is an int above 1 or a `Dim` that is not zero."""
-
-    __slots__ = ("a", "b")
-
-    def __init__(self, a: DimLike, b: DimLike) -> None:
-        self.a = a
-        self.b = b
-        self.text = f"{_operand(a)}//{_operand(b)}"
-        self.key = "1" + _bounded(self.text)
-        self.symbols = free_symbols(a) | free_symbols(b)
-
-
-class Min(Atom):
-    """The least of two or more dimensions; a constant comes last."""
-
-    __slots__ = ("args",)
-
-    def __init__(self, args: tuple[DimLike, ...]) -> None:
-        self.args = args
-        self.text = f"min({', '.join(map(str, args))})"
-        self.key = "2" + _bounded(self.text)
-        self.symbols = frozenset().union(*map(free_symbols, args))
-
-    @property
-    def a(self) -> DimLike:
-        """The first argument."""
-        return self.args[0]
-
-    @property
-    def b(self) -> DimLike:
-        """The minimum of all arguments but the first."""
-        return dmin(*self.args[1:])
-
-
-def _bounded(text: str) -> str:
-    if len(text) > MAX_TEXT:
-        raise DimTooComplex(size=len(text), what="characters", limit=MAX_TEXT)
-    return text
-
-
-class _Monomial:
-    """A product of atoms in sorted order, interned; powers are repeated atoms."""
-
-    __slots__ = ("__weakref__", "atoms", "dim", "is_symbol", "key", "symbols", "text")
-
-    def __init__(self, atoms: tuple[Atom, ...]) -> None:
-        self.atoms = atoms
-        self.key = chr(len(atoms)) + "*".join(atom.key for atom in atoms)
-        self.symbols = atoms[0].symbols if len(atoms) == 1 else frozenset().union(*(a.symbols for a in atoms))
-        self.text = atoms[0].text if len(atoms) == 1 else "*".join(map(_factor, atoms))
-        self.is_symbol = len(atoms) == 1 and isinstance(atoms[0], SymbolAtom)
-
-
-_Terms = tuple[tuple[_Monomial, int], ...]
+_Terms = tuple[tuple[Monomial, int], ...]
 
 _SYMBOLS: Interned[SymbolAtom] = Interned()
 _ATOMS: Interned[Atom] = Interned()
-_MONOMIALS: Interned[_Monomial] = Interned()
+_MONOMIALS: Interned[Monomial] = Interned()
 _DIMS: Interned[Dim] = Interned()
 
 
@@ -176,7 +91,7 @@ class Dim:
             UnknownSymbol: a symbol has no value in `env`.
             DimDivisionByZero: a divisor is zero.
         """
-        return _evaluate(self, env, self)
+        return evaluate(self, env, self)
 
     def __add__(self, other: DimLike) -> DimLike:
         if type(other) is int:
@@ -241,7 +156,7 @@ class Dim:
 
     def __str__(self) -> str:
         if self._text is None:
-            self._text = _text(self)
+            self._text = sum_text(self)
         return self._text
 
     def __repr__(self) -> str:
@@ -290,23 +205,23 @@ def _intern(constant: int, terms: _Terms) -> DimLike:
     return _DIMS.add(key, dim)
 
 
-def _monomial_key(term: tuple[_Monomial, int]) -> str:
+def _monomial_key(term: tuple[Monomial, int]) -> str:
     return term[0].key
 
 
-def _from_dict(constant: int, coefficients: dict[_Monomial, int]) -> DimLike:
+def _from_dict(constant: int, coefficients: dict[Monomial, int]) -> DimLike:
     terms = [term for term in coefficients.items() if term[1]]
     if len(terms) > 1:
         terms.sort(key=_monomial_key)
     return _intern(constant, tuple(terms))
 
 
-def _monomial(atoms: tuple[Atom, ...]) -> _Monomial:
+def _monomial(atoms: tuple[Atom, ...]) -> Monomial:
     found = _MONOMIALS.get(atoms)
-    return found if found is not None else _MONOMIALS.add(atoms, _Monomial(atoms))
+    return found if found is not None else _MONOMIALS.add(atoms, Monomial(atoms))
 
 
-def _times(a: _Monomial, b: _Monomial) -> _Monomial:
+def _times(a: Monomial, b: Monomial) -> Monomial:
     return _monomial(tuple(sorted(a.atoms + b.atoms, key=operator.attrgetter("key"))))
 
 
@@ -315,7 +230,7 @@ def atom_dim(atom: Atom) -> Dim:
     return cast(Dim, _intern(0, ((_monomial((atom,)), 1),)))
 
 
-def _of_monomial(monomial: _Monomial) -> Dim:
+def _of_monomial(monomial: Monomial) -> Dim:
     return cast(Dim, _intern(0, ((monomial, 1),)))
 
 
@@ -358,7 +273,7 @@ def _multiply(a: Dim, b: Dim) -> DimLike:
     size = len(a._terms) * len(b._terms)
     if size > MAX_TERMS:
         raise DimTooComplex(size=size, what="terms", limit=MAX_TERMS)
-    coefficients: dict[_Monomial, int] = {}
+    coefficients: dict[Monomial, int] = {}
     for m, c in a._terms:
         for n, d in b._terms:
             both = _times(m, n)
@@ -402,8 +317,8 @@ def _truncated(value: int, divisor: int) -> tuple[int, int]:
 def _divide_by_int(a: Dim, m: int) -> DimLike:
     """``a // m`` for ``m > 1``: multiples of `m` leave, then the common divisor, then nesting."""
     quotient, constant = divmod(a.constant, m)
-    whole: list[tuple[_Monomial, int]] = []
-    rest: list[tuple[_Monomial, int]] = []
+    whole: list[tuple[Monomial, int]] = []
+    rest: list[tuple[Monomial, int]] = []
     common = m
     for monomial, coefficient in a._terms:
         multiple, remainder = _truncated(coefficient, m)
@@ -427,7 +342,7 @@ def _divide_by_int(a: Dim, m: int) -> DimLike:
 
 def _merge_nested(inside: Dim, m: int) -> DimLike | None:
     """``(p//q + y)//m = (p + q*y)//(q*m)``, when exactly one such quotient stands in `inside`."""
-    found: tuple[_Monomial, int] | None = None
+    found: tuple[Monomial, int] | None = None
     for monomial, coefficient in inside._terms:
         if len(monomial.atoms) == 1 and isinstance(monomial.atoms[0], FloorDiv) and coefficient in (1, -1):
             if found is not None:
@@ -493,7 +408,7 @@ def _split_multiples(a: Dim, b: Dim) -> tuple[DimLike, DimLike]:
     return (quotient, 0) if isinstance(remainder, int) and remainder == 0 else (0, a)
 
 
-def _without(monomial: _Monomial, divisor: _Monomial) -> tuple[Atom, ...] | None:
+def _without(monomial: Monomial, divisor: Monomial) -> tuple[Atom, ...] | None:
     """The atoms of `monomial` less those of `divisor`, or None if it is no factor."""
     atoms = list(monomial.atoms)
     for atom in divisor.atoms:
@@ -527,7 +442,7 @@ def _shared_atoms(terms: _Terms) -> list[Atom]:
     return sorted(shared.elements(), key=operator.attrgetter("key"))
 
 
-def _reduced(a: DimLike, common: int, factor: _Monomial | None) -> DimLike:
+def _reduced(a: DimLike, common: int, factor: Monomial | None) -> DimLike:
     if isinstance(a, int):
         return a // common
     result: DimLike = a.constant // common
@@ -655,7 +570,7 @@ def _substitute(dim: Dim, mapping: Mapping[str, DimLike]) -> DimLike:
     if mapping.keys().isdisjoint(dim.free_symbols()):
         return dim
     result: DimLike = 0
-    untouched: dict[_Monomial, int] = {}
+    untouched: dict[Monomial, int] = {}
     for monomial, coefficient in dim._terms:
         if mapping.keys().isdisjoint(monomial.symbols):
             untouched[monomial] = coefficient
@@ -684,70 +599,3 @@ def _substitute_atom(atom: Atom, mapping: Mapping[str, DimLike]) -> DimLike:
     if isinstance(atom, FloorDiv):
         return floordiv(substitute(atom.a, mapping), substitute(atom.b, mapping))
     return dmin(*[substitute(argument, mapping) for argument in cast(Min, atom).args])
-
-
-def _evaluate(dim: DimLike, env: Mapping[str, int], whole: DimLike) -> int:
-    """The value of `dim`, which is a part of `whole`."""
-    if isinstance(dim, int):
-        return dim
-    total = dim.constant
-    for monomial, coefficient in dim._terms:
-        value = coefficient
-        for atom in monomial.atoms:
-            value *= _evaluate_atom(atom, env, whole)
-        total += value
-    return total
-
-
-def _evaluate_atom(atom: Atom, env: Mapping[str, int], whole: DimLike) -> int:
-    if isinstance(atom, SymbolAtom):
-        try:
-            return operator.index(env[atom.name])
-        except KeyError:
-            raise UnknownSymbol(name=atom.name, dim=whole, known=", ".join(env) or "none") from None
-    if isinstance(atom, FloorDiv):
-        numerator, divisor = _evaluate(atom.a, env, whole), _evaluate(atom.b, env, whole)
-        if divisor == 0:
-            raise DimDivisionByZero(numerator=atom.a, divisor=atom.b)
-        return numerator // divisor
-    return min(_evaluate(argument, env, whole) for argument in cast(Min, atom).args)
-
-
-# ---------------------------------------------------------------------------------- text
-
-
-def _operand(dim: DimLike) -> str:
-    """Text of an operand of a floor division."""
-    text = str(dim)
-    bare = dim >= 0 if isinstance(dim, int) else dim.as_symbol() is not None
-    return text if bare else f"({text})"
-
-
-def _factor(atom: Atom) -> str:
-    return f"({atom.text})" if isinstance(atom, FloorDiv) else atom.text
-
-
-def _as_maximum(monomial: _Monomial) -> str | None:
-    """Text of ``-min(-a, ...)`` as ``max(a, ...)``, where that reads better."""
-    atom = monomial.atoms[0]
-    if len(monomial.atoms) != 1 or not isinstance(atom, Min):
-        return None
-    if not all(coefficient < 0 for _, coefficient in cast(Dim, atom.args[0])._terms):
-        return None
-    return f"max({', '.join(str(-argument) for argument in atom.args)})"
-
-
-def _text(dim: Dim) -> str:
-    pieces: list[str] = []
-    for monomial, coefficient in dim._terms:
-        maximum = _as_maximum(monomial)
-        text = monomial.text if maximum is None else maximum
-        sign, size = (coefficient < 0) is (maximum is None), abs(coefficient)
-        if len(monomial.atoms) == 1 and (size > 1 or (sign and not pieces)) and maximum is None:
-            text = _factor(monomial.atoms[0])
-        if size > 1:
-            text = f"{size}*{text}"
-        pieces.append((" - " if sign else " + ") + text if pieces else ("-" if sign else "") + text)
-    if dim.constant:
-        pieces.append(f" {'-' if dim.constant < 0 else '+'} {abs(dim.constant)}")
-    return "".join(pieces)

@@ -1,9 +1,9 @@
 """Symbolic dimensions: the public names.
 
 A dimension is a Python int when constant, else a `Dim`: an immutable, interned integer expression
-over named symbols.  `aino_ir.dim_form` holds the normal form and its arithmetic, `aino_ir.dim_walk`
-the ways to walk over it, `aino_ir.dim_parser` the text form, `aino_ir.symbols` what is known about
-the symbols::
+over named symbols.  `aino_ir.dim_form` holds the normal form and its arithmetic, `aino_ir.dim_atoms` what
+it consists of, `aino_ir.dim_walk` the ways to walk over it, `aino_ir.dim_parser` the text form,
+`aino_ir.symbols` what is known about the symbols::
 
     s = symbol("s")
     str((2 * s + 6) // 2)        # "s + 3"

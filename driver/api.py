@@ -14,7 +14,7 @@ from aino_ir.codegen.c.toolchain import CompilerCalls
 from aino_ir.driver.bundle import program_report
 from aino_ir.driver.cache import compilation_key, keep_artifact, stored_artifact
 from aino_ir.driver.extend import load_entry_points
-from aino_ir.driver.gpu import kernels_alone, this_host, toolchain_for
+from aino_ir.driver.gpu import AnyToolchain, kernels_alone, this_host, toolchain_for
 from aino_ir.driver.pipeline import Compilation, CompileOptions, Progress
 from aino_ir.driver.xla import XlaExecutable
 from aino_ir.dtypes import i32
@@ -28,11 +28,12 @@ from aino_ir.passes.base import Pass
 from aino_ir.passes.fold_constants import FoldConstants
 from aino_ir.passes.integer_contractions import IntegerContractions
 from aino_ir.passes.manager import PassManager
+from aino_ir.runtime.artifact import Artifact
 from aino_ir.runtime.executable import Executable, open_executable
 from aino_ir.runtime.null import NullExecutable
 from aino_ir.runtime.reference import ReferenceExecutable
 from aino_ir.runtime.report import Report
-from aino_ir.runtime.store import opened_or_temporary
+from aino_ir.runtime.store import Store, opened_or_temporary
 from aino_ir.target import Target, parse_target
 
 Dims = Mapping[str, int | tuple[int, int]]
@@ -162,8 +163,6 @@ def compile(
     options = compile_options(target, level=level, numerics=numerics, verify=verify, strict=strict, tune=tune)
     if threads is not None and (not isinstance(threads, int) or threads < 1):
         raise OptionTooSmall(option="threads", kind="whole number", least=1, got=threads)
-    if options.target.name == "reference":
-        return ReferenceExecutable(load(x, example_inputs, dynamic_shapes, dims))
     missing = options.target.name == "tvm" and kernels_alone(options.target, this_host())
     if missing:
         raise TvmKernelsAlone(target=str(options.target), missing=missing)
@@ -179,11 +178,23 @@ def compile(
         if artifact is None:
             with compilation.stage("load"):
                 module = load(x, example_inputs, dynamic_shapes, dims)
-            with collector_frozen():
-                writer = compilation.artifact(module, toolchain, store, calls)
-            with compilation.stage("write"):
-                artifact = keep_artifact(store, key, writer)
+            artifact = _new_artifact(compilation, module, toolchain, store, key, calls)
     return open_executable(artifact, threads)
+
+
+def _new_artifact(
+    compilation: Compilation,
+    module: Module,
+    toolchain: AnyToolchain,
+    store: Store,
+    key: str | None,
+    calls: CompilerCalls | None,
+) -> Artifact:
+    """A compiled module, kept in the store where there is a key for it."""
+    with collector_frozen():
+        writer = compilation.artifact(module, toolchain, store, calls)
+    with compilation.stage("write"):
+        return keep_artifact(store, key, writer)
 
 
 def compile_options(target: str | Target = "c", **chosen: Any) -> CompileOptions:
@@ -225,8 +236,13 @@ def _compiled_by_xla(compilation: Compilation, module: Module) -> XlaExecutable:
         return compile_for_xla(compilation, module)
 
 
+def _interpreted(compilation: Compilation, module: Module) -> ReferenceExecutable:
+    return ReferenceExecutable(module)
+
+
 _WITHOUT_ARTIFACT: dict[str, Callable[[Compilation, Module], AnyExecutable]] = {
     "null": _compiled_to_nothing,
+    "reference": _interpreted,
     "stablehlo": _compiled_by_xla,
 }
 """Targets whose executables live in this process only."""

@@ -31,18 +31,8 @@ def header_text(plan: Plan, alignment: int = 64, remarks: str = ANY_THREADS) -> 
         remarks: lines of the comment that say who may use a context.
     """
     name, guard = plan.name, f"{plan.name.upper()}_H"
-    values = [(f"in[{i}]", f"{n}: {t}") for i, (n, t) in enumerate(plan.inputs)]
-    if plan.entry_symbols:
-        symbols = f"int64_t[{len(plan.entry_symbols)}]: {', '.join(plan.entry_symbols)}"
-        values.append((f"in[{len(plan.inputs)}]", symbols))
-    given = given_outputs(plan)
-    for i, (n, t) in enumerate(plan.outputs):
-        values.append((f"out[{i}]", f"{'void *[1], to ' if i in given else ''}{n}: {t}"))
-    if plan.decided:
-        symbols = f"int64_t[{len(plan.decided)}]: {', '.join(plan.decided)}"
-        values.append((f"out[{len(plan.outputs)}]", symbols))
-    given_text = _GIVEN if given else ""
-    interface = "\n".join(f" *   {place:8} {comment(what)}" for place, what in values)
+    given_text = _GIVEN if given_outputs(plan) else ""
+    interface = "\n".join(f" *   {place:8} {comment(what)}" for place, what in _values(plan))
     return f"""/* {name}: a model compiled by AINO.
  *
 {interface}
@@ -90,6 +80,21 @@ void {name}_destroy({name}_context *context);
 
 #endif
 """
+
+
+def _values(plan: Plan) -> list[tuple[str, str]]:
+    """(place, what) of everything that a run is given and gives."""
+    values = [(f"in[{i}]", f"{n}: {t}") for i, (n, t) in enumerate(plan.inputs)]
+    if plan.entry_symbols:
+        symbols = f"int64_t[{len(plan.entry_symbols)}]: {', '.join(plan.entry_symbols)}"
+        values.append((f"in[{len(plan.inputs)}]", symbols))
+    given = given_outputs(plan)
+    for i, (n, t) in enumerate(plan.outputs):
+        values.append((f"out[{i}]", f"{'void *[1], to ' if i in given else ''}{n}: {t}"))
+    if plan.decided:
+        symbols = f"int64_t[{len(plan.decided)}]: {', '.join(plan.decided)}"
+        values.append((f"out[{len(plan.outputs)}]", symbols))
+    return values
 
 
 _GIVEN = """\

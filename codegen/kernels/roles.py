@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -84,6 +85,10 @@ class Roles:
         return (free or varying)[0]
 
 
+MOST_TAPS = 16
+"""Steps of a padded window that are unrolled at most."""
+
+
 def analyse(spec: KernelSpec, stage: bool = False) -> Roles | str:
     """The roles of a spec's axes, or why it is no contraction that can be tiled.
 
@@ -120,18 +125,10 @@ def analyse(spec: KernelSpec, stage: bool = False) -> Roles | str:
         if lane is None:
             return "no result axis varies in a factor"
         row = _row_axis(spec, program, factors, lane)
-    row_name = row.name if row is not None else ""
-    unrolled, clamped, loops = [], [], []
-    for axis in program.reduce:
-        guard = guards.get(axis.name)
-        if guard is None:
-            loops.append(axis)
-        elif isinstance(guard.coordinate, Dim) and guard.coordinate.free_symbols() & {row_name, lane.name}:
-            if not is_static(axis.extent) or int(axis.extent) > 16:  # type: ignore[arg-type]
-                return f"a padded kernel of {axis.extent} taps"
-            unrolled.append(axis)
-        else:
-            clamped.append(axis)
+    sorted_axes = _reduced_axes(program, guards, {lane.name} | ({row.name} if row is not None else set()))
+    if isinstance(sorted_axes, str):
+        return sorted_axes
+    clamped, unrolled, loops = sorted_axes
     outer = tuple(a for a in program.axes if a is not lane and a is not row)
     return Roles(
         spec,
@@ -145,6 +142,26 @@ def analyse(spec: KernelSpec, stage: bool = False) -> Roles | str:
         guards,
         staged,
     )
+
+
+def _reduced_axes(
+    program: Compute, guards: Mapping[str, Guard], tiled: set[str]
+) -> tuple[list[Axis], list[Axis], list[Axis]] | str:
+    """The reduced axes that are clamped, unrolled and looped over, or why there is no such kernel."""
+    clamped: list[Axis] = []
+    unrolled: list[Axis] = []
+    loops: list[Axis] = []
+    for axis in program.reduce:
+        guard = guards.get(axis.name)
+        if guard is None:
+            loops.append(axis)
+        elif isinstance(guard.coordinate, Dim) and guard.coordinate.free_symbols() & tiled:
+            if not is_static(axis.extent) or int(axis.extent) > MOST_TAPS:  # type: ignore[arg-type]
+                return f"a padded kernel of {axis.extent} taps"
+            unrolled.append(axis)
+        else:
+            clamped.append(axis)
+    return clamped, unrolled, loops
 
 
 def _lane_axis(spec: KernelSpec, program: Compute, factors: tuple[Expr, Expr]) -> Axis | None:

@@ -362,7 +362,7 @@ def test_broken_promises_are_found() -> None:
 
 
 def test_an_endless_loop_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aino_ir.loops.interp.WHILE_LIMIT", 10)
+    monkeypatch.setattr("aino_ir.loops.closures.WHILE_LIMIT", 10)
     b = LoopBuilder("endless")
     y = b.param("y", i64, 1, Access.WRITE)
     with b.units(1):
