@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aino_ir.dims import ceildiv, is_static, product
-from aino_ir.dtypes import DType, f32, u8
+from aino_ir.dtypes import DTYPES, DType, f32, u8
 from aino_ir.frontends.onnx.context import NodeContext, Row
 from aino_ir.frontends.onnx.contrib import contrib
 from aino_ir.frontends.onnx.nodes import OnnxNode
@@ -205,9 +205,13 @@ def dynamic_quantize_matmul(c: NodeContext, node: OnnxNode) -> Value:
     return scaled_product(c, a, c.tensor(1), scale, c.tensor(2), zeros, c.input(4))
 
 
+_STORED = {4: DTYPES["u4"], 8: u8}
+"""Bits -> the dtype in which weights stay, decoded by the kernels that read them."""
+
+
 def matmul_nbits(c: NodeContext, node: OnnxNode) -> Value:
     """A times the transpose of B [N, K], whose values of 2, 4 or 8 bits stand in blocks along K."""
-    a, packed, scales, zeros = c.x, c.tensor(1), c.tensor(2), c.input(3)
+    a, packed, zeros, group = c.x, c.tensor(1), c.input(3), c.input(4)
     width, count, block = node.int("K"), node.int("N"), node.int("block_size")
     bits = node.int("bits", 4)
     if bits not in (2, 4, 8):
@@ -215,25 +219,45 @@ def matmul_nbits(c: NodeContext, node: OnnxNode) -> Value:
     blocks = ceildiv(width, block)
     assert is_static(blocks)
     whole = unpacked(c, c.reshape(packed, (count, packed_width(blocks, block, bits))), bits)
-    values = c.cast(c.reshape(whole, (count, blocks, block)), a.dtype)
-    if zeros is None:
-        middle: Value = c.scalar(1 << (bits - 1), a.dtype)
-    elif zeros.dtype.is_float:
-        middle = c.reshape(zeros, (count, blocks, 1))
+    if bits in _STORED and group is None and (zeros is None or not zeros.dtype.is_float):
+        scales = c.reshape(c.cast(c.tensor(2), a.dtype), (count, blocks))
+        points = _whole_zeros(c, zeros, count, blocks, bits)
+        weights, points = (c.cast(v, _STORED[bits]) for v in (c.cut(whole, 1, 0, width), points))
+        b = c.emit("dequantize_groups", weights, scales, points, axis=1, group=block)
     else:
-        each = ceildiv(blocks * bits, 8)
-        apart = unpacked(c, c.reshape(zeros, (count, each)), bits)
-        middle = c.reshape(c.cast(c.cut(apart, 1, 0, blocks), a.dtype), (count, blocks, 1))
-    scale = c.reshape(c.cast(scales, a.dtype), (count, blocks, 1))
-    group = c.input(4)
-    if group is not None:  # each column names the group whose scale and zero it has
-        values = c.reshape(values, (count, blocks * block))
-        middle, scale = (_of_groups(c, v, group, (count, blocks, 1)) for v in (middle, scale))
-    weights = c.emit("mul", c.emit("sub", values, middle), scale)
-    b = c.cut(c.reshape(weights, (count, blocks * block)), 1, 0, width)
+        b = _decoded(c, whole, zeros, group, (width, count, block, bits))
     y = c.emit("matmul", a, b, transpose_rhs=True)
     bias = c.input(5)
     return y if bias is None else c.emit("add", y, bias)
+
+
+def _whole_zeros(c: NodeContext, zeros: Value | None, count: int, blocks: Any, bits: int) -> Value:
+    """Zero points [N, blocks] as u8: the middle of the range where none are given."""
+    if zeros is None:
+        return c.filled((count, blocks), 1 << (bits - 1), u8)
+    apart = unpacked(c, c.reshape(zeros, (count, ceildiv(blocks * bits, 8))), bits)
+    return c.cut(apart, 1, 0, blocks)
+
+
+def _decoded(
+    c: NodeContext, whole: Value, zeros: Value | None, group: Value | None, sizes: tuple[int, int, int, int]
+) -> Value:
+    """Weights [N, K] as floats, by any zero points, and groups that each column names."""
+    width, count, block, bits = sizes
+    dtype, blocks = c.x.dtype, ceildiv(width, block)
+    values = c.cast(c.reshape(whole, (count, blocks, block)), dtype)
+    if zeros is not None and zeros.dtype.is_float:
+        middle = c.reshape(zeros, (count, blocks, 1))
+    elif zeros is None:
+        middle = c.scalar(1 << (bits - 1), dtype)
+    else:
+        middle = c.reshape(c.cast(_whole_zeros(c, zeros, count, blocks, bits), dtype), (count, blocks, 1))
+    scale = c.reshape(c.cast(c.tensor(2), dtype), (count, blocks, 1))
+    if group is not None:
+        values = c.reshape(values, (count, blocks * block))
+        middle, scale = (_of_groups(c, v, group, (count, blocks, 1)) for v in (middle, scale))
+    weights = c.emit("mul", c.emit("sub", values, middle), scale)
+    return c.cut(c.reshape(weights, (count, blocks * block)), 1, 0, width)
 
 
 def _of_groups(c: NodeContext, numbers: Value, group: Value, shape: tuple[Any, ...]) -> Value:

@@ -15,6 +15,9 @@ from aino_ir.frontends.onnx import load_onnx
 from aino_ir.frontends.onnx.ops import TABLE
 from aino_ir.graph import Module
 from aino_ir.interp import run_module
+from aino_ir.passes.eliminate_dead_code import EliminateDeadCode
+from aino_ir.passes.fold_constants import FoldConstants
+from aino_ir.pattern import constant_of
 from aino_ir.tolerance import disagreement
 from tests.conformance.batch import in_child
 from tests.conformance.onnxruntime_session import Session
@@ -93,6 +96,22 @@ def test_columns_have_the_zero_points_of_their_groups() -> None:
     weights = (halves(packed) - halves(zeros)[:, group]) * scales.reshape(5, 3)[:, group]
     (y,) = run_module(load_onnx(model), arrays)
     assert disagreement(y, a @ weights.T, "reordered", terms=96) is None
+
+
+@pytest.mark.parametrize(("bits", "points", "dtype"), [(4, True, "u4"), (4, False, "u4"), (8, True, "u8")])
+def test_weights_of_few_bits_stay_so(bits: int, points: bool, dtype: str) -> None:
+    """They are unpacked once; kernels decode them as they multiply."""
+    zeros = [u8(5 * -(-3 * bits // 8))] if points else []
+    operands = [f(2, 80), u8(5, 3, 4 * bits), np.abs(f(15)), *zeros]
+    attrs = {"K": 80, "N": 5, "bits": bits, "block_size": 32}
+    model, _ = model_of([Contrib("MatMulNBits", operands, attrs, fixed=(1, 2, 3)[: 2 + len(zeros)])])
+    module = load_onnx(model)
+    aino.PassManager([FoldConstants(), EliminateDeadCode()]).run(module)
+    (decode,) = (op for op in module.main.block if op.name == "quant.dequantize_groups")
+    weights, scales, middle = decode.present_operands()
+    assert [v.dtype.name for v in (weights, scales, middle)] == [dtype, "f32", dtype]
+    assert [v.shape for v in (weights, scales, middle)] == [(5, 80), (5, 3), (5, 3)]
+    assert all(constant_of(v) is not None for v in (weights, middle))
 
 
 REFUSED = (
