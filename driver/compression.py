@@ -14,7 +14,7 @@ from aino_ir.passes.canonicalize import Canonicalize
 from aino_ir.passes.compression.calibration import read_samples
 from aino_ir.passes.compression.calibrators import CALIBRATORS
 from aino_ir.passes.compression.guard import MIN_SQNR, Floor, Metric, guarded
-from aino_ir.passes.compression.layers import prepared
+from aino_ir.passes.compression.layers import as_patterns, find_layers, prepared, what_was_missed
 from aino_ir.passes.compression.numbers import Recipe, weight_recipe
 from aino_ir.passes.compression.quantize import Quantization, Request
 from aino_ir.passes.fold_constants import FoldConstants
@@ -55,7 +55,7 @@ def quantize(
     symmetric: bool | None = None,
     short_sums: int | None = None,
     bias_correction: bool = True,
-    ignore: Sequence[str] = (),
+    ignore: str | Sequence[str] = (),
     metric: Metric | None = None,
     max_drop: float | None = None,
     min_sqnr: float = MIN_SQNR,
@@ -87,7 +87,7 @@ def quantize(
             small enough that these add up in 16 bits, which is what AVX2 does fastest; 0: for none.
             Default: 2 where the target has no instruction that multiplies bytes, else 0.
         bias_correction: with calibration data, the mean error of each output channel is taken off.
-        ignore: patterns (``head*``) of layers that stay as they are.
+        ignore: patterns (``head*``), or one, of layers that stay as they are.
         metric: how good a model is: gets a callable model, returns a number, more is better.
         max_drop: what the metric may lose (default 0.01).
         min_sqnr: without a metric: the outputs' least signal-to-noise ratio in dB on the calibration data.
@@ -100,12 +100,14 @@ def quantize(
 
     Raises:
         UnknownOption, OptionTooSmall, SchemeOptionMisplaced: an option cannot be.
-        EmptyCalibration, CalibrationInputWrong, CalibrationNotFinite: the data cannot be used.
+        EmptyCalibration, CalibrationInputWrong, CalibrationNotFinite, CalibrationOverflow: the data cannot
+            be used.
         WeightsNotFinite: a layer's weights cannot be.
     """
     goal = compile_options(target).target
     weights = _weights(scheme, per, group, symmetric, short_sums, goal)
-    request = _request(scheme, weights, calibrator, symmetric, method, ignore, bias_correction)
+    patterns = as_patterns(ignore)
+    request = _request(scheme, weights, calibrator, symmetric, method, patterns, bias_correction)
     module = prepared(load(x, example_inputs, dims=dims))
     PassManager(AS_PLAIN_CONVOLUTIONS).run(module)
     needed = request.activations == "static" or request.compensate
@@ -114,6 +116,7 @@ def quantize(
     floor = Floor(samples, metric, max_drop, min_sqnr)
     costs, guarding = costs_for(guard, goal), guard is not False
     result, outcome = guarded(scheme, module, work.proposals(), work.build, floor, costs, guarding)
+    outcome.notes += what_was_missed(patterns, [layer.places for layer in find_layers(module)])
     result.compression = outcome
     if report is not None:
         report(outcome)

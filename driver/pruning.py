@@ -18,10 +18,12 @@ from aino_ir.errors.usage import UnknownOption
 from aino_ir.graph import Module
 from aino_ir.passes.compression.calibration import read_samples
 from aino_ir.passes.compression.guard import MIN_SQNR, Floor, Metric, Run, guarded
+from aino_ir.passes.compression.layers import as_patterns, what_was_missed
 from aino_ir.passes.compression.masks import Structure
 from aino_ir.passes.compression.pruning import PruningOptions, propose_zeros
 from aino_ir.passes.compression.report import CompressionReport
 from aino_ir.passes.compression.structured import propose_smaller
+from aino_ir.passes.compression.weights import weights
 from aino_ir.target import Target
 
 CHOICES = {"scope": ("global", "local"), "criterion": ("magnitude", "wanda", "sparsegpt")}
@@ -36,7 +38,7 @@ def prune(
     scope: str = "global",
     criterion: str = "magnitude",
     calibration: Iterable[Any] | None = None,
-    ignore: Sequence[str] = (),
+    ignore: str | Sequence[str] = (),
     metric: Metric | None = None,
     max_drop: float | None = None,
     min_sqnr: float = MIN_SQNR,
@@ -61,7 +63,7 @@ def prune(
             outputs of their layer, and the weights that stay make up for it (single weights, N:M and
             blocks, each layer alone).  The last two need calibration data.
         calibration: samples: arrays, tuples in input order, or dictionaries by input name.
-        ignore: patterns of layer names that stay as they are.
+        ignore: patterns of layer names, or one, that stay as they are.
         metric: how good a model is: metric(run) -> float, more is better; `run` takes arrays.
         max_drop: what the metric may lose (0.01).
         min_sqnr: without a metric, the least signal-to-noise ratio in dB of the outputs on the
@@ -80,8 +82,9 @@ def prune(
         BadSparsity, BadThreshold, BadStructure, PruningOptionsClash, UnknownOption: the options.
         EmptyCalibration, CalibrationInputWrong, CalibrationNotFinite: the data cannot be used.
     """
+    module = load(x, example_inputs)
     out, outcome = prune_with_report(
-        load(x, example_inputs),
+        module,
         sparsity,
         threshold=threshold,
         structure=structure,
@@ -95,6 +98,8 @@ def prune(
         guard=guard,
         target=target,
     )
+    places = [w.places for w in weights(module)] if outcome.rows else []
+    outcome.notes += what_was_missed(as_patterns(ignore), places)
     out.compression = outcome
     if report is not None:
         report(outcome)
@@ -110,7 +115,7 @@ def prune_with_report(
     scope: str = "global",
     criterion: str = "magnitude",
     calibration: Iterable[Any] | None = None,
-    ignore: Sequence[str] = (),
+    ignore: str | Sequence[str] = (),
     metric: Metric | None = None,
     max_drop: float | None = None,
     min_sqnr: float = MIN_SQNR,
@@ -118,7 +123,7 @@ def prune_with_report(
     target: str | Target = "c",
 ) -> tuple[Module, CompressionReport]:
     """`prune` on a module, and the report beside the result."""
-    options = checked(sparsity, threshold, structure, scope, criterion, tuple(ignore))
+    options = checked(sparsity, threshold, structure, scope, criterion, as_patterns(ignore))
     needed = criterion != "magnitude" or calibration is not None
     samples = read_samples(module, calibration) if needed else []
     floor = Floor(samples, metric, max_drop, min_sqnr, compiled)

@@ -56,6 +56,15 @@ class CalibrationNotFinite(UserError):
     example = {"number": 3, "name": "x"}
 
 
+class CalibrationOverflow(UserError):
+    """On calibration data the model computes NaN or infinity."""
+
+    code = "AINO-E0729"
+    template = "on the calibration data, what layer '{name}' reads is NaN or infinite"
+    hint = "leave samples out that the model overflows on: no range can be found, and none would help"
+    example = {"name": "encoder.fc1"}
+
+
 class SchemeOptionMisplaced(UsageError):
     """An option has no meaning for the scheme that was asked for."""
 

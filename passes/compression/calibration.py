@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from aino_ir.dims import is_static
 from aino_ir.errors.compression import CalibrationInputWrong, CalibrationNotFinite, EmptyCalibration
 from aino_ir.graph import Function, Module, Value
 from aino_ir.interp import Evaluation, bind_shape, run_op, store_array, with_defaults
 from aino_ir.op import Op, Trait
-from aino_ir.types import TensorType
+from aino_ir.types import TensorType, Type
 
 Array = np.ndarray[Any, Any]
 Sample = tuple[Array, ...]
@@ -47,13 +48,29 @@ def read_samples(module: Module, calibration: Iterable[Any] | None) -> list[Samp
         if len(sample) != len(names):
             got = f"{len(sample)} arrays"
             raise CalibrationInputWrong(number=number, expected=", ".join(names), got=got)
-        for name, array in zip(names, sample, strict=True):
+        for name, array, value in zip(names, sample, module.main.inputs, strict=True):
+            if not fits(array, value.type):
+                got = f"{array.dtype}{list(array.shape)}"
+                raise CalibrationInputWrong(number=number, expected=f"{name}: {value.type}", got=got)
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise CalibrationNotFinite(number=number, name=name)
         samples.append(sample)
     if not samples:
         raise EmptyCalibration()
     return samples
+
+
+def fits(array: Array, wanted: Type) -> bool:
+    """Whether an array can be an input: of the dtype, or a whole or real number of another width."""
+    if not isinstance(wanted, TensorType):
+        return True
+    kinds = "f" if wanted.dtype.is_float else "iu" if wanted.dtype.is_integer else ""
+    shape = zip(array.shape, wanted.shape, strict=False)
+    return (
+        (array.dtype == wanted.dtype.numpy or array.dtype.kind in kinds)
+        and array.ndim == wanted.rank
+        and all(not is_static(want) or got == want for got, want in shape)
+    )
 
 
 def run_watched(function: Function, inputs: Sequence[Array], watches: Mapping[int, Watch]) -> None:
@@ -70,7 +87,8 @@ def run_watched(function: Function, inputs: Sequence[Array], watches: Mapping[in
             return
         watch = watches.get(op.id)
         operands = [None if v is None else env[v] for v in op.operands]
-        run_op(op, env, ev)
+        with np.errstate(all="ignore"):
+            run_op(op, env, ev)
         if watch is not None:
             watch(ev, op, operands, tuple(env[r] for r in op.results))
         left.update((r, r.use_count) for r in op.results)

@@ -12,8 +12,9 @@ from aino_ir.dtypes import DTYPES, i32
 from aino_ir.graph import Module, Value, comes_before
 from aino_ir.op import Op
 from aino_ir.ops.math import Add
-from aino_ir.ops.nn import Conv, MatMul, MaxPool
+from aino_ir.ops.nn import AvgPool, Conv, MatMul, MaxPool
 from aino_ir.ops.quant_products import QuantMatMul
+from aino_ir.ops.reduce import ReduceMean
 from aino_ir.ops.tensor import Reshape, Transpose
 from aino_ir.passes.compression.layers import Layer
 from aino_ir.passes.compression.numbers import Grid, Weights
@@ -166,12 +167,17 @@ def rows_rounded(x: Array) -> Array:
 
 
 def share_with_sums(rewriter: Rewriter, x: Value, decoded: Value) -> None:
-    """Sums of pictures read the 8-bit version of an operand that exists anyway: 32 bits need not be kept."""
+    """Sums and means of pictures read the 8-bit version of an operand that exists anyway.
+
+    32 bits need not be kept then, and means are sums of codes.
+    """
     assert decoded.op is not None
     if x.rank < 3:
         return
     for user in list(x.users):
-        if not isinstance(user, Add) or user.block is not decoded.op.block or user.result.shape != x.shape:
+        if user.block is not decoded.op.block or not isinstance(user, (Add, AvgPool, ReduceMean)):
+            continue
+        if isinstance(user, Add) and user.result.shape != x.shape:
             continue
         if any(constant_of(v) is not None for v in user.present_operands()):
             continue
@@ -179,7 +185,7 @@ def share_with_sums(rewriter: Rewriter, x: Value, decoded: Value) -> None:
             continue
         b = rewriter.builder(user)
         operands = [decoded if v is x else v for v in user.present_operands()]
-        rewriter.replace(user, b.add(*operands), RULE)
+        rewriter.replace(user, b.op(type(user), *operands, **user.attrs()).result, RULE)
 
 
 def isolated(module: Module, op: Op, dtype: str | None = None) -> tuple[Builder, Value]:

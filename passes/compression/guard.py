@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from aino_ir.errors.compression import BadMetric, MetricNeeded
+from aino_ir.errors.usage import OptionTooSmall
 from aino_ir.graph import Module
 from aino_ir.interp import run_function
 from aino_ir.passes.compression.costs import KernelCosts
@@ -77,6 +79,14 @@ class Floor:
     def __post_init__(self) -> None:
         if self.max_drop is not None and self.metric is None:
             raise MetricNeeded(max_drop=self.max_drop)
+        given: tuple[tuple[str, Any, str], ...] = (
+            ("min_sqnr", self.min_sqnr, "-inf"),
+            ("max_drop", self.max_drop, "0"),
+        )
+        for name, value, least in given:
+            number = isinstance(value, Real) and not isinstance(value, bool)
+            if value is not None and not (number and value >= float(least)):
+                raise OptionTooSmall(option=name, kind="number", least=least, got=value)
 
 
 def interpreted(module: Module) -> Run:

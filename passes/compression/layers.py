@@ -66,6 +66,25 @@ class Layer:
         return any(fnmatchcase(place, p) for p in patterns for place in self.places)
 
 
+def as_patterns(given: str | Sequence[str]) -> tuple[str, ...]:
+    """Patterns of layers as a user gives them: one, or some."""
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def what_was_missed(patterns: Sequence[str], places: Sequence[Sequence[str]]) -> list[str]:
+    """Notes on patterns that mean none of some layers, and on there being none.
+
+    Args:
+        patterns: of layers that should stay.
+        places: of each layer, what a pattern may mean.
+    """
+    if not places:
+        return ["there is no layer that this could be done to"]
+    known = [place for each in places for place in each]
+    missed = [p for p in patterns if not any(fnmatchcase(place, p) for place in known)]
+    return [f"the pattern '{p}' of layers to ignore means none of them" for p in missed]
+
+
 def prepared(module: Module) -> Module:
     """A copy with constants and batch normalisation folded, so that weights are what kernels will read."""
     copy = module.clone()

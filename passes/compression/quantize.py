@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from aino_ir.dtypes import bf16
-from aino_ir.errors.compression import CompressionWithStates, WeightsNotFinite
+from aino_ir.errors.compression import CalibrationOverflow, CompressionWithStates, WeightsNotFinite
 from aino_ir.graph import Module, Value
 from aino_ir.interp import Evaluation
 from aino_ir.op import Op
@@ -169,6 +169,9 @@ class Quantization:
         for layer in layers:
             readers.setdefault(layer.x, layer.op)
         seen = observe(self.module, self.samples, readers)
+        for layer in layers:
+            if not np.isfinite((seen[layer.x].low, seen[layer.x].high)).all() and seen[layer.x].parts:
+                raise CalibrationOverflow(name=layer.name)
         calibrate = CALIBRATORS[self.request.calibrator]
         grids = {
             x: activation_grid(*with_zero(calibrate(found)), self.request.symmetric)

@@ -131,6 +131,7 @@ class CompressionReport:
         floor: what became of the accuracy.
         bytes_before, bytes_after: constants of the whole module, as an artifact stores them.
         whole: the times of the whole model.
+        notes: what else there is to say, such as patterns that meant no layer.
     """
 
     scheme: str
@@ -139,6 +140,7 @@ class CompressionReport:
     bytes_before: int = 0
     bytes_after: int = 0
     whole: WholeTimes = field(default_factory=WholeTimes)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def applied(self) -> list[LayerRow]:
@@ -170,6 +172,7 @@ class CompressionReport:
             "bytes_after": self.bytes_after,
             "share_of_macs": self.share_of_macs,
             "whole": asdict(self.whole),
+            "notes": list(self.notes),
         }
 
     def to_json(self) -> str:
@@ -188,4 +191,5 @@ class CompressionReport:
             f"constants {self.bytes_before} -> {self.bytes_after} bytes"
         )
         timed = [f"whole model: {self.whole}"] if self.whole.timing else []
-        return "\n".join([*lines, summary, *timed, str(self.floor)])
+        notes = [f"note: {note}" for note in self.notes]
+        return "\n".join([*lines, summary, *timed, str(self.floor), *notes])

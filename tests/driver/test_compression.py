@@ -12,7 +12,12 @@ import aino_ir as aino
 from aino_ir.builder import Builder
 from aino_ir.driver.api import compile_options
 from aino_ir.dtypes import bf16
-from aino_ir.errors.compression import CalibrationNotFinite, EmptyCalibration, SchemeOptionMisplaced
+from aino_ir.errors.compression import (
+    CalibrationNotFinite,
+    CalibrationOverflow,
+    EmptyCalibration,
+    SchemeOptionMisplaced,
+)
 from aino_ir.errors.usage import OptionTooSmall, UnknownOption
 from aino_ir.graph import Module
 from aino_ir.interp import run_module
@@ -189,6 +194,40 @@ def test_calibration_data_that_is_not_finite_is_refused() -> None:
     data[2][0][1, 3] = np.nan
     with pytest.raises(CalibrationNotFinite, match="'x'"):
         aino.quantize(module, calibration=data)
+
+
+def test_data_on_which_the_model_overflows_is_refused() -> None:
+    module = mlp()
+    with pytest.raises(CalibrationOverflow, match="'fc2'"):
+        aino.quantize(module, calibration=[(np.full((4, 20), 3e38, np.float32),)])
+
+
+@pytest.mark.parametrize("ignore", ["fc1*", ("fc1*",), ("fc1*", "head*")])
+def test_patterns_are_one_or_some_and_said_where_they_mean_nothing(ignore: Any) -> None:
+    module = mlp()
+    for made in (
+        aino.quantize(module, "int8", calibration=samples(module), ignore=ignore, guard=False),
+        aino.prune(module, 0.5, ignore=ignore, guard=False),
+    ):
+        report = made.compression
+        assert [r.name for r in report.refused] == ["fc1"]
+        assert (report.notes != []) == ("head*" in ignore)
+        assert ("'head*' of layers to ignore means none" in str(report)) == ("head*" in ignore)
+
+
+def test_a_model_without_layers_says_so() -> None:
+    b = Builder()
+    b.output("y", b.relu(b.input("x", tensor("f32", 4, 4))))
+    b.finish()
+    for made in (aino.quantize(b.module, "int8-weight"), aino.prune(b.module, 0.5)):
+        assert made.compression.notes == ["there is no layer that this could be done to"]
+
+
+@pytest.mark.parametrize("options", [{"min_sqnr": "a"}, {"min_sqnr": np.nan}, {"max_drop": np.nan}])
+def test_floors_are_numbers(options: dict[str, Any]) -> None:
+    metric = (lambda run: 1.0) if "max_drop" in options else None
+    with pytest.raises(OptionTooSmall, match="must be a number of at least"):
+        aino.quantize(mlp(), "int8-weight", metric=metric, **options)
 
 
 def test_ranges_of_nothing_are_quantised_by_one() -> None:

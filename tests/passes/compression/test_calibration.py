@@ -33,7 +33,18 @@ def test_samples_come_in_three_forms() -> None:
     assert [len(s) for s in found] == [1, 1, 1]
 
 
-@pytest.mark.parametrize(("sample", "got"), [((1, 2), "2 arrays"), ({"z": 1}, "got z")])
+@pytest.mark.parametrize(
+    ("sample", "got"),
+    [
+        ((1, 2), "2 arrays"),
+        ({"z": 1}, "got z"),
+        (np.zeros((4, 7), np.float32), r"must have the inputs x: f32\[4, 20\], got float32\[4, 7\]"),
+        (np.zeros(20, np.float32), r"got float32\[20\]"),
+        (np.zeros((4, 20), np.int64), "got int64"),
+        ("abc", "got <U3"),
+        (None, "got object"),
+    ],
+)
 def test_samples_that_do_not_fit_are_refused(sample: Any, got: str) -> None:
     with pytest.raises(CalibrationInputWrong, match=got):
         read_samples(mlp(), [sample])

@@ -19,7 +19,7 @@ from aino_ir.passes.compression.numbers import weight_recipe
 from aino_ir.passes.compression.quantize import Quantization, Request, input_rows
 from aino_ir.types import tensor
 from aino_ir.verify import verify
-from tests.passes.compression.models import cnn, mlp, samples
+from tests.passes.compression.models import SAME, cnn, mlp, samples, weights
 from tests.passes.helpers import op_names
 
 STATIC = Request("static", weight_recipe(8, "channel", 0, True))
@@ -78,6 +78,27 @@ def test_pools_and_movements_before_a_layer_carry_bytes() -> None:
     assert [op.result.dtype.name for op in pools] == ["u8"]
     without = work.build(frozenset(work.ready) - {"fc"})
     assert [op.result.dtype.name for op in without.main.block if op.name == "nn.max_pool"] == ["f32"]
+
+
+def test_means_read_bytes_that_exist_anyway() -> None:
+    """A pool beside a convolution, as in Inception's blocks, and the mean of a picture."""
+    rng = np.random.default_rng(0)
+    b = Builder()
+    x = b.relu(b.input("x", tensor("f32", 2, 8, 6, 6)))
+    one = {"strides": (1, 1), "dilations": (1, 1), "pads_before": (0, 0), "pads_after": (0, 0)}
+    left = b.conv(x, b.constant(weights(rng, 8, 8, 3, 3, fan=72), "left"), **SAME)
+    pooled = b.avg_pool(x, kernel=(3, 3), **SAME)
+    right = b.conv(pooled, b.constant(weights(rng, 8, 8, 1, 1, fan=8), "right"), **one)
+    b.output("y", b.add(left, right))
+    b.output("mean", b.reduce_mean(x, axes=(2, 3)))
+    b.finish()
+    result, _ = quantized(b.module, STATIC)
+    names = op_names(result)
+    assert names.count("quant.conv") == 3 and names.count("reduce.sum") == 1
+    assert "nn.avg_pool" not in names and "reduce.mean" not in names
+    (x,) = samples(b.module, 1, seed=9)[0]
+    for got, want in zip(run_module(result, [x]), run_module(b.module, [x]), strict=True):
+        assert sqnr(got, want) > 30.0
 
 
 def test_weight_only_keeps_integers_beside_their_scales() -> None:
