@@ -9,7 +9,22 @@ from __future__ import annotations
 from typing import Any
 
 from aino_ir.codegen.cstyle.usage import analyse
-from aino_ir.loops.stmt import Alloc, BindIndex, Comment, DeclareReg, Let, LoopFn, Share, Stmt
+from aino_ir.dims import free_symbols, is_static, product
+from aino_ir.loops.stmt import (
+    Alloc,
+    BindIndex,
+    Comment,
+    DeclareReg,
+    Fail,
+    For,
+    If,
+    Let,
+    LoopFn,
+    Share,
+    Stmt,
+    walk_statements,
+)
+from aino_ir.loops.warp import BLOCK
 from aino_ir.target import Target
 
 Argument = tuple[str, int]
@@ -18,6 +33,9 @@ kernel's symbols, ``scratch``, ``lo`` and ``hi``.  Each has eight bytes."""
 
 EVERYWHERE = (Let, BindIndex, DeclareReg, Alloc, Share, Comment)
 """Statements before the units that every thread repeats; the others are checks."""
+
+MOST_CHECK_BLOCKS = 32
+"""Of one kernel's checks: a device begins them at once."""
 
 
 def arguments(fn: LoopFn) -> list[Argument]:
@@ -31,8 +49,42 @@ def arguments(fn: LoopFn) -> list[Argument]:
 
 
 def has_checks(fn: LoopFn) -> bool:
-    """Whether something is tested before the units, by a device function of one thread."""
+    """Whether something is tested before the units, by a device function of its own."""
     return any(not isinstance(s, EVERYWHERE) for s in fn.prologue)
+
+
+def check_nests(fn: LoopFn) -> dict[int, tuple[For, ...]]:
+    """The loops of the checks whose points threads can share, by their place in the prologue.
+
+    Nothing where some statement has other effects than to fail: then one thread does all of it.
+    """
+    pure = (For, If, Let, BindIndex, Fail, Comment)
+    checks = {n: s for n, s in enumerate(fn.prologue) if not isinstance(s, EVERYWHERE)}
+    if not all(isinstance(s, pure) for s in walk_statements(checks.values())):
+        return {}
+    return {n: _nest(s) for n, s in checks.items() if isinstance(s, For)}
+
+
+def _nest(outer: For) -> tuple[For, ...]:
+    """Loops around one body and nothing else, whose bounds are known before the first of them."""
+    found, inner = [outer], outer.body
+    while len(inner) == 1 and isinstance(inner[0], For):
+        bounds = free_symbols(inner[0].lo) | free_symbols(inner[0].hi)
+        if inner[0].step != 1 or any(s.var in bounds for s in found):
+            break
+        found.append(inner[0])
+        inner = inner[0].body
+    return tuple(found) if outer.step == 1 else ()
+
+
+def check_threads(fn: LoopFn) -> int:
+    """Threads that do the checks: one, or whole blocks that share the points."""
+    points = [product(s.hi - s.lo for s in nest) for nest in check_nests(fn).values()]
+    if not points:
+        return 1
+    limit = MOST_CHECK_BLOCKS * BLOCK
+    most = max(int(p) if is_static(p) else limit for p in points)  # type: ignore[arg-type]
+    return min(limit, max(1, -(-most // BLOCK)) * BLOCK)
 
 
 def repeated(fn: LoopFn) -> tuple[Stmt, ...]:
@@ -82,6 +134,7 @@ def launch_facts(fn: LoopFn) -> dict[str, Any]:
     return {
         "entry": f"{fn.name}_kernel",
         "checks": f"{fn.name}_checks" if has_checks(fn) else "",
+        "check_threads": check_threads(fn),
         "threads": fn.threads,
         "arguments": [list(argument) for argument in arguments(fn)],
         "symbols": list(fn.symbols),

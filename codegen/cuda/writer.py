@@ -2,7 +2,7 @@
 
 The text uses the common part of C11 and CUDA C++, so that one unit is compiled by nvcc for a device and by
 a C compiler for the emulation of ``aino_cuda.h``.  Run-time checks, which stand before the units, are a
-device function of one thread.
+device function of their own, whose threads share the points that are looked at.
 """
 
 from __future__ import annotations
@@ -12,7 +12,16 @@ from collections.abc import Sequence
 from aino_ir.codegen.c.types import element_dtype, scalar_name
 from aino_ir.codegen.c.writer import STATUS
 from aino_ir.codegen.cstyle.usage import every
-from aino_ir.codegen.cuda.launch import Argument, arguments, asked_bytes, asked_places, has_checks, repeated
+from aino_ir.codegen.cuda.launch import (
+    Argument,
+    arguments,
+    asked_bytes,
+    asked_places,
+    check_nests,
+    check_threads,
+    has_checks,
+    repeated,
+)
 from aino_ir.codegen.cuda.vectors import VectorWriter
 from aino_ir.loops.expr import Load
 from aino_ir.loops.stmt import (
@@ -25,6 +34,7 @@ from aino_ir.loops.stmt import (
     CloseCopies,
     CopyAsync,
     Fail,
+    For,
     Share,
     Stmt,
     WarpCall,
@@ -37,8 +47,14 @@ SIGNATURE = (
 """The launching function, as the C target's kernels look from outside."""
 
 
+POINT = "point"
+"""The variable of a loop over the points of checks."""
+
+
 class CudaWriter(VectorWriter):
     """Writes one kernel as CUDA C++."""
+
+    reserved = (*VectorWriter.reserved, POINT)
 
     def write(self) -> str:
         """The device functions and the launching function."""
@@ -70,10 +86,45 @@ class CudaWriter(VectorWriter):
         else:
             self.line("(void)lo;")
             self.line("(void)hi;")
+        if kind == "checks":
+            self._checks()
+        else:
+            self.statements(body)
+        self.lines += ["}", ""]
+
+    def _checks(self) -> None:
+        """What stands before the units, by one thread, or by many that share the points of its loops."""
+        nests = check_nests(self.fn)
+        if not nests:
             self.line("if (AINO_THREAD != 0)")
             self.line("    return;")
-        self.statements(body)
-        self.lines += ["}", ""]
+        for number, statement in enumerate(self.fn.prologue):
+            if nests.get(number):
+                self._shared_nest(nests[number])
+            else:
+                self.statements((statement,))
+
+    def _shared_nest(self, nest: Sequence[For]) -> None:
+        """Loops as one, of which each thread takes every n-th point."""
+        ranges = self.printer.ranges
+        extents = [f"({self.index(s.hi - s.lo)})" for s in nest]
+
+        def point() -> None:
+            rest = POINT
+            for number, (s, extent) in reversed(list(enumerate(zip(nest, extents, strict=True)))):
+                name, first = self.printer.names[s.var], self.index(s.lo)
+                place = f"{rest} % {extent}" if number else rest
+                self.line(f"const int64_t {name} = {place if first == '0' else f'{first} + {place}'};")
+                self.line(f"(void){name};")
+                rest = f"{rest} / {extent}"
+                low, high = ranges.of(s.lo)[0], ranges.of(s.hi)[1]
+                ranges.known[s.var] = (low, None if high is None else high - 1)
+            self.statements(nest[-1].body)
+
+        step = check_threads(self.fn)
+        self.block(
+            f"for (int64_t {POINT} = AINO_THREAD; {POINT} < {' * '.join(extents)}; {POINT} += {step})", point
+        )
 
     def _leave_after_failed_checks(self) -> None:
         """Do nothing when the checks have failed; all threads of a block decide alike."""
@@ -124,7 +175,8 @@ class CudaWriter(VectorWriter):
         self.before_launch()
         if checked:
             self.line("if (lo == 0)")
-            self.line(f"    AINO_LAUNCH({self.fn.name}_checks, 1, {passed});")
+            threads = check_threads(self.fn)
+            self.line(f"    AINO_LAUNCH({self.fn.name}_checks, {threads}, {passed});")
         if self.fn.threads > 1:
             size = f"{self.fn.name}, hi - lo, {self.fn.threads}"
             if self._asked:

@@ -64,11 +64,12 @@ class Parts:
     scratch_bytes: int
 
     def launches(self, kernel: KernelFacts) -> Iterator[tuple[str, int, int, int, int]]:
-        """(function, blocks, threads, first unit, end) of each launch: checks by one thread, then units."""
+        """(function, blocks, threads, first unit, end) of each launch: checks, then units."""
         if self.units <= 0:
             return
         if kernel.checks:
-            yield kernel.checks, 1, 1, 0, self.units
+            threads = min(kernel.check_threads, BLOCK)
+            yield kernel.checks, kernel.check_threads // threads, threads, 0, self.units
         step = self.each * self.blocks
         for lo in range(0, self.units, step):
             hi = min(lo + step, self.units)
@@ -81,6 +82,7 @@ class KernelFacts:
 
     Attributes:
         entry, checks: names of its functions on the device; no checks: empty.
+        check_threads: threads of the checks, one or whole blocks.
         threads: of a block; 1: every thread takes a unit of its own.
         arguments: what they take, as `aino_ir.codegen.cuda.launch.Argument`.
         symbols: those that it reads, in the order of its arguments.
@@ -91,6 +93,7 @@ class KernelFacts:
 
     entry: str
     checks: str
+    check_threads: int
     threads: int
     arguments: tuple[tuple[str, int], ...]
     symbols: tuple[str, ...]
@@ -105,6 +108,7 @@ class KernelFacts:
         return KernelFacts(
             str(row["entry"]),
             str(row["checks"]),
+            int(row["check_threads"]),
             int(row["threads"]),
             tuple((str(kind), int(number)) for kind, number in row["arguments"]),
             tuple(str(s) for s in row["symbols"]),

@@ -220,7 +220,7 @@ class Session:
         return self.plan.numbers[id(step)]
 
     def _launches(self, step: Run) -> list[Launch]:
-        """The launches of a step: checks of one thread, then all units, in parts where scratch is short."""
+        """The launches of a step: checks, then all units, in parts where scratch is short."""
         facts = self.plan.kernels[step.kernel]
         parts = facts.parts(value_of(facts.units, self.values), value_of(facts.scratch, self.values))
         if parts.units <= 0:

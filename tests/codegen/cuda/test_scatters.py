@@ -69,7 +69,7 @@ def test_indices_outside_are_errors(few: int, monkeypatch: pytest.MonkeyPatch) -
     made = module(lambda b, x, i, u: b.scatter_elements(x, i, u, axis=0), "f32 5", "i64 4", "f32 4")
     executable = aino.compile(made, EMULATED, threads=1, cache=False)
     executable.run(normal(5), np.array([4, -5, 0, 0]), normal(4))
-    with pytest.raises(IndexOutOfRange, match="5"):
+    with pytest.raises(IndexOutOfRange):
         executable.run(normal(5), np.array([0, 1, 5, 1]), normal(4))
 
 
