@@ -17,7 +17,7 @@ class VectorWriter(CWriter):
 
     printer: LanePrinter
     printer_class = LanePrinter
-    reserved = (STATUS, LANE.name, "moved", "stored")
+    reserved: tuple[str, ...] = (STATUS, LANE.name, "moved", "stored")
 
     def let(self, s: Let) -> None:
         """A vector is loaded whole, or computed lane by lane."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from aino_ir.dims import DimLike, parse_dim
+from aino_ir.dims import DimLike, parse_dim, value_of
 from aino_ir.dtypes import DTYPES
 from aino_ir.loops.warp import BLOCK
 from aino_ir.plan import (
@@ -230,13 +230,52 @@ class PlanFacts:
 
     @cached_property
     def is_straight(self) -> bool:
-        """Whether every step is a launch, so that all of them are known when a run begins."""
-        return all(isinstance(step, (Run, Sync)) for step in self.steps)
+        """Whether every step is a launch, or a loop of launches whose turns nothing on the device decides.
+
+        Then all of them are known when a run begins.
+        """
+        counted = any(self.buffers[v.buffer].kind is BufferKind.TURN for s in self.launches for v in s.views)
+        return not counted and all(map(_is_known, self.steps))
+
+    def unrolled(self, steps: Sequence[Step], symbols: dict[str, int]) -> Iterator[Run]:
+        """The launches of a straight plan, turn after turn; `symbols` tells the turns of each meanwhile."""
+        for step in steps:
+            if isinstance(step, Run):
+                yield step
+            elif isinstance(step, Repeat):
+                for turn in range(_turns(step, symbols)):
+                    symbols[step.turn] = turn
+                    yield from self.unrolled(step.body, symbols)
+                symbols.pop(step.turn, None)
+
+    def size_of_graph(self, steps: Sequence[Step], symbols: Mapping[str, int]) -> int:
+        """How many launches of steps a straight plan has, turns of loops counted."""
+        total = 0
+        for step in steps:
+            inside = step.body if isinstance(step, Repeat) else ()
+            turns = _turns(step, symbols) if isinstance(step, Repeat) else 0
+            total += turns * self.size_of_graph(inside, symbols) if inside else isinstance(step, Run)
+        return total
 
     def slots(self, kind: BufferKind) -> list[Buffer | None]:
         """The buffers of inputs or outputs by their slots (None: no step touches it)."""
         found = {b.slot: b for b in self.buffers if b.kind is kind}
         return [found.get(n) for n in range(max(found, default=-1) + 1)]
+
+
+def _is_known(step: Step) -> bool:
+    """Whether a step is a launch, or a loop of such whose turns are a number when a run begins."""
+    if not isinstance(step, Repeat):
+        return isinstance(step, (Run, Sync))
+    decided = (step.start, step.again, step.turns)
+    counted = step.count is not None and not isinstance(step.count, View)
+    return counted and all(v is None for v in decided) and all(map(_is_known, step.body))
+
+
+def _turns(step: Repeat, symbols: Mapping[str, int]) -> int:
+    """How often a loop turns whose count is a number."""
+    assert step.count is not None and not isinstance(step.count, View)
+    return value_of(step.count, symbols)
 
 
 def _buffer(number: int, kind: str, bytes: int | str, slot: int, offset: int | str, segment: int) -> Buffer:

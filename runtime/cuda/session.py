@@ -30,6 +30,9 @@ from aino_ir.runtime.cuda.device import Event, Graph, Launch, Memory
 if TYPE_CHECKING:
     from aino_ir.runtime.cuda.model import CudaModel
 
+MOST_NODES = 1 << 14
+"""Launches that one graph may have; the loops of larger plans turn on the host."""
+
 REMEMBERED_GRAPHS = 32
 """Combinations of extents whose graphs a session keeps."""
 
@@ -117,13 +120,18 @@ class Session:
     def run(self) -> None:
         """Put all steps on the stream; waits where a step decides how to go on."""
         self.latest = None
-        if self.plan.is_straight and self._times is None and not self._each:
+        if self._times is None and not self._each and self._is_graph():
             self._run_graph()
             return
         if self._times is not None:
             self._marks = [(-1, Event.now(self.device, self._stream))]
         self._walk(self.plan.steps)
         self._note_times()
+
+    def _is_graph(self) -> bool:
+        """Whether all launches of this run are known, and not too many for one graph."""
+        plan = self.plan
+        return plan.is_straight and plan.size_of_graph(plan.steps, self.values) <= MOST_NODES
 
     def expect_success(self) -> None:
         """Wait for the kernels if any of them may have failed, and raise what the first one met.
@@ -265,8 +273,8 @@ class Session:
         recorded.graph.enqueue(self._stream)
 
     def _all_launches(self) -> list[list[Launch]]:
-        """The launches of every step of a straight plan."""
-        return [self._launches(step) for step in self.plan.launches]
+        """The launches of every step of a straight plan, those of loops turn after turn."""
+        return [self._launches(step) for step in self.plan.unrolled(self.plan.steps, self.values)]
 
     def _own_addresses(self) -> tuple[int, ...]:
         scratch = [("scratch", number) for number in sorted({0, *self.plan.scratch})]
