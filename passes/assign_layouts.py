@@ -29,7 +29,7 @@ from aino_ir.types import ROW_MAJOR, Layout, TensorType, permuted
 RULE = "AssignLayout"
 
 SPARSE_DENSITY = 0.3
-"""Share of nonzeros up to which a 1x1 convolution is a matter of its nonzeros, not of its channels."""
+"""Share of nonzeros up to which a convolution is a matter of its nonzeros, not of its channels."""
 
 
 def channels_last(rank: int) -> Layout:
@@ -114,8 +114,8 @@ class BlockLayouts:
     # -- what each kind of op prefers -----------------------------------------------------------------
 
     def convolution(self, op: Op) -> Choice | None:
-        """Channels last in and out; row-major among sparse 1x1 convolutions, whose lanes are pixels."""
-        if is_sparse_pointwise(op) and self.version(op.operands[0]) is None and self._stays_in_order(op):
+        """Channels last in and out; row-major among sparse convolutions, whose lanes are pixels."""
+        if is_sparse(op) and self.version(op.operands[0]) is None and self._stays_in_order(op):
             return None
         channels = op.result.shape[1]
         if is_static(channels) and int(channels) < self.min_channels:
@@ -123,11 +123,11 @@ class BlockLayouts:
         return Choice((self._last(op.operands[0]), *op.operands[1:]), self._result(op))
 
     def _stays_in_order(self, op: Op) -> bool:
-        """Whether only sparse 1x1 convolutions and outputs read a result, elementwise ops between them."""
+        """Whether only sparse convolutions and outputs read a result, elementwise ops between them."""
         waiting, seen = [op.result], {op.result}
         while waiting:
             for user in waiting.pop().users:
-                if user.has(Trait.TERMINATOR) or is_sparse_pointwise(user):
+                if user.has(Trait.TERMINATOR) or is_sparse(user):
                     continue
                 if not isinstance(user, Elementwise) or len(user.results) != 1:
                     return False
@@ -208,15 +208,12 @@ def transposed_away(value: Value) -> Layout:
     return ROW_MAJOR.transposed(tuple(perm.index(a) for a in range(len(perm))))
 
 
-def is_sparse_pointwise(op: Op) -> bool:
-    """Whether an op is a 1x1 convolution whose constant weights are mostly zero, at every pixel."""
-    if not isinstance(op, Conv) or op.groups != 1:
+def is_sparse(op: Op) -> bool:
+    """Whether an op is a convolution of planes whose constant weights are mostly zero."""
+    if not isinstance(op, Conv) or op.groups != 1 or op.result.rank != 4:
         return False
     handle = constant_of(op.operands[1]) if op.operands[1] is not None else None
-    if handle is None or any(d != 1 for d in handle.shape[2:]):
-        return False
-    plain = all(s == 1 for s in op.strides) and not any((*op.pads_before, *op.pads_after))
-    zeros = zero_pattern(handle) if plain else None
+    zeros = zero_pattern(handle) if handle is not None else None
     return zeros is not None and zeros.density <= SPARSE_DENSITY
 
 

@@ -1,4 +1,4 @@
-"""What pruning gains in time: sparse layers beside dense ones, and ResNet-50 with half of its channels.
+"""What pruning gains in time: sparse layers beside dense ones, ResNet-50 with few channels or weights.
 
     python -m benchmarks.compression.pruned_speed [--threads N] [--turns N] [--only TEXT] [--jsonl FILE]
 
@@ -55,25 +55,34 @@ def linear(sizes: tuple[int, int, int], sparsity: float) -> tuple[Module, tuple[
     return b.module, (rng.standard_normal((rows, inputs)).astype(np.float32),)
 
 
-def pointwise(sizes: tuple[int, int, int], sparsity: float) -> tuple[Module, tuple[Array, ...]]:
-    """A 1x1 convolution with bias and relu, as it stands in a network: data and result are channels last."""
+def convolution(
+    sizes: tuple[int, int, int], sparsity: float, *, kernel: int = 1, last: bool = True
+) -> tuple[Module, tuple[Array, ...]]:
+    """A convolution with bias and relu; data and result channels last, as within a network, or row-major."""
     inputs, side, outputs = sizes
     rng = np.random.default_rng(0)
     b = aino.Builder()
-    x = b.input("x", tensor("f32", 1, side, side, inputs))
-    w = weight(rng, outputs, inputs, sparsity).reshape(outputs, inputs, 1, 1)
-    plain = {"strides": (1, 1), "dilations": (1, 1), "pads_before": (0, 0), "pads_after": (0, 0)}
+    shape = (1, side, side, inputs) if last else (1, inputs, side, side)
+    x = b.input("x", tensor("f32", *shape))
+    w = weight(rng, outputs, inputs * kernel**2, sparsity).reshape(outputs, inputs, kernel, kernel)
+    border = (kernel // 2,) * 2
+    attrs = {"strides": (1, 1), "dilations": (1, 1), "pads_before": border, "pads_after": border}
     c = b.constant(rng.standard_normal(outputs).astype(np.float32))
-    y = b.relu(b.conv(b.transpose(x, perm=(0, 3, 1, 2)), b.constant(w), c, **plain))
-    b.output("y", b.transpose(y, perm=(0, 2, 3, 1)))
-    return b.module, (rng.standard_normal((1, side, side, inputs)).astype(np.float32),)
+    y = b.relu(b.conv(b.transpose(x, perm=(0, 3, 1, 2)) if last else x, b.constant(w), c, **attrs))
+    b.output("y", b.transpose(y, perm=(0, 2, 3, 1)) if last else y)
+    return b.module, (rng.standard_normal(shape).astype(np.float32),)
 
 
-def networks() -> tuple[Module, Module, tuple[Array, ...]]:
+def half_of_the_channels() -> tuple[Module, Module, tuple[Array, ...]]:
     """ResNet-50, and the same with half of its channels."""
     whole = aino.load(resnet50())
-    half = aino.prune(whole, 0.5, structure="channel", scope="local")
-    return whole, half, (images(),)
+    return whole, aino.prune(whole, 0.5, structure="channel", scope="local"), (images(),)
+
+
+def a_tenth_of_the_weights() -> tuple[Module, Module, tuple[Array, ...]]:
+    """ResNet-50, and the same with a tenth of the weights of each layer where that pays."""
+    whole = aino.load(resnet50())
+    return whole, aino.prune(whole, SPARSITY, scope="local"), (images(),)
 
 
 def row(
@@ -126,8 +135,9 @@ def cases() -> dict[str, tuple[str, Callable[[], tuple[Module, Module, tuple[Arr
     for sizes in LINEAR:
         out["linear " + "x".join(map(str, sizes))] = ("linear", both(linear, sizes))
     for sizes in POINTWISE:
-        out["1x1 {0}x{1}x{1} to {2}".format(*sizes)] = ("pointwise", both(pointwise, sizes))
-    out["resnet50, half of its channels"] = ("resnet50", networks)
+        out["1x1 {0}x{1}x{1} to {2}".format(*sizes)] = ("pointwise", both(convolution, sizes))
+    out["resnet50, half of its channels"] = ("resnet50", half_of_the_channels)
+    out["resnet50, a tenth of its weights"] = ("resnet50", a_tenth_of_the_weights)
     return out
 
 

@@ -1,10 +1,10 @@
-"""Sparse layers beside dense ones of the same shape: Linear, 1x1 convolutions of real networks, single rows.
+"""Sparse layers beside dense ones of the same shape: Linear, convolutions of real networks, single rows.
 
     python -m benchmarks.compression.sparse [--sparsity S] [--threads N] [--turns N] [--only TEXT]
         [--shard I/N] [--jsonl FILE]
 
 Both executables of a row take turns in one process; the least and the median of the turns are kept.
-1x1 convolutions are measured row-major, as a model gives them, and channels last, as they lie among dense
+Convolutions are measured row-major, as a model gives them, and channels last, as they lie among dense
 convolutions.  Weights are random: nothing here speaks of accuracy.
 """
 
@@ -20,10 +20,8 @@ from typing import Any
 
 import numpy as np
 
-import aino_ir as aino
 from aino_ir.graph import Module
-from aino_ir.types import tensor
-from benchmarks.compression.pruned_speed import linear, pointwise, row, weight
+from benchmarks.compression.pruned_speed import convolution, linear, row
 
 Array = np.ndarray[Any, Any]
 Made = tuple[Module, tuple[Array, ...]]
@@ -39,20 +37,8 @@ RESNET50 = (
     *((512, 28, 256), (1024, 14, 256), (256, 14, 1024), (1024, 14, 512), (2048, 7, 512), (512, 7, 2048)),
 )
 MOBILENET_V2 = ((144, 56, 24), (192, 28, 32), (384, 14, 64), (96, 14, 576), (576, 14, 96), (320, 7, 1280))
+THREE_BY_THREE = ((64, 56, 64), (128, 28, 128), (256, 14, 256), (512, 7, 512))
 """Channels in, height and width, channels out."""
-
-
-def pointwise_row_major(sizes: tuple[int, int, int], sparsity: float) -> Made:
-    """A 1x1 convolution with bias and relu, channels first in and out."""
-    inputs, side, outputs = sizes
-    rng = np.random.default_rng(0)
-    b = aino.Builder()
-    x = b.input("x", tensor("f32", 1, inputs, side, side))
-    w = weight(rng, outputs, inputs, sparsity).reshape(outputs, inputs, 1, 1)
-    plain = {"strides": (1, 1), "dilations": (1, 1), "pads_before": (0, 0), "pads_after": (0, 0)}
-    c = b.constant(rng.standard_normal(outputs).astype(np.float32))
-    b.output("y", b.relu(b.conv(x, b.constant(w), c, **plain)))
-    return b.module, (rng.standard_normal((1, inputs, side, side)).astype(np.float32),)
 
 
 def cases() -> dict[str, tuple[str, Callable[[float], Made]]]:
@@ -64,8 +50,12 @@ def cases() -> dict[str, tuple[str, Callable[[float], Made]]]:
     for network, shapes in (("resnet50", RESNET50), ("mobilenet_v2", MOBILENET_V2)):
         for sizes in shapes:
             name = "1x1 {0}x{1}x{1} to {2}".format(*sizes) + f" ({network})"
-            out[f"{name}, row-major"] = ("pointwise", partial(pointwise_row_major, sizes))
-            out[f"{name}, channels last"] = ("pointwise", partial(pointwise, sizes))
+            out[f"{name}, row-major"] = ("pointwise", partial(convolution, sizes, last=False))
+            out[f"{name}, channels last"] = ("pointwise", partial(convolution, sizes))
+    for sizes in THREE_BY_THREE:
+        name = "3x3 {0}x{1}x{1} to {2} (resnet50)".format(*sizes)
+        out[f"{name}, row-major"] = ("3x3", partial(convolution, sizes, kernel=3, last=False))
+        out[f"{name}, channels last"] = ("3x3", partial(convolution, sizes, kernel=3))
     return out
 
 

@@ -11,13 +11,13 @@ from typing import ClassVar
 
 from aino_ir.codegen.kernels.access import Point
 from aino_ir.codegen.kernels.emit import name_index
-from aino_ir.codegen.kernels.sparse_loops import SparseLoops
+from aino_ir.codegen.kernels.sparse_loops import MatrixLoops
 from aino_ir.dims import DimLike, ceildiv, dmin
 from aino_ir.loops.expr import Expr, VecType, fma, index, reduce_lanes
 from aino_ir.loops.registers import RegTile
 
 
-class DotLoops(SparseLoops):
+class DotLoops(MatrixLoops):
     """One output of a few rows at a time."""
 
     SUMS: ClassVar[int] = 4

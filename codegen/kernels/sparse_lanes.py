@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from aino_ir.codegen.kernels.emit import name_index
@@ -69,8 +69,8 @@ class LaneLoops(SparseLoops):
         """Where the input of a step of the stream lies, for `read`."""
 
     @abstractmethod
-    def places(self, block: Block) -> AbstractContextManager[Sequence[DimLike]]:
-        """A loop over all places of a chunk, a few at a time."""
+    def each_place(self, block: Block, body: Callable[[DimLike], None]) -> None:
+        """`body` on every place of a chunk, in loops."""
 
     @abstractmethod
     def read(self, block: Block, place: DimLike, v: int) -> Expr:
@@ -207,10 +207,12 @@ class LaneLoops(SparseLoops):
         """How many inputs of a chunk are not finite in each lane."""
         b, vectors = self.b, self.shape.vectors
         counts: RegTile = b.reg_tile("counts", (vectors,), self.vector, 0)
-        with self.places(block) as places:
-            for place in places:
-                for v in range(vectors):
-                    b.set(counts[v], counts[v].read() + self.not_finite(self.read(block, place, v)))
+
+        def add(place: DimLike) -> None:
+            for v in range(vectors):
+                b.set(counts[v], counts[v].read() + self.not_finite(self.read(block, place, v)))
+
+        self.each_place(block, add)
         for v in range(vectors):
             b.store(self.found, v * self.shape.lanes, counts[v].read())
 

@@ -32,7 +32,7 @@ from aino_ir.loops.expr import (
 )
 
 if TYPE_CHECKING:
-    from aino_ir.codegen.kernels.sparse import SparseRoles
+    from aino_ir.codegen.kernels.sparse_roles import SparseProduct, SparseRoles
 
 
 @dataclass(frozen=True)
@@ -57,18 +57,17 @@ class SparseLoops(ABC):
     """What all ways share."""
 
     def __init__(
-        self, b: LoopBuilder, place: Placement, roles: SparseRoles, shape: SparseShape, positions: str
+        self, b: LoopBuilder, place: Placement, roles: SparseProduct, shape: SparseShape, positions: str
     ) -> None:
         self.b = b
         self.place = place
-        self.roles = roles
+        self.roles: SparseProduct = roles
         self.shape = shape
         self.stream = shape.stream
         self.positions = positions
         self.values = place.buffers[roles.weight]
         self.dtype = roles.spec.operands[roles.weight].dtype.compute
         self.vector = VecType(self.dtype, shape.lanes)
-        self.total: DimLike = roles.row.extent if roles.row is not None else 1
 
     @abstractmethod
     def emit(self) -> None:
@@ -126,6 +125,17 @@ class SparseLoops(ABC):
             body(False)
         with self.b.otherwise():
             body(True)
+
+
+class MatrixLoops(SparseLoops):
+    """What ways over rows of a matrix share."""
+
+    roles: SparseRoles
+
+    @property
+    def total(self) -> DimLike:
+        """Rows."""
+        return self.roles.row.extent if self.roles.row is not None else 1
 
     def along_inputs(self, at: dict[str, DimLike], row: DimLike, body: Callable[[Expr], None]) -> None:
         """`body` on vectors of a row's inputs, zeros behind the last."""

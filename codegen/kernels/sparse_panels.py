@@ -7,13 +7,13 @@ from typing import ClassVar
 
 from aino_ir.codegen.kernels.access import Point
 from aino_ir.codegen.kernels.emit import name_index
-from aino_ir.codegen.kernels.sparse_loops import SparseLoops
+from aino_ir.codegen.kernels.sparse_loops import MatrixLoops
 from aino_ir.dims import DimLike, ceildiv, dmin
 from aino_ir.loops.expr import Expr, VecType, fma, reduce_lanes, splat
 from aino_ir.loops.registers import RegTile
 
 
-class PanelLoops(SparseLoops):
+class PanelLoops(MatrixLoops):
     """Lanes along outputs, a register tile of rows by a panel."""
 
     TILES: ClassVar[int] = 6

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
 from aino_ir.codegen.kernels.access import Point
-from aino_ir.codegen.kernels.canonical import slope
 from aino_ir.codegen.kernels.emit import name_index
 from aino_ir.codegen.kernels.sparse_lanes import LINE_BYTES, Block, LaneLoops
+from aino_ir.codegen.kernels.sparse_loops import MatrixLoops
 from aino_ir.codegen.kernels.transpose import transposed
 from aino_ir.dims import DimLike, ceildiv, dmin, is_static
 from aino_ir.loops.conditions import Condition
 from aino_ir.loops.expr import Expr, Read
 
 
-class RowLoops(LaneLoops):
+class RowLoops(LaneLoops, MatrixLoops):
     """Lanes along rows, one output at a time."""
 
     def emit(self) -> None:
@@ -26,8 +26,7 @@ class RowLoops(LaneLoops):
         self.width = shape.vectors * shape.lanes
         self.whole = is_static(self.total) and int(self.total) % self.width == 0  # type: ignore[arg-type]
         self.direct = roles.rows_contiguous and self.whole
-        result = roles.spec.results[0]
-        self.in_order = slope(result.addr(result.index), self.row.name) == 1
+        self.in_order = roles.result_slope(self.row) == 1
         size = self.stream.chunk or self.stream.inputs
         self.staged = "" if self.direct else b.alloc("block", self.dtype, size * self.width)
         self.emit_blocks(ceildiv(self.total, self.width))
@@ -92,11 +91,10 @@ class RowLoops(LaneLoops):
         """The input."""
         return self.input_of(step, block.first, block.last - 1)
 
-    @contextmanager
-    def places(self, block: Block) -> Iterator[Sequence[DimLike]]:
+    def each_place(self, block: Block, body: Callable[[DimLike], None]) -> None:
         """One input after the other."""
         with self.b.loop("k", block.first, block.last) as k:
-            yield [k]
+            body(k)
 
     def read(self, block: Block, place: DimLike, v: int) -> Expr:
         """In place, or out of the chunk in scratch memory."""

@@ -12,9 +12,10 @@ ends), then the input of every block.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -30,13 +31,13 @@ class Stream:
 
     Attributes:
         zeros: where the weight is zero.
-        axes: (axis of the outputs, axis of the inputs) of the weight; others have extent 1.
+        axes: axis of the outputs, then those of the inputs, of the weight; others have extent 1.
         width: outputs of a panel.
         chunk: inputs that are done for all outputs before the next ones; 0 for all of them.
     """
 
     zeros: ZeroPattern
-    axes: tuple[int, int]
+    axes: tuple[int, ...]
     width: int
     chunk: int = 0
 
@@ -48,7 +49,7 @@ class Stream:
     @property
     def inputs(self) -> int:
         """Columns of the matrix."""
-        return self.zeros.shape[self.axes[1]]
+        return math.prod(self.zeros.shape[a] for a in self.axes[1:])
 
     @property
     def panels(self) -> int:
@@ -84,7 +85,7 @@ class Stream:
 
     def cut(self, array: Array) -> Array:
         """A weight as [panels, inputs, width], padded with zeros."""
-        matrix = np.moveaxis(array, self.axes, (0, 1)).reshape(self.outputs, self.inputs)
+        matrix = np.moveaxis(array, self.axes, range(len(self.axes))).reshape(self.outputs, self.inputs)
         padded = np.zeros((self.panels * self.width, self.inputs), matrix.dtype)
         padded[: self.outputs] = matrix
         return np.swapaxes(padded.reshape(self.panels, self.width, self.inputs), 1, 2)
@@ -113,11 +114,19 @@ class StreamValues:
         return out
 
 
+class Places(Protocol):
+    """What stands for inputs where kernels look for them by other numbers; frozen and hashable."""
+
+    def of(self, inputs: Array) -> Array:
+        """The places of inputs, from 0 on in every chunk."""
+
+
 @dataclass(frozen=True)
 class StreamPositions:
-    """Starts of the panels of each chunk in the stream, then the input of each block."""
+    """Starts of the panels of each chunk in the stream, then the input of each block, or its place."""
 
     stream: Stream
+    places: Places | None = None
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """One start more than panels, and one position at least."""
@@ -134,5 +143,5 @@ class StreamPositions:
         pieces = inputs // (stream.chunk or max(1, stream.inputs)) * stream.panels + panels
         out = np.zeros(self.shape(array.shape), np.int32)
         out[1 : stream.starts] = np.cumsum(np.bincount(pieces, minlength=stream.starts - 1))
-        out[stream.starts :][: stream.count] = inputs
+        out[stream.starts :][: stream.count] = inputs if self.places is None else self.places.of(inputs)
         return out

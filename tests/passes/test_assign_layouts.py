@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from aino_ir.builder import Builder
 from aino_ir.graph import Module, Value
@@ -147,27 +148,28 @@ def test_one_dimensional_convolution() -> None:
     assert assigned(b.module, ops) == [permuted(0, 2, 1), permuted(0, 2, 1), ROW_MAJOR, ROW_MAJOR]
 
 
-def pointwise(b: Builder, x: Value, channels: int, zeros: float) -> Value:
+def sparse(b: Builder, x: Value, channels: int, zeros: float, kernel: int = 1) -> Value:
     rng = np.random.default_rng(1)
-    w = rng.standard_normal((channels, x.shape[1], 1, 1)) * (
-        rng.random((channels, x.shape[1], 1, 1)) >= zeros
-    )
-    attrs = {"strides": (1, 1), "dilations": (1, 1), "pads_before": (0, 0), "pads_after": (0, 0)}
+    shape = (channels, x.shape[1], kernel, kernel)
+    w = rng.standard_normal(shape) * (rng.random(shape) >= zeros)
+    border = (kernel // 2,) * 2
+    attrs = {"strides": (1, 1), "dilations": (1, 1), "pads_before": border, "pads_after": border}
     return b.conv(x, b.constant(w.astype(np.float32)), **attrs)
 
 
-def test_sparse_pointwise_convolutions_among_each_other_stay_row_major() -> None:
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_sparse_convolutions_among_each_other_stay_row_major(kernel: int) -> None:
     b = Builder()
     x = b.input("x", tensor("f32", 1, 32, 6, 6))
-    y = b.relu(pointwise(b, x, 24, 0.9))
-    b.output("y", pointwise(b, y, 32, 0.9))
+    y = b.relu(sparse(b, x, 24, 0.9, kernel))
+    b.output("y", sparse(b, y, 32, 0.9))
     assert assigned(b.module, ["nn.conv", "math.relu", "nn.conv"]) == [ROW_MAJOR] * 3
 
 
-def test_sparse_pointwise_convolutions_among_dense_ones_are_channels_last() -> None:
+def test_sparse_convolutions_among_dense_ones_are_channels_last() -> None:
     b = Builder()
     x = b.input("x", tensor("f32", 1, 32, 6, 6))
-    y = b.relu(pointwise(b, x, 24, 0.9))
-    b.output("y", b.reduce_mean(pointwise(b, conv(b, y, 8), 64, 0.9), axes=(2, 3)))
+    y = b.relu(sparse(b, x, 24, 0.9))
+    b.output("y", b.reduce_mean(sparse(b, conv(b, y, 8), 64, 0.9), axes=(2, 3)))
     ops = ["nn.conv", "math.relu", "nn.conv", "nn.conv", "reduce.mean"]
     assert assigned(b.module, ops) == [LAST] * 4 + [ROW_MAJOR]

@@ -231,12 +231,16 @@ def test_refusals() -> None:
     assert rejects(problem(lambda b, x, y: [b.matmul(x, y)], Given(normal(8, 8)), Given(normal(8, 8))))[
         "sparse"
     ]
-    weight = sparse(16, 9 * 8).reshape(16, 8, 3, 3)
-    attrs = {"strides": (1, 1), "dilations": (1, 1), "pads_before": (1, 1), "pads_after": (1, 1)}
-    p = problem(
-        lambda b, x, w: [b.conv(x, w, **attrs)], Given(normal(1, 8, 6, 6)), Given(weight, constant=True)
-    )
-    assert rejects(p)["sparse"] == "a sum over 3 axes"
+    grouped = {
+        "strides": (1, 1),
+        "dilations": (1, 1),
+        "pads_before": (1, 1),
+        "pads_after": (1, 1),
+        "groups": 2,
+    }
+    weight = Given(sparse(16, 9 * 4).reshape(16, 4, 3, 3), constant=True)
+    p = problem(lambda b, x, w: [b.conv(x, w, **grouped)], Given(normal(1, 8, 6, 6)), weight)
+    assert rejects(p)["sparse"] == "a coordinate depends on several axes"
 
 
 def test_streams_hold_the_blocks_and_their_places() -> None:
