@@ -21,6 +21,7 @@ hypothesis.settings.load_profile("aino")
 from tests.tools.account import pytest_addoption, pytest_configure  # noqa: E402, F401 - hooks
 from tests.tools.golden import golden  # noqa: E402, F401 - a fixture for every test
 from tests.tools.hermetic import hermetic_cache, shared_store, store  # noqa: E402, F401 - fixtures for every test
+from tests.tools.wheel import wheel  # noqa: E402, F401 - a fixture
 
 
 @pytest.fixture(scope="session")

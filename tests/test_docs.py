@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from docs.generate import PAGES
 from tests.source import ROOT
+from tests.tools.child import run_python
 
 WRITTEN = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 
@@ -58,15 +56,7 @@ def test_every_how_to_has_code() -> None:
     "code", CODE, ids=[re.sub(r"\W+", "-", c.strip().split("\n")[-1])[:40] for c in CODE]
 )
 def test_code_of_the_how_tos_runs(code: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run_python(code)
     assert done.returncode == 0, done.stderr
 
 

@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from tests.source import ROOMS, ROOT, sources
+from tests.tools.child import run_python
 
 HEAVY = ("torch", "onnx", "tvm", "onnxruntime", "transformers", "networkx", "lark")
 
 
-def child(code: str, cwd: Path, python: str = sys.executable, **environment: str) -> str:
-    """Run `code` in a Python of its own and return what it prints."""
-    keep = {k: v for k, v in os.environ.items() if k not in {"PYTHONPATH", "PYTHONSAFEPATH"}}
-    done = subprocess.run(
-        [python, "-W", "error", "-c", code],
-        cwd=cwd,
-        env=keep | environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+def child(code: str, cwd: Path) -> str:
+    """What code prints in a Python of its own, without a path to this checkout."""
+    done = run_python(code, cwd, path=None)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -61,33 +49,6 @@ def test_every_public_name_resolves(tmp_path: Path) -> None:
 def test_every_folder_with_code_is_a_package() -> None:
     lonely = {s.path.parent for s in sources() if not (s.path.parent / "__init__.py").is_file()}
     assert not lonely
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel built from a copy of the sources, so that the checkout gains no build folder."""
-    work = tmp_path_factory.mktemp("wheel")
-    copy = work / "source"
-    copy.mkdir()
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, copy)
-    for room in ROOMS:
-        shutil.copytree(ROOT / room, copy / room, ignore=shutil.ignore_patterns("__pycache__"))
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--no-deps",
-        "--no-build-isolation",
-        "-q",
-        "-w",
-        str(work),
-        ".",
-    ]
-    done = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=170, check=False)
-    assert done.returncode == 0, done.stderr
-    return next(work.glob("aino_ir-*.whl"))
 
 
 @pytest.mark.slow

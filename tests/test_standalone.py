@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import venv
@@ -14,7 +13,7 @@ import pytest
 
 import aino_ir as aino
 from benchmarks.resnet50 import images, resnet50
-from tests.source import ROOMS, ROOT
+from tests.source import ROOT
 
 NEEDED = ("numpy", "numpy.libs", "ml_dtypes")
 """What the runtime stands on, beside the standard library."""
@@ -37,20 +36,12 @@ np.save({result!r}, y)
 
 
 @pytest.fixture(scope="module")
-def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bare_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of a fresh virtual environment that holds AINO's wheel, numpy and ml_dtypes only."""
     work = tmp_path_factory.mktemp("bare")
-    source = work / "source"
-    source.mkdir()
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    for room in ROOMS:
-        shutil.copytree(ROOT / room, source / room, ignore=shutil.ignore_patterns("__pycache__"))
     pip = [sys.executable, "-m", "pip"]
-    _call([*pip, "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(work), str(source)])
     venv.create(work / "venv", with_pip=False)
     python = work / "venv" / "bin" / "python"
-    wheel = next(work.glob("aino_ir-*.whl"))
     _call([*pip, "--python", str(python), "install", "--no-deps", "--no-index", "-q", str(wheel)])
     (site,) = (work / "venv" / "lib").glob("python*/site-packages")
     installed = Path(str(find_spec("numpy").origin)).parent.parent  # type: ignore[union-attr]

@@ -29,7 +29,7 @@ from benchmarks.gpu_models import tensor_of
 from benchmarks.gpu_peers import PEERS
 from benchmarks.gpu_rows import GOALS, Rows, shares, summary
 from benchmarks.gpu_timing import speeds
-from tests.source import ROOT
+from tests.tools.child import run_python
 
 FEW = {
     "correctness": ("gelu of a product", "gather"),
@@ -226,15 +226,7 @@ gpu.source_identity()
 
 
 def test_a_bundle_needs_numpy_and_ml_dtypes_alone() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", ALONE],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run_python(ALONE)
     assert done.returncode == 0, done.stderr
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,11 +17,9 @@ from aino_ir.driver.gpu import emulated_gpu
 from aino_ir.driver.kernel_check import KernelWrong
 from aino_ir.errors.printing import NoSpelling
 from aino_ir.graph import Module
-from aino_ir.kernels import Candidate, KernelSpec, Reject
-from aino_ir.loops.expr import const
-from aino_ir.loops.stmt import LoopFn, Store
 from aino_ir.target import Target
 from aino_ir.types import tensor
+from tests.driver.planted import Planted, Stray
 
 X = np.linspace(-3, 3, 165, dtype=np.float32).reshape(5, 33)
 
@@ -44,33 +40,6 @@ def product() -> Module:
 
 def compiled(module: Module, **options: Any) -> Any:
     return aino.compile(module, "cuda:sm_80", **{"cache": False, **options})
-
-
-class Planted(ElementGenerator):
-    """A generator whose kernels are cheaper than right ones, and wrong."""
-
-    name = "planted"
-
-    def candidates(self, spec: KernelSpec, target: Target) -> Iterable[Candidate | Reject]:
-        for answer in super().candidates(spec, target):
-            if isinstance(answer, Candidate):
-                yield replace(answer, generator=self.name, cost=answer.cost / 2)
-
-    def build(self, spec: KernelSpec, candidate: Candidate, target: Target) -> LoopFn:
-        (result,) = spec.results
-        assert result.expr is not None
-        off = replace(result, expr=result.expr * const(1.001, result.expr.dtype))
-        return super().build(replace(spec, results=(off,)), candidate, target)
-
-
-class Beyond(Planted):
-    """Its kernels write behind their result."""
-
-    def build(self, spec: KernelSpec, candidate: Candidate, target: Target) -> LoopFn:
-        fn = ElementGenerator.build(self, spec, candidate, target)
-        result = fn.params[-1]
-        stray = Store(result.name, result.size, const(1.0, result.dtype))
-        return replace(fn, body=(*fn.body, stray), name=f"{fn.name}_stray")
 
 
 @pytest.fixture
@@ -98,10 +67,13 @@ def test_else_the_report_says_so() -> None:
 
 @pytest.mark.parametrize(
     ("generator", "reason"),
-    [(Planted, "out: error"), (Beyond, r"it crashes \(signal 6\): aino: .*\belements?\b")],
+    [
+        (Planted(ElementGenerator()), "out: error"),
+        (Stray(ElementGenerator(), 0), r"it crashes \(signal 6\): aino: .*\belements?\b"),
+    ],
 )
 def test_wrong_kernels_are_found_without_a_gpu(generator: Any, reason: str, plant: Any) -> None:
-    plant(generator())
+    plant(generator)
     with emulated_gpu():
         with pytest.warns(KernelWrong, match="planted"):
             executable = compiled(mapped(), verify="each-pass")

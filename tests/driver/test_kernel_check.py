@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,12 +15,10 @@ from aino_ir.driver.kernel_check import KernelWrong, _run_child
 from aino_ir.driver.kernel_trials import Trial, same_kind
 from aino_ir.errors.codegen import KernelTrialsFailed, NoLowering
 from aino_ir.graph import Module
-from aino_ir.kernels import Candidate, Generator, Kernel, KernelSpec, Reject
-from aino_ir.loops.expr import const
-from aino_ir.loops.stmt import LoopFn, Store
+from aino_ir.kernels import Generator, Kernel
 from aino_ir.runtime.store import Store as DiskStore
-from aino_ir.target import Target
 from aino_ir.types import tensor
+from tests.driver.planted import Planted, Stray
 
 
 def model(*shape: object) -> Module:
@@ -33,41 +29,6 @@ def model(*shape: object) -> Module:
 
 
 X = np.linspace(-3, 3, 165, dtype=np.float32).reshape(5, 33)
-
-
-class Planted(MapGenerator):
-    """A map generator whose kernels are cheaper than right ones, and wrong."""
-
-    name = "planted"
-
-    def candidates(self, spec: KernelSpec, target: Target) -> Iterable[Candidate | Reject]:
-        for answer in super().candidates(spec, target):
-            if isinstance(answer, Candidate):
-                yield replace(answer, generator=self.name, cost=answer.cost / 2)
-
-    def build(self, spec: KernelSpec, candidate: Candidate, target: Target) -> LoopFn:
-        (result,) = spec.results
-        assert result.expr is not None
-        off = replace(result, expr=result.expr * const(1.001, result.expr.dtype))
-        return super().build(replace(spec, results=(off,)), candidate, target)
-
-
-class Far(Planted):
-    """Its kernels write where no memory is."""
-
-    distance = 1 << 40
-
-    def build(self, spec: KernelSpec, candidate: Candidate, target: Target) -> LoopFn:
-        fn = MapGenerator.build(self, spec, candidate, target)
-        result = fn.params[-1]
-        stray = Store(result.name, result.size + self.distance, const(1.0, result.dtype))
-        return replace(fn, body=(*fn.body, stray), name=f"{fn.name}_stray")
-
-
-class Beside(Far):
-    """Its kernels write just behind their result."""
-
-    distance = 0
 
 
 def plant(monkeypatch: pytest.MonkeyPatch, *planted: Generator, alone: bool = False) -> None:
@@ -83,7 +44,7 @@ def test_right_kernels_are_counted_and_remembered(hermetic_cache: object) -> Non
 
 
 def test_wrong_kernel_gives_way_to_the_next_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
-    plant(monkeypatch, Planted())
+    plant(monkeypatch, Planted(MapGenerator()))
     with pytest.warns(KernelWrong, match=r"\(planted: map.*does not compute .*plain operands: out: error"):
         exe = aino.compile(model(), cache=False)
     np.testing.assert_allclose(exe.run(X)[0], np.tanh(X) + X, rtol=1e-6)
@@ -99,7 +60,7 @@ def test_symbolic_kernels_are_tried_at_small_and_larger_extents(monkeypatch: pyt
     x = b.input("x", tensor("f32", n, 8))
     b.output("y", b.relu(b.add(x, x)))
     assert aino.compile(b.module, cache=False).report.checks["kernels"]["not run"] == {}
-    plant(monkeypatch, Planted())
+    plant(monkeypatch, Planted(MapGenerator()))
     with pytest.warns(KernelWrong):
         exe = aino.compile(b.module, cache=False)
     assert (exe.run(np.ones((3, 8), np.float32))[0] == 2).all()
@@ -134,20 +95,20 @@ def test_integers_that_divide_are_not_zero() -> None:
 
 
 def test_nothing_is_tried_without_verification(monkeypatch: pytest.MonkeyPatch) -> None:
-    plant(monkeypatch, Planted())
+    plant(monkeypatch, Planted(MapGenerator()))
     exe = aino.compile(model(), cache=False, verify="off")
     assert "kernels" not in exe.report.checks and "check kernels" not in exe.report.seconds
     assert np.abs(exe.run(X)[0] - (np.tanh(X) + X)).max() > 1e-3
 
 
 def test_no_right_candidate_is_an_error_that_names_the_wrong_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    plant(monkeypatch, Planted(), alone=True)
+    plant(monkeypatch, Planted(MapGenerator()), alone=True)
     with pytest.warns(KernelWrong), pytest.raises(NoLowering, match="planted: map.* is wrong: "):
         aino.compile(model(), cache=False, strict=True)
 
 
 def test_without_a_right_candidate_python_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    plant(monkeypatch, Planted(), alone=True)
+    plant(monkeypatch, Planted(MapGenerator()), alone=True)
     with pytest.warns(KernelWrong):
         exe = aino.compile(model(), cache=False)
     assert all("is wrong: " in row["reason"] for row in exe.report.python_nodes) and exe.report.python_nodes
@@ -155,7 +116,11 @@ def test_without_a_right_candidate_python_does_it(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("planted", "reason"), [(Far(), r"crashes \(signal 11\)"), (Beside(), "writes outside")]
+    ("planted", "reason"),
+    [
+        (Stray(MapGenerator(), 1 << 40), r"crashes \(signal 11\)"),
+        (Stray(MapGenerator(), 0), "writes outside"),
+    ],
 )
 def test_stray_writes(planted: Planted, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch, planted)

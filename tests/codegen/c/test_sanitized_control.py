@@ -18,7 +18,7 @@ from aino_ir.graph import Module
 from aino_ir.interp import run_module
 from aino_ir.passes.plan_memory import used_constants
 from tests.codegen.native import planned, target
-from tests.codegen.test_regions import CASES as STATIC
+from tests.codegen.region_cases import CASES as STATIC
 from tests.driver.test_decided_control import CASES as DECIDED
 
 SANITIZERS = {
