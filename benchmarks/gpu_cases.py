@@ -184,6 +184,12 @@ def _product(b: Builder, x: Value, w: Value) -> Value:
     return made
 
 
+def _linear(b: Builder, x: Value, w: Value) -> Value:
+    """A product by a matrix as a linear layer holds it, with the terms of a column together."""
+    made: Value = b.matmul(x, w, transpose_rhs=True)
+    return made
+
+
 def _products(section: str, needs: str) -> Callable[[int], list[Case]]:
     def made(shrink: int) -> list[Case]:
         found, case = [], _timed(section)
@@ -194,7 +200,8 @@ def _products(section: str, needs: str) -> Callable[[int], list[Case]]:
             inputs = ((dtype, (m, m)),) * 2
             wanted = needs if dtype != "f32" else ""
             flops = 2 * m**3
-            found.append(case(f"{dtype} {side}^3", _product, inputs, "matmul", flops=flops, needs=wanted))
+            build, peer = (_linear, "linear") if section == "wgmma" else (_product, "matmul")
+            found.append(case(f"{dtype} {side}^3", build, inputs, peer, flops=flops, needs=wanted))
         return found
 
     return made

@@ -23,6 +23,7 @@ PEERS: dict[str, Callable[..., Any]] = {
     "layer_norm": lambda x, s, o: F.layer_norm(x, x.shape[-1:], s, o),
     "rms_norm": lambda x, s: F.rms_norm(x, x.shape[-1:], s),
     "matmul": torch.matmul,
+    "linear": torch.nn.functional.linear,
     "attention": lambda q, k, v: F.scaled_dot_product_attention(q, k, v),
 }
 """Name -> the function."""

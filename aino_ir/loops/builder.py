@@ -11,7 +11,7 @@ visible in the unit loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
@@ -23,6 +23,7 @@ from aino_ir.errors.loops import LoopStructureError
 from aino_ir.loops.conditions import Condition, as_condition, conditions_of, negations_of
 from aino_ir.loops.expr import Const, Expr, Load, Number, Var, VecType, const
 from aino_ir.loops.finish import assemble
+from aino_ir.loops.groups import GROUP_OPERATIONS
 from aino_ir.loops.ranges import declare_loop
 from aino_ir.loops.registers import Reg, RegTile
 from aino_ir.loops.scopes import Scope, When
@@ -38,6 +39,7 @@ from aino_ir.loops.stmt import (
     DeclareReg,
     Fail,
     For,
+    GroupProduct,
     If,
     LoopFn,
     Prefetch,
@@ -110,6 +112,25 @@ class LoopBuilder(ValueBuilder):
         settled = tuple(self.let(e) for e in operands)
         return self._warp_results(operation, settled, parameter, hint, what.results)
 
+    def group_product(
+        self, operation: str, first: tuple[str, DimLike], second: tuple[str, DimLike], totals: Sequence[Expr]
+    ) -> tuple[Expr, ...]:
+        """What a product of the thread's group adds to its totals; see `aino_ir.loops.groups`.
+
+        Args:
+            first, second: shared buffer and offset of each factor.
+        """
+        kind = GROUP_OPERATIONS[operation]
+        settled = tuple(self.let(e) for e in totals)
+        names = tuple(self._fresh("g") for _ in totals)
+        places = [(self._shared_buffer(b), self.dim(o)) for b, o in (first, second)]
+        self._emit(GroupProduct(operation, names, settled, *places[0], *places[1]))
+        return tuple(Var(n, VecType(kind.total)) for n in names)
+
+    def _shared_buffer(self, buffer: str) -> str:
+        self._buffer(buffer, "load from", Access.WRITE)
+        return buffer
+
     def load_matrix(self, buffer: str, offset: DimLike, *, turned: bool = False) -> tuple[Expr, ...]:
         """Four fragments out of a shared buffer; this thread gives the row of 16 bytes at `offset`.
 
@@ -154,9 +175,9 @@ class LoopBuilder(ValueBuilder):
         """The copies since the last call are a group."""
         self._emit(CloseCopies())
 
-    def await_copies(self, open: int) -> None:
-        """Wait until at most so many groups, the latest, have not arrived."""
-        self._emit(AwaitCopies(open))
+    def await_copies(self, open: int, *, publish: bool = False) -> None:
+        """Wait until at most so many groups, the latest, have not arrived; see `AwaitCopies`."""
+        self._emit(AwaitCopies(open, publish))
 
     @contextmanager
     def loop(

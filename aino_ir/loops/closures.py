@@ -21,7 +21,8 @@ from aino_ir.loops.expr import (
     RegRead,
     Var,
 )
-from aino_ir.loops.machine import Failed, Machine, garbage, to_storage
+from aino_ir.loops.groups import GROUP, GROUP_OPERATIONS, group_product
+from aino_ir.loops.machine import Array, Failed, Machine, garbage, to_storage
 from aino_ir.loops.stmt import (
     THREAD,
     Alloc,
@@ -34,6 +35,7 @@ from aino_ir.loops.stmt import (
     DeclareReg,
     Fail,
     For,
+    GroupProduct,
     If,
     Let,
     Prefetch,
@@ -44,7 +46,7 @@ from aino_ir.loops.stmt import (
     WarpCall,
     While,
 )
-from aino_ir.loops.warp import WARP
+from aino_ir.loops.warp import OPERATIONS, WARP
 
 WHILE_LIMIT = 1_000_000
 """Rounds after which a `While` counts as endless."""
@@ -192,6 +194,8 @@ def _action(s: Stmt) -> Action:
             return _meet
         case WarpCall():
             return _warp_call(s)
+        case GroupProduct():
+            return _group_product(s)
         case CopyAsync():
             return _copy(s)
         case CloseCopies():
@@ -291,10 +295,39 @@ def _meet(m: Machine) -> None:
 def _warp_call(s: WarpCall) -> Action:
     operands = [_expr(e) for e in s.operands]
 
+    def apply(together: list[Array]) -> list[Array]:
+        return OPERATIONS[s.operation].apply(together, s.parameter)
+
     def meet(m: Machine) -> None:
         assert m.warp is not None
         number = m.dims[THREAD] % WARP
-        m.values.update(zip(s.names, m.warp.meet(s, number, tuple(e(m) for e in operands)), strict=True))
+        m.values.update(zip(s.names, m.warp.meet(apply, number, tuple(e(m) for e in operands)), strict=True))
+
+    return meet
+
+
+def _group_product(s: GroupProduct) -> Action:
+    totals = [_expr(e) for e in s.totals]
+    offsets = _dim(s.first_offset), _dim(s.second_offset)
+    kind = GROUP_OPERATIONS[s.operation]
+
+    def meet(m: Machine) -> None:
+        assert m.group is not None
+        buffers = m.buffers[s.first], m.buffers[s.second]
+        places = [int(offset(m)) for offset in offsets]
+        for side, name in enumerate((s.first, s.second)):
+            end = places[side] + kind.lines(side, len(totals)) * kind.terms - 1
+            _check(m, "load", name, np.array([places[side], end]), buffers[side].size)
+
+        def apply(together: list[Array]) -> list[Array]:
+            where = together[0]
+            if np.any(where != where[0]):
+                raise m.fault(f"the threads of a group give {s.operation} different places")
+            return group_product(s.operation, buffers, (int(where[0][0]), int(where[0][1])), together[1:])
+
+        given = (np.array(places), *(e(m) for e in totals))
+        number = m.dims[THREAD] % GROUP
+        m.values.update(zip(s.names, m.group.meet(apply, number, given), strict=True))
 
     return meet
 

@@ -17,6 +17,7 @@ from aino_ir.loops.stmt import (
     Comment,
     DeclareReg,
     For,
+    GroupProduct,
     If,
     Let,
     SetReg,
@@ -60,7 +61,7 @@ class DeadCode:
         if isinstance(s, (Let, BindIndex)):
             if s.name not in self.used:
                 return None
-        elif isinstance(s, WarpCall):
+        elif isinstance(s, (WarpCall, GroupProduct)):
             if self.used.isdisjoint(s.names):
                 return None
         elif isinstance(s, (DeclareReg, SetReg)):

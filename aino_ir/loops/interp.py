@@ -16,7 +16,8 @@ import numpy as np
 from aino_ir.dims import value_of
 from aino_ir.errors.loops import LoopArgumentError
 from aino_ir.loops.closures import Actions, actions_of
-from aino_ir.loops.machine import Array, Failed, Machine, Outcome, Warp
+from aino_ir.loops.groups import GROUP
+from aino_ir.loops.machine import Array, Failed, Machine, Outcome, Team
 from aino_ir.loops.stmt import (
     UNIT,
     LoopFn,
@@ -98,11 +99,13 @@ def _run_together(machine: Machine, body: Actions) -> None:
     """One unit by all of its threads, which wait for each other at barriers."""
     threads = machine.fn.threads
     meeting = threading.Barrier(threads)
-    warps = [Warp(min(WARP, threads - first)) for first in range(0, threads, WARP)]
+    warps, groups = (
+        [Team(min(size, threads - first)) for first in range(0, threads, size)] for size in (WARP, GROUP)
+    )
     failures: list[Exception] = []
 
     def run(number: int) -> None:
-        own = machine.thread(number, meeting, warps[number // WARP])
+        own = machine.thread(number, meeting, warps[number // WARP], groups[number // GROUP])
         try:
             with np.errstate(all="ignore"):
                 for action in body:
@@ -111,7 +114,7 @@ def _run_together(machine: Machine, body: Actions) -> None:
             pass
         except Exception as failure:
             failures.append(failure)
-            for waiting in (meeting, *(warp.meeting for warp in warps)):
+            for waiting in (meeting, *(team.meeting for team in (*warps, *groups))):
                 waiting.abort()
 
     workers = [threading.Thread(target=run, args=(n,)) for n in range(threads)]

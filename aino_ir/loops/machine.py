@@ -16,11 +16,12 @@ from aino_ir.loops.stmt import (
     THREAD,
     LoopFn,
     Status,
-    WarpCall,
 )
-from aino_ir.loops.warp import OPERATIONS
 
 Array = np.ndarray[Any, Any]
+
+Together = Callable[[list[Array]], list[Array]]
+"""Operands of all threads of a team, stacked -> their results."""
 
 _GARBAGE_BYTE = 0xA5
 
@@ -49,7 +50,8 @@ class Machine:
         self.values: dict[str, Any] = {}
         self.buffers: dict[str, Array] = {}
         self.meeting: threading.Barrier | None = None
-        self.warp: Warp | None = None
+        self.warp: Team | None = None
+        self.group: Team | None = None
         self.copies: list[list[Callable[[], None]]] = [[]]  # groups that have not arrived, the open one last
 
     def bind(self, views: Sequence[Array]) -> None:
@@ -70,10 +72,11 @@ class Machine:
                 )
             self.buffers[param.name] = view[:size]
 
-    def thread(self, number: int, meeting: threading.Barrier, warp: Warp) -> Machine:
+    def thread(self, number: int, meeting: threading.Barrier, warp: Team, group: Team) -> Machine:
         """The state of one thread of a unit: names of its own, buffers in common."""
         own = Machine(self.fn, {**self.dims, THREAD: number})
-        own.values, own.buffers, own.meeting, own.warp = dict(self.values), self.buffers, meeting, warp
+        own.values, own.buffers, own.meeting = dict(self.values), self.buffers, meeting
+        own.warp, own.group = warp, group
         return own
 
     def fault(self, what: str) -> LoopRunError:
@@ -81,24 +84,24 @@ class Machine:
         return LoopRunError(kernel=self.name, what=what)
 
 
-class Warp:
+class Team:
     """Threads that compute together: the last one that comes computes for all."""
 
     def __init__(self, threads: int) -> None:
         self.given: list[tuple[Array, ...]] = [()] * threads
         self.results: list[Array] = []
-        self.call: WarpCall | None = None
+        self.apply: Together | None = None
         self.meeting = threading.Barrier(threads, self._compute)
 
     def _compute(self) -> None:
-        assert self.call is not None
+        assert self.apply is not None
         together = [np.stack(of_all) for of_all in zip(*self.given, strict=True)]
         with np.errstate(all="ignore"):
-            self.results = OPERATIONS[self.call.operation].apply(together, self.call.parameter)
+            self.results = self.apply(together)
 
-    def meet(self, call: WarpCall, number: int, operands: tuple[Array, ...]) -> list[Array]:
-        """The results for one thread."""
-        self.given[number], self.call = operands, call
+    def meet(self, apply: Together, number: int, operands: tuple[Array, ...]) -> list[Array]:
+        """The results for one thread of what all operands together give."""
+        self.given[number], self.apply = operands, apply
         self.meeting.wait()
         return [r[number] for r in self.results]
 

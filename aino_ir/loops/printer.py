@@ -55,6 +55,7 @@ from aino_ir.loops.stmt import (
     DeclareReg,
     Fail,
     For,
+    GroupProduct,
     If,
     Let,
     LoopFn,
@@ -180,6 +181,12 @@ def _warp_call(s: WarpCall) -> str:
     return f"{', '.join(s.names)} = warp {s.operation}{parameter}({', '.join(map(print_expr, s.operands))})"
 
 
+def _group_product(s: GroupProduct) -> str:
+    factors = f"{s.first}[{s.first_offset}], {s.second}[{s.second_offset}]"
+    totals = ", ".join(map(print_expr, s.totals))
+    return f"{', '.join(s.names)} = group {s.operation}({factors}; {totals})"
+
+
 def _copy(s: CopyAsync) -> str:
     source = _place(s.source, s.source_offset, s.count, 1, None)
     return f"copy {_place(s.target, s.offset, s.count, 1, None)} = {source}{_where(s.mask)}"
@@ -216,9 +223,10 @@ _STMT: dict[type, Callable[..., None]] = {
     Share: _line(lambda s: f"share {s.name}: {s.dtype}[{s.size}]"),
     Barrier: _line(lambda s: "barrier"),
     WarpCall: _line(_warp_call),
+    GroupProduct: _line(_group_product),
     CopyAsync: _line(_copy),
     CloseCopies: _line(lambda s: "close copies"),
-    AwaitCopies: _line(lambda s: f"await copies but {s.open}"),
+    AwaitCopies: _line(lambda s: f"await copies but {s.open}{', publish' if s.publish else ''}"),
     Prefetch: _line(lambda s: f"prefetch {s.buffer}[{s.offset}] locality {s.locality}"),
     Fail: _line(lambda s: f"fail {Status(s.code).name.lower()} {print_expr(s.value)}"),
     Comment: _line(lambda s: "# " + s.text.replace("\n", " ")),

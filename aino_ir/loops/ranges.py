@@ -36,6 +36,7 @@ from aino_ir.loops.stmt import (
     DeclareReg,
     Fail,
     For,
+    GroupProduct,
     If,
     Let,
     LoopFn,
@@ -306,6 +307,8 @@ def expressions_of(s: Stmt) -> tuple[Expr, ...]:
             return (e,)
         case WarpCall():
             return s.operands
+        case GroupProduct():
+            return s.totals
         case CopyAsync():
             return () if s.mask is None else (s.mask,)
         case Store():
@@ -375,4 +378,6 @@ def dims_of(s: Stmt) -> tuple[DimLike, ...]:
             return (s.offset,)
         case CopyAsync():
             return s.offset, s.source_offset
+        case GroupProduct():
+            return s.first_offset, s.second_offset
     return ()

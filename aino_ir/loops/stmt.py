@@ -150,6 +150,25 @@ class WarpCall:
 
 
 @dataclass(frozen=True)
+class GroupProduct:
+    """A tile of a product by the 128 threads of four neighbouring warps: totals + A B, 64 rows of it.
+
+    Both factors lie in shared buffers, a row of the first and a column of the second in each line of 128
+    bytes, whose chunks of 16 bytes are swapped by the line's number; `aino_ir.loops.groups` has the details.
+    What the threads wrote there must have been published.  Threads get their shares as `names`, as many as
+    they give `totals`.
+    """
+
+    operation: str
+    names: tuple[str, ...]
+    totals: tuple[Expr, ...]
+    first: str
+    first_offset: DimLike
+    second: str
+    second_offset: DimLike
+
+
+@dataclass(frozen=True)
 class CopyAsync:
     """Begin to copy `count` elements of a buffer to a shared one; where `mask` is false, zeros are written.
 
@@ -171,9 +190,13 @@ class CloseCopies:
 
 @dataclass(frozen=True)
 class AwaitCopies:
-    """Wait until at most `open` of the thread's groups of copies, the latest ones, have not arrived."""
+    """Wait until at most `open` of the thread's groups of copies, the latest ones, have not arrived.
+
+    With `publish`, products of groups may read what the thread has written, from the next barrier on.
+    """
 
     open: int
+    publish: bool = False
 
 
 @dataclass(frozen=True)
@@ -213,6 +236,7 @@ Stmt = (
     | Share
     | Barrier
     | WarpCall
+    | GroupProduct
     | CopyAsync
     | CloseCopies
     | AwaitCopies

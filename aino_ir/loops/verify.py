@@ -17,6 +17,7 @@ from aino_ir.loops.conditions import Condition
 from aino_ir.loops.expr import Expr, Index, Load, PrefixMask, Ramp, RegRead, Var, VecType
 from aino_ir.loops.expr_tree import walk
 from aino_ir.loops.finish import SCRATCH_ALIGNMENT
+from aino_ir.loops.groups import COLUMNS, GROUP, GROUP_OPERATIONS, columns_of
 from aino_ir.loops.printer import print_expr, print_statements
 from aino_ir.loops.ranges import MemoryAccess, RangeWalk, dims_of, expressions_of
 from aino_ir.loops.stmt import (
@@ -30,6 +31,7 @@ from aino_ir.loops.stmt import (
     DeclareReg,
     Fail,
     For,
+    GroupProduct,
     If,
     Let,
     LoopFn,
@@ -203,6 +205,8 @@ class _Checker:
                 self._buffer(s.buffer, None)
             case WarpCall():
                 self._warp_call(s)
+            case GroupProduct():
+                self._group_product(s)
             case CopyAsync():
                 self._copy(s)
             case For() | While() | If():
@@ -225,6 +229,26 @@ class _Checker:
             self._claim(name)
             self._values[name] = type_
 
+    def _group_product(self, s: GroupProduct) -> None:
+        operation, columns = GROUP_OPERATIONS.get(s.operation), columns_of(len(s.totals))
+        if operation is None or len(s.names) != len(s.totals) or columns not in COLUMNS:
+            raise broken(self.fn, "L4", f"{s.operation} of {columns} columns")
+        if self.fn.threads % GROUP:
+            raise broken(self.fn, "L14", f"{s.operation} in a unit of {self.fn.threads} threads")
+        for side, (name, offset) in enumerate(((s.first, s.first_offset), (s.second, s.second_offset))):
+            if self._buffer(name, Access.WRITE) is not operation.storages[side]:
+                raise broken(self.fn, "L6", f"`{name}` in {s.operation}")
+            size = next((p.size for p in self.fn.prologue if isinstance(p, Share) and p.name == name), None)
+            if size is None:
+                raise broken(self.fn, "L5", f"`{name}`, which {s.operation} reads, is not shared")
+            end = offset + operation.lines(side, len(s.totals)) * operation.terms
+            if isinstance(end, int) and end > size:
+                raise broken(self.fn, "L13", f"{s.operation} reads `{name}` to {end} of {size}")
+        for total, name in zip(s.totals, s.names, strict=True):
+            self._typed("L3", total, VecType(operation.total))
+            self._claim(name)
+            self._values[name] = total.type
+
     def _copy(self, s: CopyAsync) -> None:
         if self._buffer(s.target, Access.READ) is not self._buffer(s.source, Access.WRITE):
             raise broken(self.fn, "L6", f"a copy from `{s.source}` to `{s.target}`")
@@ -236,7 +260,7 @@ class _Checker:
     def _barriers(self, body: tuple[Stmt, ...], together: bool) -> None:
         """Demand that no barrier stands where threads may go apart."""
         for s in body:
-            if isinstance(s, (Barrier, WarpCall)) and not together:
+            if isinstance(s, (Barrier, WarpCall, GroupProduct)) and not together:
                 raise broken(self.fn, "L14", "a meeting of threads that some may not reach")
             if isinstance(s, BindIndex) and self._differs(s.value):
                 self._apart.add(s.name)

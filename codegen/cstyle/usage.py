@@ -15,6 +15,7 @@ from aino_ir.loops.stmt import (
     DeclareReg,
     Fail,
     For,
+    GroupProduct,
     If,
     Let,
     LoopFn,
@@ -80,6 +81,12 @@ def analyse(fn: LoopFn) -> Usage:
                 | SetReg(name=name, value=value)
             ):
                 definitions.setdefault(name, []).append(value)
+            case GroupProduct(names=names, totals=totals):
+                offsets = (Index(statement.first_offset), Index(statement.second_offset))
+                for name in names:
+                    definitions.setdefault(name, []).extend((*totals, *offsets))
+                reader.name(statement.first)
+                reader.name(statement.second)
             case WarpCall(names=names, operands=operands):
                 for name in names:
                     definitions.setdefault(name, []).extend(operands)

@@ -26,6 +26,7 @@ from aino_ir.loops.stmt import (
     DeclareReg,
     Fail,
     For,
+    GroupProduct,
     If,
     Let,
     Prefetch,
@@ -61,6 +62,7 @@ class CStyleWriter:
             Share: self.share,
             Barrier: self.barrier,
             WarpCall: self.warp_call,
+            GroupProduct: self.group_product,
             CopyAsync: self.copy,
             CloseCopies: self.close_copies,
             AwaitCopies: self.await_copies,
@@ -122,6 +124,10 @@ class CStyleWriter:
     def warp_call(self, s: WarpCall) -> None:
         """An operation of a warp; only languages of GPUs have such."""
         raise self.printer.missing(s.operation, "a warp")
+
+    def group_product(self, s: GroupProduct) -> None:
+        """A product of a group of warps; only languages of GPUs have such."""
+        raise self.printer.missing(s.operation, "a group of warps")
 
     def copy(self, s: CopyAsync) -> None:
         """Begin a copy to shared memory; only languages of GPUs have such."""

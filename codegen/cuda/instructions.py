@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from aino_ir.codegen.cuda.product import Product
 from aino_ir.dtypes import DType, bf16, f16, f32, i8, i32, u8
 from aino_ir.loops.expr import Cast, Expr, Read, Round
+from aino_ir.loops.groups import GROUP_OPERATIONS
 from aino_ir.target import Target
 
 LINE_BYTES = 32
@@ -36,6 +37,12 @@ class Instruction:
     error_class: str = "reordered"
     rounding: str = ""
     precision: DType | None = None
+
+    @property
+    def group(self) -> str:
+        """The same product by a group of warps, where there is one."""
+        name = self.operation.replace("mma_", "wgmma_")
+        return name if name in GROUP_OPERATIONS else ""
 
     @property
     def terms(self) -> int:

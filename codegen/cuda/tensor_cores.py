@@ -6,7 +6,7 @@ in a pipeline: while the warps multiply one stage, the copies of the next ones a
 of a warp go eight rows at a time through shared memory, so that neighbouring threads write neighbouring
 elements, and whatever follows the product (bias, activation, residual, requantisation) is computed there.
 
-Constants are stored so that their terms are contiguous where only that can be copied.  Sums of bytes are
+Constants are stored so that their terms are contiguous.  Sums of bytes are
 exact in 32 bits.  f32 factors are rounded only where the target says tf32; else `tile` multiplies them.
 """
 
@@ -28,6 +28,8 @@ from aino_ir.kernels import Candidate, KernelSpec, Packing, Reject
 from aino_ir.loops.builder import LoopBuilder
 from aino_ir.loops.conditions import Condition
 from aino_ir.loops.expr import Expr, Read, VecType, index
+from aino_ir.loops.groups import GROUP, ROWS
+from aino_ir.loops.groups import LINE_BYTES as LINE_BYTES_OF_GROUPS
 from aino_ir.loops.registers import RegTile
 from aino_ir.loops.stmt import LoopFn
 from aino_ir.loops.warp import WARP
@@ -52,6 +54,7 @@ class Tiling:
         down, across: warps.
         stages: of the pipeline.
         line_bytes: terms of a line that a stage has, in bytes.
+        grouped: whether four warps multiply together (`wgmma`), each 16 rows and all columns of the tile.
     """
 
     rows: int
@@ -60,6 +63,7 @@ class Tiling:
     across: int
     stages: int
     line_bytes: int = 64
+    grouped: bool = False
 
     @property
     def threads(self) -> int:
@@ -79,10 +83,19 @@ class Tiling:
 
     def __str__(self) -> str:
         part = f"{self.part[0]}x{self.part[1]} a warp"
-        return f"{self.rows}x{self.columns}, {part}, {self.stages} stages of {self.line_bytes} bytes"
+        how = "wgmma" if self.grouped else part
+        return f"{self.rows}x{self.columns}, {how}, {self.stages} stages of {self.line_bytes} bytes"
+
+
+def grouped(rows: int, columns: int, stages: int) -> Tiling:
+    """A tile that groups of warps multiply, 64 rows each."""
+    return Tiling(rows, columns, rows // 16, 1, stages, LINE_BYTES_OF_GROUPS, grouped=True)
 
 
 TILINGS = (
+    grouped(128, 256, 3),
+    grouped(128, 128, 4),
+    grouped(64, 128, 4),
     Tiling(128, 256, 2, 4, 3, 128),
     Tiling(128, 128, 2, 2, 3, 128),
     Tiling(128, 128, 2, 2, 2),
@@ -92,6 +105,12 @@ TILINGS = (
     Tiling(64, 16, 4, 1, 4),
 )
 """From the most work for each byte to the least."""
+
+GROUP_ARCHITECTURES = ("sm_90a", "cuda-emu")
+"""Where groups of warps multiply."""
+
+GROUP_SHARE = 0.6
+"""Time of their products: one warp's instructions reach 0.63 of an H100's peak at best."""
 
 WAVES = 132
 """Tiles that keep a device busy: as many as it has multiprocessors."""
@@ -132,7 +151,8 @@ def planned(spec: KernelSpec, target: Target) -> Plan | str:
     for side, factor in enumerate(plan.of.factors):
         layout = terms_last(plan.of, factor)
         shape = plan.shape(side, LINE_BYTES, LINE_BYTES)
-        if layout is not None and not shape.copied and isinstance(factor, Read):
+        together = shape.copied and not shape.turned
+        if layout is not None and not together and isinstance(factor, Read):
             packings.append((factor.operand, Packing(layout)))
     if not packings:
         return plan
@@ -168,7 +188,7 @@ class TensorCoreGenerator:
             return
         extents = extent_of(plan.of.rows), extent_of(plan.of.columns)
         for number, tiling in sorted(enumerate(TILINGS), key=lambda item: _rank(item[1], extents, item[0])):
-            fits = tiling.shared_bytes <= shared_bytes(target)
+            fits = tiling.shared_bytes <= shared_bytes(target) and _multiplies(plan, tiling, target)
             if fits and (tiling.rows < 2 * extents[0] or tiling.rows == 16):
                 yield Candidate(
                     self.name,
@@ -191,13 +211,22 @@ class TensorCoreGenerator:
         return b.finish(header(spec, candidate))
 
 
+def _multiplies(plan: Plan, tiling: Tiling, target: Target) -> bool:
+    """Whether a target has the tiling's instruction, and panels are as it wants them: lines of terms."""
+    if not tiling.grouped:
+        return True
+    sides = ((0, tiling.rows), (1, tiling.columns))
+    turned = any(plan.shape(side, height, tiling.line_bytes).turned for side, height in sides)
+    return target.isa in GROUP_ARCHITECTURES and plan.instruction.group != "" and not turned
+
+
 def _rank(tiling: Tiling, extents: tuple[int, int], number: int) -> tuple[float, int]:
     """Modelled work: elements of whole tiles, times what a tile loads for each, over how many run at once."""
     tiles = -(-extents[0] // tiling.rows) * -(-extents[1] // tiling.columns)
     work = tiles * (tiling.rows * tiling.columns + 64 * (tiling.rows + tiling.columns))
     waves = -(-tiles // WAVES)
     latency = 1 + HIDDEN_BYTES / ((tiling.stages - 1) * tiling.line_bytes)
-    return work * waves / tiles * latency, number
+    return work * waves / tiles * latency * (GROUP_SHARE if tiling.grouped else 1), number
 
 
 class _Kernel:
@@ -262,7 +291,7 @@ class _Kernel:
         for ahead in range(stages - 1):
             self._fill(ahead, ahead, steps, starts, stack)
         with b.loop("k", 0, steps) as k:
-            b.await_copies(stages - 2)
+            b.await_copies(stages - 2, publish=self.tiling.grouped)
             b.barrier()
             later = k + (stages - 1)
             self._fill(later, b.dim(later % stages), steps, starts, stack)
@@ -283,6 +312,9 @@ class _Kernel:
         b.close_copies()
 
     def _multiply(self, stage: DimLike, own: tuple[DimLike, ...], sums: RegTile) -> None:
+        if self.tiling.grouped:
+            self._multiply_together(stage, sums)
+            return
         b, (rows, columns) = self.b, self.tiling.part
         for term in range(0, self.terms, self.instruction.terms):
             first = [self._fragments(0, stage, own[0] + r, term) for r in range(0, rows, 16)]
@@ -300,6 +332,19 @@ class _Kernel:
                         )
                         for total, value in zip(totals, found, strict=True):
                             b.set(total, value)
+
+    def _multiply_together(self, stage: DimLike, sums: RegTile) -> None:
+        b, (first, second) = self.b, self.panels
+        group = b.index(index(b.thread // GROUP), 0, self.tiling.threads // GROUP - 1, "group")
+        totals = [sums[0, c, i] for c in range(self.tiling.columns // 8) for i in range(4)]
+        found = b.group_product(
+            self.instruction.group,
+            (first.buffer, stage * first.shape.size + group * (ROWS * self.terms)),
+            (second.buffer, stage * second.shape.size),
+            [t.read() for t in totals],
+        )
+        for total, value in zip(totals, found, strict=True):
+            b.set(total, value)
 
     def _fragments(self, side: int, stage: DimLike, line: DimLike, term: int) -> tuple[Expr, ...]:
         found = self.panels[side].fragments(stage, line, term)

@@ -24,6 +24,7 @@ from aino_ir.codegen.cuda.launch import (
 )
 from aino_ir.codegen.cuda.vectors import VectorWriter
 from aino_ir.loops.expr import Load
+from aino_ir.loops.groups import GROUP_OPERATIONS, columns_of
 from aino_ir.loops.stmt import (
     THREAD,
     UNIT,
@@ -35,6 +36,7 @@ from aino_ir.loops.stmt import (
     CopyAsync,
     Fail,
     For,
+    GroupProduct,
     Share,
     Stmt,
     WarpCall,
@@ -240,6 +242,25 @@ class CudaWriter(VectorWriter):
             given += [str(s.parameter)] if s.operation.startswith("exchange") else []
         self.line(f"aino_{s.operation}({', '.join([*('&' + n for n in names), *given])});")
 
+    def group_product(self, s: GroupProduct) -> None:
+        """``AINO_WGMMA(bf16, 128, totals, rows, columns)``: totals are an array, which registers hold."""
+        if not any(map(self.usage.is_read, s.names)):
+            return
+        type_ = scalar_name(GROUP_OPERATIONS[s.operation].total)
+        together = f"{self.printer.names[s.names[0]]}_all"
+        given = ", ".join(str(self.printer.value(e)) for e in s.totals)
+        self.line(f"{type_} {together}[{len(s.names)}] = {{{given}}};")
+        kind = s.operation.removeprefix("wgmma_")
+        self.line(f"{self._group_call(s, kind, together)};")
+        for n, name in enumerate(s.names):
+            self.line(f"{type_} {self.printer.names[name]} = {together}[{n}];")
+
+    def _group_call(self, s: GroupProduct, kind: str, together: str) -> str:
+        places = (
+            self.printer.address(b, o) for b, o in ((s.first, s.first_offset), (s.second, s.second_offset))
+        )
+        return f"AINO_WGMMA({kind}, {columns_of(len(s.names))}, {together}, {', '.join(map(str, places))})"
+
     def copy(self, s: CopyAsync) -> None:
         """``aino_copy(target, source, bytes, whether)``."""
         target, source = (
@@ -259,6 +280,8 @@ class CudaWriter(VectorWriter):
     def await_copies(self, s: AwaitCopies) -> None:
         """Wait until so many groups are open."""
         self.line(f"AINO_AWAIT_COPIES({s.open});")
+        if s.publish:
+            self.line("AINO_PUBLISH();")
 
     def alloc(self, s: Alloc) -> None:
         """A pointer into the thread's scratch."""

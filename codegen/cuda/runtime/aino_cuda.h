@@ -18,6 +18,11 @@
  *                                         copies begun since the last time are a group; wait till at most n
  *                                         groups have not arrived
  *
+ *   AINO_WGMMA(kind, columns, totals, x, w)
+ *                                         totals += what aino_ir/loops/groups.py says of the factors x and w
+ *   AINO_PUBLISH()                        what this thread wrote to shared memory may be such a factor, from
+ *                                         the next barrier on
+ *
  * and the operations of warps, aino_exchange_*, aino_mma_*, aino_load_matrix_* and aino_pack_*, with the
  * meaning that aino_ir/loops/warp.py gives them.
  *
@@ -76,6 +81,7 @@
 #define AINO_IS_ALIGNED(type, place) (((uintptr_t)(place) & (__alignof__(type) - 1)) == 0)
 
 #include "aino_cuda_warp.h"
+#include "aino_cuda_group.h"
 
 /* Record a failure unless one is recorded already. */
 static __device__ void aino_device_fail(int64_t *status, int64_t code, int64_t value)

@@ -24,6 +24,7 @@
 #include <ucontext.h>
 
 #define AINO_WARP 32               /* threads that run in step */
+#define AINO_GROUP_THREADS 128     /* threads that multiply together */
 #define AINO_MOST_THREADS 1024     /* of a block */
 #define AINO_FIBER_BYTES (64 << 10) /* stack of one emulated thread */
 
@@ -231,7 +232,9 @@ static _Thread_local aino_call aino_present; /* what the fibers run */
 static _Thread_local ucontext_t aino_scheduler, *aino_fibers;
 static _Thread_local char *aino_ended;
 static _Thread_local unsigned aino_progress; /* meetings that are over and threads that have ended */
-static _Thread_local aino_meeting aino_block_meeting, aino_warp_meetings[AINO_MOST_THREADS / AINO_WARP];
+static _Thread_local aino_meeting aino_block_meeting, aino_warp_meetings[AINO_MOST_THREADS / AINO_WARP],
+    aino_group_meetings[AINO_MOST_THREADS / AINO_GROUP_THREADS];
+static _Thread_local uint32_t aino_published[AINO_MOST_THREADS]; /* when each thread did so last */
 
 /* Stop here until all members have come; 1 for the last one. */
 static inline void aino_meet(aino_meeting *meeting)
@@ -350,6 +353,68 @@ AINO_MMA(s8_s8, aino_part_s8, aino_part_s8, 4, int32_t, int64_t)
 AINO_MMA(s8_u8, aino_part_s8, aino_part_u8, 4, int32_t, int64_t)
 AINO_MMA(u8_s8, aino_part_u8, aino_part_s8, 4, int32_t, int64_t)
 AINO_MMA(u8_u8, aino_part_u8, aino_part_u8, 4, int32_t, int64_t)
+
+#define AINO_PUBLISH() (aino_published[threadIdx.x] = aino_now)
+
+/* All threads of a group read these elements of a shared buffer, each notes a share. */
+static inline void aino_group_reads(int number, int64_t offset, int64_t count)
+{
+    const aino_buffer *buffer = &aino_watched[number];
+    int64_t share = count / AINO_GROUP_THREADS, first = offset + (threadIdx.x + 37) % AINO_GROUP_THREADS * share;
+    if (offset < 0 || offset + count > buffer->size)
+        aino_stop("multiplies %s[%lld], which has %lld elements", buffer->name, (long long)(offset + count - 1),
+                  (long long)buffer->size);
+    for (int64_t n = first; n < first + share; ++n) {
+        aino_read_cell(buffer, n);
+        int64_t writer = (buffer->cells[n].writer - 1) % blockDim.x;
+        if (aino_published[writer] < buffer->cells[n].written)
+            aino_stop("multiplies %s[%lld], which thread %lld has not published", buffer->name, (long long)n,
+                      (long long)writer);
+    }
+}
+
+/* 32 bits of a line of a factor; its chunks of 16 bytes are swapped. */
+static inline uint32_t aino_word_of(const void *factor, unsigned line, unsigned word)
+{
+    uint32_t x;
+    memcpy(&x, (const char *)factor + 128 * line + 16 * (word / 4 ^ line % 8) + 4 * (word % 4), sizeof x);
+    return x;
+}
+
+#define AINO_DEFINE_WGMMA(name, part_a, part_b, width, type, exact)                            \
+    static inline void aino_wgmma_##name(type *d, int totals, const void *x, const void *w)    \
+    {                                                                                          \
+        unsigned lane = threadIdx.x % AINO_WARP;                                               \
+        unsigned row = threadIdx.x % AINO_GROUP_THREADS / AINO_WARP * 16 + lane / 4;           \
+        if ((uintptr_t)x % 1024 || (uintptr_t)w % 1024)                                        \
+            aino_stop("multiplies a factor that does not start at a multiple of 1024 bytes");  \
+        aino_meet(&aino_group_meetings[threadIdx.x / AINO_GROUP_THREADS]);                     \
+        for (int n = 0; n < totals; ++n) {                                                     \
+            unsigned down = row + (unsigned)n % 4 / 2 * 8, across = (unsigned)n / 4 * 8 + lane % 4 * 2 + (unsigned)n % 2; \
+            exact sum = 0;                                                                     \
+            for (unsigned word = 0; word < 32; ++word) {                                       \
+                uint32_t a = aino_word_of(x, down, word), b = aino_word_of(w, across, word);   \
+                for (int part = 0; part < (width); ++part)                                     \
+                    sum += part_a(a, part) * part_b(b, part);                                  \
+            }                                                                                  \
+            d[n] = (type)(d[n] + sum);                                                         \
+        }                                                                                      \
+        aino_meet(&aino_group_meetings[threadIdx.x / AINO_GROUP_THREADS]);                     \
+    }
+AINO_DEFINE_WGMMA(bf16, aino_part_bf16, aino_part_bf16, 2, float, double)
+AINO_DEFINE_WGMMA(f16, aino_part_f16, aino_part_f16, 2, float, double)
+AINO_DEFINE_WGMMA(s8_s8, aino_part_s8, aino_part_s8, 4, int32_t, int64_t)
+AINO_DEFINE_WGMMA(s8_u8, aino_part_s8, aino_part_u8, 4, int32_t, int64_t)
+AINO_DEFINE_WGMMA(u8_s8, aino_part_u8, aino_part_s8, 4, int32_t, int64_t)
+AINO_DEFINE_WGMMA(u8_u8, aino_part_u8, aino_part_u8, 4, int32_t, int64_t)
+
+#define AINO_WGMMA(kind, columns, totals, x, w) aino_wgmma_##kind(totals, (columns) / 2, x, w)
+#define AINO_WATCHED_WGMMA(kind, columns, terms, totals, x, n, from, w, m, at)                 \
+    do {                                                                                       \
+        aino_group_reads(n, from, 64 * (terms));                                               \
+        aino_group_reads(m, at, (columns) * (terms));                                          \
+        AINO_WGMMA(kind, columns, totals, (x) + (from), (w) + (at));                           \
+    } while (0)
 
 static inline void aino_load_matrix(
     uint32_t *r0, uint32_t *r1, uint32_t *r2, uint32_t *r3, const void *row, int turned)
@@ -514,6 +579,8 @@ static inline void aino_emulate_block(unsigned threads, char *stacks)
         unsigned rest = threads - w * AINO_WARP;
         aino_warp_meetings[w] = (aino_meeting){rest < AINO_WARP ? rest : AINO_WARP, 0, 0};
     }
+    for (unsigned g = 0; g * AINO_GROUP_THREADS < threads; ++g)
+        aino_group_meetings[g] = (aino_meeting){AINO_GROUP_THREADS, 0, 0};
     ++aino_now;
     for (unsigned n = 0; n < threads; ++n) {
         getcontext(&aino_fibers[n]);

@@ -22,6 +22,7 @@ from aino_ir.target import parse_target
 from tests.codegen.cuda.compiles import count, modules_of_cases
 from tests.codegen.cuda.test_block_attention import block_kernels
 from tests.codegen.cuda.test_device import problems
+from tests.codegen.cuda.test_groups import group_kernels
 from tests.codegen.cuda.test_tensor_cores import mixed_kernels
 from tests.codegen.kernels.support import kernels
 
@@ -122,7 +123,10 @@ def test_nvrtc_compiles_kernels_of_every_generator(store: Store) -> None:
     for architecture in ("sm_80", "sm_90a"):
         target = parse_target(f"cuda:{architecture}")
         functions = {k.fn.name: k.fn for p in problems() for k in kernels(p, str(target))}
-        functions |= {k.fn.name: k.fn for k in (*block_kernels(), *mixed_kernels(str(target)))}
+        functions |= {
+            k.fn.name: k.fn
+            for k in (*block_kernels(), *mixed_kernels(str(target)), *group_kernels(str(target)))
+        }
         unit = SourceUnit("kernels", print_unit(list(functions.values()), target), architecture)
         (cubin,) = compile_cubins([unit], device_headers(), Nvrtc(NVRTC), store)
         assert cubin.data[:4] == b"\x7fELF"

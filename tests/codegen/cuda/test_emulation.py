@@ -23,7 +23,7 @@ EMULATED = "c:cuda-emu"
 MAIN = """\
 int main(void)
 {
-    static float x[64], out[64];
+    static float x[SIZE], out[SIZE];
     static int64_t status[2];
     void *views[] = {x, out, status};
     int64_t syms[] = {8};
@@ -39,10 +39,11 @@ def write_headers(folder: Path) -> None:
         (folder / name).write_text(header, encoding="ascii")
 
 
-def outcome(fn: LoopFn, folder: Path) -> subprocess.CompletedProcess[str]:
-    """What a program that runs the kernel once, with symbols 8, says and returns."""
+def outcome(fn: LoopFn, folder: Path, size: int = 64) -> subprocess.CompletedProcess[str]:
+    """What a program that runs the kernel once, on two buffers and with symbols 8, says and returns."""
     compiler = shutil.which("gcc") or pytest.skip("no gcc")
-    text = print_unit([fn], target(EMULATED)) + MAIN.replace("NAME", fn.name).replace("UNITS", str(fn.units))
+    main = MAIN.replace("NAME", fn.name).replace("UNITS", str(fn.units)).replace("SIZE", str(size))
+    text = print_unit([fn], target(EMULATED)) + main
     (folder / "k.c").write_text(text, encoding="ascii")
     write_headers(folder)
     command = [compiler, "-O1", "-ffp-contract=off", "-o", "k", "k.c", "-lm"]
