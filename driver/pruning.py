@@ -47,89 +47,52 @@ def prune(
     example_inputs: Any = None,
     report: Callable[[CompressionReport], None] | None = None,
 ) -> Module:
-    """A model without the weights that matter least.
+    """A model without the weights that matter least, as a new module; see its `compression`.
 
     Args:
-        x: what `load` takes.
-        sparsity: share of the weights (channels, heads) to remove, from 0 to below 1.  0 removes nothing.
+        x: what `load` takes; example_inputs: for PyTorch models.
+        sparsity: share of the weights (channels, heads) to remove, from 0 to below 1.
         threshold: instead, the absolute value below which weights go; for blocks their norm, for channels
             and heads the root mean square of the weights that make them.
-        structure: "unstructured"; "N:M" such as "2:4", which keeps N of M neighbouring inputs (no
-            sparsity then); "block:RxC" such as "block:1x16", blocks of R inputs by C outputs;
-            "channel" and "head", which make shapes smaller.
+        structure: "unstructured"; "N:M" such as "2:4", N of M neighbouring inputs stay (no sparsity then);
+            "block:RxC" of R inputs by C outputs; "channel" and "head", which make shapes smaller.
         scope: "global" compares all layers with each other, "local" takes the same share of each.
-        criterion: "magnitude"; "wanda": weights times the norms of their inputs, single weights compared
-            within each output (so their scope is local); "sparsegpt": weights by what their removal costs the
-            outputs of their layer, and the weights that stay make up for it (single weights, N:M and
-            blocks, each layer alone).  The last two need calibration data.
+        criterion: "magnitude"; with calibration data "wanda" (weights times the norms of their inputs, within
+            each output) and "sparsegpt" (what removal costs the layer's outputs; the others make up for it).
         calibration: samples: arrays, tuples in input order, or dictionaries by input name.
         ignore: patterns of layer names, or one, that stay as they are.
-        metric: how good a model is: metric(run) -> float, more is better; `run` takes arrays.
-        max_drop: what the metric may lose (0.01).
-        min_sqnr: without a metric, the least signal-to-noise ratio in dB of the outputs on the
-            calibration data.
-        guard: take back what gains neither time nor bytes, or breaks the floor.  True or "modelled":
-            times are those of the kernels' cost models; "measured": layers, and then the whole model, run
-            beside what they were, by turns in this process.
+        metric: how good a model is, more is better: metric(run); max_drop: what it may lose (0.01).
+        min_sqnr: without a metric, the outputs' least signal-to-noise ratio in dB on the calibration data.
+        guard: take back what gains neither time nor bytes, or breaks the floor.  True or "modelled": times
+            by the kernels' cost models; "measured": layers, then the whole model, by turns in this process.
         target: what times are for.
-        example_inputs: for PyTorch models.
         report: gets the `CompressionReport`.
-
-    Returns:
-        A new module; what became of each layer stands in its `compression`.
 
     Raises:
         BadSparsity, BadThreshold, BadStructure, PruningOptionsClash, UnknownOption: the options.
         EmptyCalibration, CalibrationInputWrong, CalibrationNotFinite: the data cannot be used.
     """
+    patterns = as_patterns(ignore)
+    options = checked(sparsity, threshold, structure, scope, criterion, patterns)
     module = load(x, example_inputs)
-    out, outcome = prune_with_report(
-        module,
-        sparsity,
-        threshold=threshold,
-        structure=structure,
-        scope=scope,
-        criterion=criterion,
-        calibration=calibration,
-        ignore=ignore,
-        metric=metric,
-        max_drop=max_drop,
-        min_sqnr=min_sqnr,
-        guard=guard,
-        target=target,
-    )
+    needed = criterion != "magnitude" or calibration is not None
+    samples = read_samples(module, calibration) if needed else []
+    floor = Floor(samples, metric, max_drop, min_sqnr, compiled)
+    out, outcome = _pruned(module, options, floor, guard, compile_options(target).target)
     places = [w.places for w in weights(module)] if outcome.rows else []
-    outcome.notes += what_was_missed(as_patterns(ignore), places)
+    outcome.notes += what_was_missed(patterns, places)
     out.compression = outcome
     if report is not None:
         report(outcome)
     return out
 
 
-def prune_with_report(
-    module: Module,
-    sparsity: float | None = None,
-    *,
-    threshold: float | None = None,
-    structure: str = "unstructured",
-    scope: str = "global",
-    criterion: str = "magnitude",
-    calibration: Iterable[Any] | None = None,
-    ignore: str | Sequence[str] = (),
-    metric: Metric | None = None,
-    max_drop: float | None = None,
-    min_sqnr: float = MIN_SQNR,
-    guard: bool | str = True,
-    target: str | Target = "c",
+def _pruned(
+    module: Module, options: PruningOptions, floor: Floor, guard: bool | str, target: Target
 ) -> tuple[Module, CompressionReport]:
-    """`prune` on a module, and the report beside the result."""
-    options = checked(sparsity, threshold, structure, scope, criterion, as_patterns(ignore))
-    needed = criterion != "magnitude" or calibration is not None
-    samples = read_samples(module, calibration) if needed else []
-    floor = Floor(samples, metric, max_drop, min_sqnr, compiled)
-    costs = costs_for(guard, compile_options(target).target)
-    guarding = guard is not False
-    scheme = _scheme(options)
+    """What the guard leaves of the proposals, and its report."""
+    costs, guarding, scheme = costs_for(guard, target), guard is not False, _scheme(options)
+    samples = floor.samples
     if options.structure.kind not in ("channel", "head"):
         plan = propose_zeros(module, options, samples, costs, guarding)
         out, report = guarded(scheme, module, plan.proposals, plan.build, floor, costs, guarding)
