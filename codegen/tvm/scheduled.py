@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
@@ -13,6 +13,7 @@ from aino_ir.codegen.kernels.emit import vector_lanes
 from aino_ir.codegen.kernels.map import moved_bytes
 from aino_ir.codegen.kernels.naming import header
 from aino_ir.codegen.kernels.roles import Roles, analyse, strided_operand
+from aino_ir.codegen.kernels.rows import RowGenerator
 from aino_ir.codegen.kernels.scheduled import CLOCK
 from aino_ir.codegen.kernels.tiles import step_cycles
 from aino_ir.codegen.schedule.defaults import default_schedule
@@ -23,9 +24,10 @@ from aino_ir.codegen.tvm.expression import HelperNames
 from aino_ir.codegen.tvm.facts import on_gpu
 from aino_ir.codegen.tvm.gpu_schedule import gpu_schedule_text
 from aino_ir.codegen.tvm.kernel import PrintedKernel
+from aino_ir.codegen.tvm.row_blocks import RowBlockKernel, RowShape, row_shape
 from aino_ir.codegen.tvm.tiling import Tile, contraction_schedule, contraction_tile, number, plain_schedule
-from aino_ir.compute import Compute
-from aino_ir.dims import is_static
+from aino_ir.compute import Compute, RowProgram
+from aino_ir.dims import DimLike, is_static
 from aino_ir.kernels import Candidate, Kernel, KernelSpec, Packing, Reject
 from aino_ir.loops.stmt import LoopFn
 from aino_ir.target import Target
@@ -62,13 +64,9 @@ def scheduled(spec: KernelSpec, target: Target, packed: bool = True) -> Schedule
     if not isinstance(program, Compute):
         return "not index notation over axes"
     extents = [a.extent for a in (*program.axes, *program.reduce)]
-    if program.checks:
-        return "it tests its operands while it runs"
-    shapes = [(*o.shape, *(o.allocated or ())) for o in (*spec.operands, *spec.results)]
-    if spec.symbols or not all(map(is_static, (*extents, *(d for shape in shapes for d in shape)))):
-        return "extents that are no numbers"
-    if 0 in extents:
-        return "nothing to do"
+    obstacle = _obstacle(spec, extents)
+    if obstacle:
+        return obstacle
     lanes = vector_lanes(spec, target)
     roles = analyse(spec)
     if on_gpu(target):
@@ -86,6 +84,27 @@ def scheduled(spec: KernelSpec, target: Target, packed: bool = True) -> Schedule
     steps = prod(number(a.extent) for a in schedule.program.reduce) * spec_size(canonical)
     cycles = steps / tile.width * step_cycles(1, 1, 2.0, 0.0) if program.reduce else 0.0
     return Scheduled(canonical, schedule, tile, lanes, cycles)
+
+
+def scheduled_rows(spec: KernelSpec, target: Target) -> RowShape | str:
+    """How a row program's rows are counted in blocks, or why they are not: then its loops are printed."""
+    program = spec.program
+    assert isinstance(program, RowProgram)
+    if on_gpu(target):
+        return "rows for threads of a GPU"
+    obstacle = _obstacle(spec, [a.extent for a in (*program.axes, *program.row)])
+    return obstacle or row_shape(spec, vector_lanes(spec, target))
+
+
+def _obstacle(spec: KernelSpec, extents: Sequence[DimLike]) -> str:
+    """What no block can have, whatever it computes; empty where there is nothing of it."""
+    assert isinstance(spec.program, (Compute, RowProgram))
+    if spec.program.checks:
+        return "it tests its operands while it runs"
+    shapes = [(*o.shape, *(o.allocated or ())) for o in (*spec.operands, *spec.results)]
+    if spec.symbols or not all(map(is_static, (*extents, *(d for shape in shapes for d in shape)))):
+        return "extents that are no numbers"
+    return "nothing to do" if 0 in extents else ""
 
 
 def _for_threads(spec: KernelSpec, roles: Roles | None) -> Scheduled | str:
@@ -135,6 +154,9 @@ class BlockGenerator:
 
     def candidates(self, spec: KernelSpec, target: Target) -> Iterable[Candidate | Reject]:
         """The one schedule."""
+        if isinstance(spec.program, RowProgram):
+            yield from self._rows(spec, target)
+            return
         found = scheduled(spec, target)
         if isinstance(found, str):
             yield Reject(self.name, found)
@@ -149,8 +171,21 @@ class BlockGenerator:
             error_class="exact" if exact else "reordered",
         )
 
+    def _rows(self, spec: KernelSpec, target: Target) -> Iterable[Candidate | Reject]:
+        """Blocks by rows, in the place of the loops that the rows' own generator makes."""
+        shape = scheduled_rows(spec, target)
+        if isinstance(shape, str):
+            yield Reject(self.name, shape)
+            return
+        for answer in RowGenerator().candidates(spec, target):
+            assert isinstance(answer, Candidate)
+            name = f"schedule, rows by {shape.width} lanes"
+            yield replace(answer, generator=self.name, name=name, cost=0.9 * answer.cost)
+
     def build(self, spec: KernelSpec, candidate: Candidate, target: Target) -> LoopFn:
-        """The same computation as scalar loops: what analyses of the plan look at."""
+        """The same computation as loops: what analyses of the plan look at."""
+        if isinstance(spec.program, RowProgram):
+            return RowGenerator().build(spec, candidate, target)
         found = scheduled(spec, target)
         assert isinstance(found, Scheduled)
         canonical = found.spec
@@ -172,6 +207,10 @@ def print_scheduled(kernel: Kernel, target: Target, helpers: HelperNames) -> Pri
     Raises:
         NoSpelling: TensorIR has no spelling for something in it.
     """
+    if isinstance(kernel.spec.program, RowProgram):
+        shape = scheduled_rows(kernel.spec, target)
+        assert isinstance(shape, RowShape)
+        return RowBlockKernel(kernel.function, kernel.spec, shape, helpers).printed()
     found = scheduled(kernel.spec, target)
     assert isinstance(found, Scheduled)
     printer = BlockKernel(kernel.function, found.spec, found.schedule, found.tile, found.lanes, helpers)

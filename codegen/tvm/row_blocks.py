@@ -1,0 +1,284 @@
+"""Row programs (softmax, norms) as blocks of TensorIR: one block a stage, all of them at a row's results.
+
+A reduction along the contiguous axis is written as what vectors can do: partial results lane by lane, which
+are folded to one vector, and its lanes in turn.  So the row is counted by turns and lanes, and only rows of
+whole vectors are printed this way.  The schedule computes every stage where the row's results are computed,
+rows over threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aino_ir.codegen.kernels.rows import ARG_COMBINERS, lane_axis
+from aino_ir.codegen.tvm.block_writer import BlockWriter, all_reads, tree_size
+from aino_ir.codegen.tvm.expression import HelperNames
+from aino_ir.codegen.tvm.kernel import INDENT, PrintedKernel, shape_text
+from aino_ir.codegen.tvm.text import ADDITIVE, PythonNames, Text, element, literal, type_name
+from aino_ir.codegen.tvm.tiling import number
+from aino_ir.compute import Axis, RowProgram, RowStage
+from aino_ir.kernels import KernelSpec
+from aino_ir.loops.expr import Call, Expr, Var, identity
+from aino_ir.loops.expr_tree import walk
+from aino_ir.loops.stmt import LoopFn
+
+CHAINS = 4
+"""Vectors that a reduction has under way at once, if the row divides so."""
+
+
+@dataclass(frozen=True)
+class RowShape:
+    """How a row is counted.
+
+    Attributes:
+        width: lanes of a turn: whole vectors.
+        lanes: of a vector.
+    """
+
+    width: int
+    lanes: int
+
+    @property
+    def folds(self) -> list[int]:
+        """Lanes that are left after each fold in halves, down to one vector."""
+        found, left = [], self.width
+        while left > self.lanes and left % 2 == 0:
+            left //= 2
+            found.append(left)
+        return found
+
+
+def row_shape(spec: KernelSpec, lanes: int) -> RowShape | str:
+    """How the rows of a program are counted, or why they are not printed as blocks."""
+    program = spec.program
+    assert isinstance(program, RowProgram)
+    if lanes == 1:
+        return "no vectors"
+    if all(number(a.extent) == 1 for a in program.axes):
+        return "a single row"
+    if lane_axis(spec, program) is not program.row[-1]:
+        return "rows across the contiguous axis"
+    if any(s.combiner in ARG_COMBINERS or s.expr.dtype.is_bool for s in program.stages):
+        return "positions of extremes, or conditions"
+    if len({r.per_row for r in spec.results}) > 1:
+        return "results of rows beside results of elements"
+    expressions = (*(s.expr for s in program.stages), *(r.expr for r in spec.results if r.expr is not None))
+    if any(read.default is not None for e in expressions for read in all_reads(e)):
+        return "it reads past the edges of operands"
+    extent = number(program.row[-1].extent)
+    widths = [lanes * n for n in (CHAINS, CHAINS // 2, 1) if extent % (lanes * n) == 0]
+    return RowShape(widths[0], lanes) if widths else "rows that are no whole vectors"
+
+
+class RowBlockKernel(BlockWriter):
+    """Prints one row program.
+
+    Args:
+        fn: the same kernel as loops: its name and header.
+        spec: operands with the layouts that the kernel reads.
+        shape: how its rows are counted.
+        helpers: where helper functions come from.
+    """
+
+    def __init__(self, fn: LoopFn, spec: KernelSpec, shape: RowShape, helpers: HelperNames) -> None:
+        program = spec.program
+        assert isinstance(program, RowProgram)
+        self.program = program
+        self.shape = shape
+        *before, last = program.row
+        self.last = last
+        turns = Axis(f"{last.name}_turn", number(last.extent) // shape.width)
+        self.lane = Axis(f"{last.name}_lane", shape.width)
+        self.walked = (*before, turns)
+        self.stages = {s.name: s for s in program.stages}
+        self.values: dict[str, Text] = {}
+        super().__init__(fn, spec, (*program.axes, *self.walked, self.lane), helpers)
+        self.ranges.known[last.name] = (0, number(last.extent) - 1)
+
+    def coordinate(self, axis: str) -> Text:
+        """Where a block is on an axis; on the row, by turns and lanes."""
+        if axis != self.last.name:
+            return super().coordinate(axis)
+        turn, lane = self.coordinates[self.walked[-1].name], self.coordinates[self.lane.name]
+        return Text(f"{turn} * {self.shape.width} + {lane}", ADDITIVE)
+
+    def expressions(self) -> list[Expr]:
+        """The stages and the results."""
+        stages = [s.expr for s in self.program.stages]
+        return [*stages, *(r.expr for r in self.spec.results if r.expr is not None)]
+
+    def stage(self, name: str) -> Text:
+        """The value of a stage."""
+        return self.values[name]
+
+    def printed(self) -> PrintedKernel:
+        """The function and its schedule."""
+        for expression in self.expressions():
+            self.affordable(tree_size(expression))
+        schedule = _RowSchedule(self.fn.name, self)
+        for stage in self.program.stages:
+            if stage.kind == "reduce":
+                self._reduction(stage, schedule)
+            else:
+                self._plain(stage, schedule)
+        self._results(schedule)
+        return self.kernel(schedule.text())
+
+    # -- blocks
+
+    @property
+    def row(self) -> tuple[Axis, ...]:
+        """The loops of a row."""
+        return (*self.walked, self.lane)
+
+    def _buffer(self, name: str, value: Expr, axes: Sequence[Axis]) -> Text:
+        """Memory for values at the points of some axes; returns the element at the present ones."""
+        extents = [Text(str(a.extent)) for a in (*self.program.axes, *axes)]
+        self.line(f'{name} = T.sblock_alloc_buffer({shape_text(extents)}, "{type_name(value.dtype)}")')
+        return self._at(name, axes)
+
+    def _at(self, name: str, axes: Sequence[Axis]) -> Text:
+        return element(name, *(Text(self.coordinates[a.name]) for a in (*self.program.axes, *axes)))
+
+    def _open(self, block: str, axes: Sequence[Axis], kinds: str) -> None:
+        self.open(block, (*self.program.axes, *axes), "S" * len(self.program.axes) + kinds)
+
+    def _plain(self, stage: RowStage, schedule: _RowSchedule) -> None:
+        """A map or a scalar."""
+        axes = self.row if stage.kind == "map" else ()
+        name = self.names.fresh(stage.name)
+        place = self._buffer(name, stage.expr, axes)
+        self._open(name, axes, "S" * len(axes))
+        self.line(f"{place} = {self.printer.pinned(stage.expr)}")
+        self.depth = 1
+        self.values[stage.name] = place
+        cheap = stage.kind == "map" and not any(isinstance(n, Call) for n in walk(stage.expr))
+        schedule.block(name, axes, inline=cheap)
+
+    def _reduction(self, stage: RowStage, schedule: _RowSchedule) -> None:
+        """Partial results by lanes, folds in halves, and the lanes of the last vector in turn."""
+        assert stage.combiner is not None
+        name, value = self.names.fresh(stage.name), stage.expr
+        partial = self.names.fresh(f"{name}_lanes")
+        place = self._buffer(partial, value, (self.lane,))
+        self._open(partial, self.row, "R" * len(self.walked) + "S")
+        self._combine(place, stage.combiner, value)
+        schedule.block(partial, self.row, reduces=self.walked)
+        for left in self.shape.folds:
+            partial = self._fold(name, partial, left, stage, schedule)
+        lanes = self._lanes(name, ([self.shape.width, *self.shape.folds])[-1])
+        place = self._buffer(name, value, ())
+        self._open(name, (lanes,), "R")
+        self.values[stage.name] = self._at(partial, (lanes,))
+        self._combine(place, stage.combiner, Var(stage.name, value.type))
+        schedule.block(name, (lanes,), reduces=(lanes,))
+        self.values[stage.name] = place
+
+    def _combine(self, place: Text, combiner: str, value: Expr) -> None:
+        neutral = literal(identity(combiner, value.dtype), value.dtype)
+        self.line("with T.init():")
+        self.line(f"{INDENT}{place} = {neutral}")
+        self.line(f"{place} = {self.combined(place, combiner, value)}")
+        self.depth = 1
+
+    def _fold(self, name: str, partial: str, left: int, stage: RowStage, schedule: _RowSchedule) -> str:
+        """The upper half of the lanes onto the lower one."""
+        assert stage.combiner is not None
+        lanes = self._lanes(name, left)
+        folded = self.names.fresh(f"{name}_{left}")
+        place = self._buffer(folded, stage.expr, (lanes,))
+        self._open(folded, (lanes,), "S")
+        lower = self._at(partial, (lanes,))
+        self.values[stage.name] = Text(f"{lower.text[:-1]} + {left}]")
+        combined = self.combined(lower, stage.combiner, Var(stage.name, stage.expr.type))
+        self.line(f"{place} = {combined}")
+        self.depth = 1
+        schedule.block(folded, (lanes,))
+        return folded
+
+    def _lanes(self, name: str, extent: int) -> Axis:
+        """An axis over some lanes of a reduction."""
+        axis = Axis(f"{name}_lane{extent}", extent)
+        if axis.name not in self.coordinates:
+            self.coordinates[axis.name] = self.names.fresh(f"v_{axis.name}")
+            self.loops[axis.name] = self.names.fresh(axis.name)
+        return axis
+
+    def _results(self, schedule: _RowSchedule) -> None:
+        results = self.spec.results
+        axes = () if results[0].per_row else self.row
+        name = self.names.fresh("result")
+        self._open(name, axes, "S" * len(axes))
+        stores, count = [], len(self.spec.operands)
+        for place, result in enumerate(results):
+            assert result.expr is not None
+            index = self.physical[-1 - place].index(result.index)
+            at = element(self.arguments[count + place].name, *map(self.printer.index.text, index))
+            value = self.printer.encoded(result.expr, result.dtype)
+            self.affordable(value.size)
+            if len(results) > 1:
+                kept = self.names.fresh(f"value{place}")
+                self.line(f"{kept}: T.let = {value}")
+                value = Text(kept)
+            stores.append(f"{at} = {value}")
+        for store in stores:
+            self.line(store)
+        self.depth = 1
+        schedule.result(name, axes)
+
+
+class _RowSchedule:
+    """The function that transforms a row program: blocks are told in the order of the text."""
+
+    def __init__(self, kernel: str, writer: RowBlockKernel) -> None:
+        self.function = kernel
+        self.writer = writer
+        self.names = PythonNames(("s",))
+        self.inlined: list[str] = []
+        self.moved: list[list[str]] = []
+        self.head: list[str] = []
+        self.around = self.names.fresh("row")
+
+    def block(
+        self, name: str, axes: Sequence[Axis], reduces: Sequence[Axis] = (), inline: bool = False
+    ) -> None:
+        """A stage's block, with its loops inside of a row and which of them reduce."""
+        if inline:
+            self.inlined.append(f's.compute_inline(s.get_sblock("{name}"))')
+            return
+        block = self.names.fresh(f"{name}_block")
+        lines = [f'{block} = s.get_sblock("{name}")', f"s.compute_at({block}, {self.around})"]
+        inside = [a for a in axes if number(a.extent) > 1]  # others are gone
+        if inside:
+            loops = {a.name: self.names.fresh(a.name) for a in inside}
+            lines.append(f"{_listed(list(loops.values()))} = s.get_loops({block})[1:]")
+            if inside[-1] not in reduces:
+                lines.append(f"s.vectorize({loops[inside[-1].name]})")
+            first = next((a for a in inside if a in reduces), None)
+            if first is not None:
+                lines.append(f"s.decompose_reduction({block}, {loops[first.name]})")
+        self.moved.append(lines)
+
+    def result(self, name: str, axes: Sequence[Axis]) -> None:
+        """The block of the results: rows over threads."""
+        block = self.names.fresh(f"{name}_block")
+        rows = [self.names.fresh(a.name) for a in self.writer.program.axes]
+        inside = [self.names.fresh(a.name) for a in axes]
+        self.head += [
+            f'{block} = s.get_sblock("{name}")',
+            f"{_listed([*rows, *inside])} = s.get_loops({block})",
+        ]
+        self.head.append(f"{self.around} = s.fuse({', '.join(rows)})")
+        self.head.append(f"s.parallel({self.around})")
+        if inside:
+            self.head.append(f"s.vectorize({inside[-1]})")
+
+    def text(self) -> str:
+        """All of it; consumers move before what they read."""
+        lines = [*self.inlined, *self.head, *(line for lines in reversed(self.moved) for line in lines)]
+        return "\n".join([f"def schedule_{self.function}(s):", *(f"    {line}" for line in lines)]) + "\n"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names)}{',' if len(names) == 1 else ''}"
