@@ -6,7 +6,11 @@ digit.  Both networks train in well under a minute on two cores.
 
 from __future__ import annotations
 
+import argparse
+import json
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -98,3 +102,46 @@ def accuracy(run: Any, pictures: Array, labels: Array, batch: int = BATCH) -> fl
     """Share of pictures that a callable model gets right, 0..1."""
     scores = np.concatenate([np.asarray(run(x)[0]) for x in batches(pictures, batch)])[: len(labels)]
     return float((scores.argmax(axis=1) == labels).mean())
+
+
+def measured(
+    arguments: Sequence[str] | None,
+    description: str,
+    kinds: str,
+    known: Iterable[str],
+    row_of: Callable[[str, int, str, nn.Module, Digits], dict[str, Any]],
+    verdicts: Callable[[Sequence[dict[str, Any]]], list[str]],
+) -> int:
+    """The command of a benchmark: a row for every network, seed and kind of compression, and what they say.
+
+    Args:
+        arguments: of the command line.
+        description: what it measures.
+        kinds: the option that picks kinds, such as ``schemes``.
+        known: all of them.
+        row_of: measures one: (network, seed, kind, the trained network, data).
+        verdicts: a line for each kind; one that holds not ends in DOES NOT HOLD.
+
+    Returns:
+        1 when a verdict does not hold.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
+    parser.add_argument("--networks", default=",".join(NETWORKS))
+    parser.add_argument(f"--{kinds}", dest="kinds", default=",".join(known))
+    parser.add_argument("--jsonl", type=Path, help="where rows are appended")
+    options = parser.parse_args(arguments)
+    rows = []
+    for seed in map(int, options.seeds.split(",")):
+        data = digits(seed)
+        for name in options.networks.split(","):
+            net = trained(name, seed, data)
+            for kind in options.kinds.split(","):
+                rows.append(row_of(name, seed, kind, net, data))
+                print(json.dumps(rows[-1]), flush=True)
+                if options.jsonl is not None:
+                    with options.jsonl.open("a") as file:
+                        file.write(json.dumps(rows[-1]) + "\n")
+    lines = verdicts(rows)
+    print("\n".join(lines))
+    return int(any("DOES NOT HOLD" in line for line in lines))

@@ -10,12 +10,9 @@ turns.  A recipe holds when the mean over the seeds loses no more than its limit
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,13 +21,10 @@ import aino_ir as aino
 from aino_ir.graph import Module
 from benchmarks.compression.digits import (
     BATCH,
-    NETWORKS,
-    SEEDS,
     Digits,
     accuracy,
-    digits,
+    measured,
     module_of,
-    trained,
 )
 from benchmarks.compression.quantization import artifact_bytes, by_turns
 
@@ -109,27 +103,7 @@ def verdicts(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what was asked for, print the verdicts; 1 when one does not hold."""
-    parser = argparse.ArgumentParser(description="Pruning of networks for digits.")
-    parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
-    parser.add_argument("--networks", default=",".join(NETWORKS))
-    parser.add_argument("--recipes", default=",".join(RECIPES))
-    parser.add_argument("--jsonl", type=Path, help="where rows are appended")
-    options = parser.parse_args(arguments)
-    rows = []
-    for seed in map(int, options.seeds.split(",")):
-        data = digits(seed)
-        for name in options.networks.split(","):
-            net = trained(name, seed, data)
-            for recipe in options.recipes.split(","):
-                row = pruned_row(name, seed, recipe, net, data)
-                rows.append(row)
-                print(json.dumps(row), flush=True)
-                if options.jsonl is not None:
-                    with options.jsonl.open("a") as file:
-                        file.write(json.dumps(row) + "\n")
-    lines = verdicts(rows)
-    print("\n".join(lines))
-    return int(any("DOES NOT HOLD" in line for line in lines))
+    return measured(arguments, "Pruning of networks for digits.", "recipes", RECIPES, pruned_row, verdicts)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ pictures and compared: the largest difference in quanta of the output.
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -26,15 +24,12 @@ import numpy as np
 import aino_ir as aino
 from aino_ir.graph import Module
 from benchmarks.compression.digits import (
-    NETWORKS,
-    SEEDS,
     Array,
     Digits,
     accuracy,
     batches,
-    digits,
+    measured,
     module_of,
-    trained,
 )
 
 LIMITS = {"int8": 0.5, "int8-dynamic": 0.5, "int8-weight": 0.5, "int4-weight": 1.0}
@@ -133,27 +128,7 @@ def verdicts(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what was asked for, print the verdicts; 1 when one does not hold."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
-    parser.add_argument("--networks", default=",".join(NETWORKS))
-    parser.add_argument("--schemes", default=",".join(LIMITS))
-    parser.add_argument("--jsonl", type=Path, help="where rows are appended")
-    options = parser.parse_args(arguments)
-    rows = []
-    for seed in map(int, options.seeds.split(",")):
-        data = digits(seed)
-        for name in options.networks.split(","):
-            net = trained(name, seed, data)
-            for scheme in options.schemes.split(","):
-                row = compressed_row(name, seed, scheme, net, data)
-                rows.append(row)
-                print(json.dumps(row), flush=True)
-                if options.jsonl is not None:
-                    with options.jsonl.open("a") as file:
-                        file.write(json.dumps(row) + "\n")
-    lines = verdicts(rows)
-    print("\n".join(lines))
-    return int(any("DOES NOT HOLD" in line for line in lines))
+    return measured(arguments, __doc__.splitlines()[0], "schemes", LIMITS, compressed_row, verdicts)
 
 
 if __name__ == "__main__":

@@ -23,9 +23,9 @@ def test_small_network_gives_eager_results(name: str, exporter: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["light_squeezenet", "light_shufflenet"])
-def test_light_model_gives_its_stored_output(name: str) -> None:
-    row = zoo.check(name, threads=1)
+def test_light_model_gives_its_stored_output() -> None:
+    """Another one is checked below, where its C also builds alone."""
+    row = zoo.check("light_shufflenet", threads=1)
     assert row.good, row
 
 

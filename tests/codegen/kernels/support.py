@@ -281,3 +281,13 @@ def normal(*shape: int, seed: int = 0, dtype: Any = np.float32) -> Array:
         low = 0 if np.dtype(dtype).kind == "u" else -9
         return rng.integers(low, 10, shape).astype(dtype)
     return np.asarray(rng.standard_normal(shape)).astype(dtype)
+
+
+def square_window(stride: int, pad: int) -> dict[str, tuple[int, int]]:
+    """Attributes of a convolution that is alike along both axes."""
+    return {
+        "strides": (stride,) * 2,
+        "dilations": (1, 1),
+        "pads_before": (pad,) * 2,
+        "pads_after": (pad,) * 2,
+    }

@@ -25,6 +25,7 @@ from tests.codegen.kernels.support import (
     check_text,
     problem,
     rejects,
+    square_window,
     target,
     unit_text,
 )
@@ -70,12 +71,7 @@ def conv(
 ) -> Problem:
     """A convolution with channels last, its residual and activation fused."""
     count = w[0]
-    attrs = {
-        "strides": (stride,) * 2,
-        "dilations": (1, 1),
-        "pads_before": (pad,) * 2,
-        "pads_after": (pad,) * 2,
-    }
+    attrs = square_window(stride, pad)
     side = (x[2] + 2 * pad - w[2]) // stride + 1
 
     def body(b: Any, x: Any, w: Any, scale: Any, offset: Any, rest: Any, *by: Any) -> list[Any]:

@@ -21,6 +21,7 @@ from tests.codegen.kernels.support import (
     check_text,
     problem,
     rejects,
+    square_window,
     target,
     unit_text,
 )
@@ -48,12 +49,7 @@ def product(m: int, k: int, n: int) -> Problem:
 
 def conv(x: tuple[int, ...], w: tuple[int, ...], stride: int = 1, pad: int = 0) -> Problem:
     """A convolution with channels last."""
-    attrs = {
-        "strides": (stride,) * 2,
-        "dilations": (1, 1),
-        "pads_before": (pad,) * 2,
-        "pads_after": (pad,) * 2,
-    }
+    attrs = square_window(stride, pad)
     given = Given(halves(*x), LAST), Given(halves(*w, seed=1), constant=True)
     terms = int(np.prod(w[1:]))
     return problem(lambda b, x, w: [b.conv(x, w, **attrs)], *given, layouts=[LAST], terms=terms)

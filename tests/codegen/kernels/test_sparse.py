@@ -30,6 +30,7 @@ from tests.codegen.kernels.support import (
     normal,
     problem,
     rejects,
+    square_window,
 )
 from tests.codegen.native import target
 
@@ -74,7 +75,7 @@ def pointwise(shape: Sequence[int], outputs: int, *, last: bool, stride: int = 1
     """A 1x1 convolution with a sparse weight."""
     layout = permuted(0, 2, 3, 1) if last else ROW_MAJOR
     weight = sparse(shape[1], outputs).T.copy().reshape(outputs, shape[1], 1, 1)
-    attrs = {"strides": (stride,) * 2, "dilations": (1, 1), "pads_before": (0, 0), "pads_after": (0, 0)}
+    attrs = square_window(stride, 0)
     operands = (
         Given(normal(*shape), layout),
         Given(weight, constant=True),
