@@ -1,6 +1,7 @@
 """How near products of single rows with weights of few bits come to what memory delivers.
 
     python -m benchmarks.compression.gemv [--threads 1,2] [--turns N] [--only TEXT] [--jsonl FILE]
+    python -m benchmarks.compression.gemv --near [--only TEXT] [--jsonl FILE]
 
 A decoder that makes one token multiplies one row with all its weights, each of which it reads once: the time
 is that of reading them.  A case is several products of one shape with different weights, as many as make
@@ -12,6 +13,9 @@ which the second run counts.  Figures are medians of the turns.  Bytes are those
 ONNX Runtime multiplies 4 and 8 bits by `MatMulNBits`, whose weights have a zero point of 8 or 128 that it
 implies; with accuracy level 1 it computes in f32 as we do, with level 4 it makes bytes of the activation
 first, which is another scheme, with other results.
+
+With `--near` one product whose weights stay in the second cache is profiled on one thread instead: at most so
+fast can decoding be, however fast memory is.
 """
 
 from __future__ import annotations
@@ -48,8 +52,13 @@ SHAPES = ((4096, 4096), (4096, 11008), (11008, 4096), (1024, 1024))
 FEW_ROWS = ((2, 4096, 4096), (4, 4096, 4096), (8, 4096, 4096), (16, 4096, 4096))
 """(rows, inputs, outputs) of several sequences at once."""
 
-GROUPS = {4: (128, 32), 8: (0,)}
-"""Bits -> neighbours that share a scale (0: all inputs of an output)."""
+NEAR = (1024, 512)
+"""(inputs, outputs) of weights that stay in the second cache, but those of f32."""
+
+NEAR_RUNS = 400
+
+SCHEMES = ((4, 128), (4, 32), (8, 0), (32, 0))
+"""(bits, neighbours that share a scale; 0: all inputs of an output)."""
 
 LEAST_BYTES = 128 << 20
 MOST_COPIES = 64
@@ -70,6 +79,7 @@ class Case:
     Attributes:
         group: neighbours along the inputs that share a scale; 0: all of them.
         bits: of a weight; 32: floats.
+        once: a single product.
     """
 
     rows: int
@@ -77,6 +87,7 @@ class Case:
     outputs: int
     bits: int
     group: int = 0
+    once: bool = False
 
     @property
     def name(self) -> str:
@@ -95,7 +106,7 @@ class Case:
     @property
     def copies(self) -> int:
         """Products of a run."""
-        return max(1, min(MOST_COPIES, -(-LEAST_BYTES // self.bytes)))
+        return 1 if self.once else max(1, min(MOST_COPIES, -(-LEAST_BYTES // self.bytes)))
 
 
 def weights(case: Case, number: int) -> tuple[Array, Array | None]:
@@ -239,20 +250,44 @@ def measured(case: Case, threads: int, turns: int, meter: PeakMeter) -> list[dic
     return rows
 
 
+def near(case: Case) -> dict[str, Any]:
+    """How fast one core decodes weights that are at hand: the least of several medians."""
+    exe = aino.compile(module(case), threads=1)
+    (x, *_) = activations(case)
+    profiles = [exe.profile(x, runs=NEAR_RUNS // 20) for _ in range(20)]
+    seconds = 1e-3 * min(sum(r.ms for r in p.rows) for p in profiles)
+    kernel = str(exe.report.kernels[0]["candidate"])
+    return {
+        "case": case.name,
+        "near": True,
+        "gbytes_per_second": case.bytes / seconds / 1e9,
+        "kernel": kernel,
+    }
+
+
 def line(row: dict[str, Any]) -> str:
     """A row for people."""
+    if row.get("near"):
+        return f"{row['case']}, one core from its cache: {row['gbytes_per_second']:.1f} GB/s, {row['kernel']}"
     share = f"{row['gbytes_per_second']:.1f} GB/s, {100 * row['share_of_read']:.0f} % of the bandwidth"
     return f"{row['case']}, {row['threads']} threads, {row['engine']}: {row['ms']:.3f} ms, {share}"
 
 
 def cases() -> list[Case]:
     """All that is measured."""
-    few = [(4, group) for group in GROUPS[4]] + [(8, group) for group in GROUPS[8]]
-    single = [Case(1, k, n, bits, group) for k, n in SHAPES for bits, group in (*few, (32, 0))]
+    single = [Case(1, k, n, bits, group) for k, n in SHAPES for bits, group in SCHEMES]
     several = [
         Case(m, k, n, bits, group) for m, k, n in FEW_ROWS for bits, group in ((4, 128), (8, 0), (32, 0))
     ]
     return single + several
+
+
+def told(row: dict[str, Any], file: Path | None) -> None:
+    """A row printed, and kept where there is a file for it."""
+    if file is not None:
+        with file.open("a") as rows:
+            rows.write(json.dumps(row) + "\n")
+    print(line(row), flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -262,16 +297,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--turns", type=int, default=15)
     parser.add_argument("--only", default="", help="cases whose name holds this")
     parser.add_argument("--jsonl", type=Path, help="where rows are appended")
+    parser.add_argument("--near", action="store_true", help="one product from the second cache")
     options = parser.parse_args(arguments)
+    if options.near:
+        found = [Case(1, *NEAR, bits, group, once=True) for bits, group in SCHEMES]
+        for case in (c for c in found if options.only in c.name):
+            told(near(case), options.jsonl)
+        return 0
     with opened_or_temporary() as store:
         meter = PeakMeter(detect_host().isa().name, find_toolchain(store), store)
     for case in (c for c in cases() if options.only in c.name):
         for threads in map(int, options.threads.split(",")):
             for row in measured(case, threads, options.turns, meter):
-                if options.jsonl is not None:
-                    with options.jsonl.open("a") as file:
-                        file.write(json.dumps(row) + "\n")
-                print(line(row), flush=True)
+                told(row, options.jsonl)
     return 0
 
 

@@ -16,7 +16,8 @@ def test_engines_compute_the_same_and_are_timed(
 ) -> None:
     monkeypatch.setattr(gemv, "SHAPES", ((256, 64),))
     monkeypatch.setattr(gemv, "FEW_ROWS", ())
-    monkeypatch.setattr(gemv, "GROUPS", {4: (32,), 8: (0,)})
+    monkeypatch.setattr(gemv, "SCHEMES", ((4, 32), (8, 0), (32, 0)))
+    monkeypatch.setattr(gemv, "NEAR", (256, 64))
     monkeypatch.setattr(gemv, "LEAST_BYTES", 1 << 15)
     monkeypatch.setattr(gemv, "READ_BYTES", 1 << 14)
     rows = tmp_path / "rows.jsonl"
@@ -30,6 +31,9 @@ def test_engines_compute_the_same_and_are_timed(
             "contract" if "f32" in row["case"] else "decoding"
         )
     assert capsys.readouterr().out.count("of the bandwidth") == len(found)
+    assert gemv.main(["--near", "--only", "int4/32", "--jsonl", str(rows)]) == 0
+    assert json.loads(rows.read_text().splitlines()[-1])["gbytes_per_second"] > 0
+    assert "one core from its cache" in capsys.readouterr().out
 
 
 def test_as_many_products_as_leave_the_caches() -> None:
