@@ -161,19 +161,25 @@ class Trainee:
 
     def _put_statistics(self, module: Module) -> None:
         """Give batch norms and states what they had at the end."""
-        rewriter = Rewriter(module.main)
-        for op in [op for op in module.main.block if isinstance(op, BatchNorm) and op.id in self.norms]:
-            norm, b = self.norms[op.id], rewriter.builder(op)
-            given = (op.mean, norm.mean), (op.variance, norm.variance)
-            new = [b.constant(_array(t, v.dtype), v.op.value.name) for v, t in given]  # type: ignore[union-attr]
-            made = b.op(BatchNorm, op.x, op.scale, op.bias, *new, **op.attrs())
-            rewriter.replace(op, made.result, "TrainNorm")
+        for function in module.functions.values():
+            rewriter = Rewriter(function)
+            for op in list(function.walk()):
+                if isinstance(op, BatchNorm) and op.id in self.norms:
+                    self._put_norm(op, rewriter)
         PassManager((EliminateDeadCode(),)).run(module)
         states = module.main.states
         for number, (state, path) in enumerate(zip(states, self.states, strict=True)):
             tensor = self.network.get_buffer(path)
             assert isinstance(state.type, TensorType)
             states[number] = State(state.name, state.type, Const.of(_array(tensor, state.type.dtype)))
+
+    def _put_norm(self, op: BatchNorm, rewriter: Rewriter) -> None:
+        """Give a batch norm the statistics that its stand-in has."""
+        norm, b = self.norms[op.id], rewriter.builder(op)
+        given = (op.mean, norm.mean), (op.variance, norm.variance)
+        new = [b.constant(_array(t, v.dtype), v.op.value.name) for v, t in given]  # type: ignore[union-attr]
+        made = b.op(BatchNorm, op.x, op.scale, op.bias, *new, **op.attrs())
+        rewriter.replace(op, made.result, "TrainNorm")
 
 
 def _array(tensor: Any, dtype: DType) -> Any:

@@ -51,10 +51,11 @@ def train_norms(network: fx.GraphModule) -> dict[int, TrainedNorm]:
         statistics = given.pop("mean"), given.pop("variance")
         if any(v.op != "get_attr" for v in statistics):
             continue
-        name = f"trained_norm_{len(out)}"
-        mean, variance = (tensor_at(network, str(v.target)) for v in statistics)
-        network.add_submodule(name, TrainedNorm(mean, variance))
-        out[node.meta["op"]] = network.get_submodule(name)  # type: ignore[assignment]
+        op = node.meta["op"]
+        name = f"trained_norm_{op}"
+        if op not in out:  # an op of a function that is called twice is written twice
+            out[op] = TrainedNorm(*(tensor_at(network, str(v.target)) for v in statistics))
+            network.add_submodule(name, out[op])
         with network.graph.inserting_before(node):
             new = network.graph.call_module(name, (), given)
         node.replace_all_uses_with(new)

@@ -10,6 +10,7 @@ import pytest
 import aino_ir as aino
 from aino_ir.builder import Builder
 from aino_ir.graph import Module
+from aino_ir.ops.call import Call
 from aino_ir.ops.normalize import BatchNorm
 from aino_ir.types import tensor
 
@@ -126,3 +127,22 @@ def test_one_value_a_channel_tells_no_statistics() -> None:
     np.testing.assert_allclose(seen, aino.compile(module, "reference").run(x)[0], rtol=1e-5)
     for old, new in zip(statistics(module), statistics(trainee.result()), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+def test_norms_of_a_function_that_is_called_twice_have_one_history() -> None:
+    module = Module("calls")
+    b = Builder(module.add_function("main"))
+    inner = Builder(module.add_function("normed"))
+    x = inner.input("x", tensor("f32", 8, 4))
+    ones, zeros = inner.constant(np.ones(4, np.float32)), inner.constant(np.zeros(4, np.float32))
+    inner.output("y", inner.batch_norm(x, ones, zeros, zeros, ones))
+    inner.finish()
+    x, y = b.input("x", tensor("f32", 8, 4)), b.input("y", tensor("f32", 8, 4))
+    for name, value in (("a", x), ("b", y)):
+        b.output(name, b.op(Call, value, callee="normed", symbols=[], dims=[]).results[0])
+    b.finish()
+    trainee = Trainee(module)
+    given = [RNG.standard_normal((8, 4)).astype(np.float32) + n for n in (1, 5)]
+    trainee.network(*map(torch.as_tensor, given))
+    mean, _ = statistics(trainee.result())
+    np.testing.assert_allclose(mean, 0.09 * given[0].mean(0) + 0.1 * given[1].mean(0), rtol=1e-4)
