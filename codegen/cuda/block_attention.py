@@ -10,36 +10,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from aino_ir.codegen.cuda.flash_attention import KV_HEAD, over_quads
+from aino_ir.codegen.cuda.attention_blocks import (
+    AttentionBlockGenerator,
+    AttentionBlocks,
+    over_quads,
+    too_wide,
+)
 from aino_ir.codegen.kernels.access import Placement, Point
-from aino_ir.codegen.kernels.attention import BATCH, HEAD, KEY, QUERY, WIDTH
-from aino_ir.codegen.kernels.emit import emit_checks
-from aino_ir.codegen.kernels.naming import header, kernel_name
-from aino_ir.dims import DimLike, align, ceildiv, dmin, is_static, symbol
+from aino_ir.codegen.kernels.attention import INFINITY, KEY, QUERY, WIDTH
+from aino_ir.dims import DimLike, align
 from aino_ir.dtypes import f32
 from aino_ir.kernels import Attention, Candidate, KernelSpec, Reject
 from aino_ir.loops.builder import LoopBuilder
 from aino_ir.loops.conditions import Condition
 from aino_ir.loops.expr import (
-    Accumulator,
-    Arg,
     Expr,
-    Read,
     VecType,
-    binary,
     call,
-    compare,
     const,
     fma,
     index,
     maximum,
     reduce_lanes,
-    select,
     splat,
 )
-from aino_ir.loops.expr_tree import map_expr, walk
 from aino_ir.loops.registers import Reg, RegTile
-from aino_ir.loops.stmt import LoopFn
 from aino_ir.target import Target
 
 TILE = 32
@@ -59,71 +54,24 @@ TOGETHER = 8
 MOST_WIDTH = 192
 """Of queries and of values: 48 KB hold 32 of both, and registers a quarter of each."""
 
-INFINITY = float("inf")
 
+class _Kernel(AttentionBlocks):
+    step = CHUNK
 
-class BlockAttentionGenerator:
-    """Kernels of `Attention` programs that are computed in f32."""
-
-    name = "block attention"
-
-    def candidates(self, spec: KernelSpec, target: Target) -> Iterable[Candidate | Reject]:
-        """One candidate."""
-        program = spec.program
-        if not isinstance(program, Attention):
-            yield Reject(self.name, "not an attention")
-            return
-        if any(o.dtype.compute is not f32 for o in spec.operands[:3]):
-            yield Reject(self.name, "computed in another type than f32")
-            return
-        widths = (program.width, program.value_width)
-        if not all(is_static(w) and 0 < int(w) <= MOST_WIDTH for w in widths):  # type: ignore[arg-type]
-            yield Reject(self.name, f"heads of {widths[0]} and {widths[1]}, {MOST_WIDTH} at most")
-            return
-        yield Candidate(self.name, f"a block for {TILE} queries, {TILE} keys at a time", cost=1e-6)
-
-    def build(self, spec: KernelSpec, candidate: Candidate, target: Target) -> LoopFn:
-        """The loops."""
-        b = LoopBuilder(kernel_name(spec))
-        place = Placement(b, spec)
-        emit_checks(place)
-        _Kernel(b, place).emit()
-        return b.finish(header(spec, candidate))
-
-
-class _Kernel:
     def __init__(self, b: LoopBuilder, place: Placement) -> None:
-        self.b = b
-        self.place = place
-        program = place.spec.program
-        assert isinstance(program, Attention)
-        self.program = program
-        self.width, self.value_width = (
-            int(align(w, CHUNK))  # type: ignore[arg-type]
-            for w in (program.width, program.value_width)
-        )
-        self.score = map_expr(program.score, lambda e: Accumulator(e.type) if isinstance(e, Arg) else None)
-        self.reads_score = any(isinstance(e, Read) for e in walk(self.score))
-        self.at: dict[str, DimLike] = {}
+        super().__init__(b, place)
         self.query: DimLike = 0
-        """The query of this thread, as it may be read: none behind the last one."""
+        """The query of this thread, as it may be read."""
         self.part: DimLike = 0
         self.keys = b.share("key_tile", f32, TILE * self.width)
         self.values = b.share("value_tile", f32, TILE * self.value_width)
 
     def emit(self) -> None:
         """Units: blocks of queries of a head."""
-        b, p = self.b, self.program
-        blocks = ceildiv(p.queries, TILE)
-        with b.units(p.batch * p.heads * blocks, THREADS) as unit:
-            batch, head, block = b.split(unit, {"batch": p.batch, "head": p.heads, "block": blocks})
-            kv = b.index(index(head // (p.heads // p.kv_heads)), 0, p.kv_heads - 1, "kv_head")
-            self.at = {BATCH: batch, HEAD: head, KV_HEAD: kv}
-            row, self.part = b.split(b.thread, {"row": TILE, "part": PARTS})
-            own = block * TILE + row
-            self.query = b.index(binary("min", index(own), index(p.queries - 1)), 0, p.queries - 1, "query")
-            limit = dmin(p.keys, block * TILE + TILE + p.offset) if p.causal else p.keys
-            self._attend(own, row, block * TILE, limit)
+        with self.units(TILE, THREADS) as (first, limit):
+            row, self.part = self.b.split(self.b.thread, {"row": TILE, "part": PARTS})
+            self.query = self.readable(first + row)
+            self._attend(first + row, row, first, limit)
 
     def _attend(self, own: DimLike, row: DimLike, first_query: DimLike, limit: DimLike) -> None:
         """All blocks of keys that some query sees, then the results."""
@@ -150,8 +98,7 @@ class _Kernel:
         """Rows `first` and after of an operand into shared memory, zeros where there are none."""
         b, (rows, width) = self.b, extents
         padded = int(align(width, CHUNK))  # type: ignore[arg-type]
-        head, row = (HEAD, QUERY) if operand == 0 else (KV_HEAD, KEY)
-        node = Read(operand, tuple(symbol(n) for n in (BATCH, head, row, WIDTH)), VecType(f32))
+        row, node = QUERY if operand == 0 else KEY, self.node(operand)
         with b.loop("fill", 0, TILE * padded // THREADS, unroll=4) as step:
             number = b.thread + step * THREADS
             line = b.index(index(number // padded), 0, TILE - 1, "line")
@@ -169,21 +116,13 @@ class _Kernel:
 
     def _logit(self, query: list[Expr], first: DimLike, row: DimLike) -> Expr:
         """The logit of a key, known to the four threads of a query."""
-        b, p = self.b, self.program
+        b = self.b
         products: Expr = const(0, f32, LANES)
         for chunk, own in enumerate(query):
             key_part = b.let(self._chunk(self.keys, row, self.width, chunk), "k")
             products = b.let(fma(own, key_part, products))
         product = over_quads(b, "add", b.let(reduce_lanes("add", products)))
-        key = read_at = b.index(index(first + row), 0, None, "key")
-        if self.reads_score:
-            read_at = b.index(binary("min", index(key), index(p.keys - 1)), 0, p.keys - 1, "key")
-        point = Point({**self.at, QUERY: self.query, KEY: read_at})
-        logit = self.place.expr(self.score, point, accumulators={0: product})
-        seen = Condition(key, "<", p.keys).expr()
-        if p.causal:
-            seen = binary("and", seen, Condition(key, "<=", self.query + p.offset).expr())
-        return b.let(select(seen, logit, -INFINITY), "logit")
+        return self.logit(self.query, first + row, product)
 
     def _softmax(self, logits: list[Expr], best: Reg, total: Reg) -> tuple[list[Expr], Expr]:
         """Weights that belong to the maximum so far, and what the sums so far are worth by it."""
@@ -193,8 +132,7 @@ class _Kernel:
         for logit in logits:
             found = maximum(found, logit)
         found = b.let(found)
-        shift = b.let(select(compare("eq", found, -INFINITY), const(0, f32), found), "shift")
-        fade = b.let(call("exp", b.let(old - shift)), "fade")
+        shift, fade = self.shift_and_fade(old, found)
         weights = [b.let(call("exp", b.let(logit - shift)), "weight") for logit in logits]
         added = weights[0]
         for weight in weights[1:]:
@@ -215,10 +153,7 @@ class _Kernel:
     def _store(self, own: DimLike, total: Reg, sums: RegTile) -> None:
         """Sums over totals, for queries that there are."""
         b, p = self.b, self.program
-        whole = b.let(total.read())
-        if p.masked_rows_zero:
-            whole = b.let(select(compare("eq", whole, 0.0), const(1, f32), whole))
-        scale = b.let(const(1, f32) / whole, "scale")
+        scale = self.scale(b.let(total.read()))
         with b.when(Condition(own, "<", p.queries)):
             for chunk in range(self.value_width // CHUNK):
                 value = b.let(sums[chunk].read() * splat(scale, LANES))
@@ -233,3 +168,25 @@ class _Kernel:
         assert result.expr is not None
         point = Point({**self.at, QUERY: self.query, WIDTH: d}, WIDTH, LANES, count)
         self.place.store(0, point, splat(self.place.expr(result.expr, point, {0: value}), LANES))
+
+
+class BlockAttentionGenerator(AttentionBlockGenerator):
+    """Kernels of `Attention` programs that are computed in f32."""
+
+    name = "block attention"
+    kernel = _Kernel
+
+    def candidates(self, spec: KernelSpec, target: Target) -> Iterable[Candidate | Reject]:
+        """One candidate."""
+        program = spec.program
+        if not isinstance(program, Attention):
+            yield Reject(self.name, "not an attention")
+            return
+        if any(o.dtype.compute is not f32 for o in spec.operands[:3]):
+            yield Reject(self.name, "computed in another type than f32")
+            return
+        wide = too_wide(program, MOST_WIDTH)
+        if wide:
+            yield Reject(self.name, wide)
+            return
+        yield Candidate(self.name, f"a block for {TILE} queries, {TILE} keys at a time", cost=1e-6)

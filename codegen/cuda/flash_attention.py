@@ -14,37 +14,33 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import product
 
+from aino_ir.codegen.cuda.attention_blocks import (
+    AttentionBlockGenerator,
+    AttentionBlocks,
+    over_quads,
+    too_wide,
+)
 from aino_ir.codegen.cuda.panels import Panel, Source, panel_shape
 from aino_ir.codegen.cuda.product import Run
 from aino_ir.codegen.kernels.access import Placement, Point
-from aino_ir.codegen.kernels.attention import BATCH, HEAD, KEY, QUERY, WIDTH
+from aino_ir.codegen.kernels.attention import INFINITY, KEY, QUERY, WIDTH
 from aino_ir.codegen.kernels.canonical import slope
-from aino_ir.codegen.kernels.emit import emit_checks
-from aino_ir.codegen.kernels.naming import header, kernel_name
-from aino_ir.compute import axis_name
-from aino_ir.dims import DimLike, align, ceildiv, dmin, is_static, symbol
+from aino_ir.dims import DimLike, align, ceildiv
 from aino_ir.dtypes import DType, bf16, f16, f32
 from aino_ir.kernels import Attention, Candidate, KernelSpec, Reject
 from aino_ir.loops.builder import LoopBuilder
 from aino_ir.loops.conditions import Condition
 from aino_ir.loops.expr import (
-    Accumulator,
-    Arg,
     Expr,
-    Read,
     VecType,
     binary,
     call,
     cast,
-    compare,
     const,
     index,
     maximum,
-    select,
 )
-from aino_ir.loops.expr_tree import map_expr, walk
 from aino_ir.loops.registers import RegTile
-from aino_ir.loops.stmt import LoopFn
 from aino_ir.loops.warp import WARP
 from aino_ir.target import Target
 
@@ -57,8 +53,6 @@ MOST_WIDTH = 128
 """Of queries and of values: sums of a row are in registers."""
 
 SHARED_BYTES = 48 << 10
-KV_HEAD = axis_name("kv")
-INFINITY = float("inf")
 
 
 def keys_of_a_stage(width: int, value_width: int) -> int:
@@ -66,71 +60,21 @@ def keys_of_a_stage(width: int, value_width: int) -> int:
     return 64 if 2 * STAGES * 64 * (width + value_width) <= SHARED_BYTES else 32
 
 
-class FlashAttentionGenerator:
-    """Kernels of `Attention` programs of 16-bit floats."""
+class _Kernel(AttentionBlocks):
+    step = 16
 
-    name = "flash attention"
-
-    def candidates(self, spec: KernelSpec, target: Target) -> Iterable[Candidate | Reject]:
-        """One candidate."""
-        program = spec.program
-        if not isinstance(program, Attention):
-            yield Reject(self.name, "not an attention")
-            return
-        dtypes = {o.dtype for o in spec.operands[:3]}
-        if len(dtypes) != 1 or not dtypes <= {bf16, f16}:
-            yield Reject(self.name, f"operands of {', '.join(sorted(d.name for d in dtypes))}")
-            return
-        widths = (program.width, program.value_width)
-        if not all(is_static(w) and int(w) <= MOST_WIDTH for w in widths):  # type: ignore[arg-type]
-            yield Reject(self.name, f"heads of {widths[0]} and {widths[1]}, {MOST_WIDTH} at most")
-            return
-        keys = keys_of_a_stage(*(int(align(w, 16)) for w in widths))  # type: ignore[arg-type]
-        name = f"tensor cores, {WARPS * QUERIES} queries, {keys} keys at a time"
-        yield Candidate(self.name, name, cost=1e-7, error_class="approximate")
-
-    def build(self, spec: KernelSpec, candidate: Candidate, target: Target) -> LoopFn:
-        """The loops."""
-        b = LoopBuilder(kernel_name(spec))
-        place = Placement(b, spec)
-        emit_checks(place)
-        _Kernel(b, place).emit()
-        return b.finish(header(spec, candidate))
-
-
-def over_quads(b: LoopBuilder, op: str, x: Expr) -> Expr:
-    """A value of f32 combined over four neighbouring threads, known to all of them."""
-    for distance in (1, 2):
-        (other,) = b.warp("exchange_f32", x, parameter=distance)
-        x = b.let(binary(op, x, other))
-    return x
-
-
-class _Kernel:
     def __init__(self, b: LoopBuilder, place: Placement) -> None:
-        self.b = b
-        self.place = place
-        program = place.spec.program
-        assert isinstance(program, Attention)
-        self.program = program
+        super().__init__(b, place)
         self.half: DType = place.spec.operands[0].dtype
-        self.width, self.value_width = (int(align(w, 16)) for w in (program.width, program.value_width))  # type: ignore[arg-type]
         self.keys = keys_of_a_stage(self.width, self.value_width)
-        self.score = map_expr(program.score, lambda e: Accumulator(e.type) if isinstance(e, Arg) else None)
-        self.reads_score = any(isinstance(e, Read) for e in walk(self.score))
-        self.at: dict[str, DimLike] = {}
         self.rows: tuple[DimLike, DimLike] = (0, 0)
-        """The queries that this thread has a part of, as they may be read: none behind the last one."""
+        """The queries that this thread has a part of, as they may be read."""
         self.quad: DimLike = 0
         self.key_panel = self._panel("key_panels", 1, self.keys, self.width)
         self.value_panel = self._panel("value_panels", 2, self.value_width, self.keys)
 
-    def _node(self, operand: int) -> Read:
-        places = ((BATCH, HEAD, QUERY, WIDTH), (BATCH, KV_HEAD, KEY, WIDTH), (BATCH, KV_HEAD, KEY, WIDTH))
-        return Read(operand, tuple(symbol(n) for n in places[operand]), VecType(f32))
-
     def _panel(self, name: str, operand: int, lines: int, terms: int) -> Panel:
-        p, node = self.program, self._node(operand)
+        p, node = self.program, self.node(operand)
         address = self.place.spec.operands[operand].addr(node.index)  # type: ignore[arg-type]
         of_keys = Run(slope(address, KEY), p.keys, True)
         of_width = Run(slope(address, WIDTH), p.width if operand == 1 else p.value_width, True)
@@ -140,22 +84,14 @@ class _Kernel:
 
     def emit(self) -> None:
         """Units: blocks of queries of a head."""
-        b, p = self.b, self.program
-        tall = WARPS * QUERIES
-        blocks = ceildiv(p.queries, tall)
-        with b.units(p.batch * p.heads * blocks, WARPS * WARP) as unit:
-            batch, head, block = b.split(unit, {"batch": p.batch, "head": p.heads, "block": blocks})
-            kv = b.index(index(head // (p.heads // p.kv_heads)), 0, p.kv_heads - 1, "kv_head")
-            self.at = {BATCH: batch, HEAD: head, KV_HEAD: kv}
+        b = self.b
+        with self.units(WARPS * QUERIES, WARPS * WARP) as (start, limit):
             lane = b.index(index(b.thread % WARP), 0, WARP - 1, "lane")
             row, self.quad = b.split(lane, {"row": 8, "quad": 4})
             warp = b.index(index(b.thread // WARP), 0, WARPS - 1, "warp")
-            first = block * tall + warp * QUERIES + row
+            first = start + warp * QUERIES + row
             own = (first, first + 8)
-            last = index(p.queries - 1)
-            rows = [b.index(binary("min", index(q), last), 0, p.queries - 1, "query") for q in own]
-            self.rows = (rows[0], rows[1])
-            limit = dmin(p.keys, block * tall + tall + p.offset) if p.causal else p.keys
+            self.rows = (self.readable(own[0]), self.readable(own[1]))
             self._attend(own, limit)
 
     def _attend(self, own: tuple[DimLike, DimLike], limit: DimLike) -> None:
@@ -183,10 +119,10 @@ class _Kernel:
         b, p = self.b, self.program
         first = step * self.keys
         with b.when(Condition(step, "<", steps)):
-            keys = Source(self._node(1), p.keys, p.width, lambda key, d: {**self.at, KEY: key, WIDTH: d})
+            keys = Source(self.node(1), p.keys, p.width, lambda key, d: {**self.at, KEY: key, WIDTH: d})
             self.key_panel.fill(keys, stage, first, 0)
             values = Source(
-                self._node(2), p.value_width, p.keys, lambda d, key: {**self.at, KEY: key, WIDTH: d}
+                self.node(2), p.value_width, p.keys, lambda d, key: {**self.at, KEY: key, WIDTH: d}
             )
             self.value_panel.fill(values, stage, 0, first)
         b.close_copies()
@@ -202,7 +138,7 @@ class _Kernel:
                     bound = index(self.program.width - 1)
                     d = self.b.index(binary("min", index(place), bound), 0, self.program.width - 1, "d")
                 point = Point({**self.at, QUERY: self.rows[i % 2], WIDTH: d})
-                pair.append(self.place.load(self._node(0), point))
+                pair.append(self.place.load(self.node(0), point))
             out += self.b.warp(f"pack_{self.half}", *pair, hint="query")
         return tuple(out)
 
@@ -216,21 +152,9 @@ class _Kernel:
                 keys = self.key_panel.fragments(stage, line, 16 * number)
                 tiles = [b.warp(mma, *query, *keys[2 * n : 2 * n + 2], *tiles[n]) for n in range(2)]
             for n, tile in enumerate(tiles):
-                out.append([self._logit(first + line + 8 * n, i, x) for i, x in enumerate(tile)])
+                start = first + line + 8 * n + self.quad * 2
+                out.append([self.logit(self.rows[i // 2], start + i % 2, x) for i, x in enumerate(tile)])
         return out
-
-    def _logit(self, column: DimLike, i: int, product: Expr) -> Expr:
-        b, p = self.b, self.program
-        key = b.index(index(column + self.quad * 2 + i % 2), 0, None, "key")
-        query, read_at = self.rows[i // 2], key
-        if self.reads_score:
-            read_at = b.index(binary("min", index(key), index(p.keys - 1)), 0, p.keys - 1, "key")
-        point = Point({**self.at, QUERY: query, KEY: read_at})
-        logit = self.place.expr(self.score, point, accumulators={0: product})
-        seen = Condition(key, "<", p.keys).expr()
-        if p.causal:
-            seen = binary("and", seen, Condition(key, "<=", query + p.offset).expr())
-        return b.let(select(seen, logit, -INFINITY), "logit")
 
     def _softmax(
         self, logits: list[list[Expr]], best: RegTile, total: RegTile, sums: RegTile
@@ -245,8 +169,7 @@ class _Kernel:
             for n, i in mine:
                 found = maximum(found, logits[n][i])
             found = over_quads(b, "max", b.let(found))
-            shift = b.let(select(compare("eq", found, -INFINITY), const(0, f32), found), "shift")
-            fade = b.let(call("exp", b.let(old - shift)), "fade")
+            shift, fade = self.shift_and_fade(old, found)
             added: Expr = const(0, f32)
             for n, i in mine:
                 exact = b.let(call("exp", b.let(logits[n][i] - shift)))
@@ -280,10 +203,7 @@ class _Kernel:
         result = self.place.spec.results[0]
         assert result.expr is not None
         for row in range(2):
-            whole = over_quads(b, "add", b.let(total[row].read()))
-            if p.masked_rows_zero:
-                whole = b.let(select(compare("eq", whole, 0.0), const(1, f32), whole))
-            scale = b.let(const(1, f32) / whole, "scale")
+            scale = self.scale(over_quads(b, "add", b.let(total[row].read())))
             with b.when(Condition(own[row], "<", p.queries)):
                 for column, part in product(range(self.value_width // 8), range(2)):
                     d = column * 8 + self.quad * 2 + part
@@ -291,3 +211,29 @@ class _Kernel:
                         value = b.let(sums[column, 2 * row + part].read() * scale)
                         point = Point({**self.at, QUERY: own[row], WIDTH: d})
                         self.place.store(0, point, self.place.expr(result.expr, point, {0: value}))
+
+
+class FlashAttentionGenerator(AttentionBlockGenerator):
+    """Kernels of `Attention` programs of 16-bit floats."""
+
+    name = "flash attention"
+    kernel = _Kernel
+
+    def candidates(self, spec: KernelSpec, target: Target) -> Iterable[Candidate | Reject]:
+        """One candidate."""
+        program = spec.program
+        if not isinstance(program, Attention):
+            yield Reject(self.name, "not an attention")
+            return
+        dtypes = {o.dtype for o in spec.operands[:3]}
+        if len(dtypes) != 1 or not dtypes <= {bf16, f16}:
+            yield Reject(self.name, f"operands of {', '.join(sorted(d.name for d in dtypes))}")
+            return
+        wide = too_wide(program, MOST_WIDTH)
+        if wide:
+            yield Reject(self.name, wide)
+            return
+        widths = (program.width, program.value_width)
+        keys = keys_of_a_stage(*(int(align(w, _Kernel.step)) for w in widths))  # type: ignore[arg-type]
+        name = f"tensor cores, {WARPS * QUERIES} queries, {keys} keys at a time"
+        yield Candidate(self.name, name, cost=1e-7, error_class="approximate")

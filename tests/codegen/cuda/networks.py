@@ -1,6 +1,6 @@
 """The reference networks in their small form, with every kernel emulated, beside the interpreter.
 
-    python -m tests.codegen.cuda.networks [NAME ...]
+    python -m tests.codegen.cuda.networks [--dtype bf16] [NAME ...]
 
 Prints for each network how many kernels of which generator ran, and by how much results differ at most, as
 a share of the largest.
@@ -13,15 +13,19 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 import aino_ir as aino
+from aino_ir.dtypes import DTYPES
 from benchmarks.workloads import SMALL_NAMES, workload
 
+Array = np.ndarray[Any, Any]
+
 TARGET = "c:cuda-emu"
-TOLERANCE = 1e-4
-"""Of the largest element; the networks are of f32, and their sums have at most some thousand terms."""
+TOLERANCES = {"f32": 1e-4, "f16": 1e-2, "bf16": 8e-2}
+"""Of the largest element; sums have at most some thousand terms, and layers round to the dtype one after another."""
 
 
 @dataclass(frozen=True)
@@ -33,46 +37,70 @@ class Emulated:
         python: nodes that ran in Python.
         wrong: kernels that the check of each kernel rejected.
         difference: largest difference from the interpreter, of all results, over the largest element.
+        tolerance: how much of it is right.
     """
 
     generators: Counter[str]
     python: list[str]
     wrong: list[str]
     difference: float
+    tolerance: float = TOLERANCES["f32"]
 
     @property
     def right(self) -> bool:
         """Whether all of it ran emulated, with the interpreter's results."""
-        return not self.python and not self.wrong and self.difference <= TOLERANCE
+        return not self.python and not self.wrong and self.difference <= self.tolerance
 
 
-def emulated(name: str) -> Emulated:
-    """Compile the network called `name` for the emulation and run it there and in the interpreter."""
+def network(name: str, dtype: str) -> tuple[Any, list[Array]]:
+    """A model and inputs: the ONNX file of a network, or the PyTorch network in 16 bits."""
     made = workload(name)
-    executable = aino.compile(made.path, TARGET, threads=1)
+    inputs = list(made.inputs.values())
+    if dtype == "f32":
+        return made.path, inputs
+    import torch
+
+    storage = {"bf16": torch.bfloat16, "f16": torch.float16}[dtype]
+    tensors = [torch.from_numpy(x) for x in inputs]
+    tensors = [t.to(storage) if t.is_floating_point() else t for t in tensors]
+    arrays = [x.astype(DTYPES[dtype].numpy) if x.dtype.kind == "f" else x for x in inputs]
+    return aino.load(made.model.to(storage), example_inputs=tuple(tensors)), arrays
+
+
+def emulated(name: str, dtype: str = "f32") -> Emulated:
+    """Compile the network called `name` for the emulation and run it there and in the interpreter."""
+    model, inputs = network(name, dtype)
+    executable = aino.compile(model, TARGET, threads=1)
     report = executable.report
-    results = executable.run(*made.inputs.values())
-    expected = aino.compile(made.path, "reference").run(*made.inputs.values())
+    results = executable.run(*inputs)
+    expected = aino.compile(model, "reference").run(*inputs)
     difference = 0.0
     for got, want in zip(results, expected, strict=True):
         assert (got.dtype, got.shape) == (want.dtype, want.shape)
-        assert np.isfinite(want).all()
-        difference = max(difference, float(np.max(np.abs(got - want)) / np.max(np.abs(want))))
+        found, right = np.float64(got), np.float64(want)
+        assert np.isfinite(right).all()
+        difference = max(difference, float(np.max(np.abs(found - right)) / np.max(np.abs(right))))
     generators = Counter(str(row["candidate"]).partition(":")[0] for row in report.kernels)
     return Emulated(
-        generators, list(map(str, report.python_nodes)), list(report.checks["kernels"]["wrong"]), difference
+        generators,
+        list(map(str, report.python_nodes)),
+        list(report.checks["kernels"]["wrong"]),
+        difference,
+        TOLERANCES[dtype],
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run and print; 1 when something differs."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--dtype", choices=sorted(TOLERANCES), default="f32")
     parser.add_argument("names", nargs="*", default=SMALL_NAMES, metavar="NAME", help="default: all eight")
     wrong = False
-    for name in parser.parse_args(arguments).names:
-        found = emulated(name)
+    given = parser.parse_args(arguments)
+    for name in given.names:
+        found = emulated(name, given.dtype)
         kernels = ", ".join(f"{n} {g}" for g, n in found.generators.most_common())
-        print(f"{name}: {kernels}; differs by {found.difference:.1e}", end="")
+        print(f"{name}, {given.dtype}: {kernels}; differs by {found.difference:.1e}", end="")
         print("" if found.right else f"; wrong: {found.wrong}, in Python: {found.python}", flush=True)
         wrong = wrong or not found.right
     return 1 if wrong else 0
