@@ -238,6 +238,8 @@ def _tvm(text: str, device: str, host: Host) -> Target:
             raise _unknown(text, f"no processor {family!r} for TVM; there are {', '.join(_TVM_FAMILIES)}")
         isa = _TVM_FAMILIES[family] if family else host.isa().name
         system = "linux" if family else system
+    elif kind == "c":
+        raise _unknown(text, "kernels use operations of LLVM's (masked loads) that TVM's C generator lacks")
     else:
         raise _unknown(text, f"TVM code is made for llvm, {', '.join(TVM_GPUS)}, not for {kind!r}")
     return replace(_target("tvm", (isa,), system, host), device=" ".join([kind, *options]))

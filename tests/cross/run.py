@@ -47,12 +47,14 @@ def run_together(cases: Sequence[Case], target: str) -> list[list[Array] | str]:
     return apart(cases, run_elsewhere(module, given, target, level=0, verify="off"))
 
 
-def run_elsewhere(module: Module, inputs: Sequence[Array], target: str, **options: Any) -> Sequence[Array]:
-    """Compile a module for another machine and run it in the emulator."""
+def run_elsewhere(
+    module: Module, inputs: Sequence[Array], target: str, machine: str = "", **options: Any
+) -> Sequence[Array]:
+    """Compile a module for another machine and run it in the emulator: the target's own, or `machine`'s."""
     with opened_or_temporary() as store:
         exe = compile(module, target, threads=2, **options)
         assert isinstance(exe, Executable)
-        exe, emulator = emulated(exe, target, store)
+        exe, emulator = emulated(exe, machine or target, store)
         with emulator:
             outputs = exe.run(*inputs)
         assert exe.host_steps == 0, "all of it must be native code"

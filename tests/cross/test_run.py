@@ -10,6 +10,7 @@ import pytest
 import aino_ir as aino
 from aino_ir.errors.run import IndexOutOfRange
 from aino_ir.graph import Module
+from aino_ir.tolerance import disagreement
 from aino_ir.types import tensor
 from tests.conformance.batch import run_cases
 from tests.cross import run
@@ -55,6 +56,22 @@ def test_symbols_errors_and_extents_that_the_run_decides(target: str) -> None:
     np.testing.assert_array_equal(where, np.array(np.nonzero(x)))
     with pytest.raises(IndexOutOfRange):
         run.run_elsewhere(gather(), [x, at + 4], target, level=0, verify="off")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("machine", ["c:aarch64"])
+def test_kernels_of_tvms_for_another_processor(machine: str) -> None:
+    needed(machine)
+    pytest.importorskip("tvm", reason="TVM is not installed")
+    rng = np.random.default_rng(0)
+    x, w = (rng.normal(size=shape).astype(np.float32) for shape in ((12, 24), (24, 64)))
+    b = aino.Builder()
+    product = b.matmul(b.input("x", tensor("f32", 12, 24)), b.constant(w))
+    b.output("y", b.softmax(b.relu(product), axis=-1))
+    target = "tvm:llvm -mtriple=aarch64-linux-gnu"
+    (want,) = aino.compile(b.module, "reference").run(x)
+    (got,) = run.run_elsewhere(b.module, [x], target, machine=machine, verify="off")
+    assert disagreement(got, want, "reordered", terms=64) is None
 
 
 def test_the_sample_is_the_same_every_time() -> None:

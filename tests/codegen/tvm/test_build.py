@@ -13,8 +13,9 @@ from aino_ir.codegen.tvm import build
 from aino_ir.codegen.tvm.build import built_object
 from aino_ir.codegen.tvm.schedule_text import ScheduleText
 from aino_ir.driver.kernel_check import KernelWrong
-from aino_ir.errors.toolchain import TvmFailed, TvmMissing, TvmRefused
+from aino_ir.errors.toolchain import TvmFailed, TvmMissing, TvmRefused, UnknownTarget
 from aino_ir.runtime.store import Store
+from aino_ir.target import parse_target
 from tests.codegen.tvm.support import emitted, matmul, needs_tvm, weights
 
 
@@ -32,6 +33,12 @@ def test_a_file_that_tvm_does_not_take_is_a_fault_of_ours(tmp_path: Any) -> None
     needs_tvm()
     with pytest.raises(TvmFailed, match="model"):
         built_object("KERNELS = {}\n", "model", Store(tmp_path))
+
+
+@pytest.mark.parametrize(("target", "reason"), [("tvm:c", "masked loads"), ("tvm:vulkan", "made for llvm")])
+def test_targets_that_kernels_are_not_made_for_are_refused(target: str, reason: str) -> None:
+    with pytest.raises(UnknownTarget, match=reason):
+        parse_target(target)
 
 
 def test_the_same_text_is_built_once(monkeypatch: Any, tmp_path: Any) -> None:
