@@ -78,10 +78,10 @@ class Stream:
         order = np.lexsort((inputs, panels, inputs // (self.chunk or max(1, self.inputs))))
         return np.stack([panels[order], inputs[order]], axis=1)
 
-    @property
+    @cached_property
     def count(self) -> int:
-        """Blocks of the stream."""
-        return len(self.places)
+        """Blocks of the stream; what costs ask for, so that single weights are not looked for."""
+        return self.zeros.nonzeros if self.width == 1 else int(np.count_nonzero(self.blocks))
 
     def cut(self, array: Array) -> Array:
         """A weight as [panels, inputs, width], padded with zeros."""

@@ -105,8 +105,9 @@ def test_channels_in_chunks(last: bool) -> None:
     assert kernel.interpret() is None
 
 
-def test_other_isas() -> None:
-    check(CASES["3x3, odd sizes"](True), "c:portable", only="sparse", most=1)
+@pytest.mark.parametrize("text", ["c:portable", "c:avx512"])
+def test_other_isas(text: str) -> None:
+    check(CASES["3x3, odd sizes"](True), text, only="sparse", most=1)
 
 
 @pytest.mark.slow
