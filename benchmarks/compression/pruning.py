@@ -29,7 +29,7 @@ from benchmarks.compression.digits import (
 from benchmarks.compression.quantization import artifact_bytes, by_turns
 
 RECIPES: dict[str, dict[str, Any]] = {
-    "unstructured": {"sparsity": 0.8, "structure": "unstructured", "scope": "global"},
+    "unstructured": {"sparsity": 0.8, "structure": "unstructured", "scope": "local"},
     "channel": {"sparsity": 0.5, "structure": "channel", "scope": "local"},
 }
 """Name -> options of `aino.prune`; accuracy is judged after fine-tuning."""
