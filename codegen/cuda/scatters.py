@@ -215,4 +215,8 @@ def _copy(spec: KernelSpec) -> Part:
     element = Read(0, at, VecType(x.dtype.compute))
     made = replace(result, aliases=None, expr=element, index=at)
     program = Compute(space, element)
-    return Part(replace(spec, anchor="copy", program=program, operands=(x,), results=(made,)), (0,), (0,))
+    return Part(
+        replace(spec, anchor=f"{spec.anchor}_copy", program=program, operands=(x,), results=(made,)),
+        (0,),
+        (0,),
+    )

@@ -230,9 +230,9 @@ class Lowering:
             composed = compose(group, where, self.function.symbols, self.options.numerics)
             positions = tuple(group.outer.index(v) for v in composed.operands)
             spec = composed.spec
-            division = self.catalogue.divide(spec)
-            if division is None and dying in positions:
+            if dying in positions:
                 spec = written_in_place(spec, positions.index(dying))
+            division = self.catalogue.divide(spec)  # no map is divided; a nest tells where it writes
             made = (spec, division) if division is not None else self.kernel(spec, op, composed.operands)
             known = self._groups[signature] = (made, positions)
         return known

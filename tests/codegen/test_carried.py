@@ -156,7 +156,7 @@ def some(type: Any, rng: np.random.Generator) -> Array:
 
 
 def copies(plan: Plan) -> int:
-    """Kernels that only copy, in the arena or out of it."""
+    """Kernels that a plan has only to copy; an update that is not in place copies its operand itself."""
     return sum(plan.kernels[s.kernel].spec.anchor == "copy" for s in walk(plan.steps) if isinstance(s, Run))
 
 
