@@ -65,7 +65,7 @@ MOST_COPIES = 64
 READ_BYTES = 64 << 20
 """What each thread reads when the bandwidth is measured."""
 
-PAUSE = 5e-3
+PAUSE = 0.1
 """Seconds after which the threads of another engine have stopped to wait for work."""
 
 PEERS = (("onnxruntime", 1), ("onnxruntime, bytes", 4))

@@ -9,7 +9,7 @@ from math import prod
 
 from aino_ir.codegen.kernels.canonical import drop_unit_axes, merge_axes
 from aino_ir.codegen.kernels.contract import panel_packings
-from aino_ir.codegen.kernels.emit import vector_lanes
+from aino_ir.codegen.kernels.emit import expressions, vector_lanes
 from aino_ir.codegen.kernels.map import moved_bytes
 from aino_ir.codegen.kernels.naming import header
 from aino_ir.codegen.kernels.roles import Roles, analyse, strided_operand
@@ -23,12 +23,16 @@ from aino_ir.codegen.tvm.blocks import BlockKernel
 from aino_ir.codegen.tvm.expression import HelperNames
 from aino_ir.codegen.tvm.facts import on_gpu
 from aino_ir.codegen.tvm.gpu_schedule import gpu_schedule_text
+from aino_ir.codegen.tvm.helpers import Helpers
 from aino_ir.codegen.tvm.kernel import PrintedKernel
 from aino_ir.codegen.tvm.row_blocks import RowBlockKernel, RowShape, row_shape
 from aino_ir.codegen.tvm.tiling import Tile, contraction_schedule, contraction_tile, number, plain_schedule
 from aino_ir.compute import Compute, RowProgram
 from aino_ir.dims import DimLike, is_static
+from aino_ir.errors.printing import NoSpelling
 from aino_ir.kernels import Candidate, Kernel, KernelSpec, Packing, Reject
+from aino_ir.loops.expr import Call
+from aino_ir.loops.expr_tree import walk
 from aino_ir.loops.stmt import LoopFn
 from aino_ir.target import Target
 
@@ -163,13 +167,29 @@ class BlockGenerator:
             return
         exact = not found.schedule.program.reduce
         cost = moved_bytes(spec) / 20e9 if exact else found.cycles / CLOCK
-        yield Candidate(
+        candidate = Candidate(
             self.name,
             f"schedule, tile {found.tile}",
             packings=packings_of(spec, target),
             cost=0.9 * (cost + 1e-6),
             error_class="exact" if exact else "reordered",
         )
+        obstacle = "" if on_gpu(target) else self._unprintable(spec, candidate, target)
+        yield Reject(self.name, obstacle) if obstacle else candidate
+
+    def _unprintable(self, spec: KernelSpec, candidate: Candidate, target: Target) -> str:
+        """Why blocks cannot say what a spec computes, which only printing them tells; "" where they can.
+
+        Without this, a product with a long function behind it would be plain loops, and not those of a
+        generator that knows tiles.
+        """
+        if not any(isinstance(node, Call) for e in expressions(spec) for node in walk(e)):
+            return ""
+        try:
+            print_scheduled(Kernel(spec, candidate, self.build(spec, candidate, target)), target, Helpers())
+        except NoSpelling as error:
+            return f"blocks have no spelling for it: {error}"
+        return ""
 
     def _rows(self, spec: KernelSpec, target: Target) -> Iterable[Candidate | Reject]:
         """Blocks by rows, in the place of the loops that the rows' own generator makes."""
