@@ -59,6 +59,17 @@ def test_contractions_have_tiles_vectors_and_threads(name: str) -> None:
     assert seen == 1
 
 
+def test_a_product_that_blocks_cannot_say_has_tiles_too() -> None:
+    """The function behind it is too long for TVM's simplifier: finished loops, but not plain ones."""
+    b = Builder()
+    x = b.input("x", tensor("f32", 24, 40))
+    b.output("y", b.gelu(b.matmul(x, b.constant(weights(40, 48)))))
+    plan, _ = emitted(b.module)
+    (candidate,) = [k.candidate for k in plan.kernels.values() if isinstance(k.spec.program, Compute)]
+    assert candidate.generator == "contract"
+    assert re.match(r"tile ([2-9]|\d\d)x\d+", candidate.name), candidate.name
+
+
 def test_what_is_read_past_its_edges_gets_a_margin() -> None:
     _, emission = emitted(conv(16, 14, 32, 3, pad=1))
     assert "x_margin" in emission.script
