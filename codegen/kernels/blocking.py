@@ -165,10 +165,15 @@ def _reads_plainly(roles: Roles) -> bool:
     return roles.spec.operands[lane.operand].constant and row not in axes_of(lane)
 
 
+def rows_and_columns(roles: Roles) -> tuple[int, int]:
+    """Extents of the results; assumed ones where a run decides."""
+    rows = extent_or(roles.row.extent, SYMBOLIC_EXTENT) if roles.row is not None else 1
+    return rows, extent_or(roles.lane.extent, SYMBOLIC_EXTENT)
+
+
 def _extents(roles: Roles) -> tuple[int, int, int, int]:
     """(rows, columns, reduction steps, outer points)."""
-    rows = extent_or(roles.row.extent, SYMBOLIC_EXTENT) if roles.row is not None else 1
-    columns = extent_or(roles.lane.extent, SYMBOLIC_EXTENT)
+    rows, columns = rows_and_columns(roles)
     reduced = (*roles.clamped, *roles.unrolled, *roles.loops)
     steps = prod(extent_or(a.extent, SYMBOLIC_EXTENT) for a in reduced)
     outer = prod(extent_or(a.extent, SYMBOLIC_EXTENT) for a in roles.outer)

@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from aino_ir.codegen.kernels.access import Placement
-from aino_ir.codegen.kernels.blocking import SYMBOLIC_EXTENT, Blocking, choose_blocking
+from aino_ir.codegen.kernels.blocking import SYMBOLIC_EXTENT, Blocking, choose_blocking, rows_and_columns
 from aino_ir.codegen.kernels.contract import (
     BEST,
     CLOCK,
@@ -49,7 +49,7 @@ from aino_ir.codegen.kernels.fixed_point import (
     step_operations,
 )
 from aino_ir.codegen.kernels.naming import header, kernel_name
-from aino_ir.codegen.kernels.roles import Roles, extent_or
+from aino_ir.codegen.kernels.roles import extent_or
 from aino_ir.codegen.kernels.tiles import (
     FMA_LATENCY,
     FMAS_PER_CYCLE,
@@ -92,7 +92,7 @@ class DecodingGenerator:
             yield Reject(self.name, parts)
             return
         lanes = vector_lanes(spec, target)
-        rows, columns = _extents(parts.roles)
+        rows, columns = rows_and_columns(parts.roles)
         tiles = legal_tiles(target, rows, -(-columns // lanes))
         fitting = [t for t in tiles if registers(t) <= target.vector_registers] or tiles[:1]
         found = [_candidate(parts, t, lanes, target) for t in fitting]
@@ -125,15 +125,10 @@ def registers(tile: Tile) -> int:
     return tile.rows * tile.vectors + tile.vectors + 3
 
 
-def _extents(roles: Roles) -> tuple[int, int]:
-    rows = extent_or(roles.row.extent, SYMBOLIC_EXTENT) if roles.row is not None else 1
-    return rows, extent_or(roles.lane.extent, SYMBOLIC_EXTENT)
-
-
 def _candidate(parts: Parts, tile: Tile, lanes: int, target: Target, block: int = 0) -> Candidate:
     """One way: as floats, or in integers with blocks of so many steps."""
     roles = parts.roles
-    rows, columns = _extents(roles)
+    rows, columns = rows_and_columns(roles)
     outer = 1
     for axis in roles.outer:
         outer *= extent_or(axis.extent, SYMBOLIC_EXTENT)

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from aino_ir.codegen.kernels.access import Placement, Point
-from aino_ir.codegen.kernels.blocking import SYMBOLIC_EXTENT, Blocking, choose_blocking
+from aino_ir.codegen.kernels.blocking import SYMBOLIC_EXTENT, Blocking, choose_blocking, rows_and_columns
 from aino_ir.codegen.kernels.canonical import axes_of, slope
 from aino_ir.codegen.kernels.contract import CLOCK, CODE_BUDGET, code_size, packed_operands
 from aino_ir.codegen.kernels.contract_loops import UNROLL_STEPS, ContractLoops, Shape
@@ -154,8 +154,7 @@ class DotGenerator:
             return
         lanes = vector_lanes(spec, target)
         roles = parts.roles
-        rows = extent_or(roles.row.extent, SYMBOLIC_EXTENT) if roles.row is not None else 1
-        columns = extent_or(roles.lane.extent, SYMBOLIC_EXTENT)
+        rows, columns = rows_and_columns(roles)
         tiles = sorted(legal_tiles(target, rows, -(-columns // lanes)), key=lambda t: code_size(roles, t))
         small = [t for t in tiles if code_size(roles, t) <= CODE_BUDGET * parts.each] or tiles[:1]
         depths = [d for d in (0, *DEPTHS) if d <= parts.depth and not (d and target.multiplies_bytes)]
@@ -194,8 +193,7 @@ def registers(tile: Tile, depth: int) -> int:
 
 def _candidate(parts: Parts, tile: Tile, depth: int, lanes: int, target: Target) -> Candidate:
     roles = parts.roles
-    rows = extent_or(roles.row.extent, SYMBOLIC_EXTENT) if roles.row is not None else 1
-    columns = extent_or(roles.lane.extent, SYMBOLIC_EXTENT)
+    rows, columns = rows_and_columns(roles)
     steps, outer = 1, 1
     for axis in (*roles.clamped, *roles.unrolled, *roles.loops):
         extent = extent_or(axis.extent, SYMBOLIC_EXTENT)
