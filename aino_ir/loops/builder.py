@@ -44,6 +44,7 @@ from aino_ir.loops.stmt import (
     LoopFn,
     Prefetch,
     SetReg,
+    SharedFactor,
     Status,
     Store,
     WarpCall,
@@ -113,23 +114,24 @@ class LoopBuilder(ValueBuilder):
         return self._warp_results(operation, settled, parameter, hint, what.results)
 
     def group_product(
-        self, operation: str, first: tuple[str, DimLike], second: tuple[str, DimLike], totals: Sequence[Expr]
+        self,
+        operation: str,
+        first: SharedFactor | Sequence[Expr],
+        second: SharedFactor,
+        totals: Sequence[Expr],
+        lines: int = 1,
     ) -> tuple[Expr, ...]:
-        """What a product of the thread's group adds to its totals; see `aino_ir.loops.groups`.
-
-        Args:
-            first, second: shared buffer and offset of each factor.
-        """
+        """What a product of the thread's group adds to its totals; see `GroupProduct`."""
         kind = GROUP_OPERATIONS[operation]
         settled = tuple(self.let(e) for e in totals)
+        held = self._factor(first) if isinstance(first, SharedFactor) else tuple(self.let(e) for e in first)
         names = tuple(self._fresh("g") for _ in totals)
-        places = [(self._shared_buffer(b), self.dim(o)) for b, o in (first, second)]
-        self._emit(GroupProduct(operation, names, settled, *places[0], *places[1]))
+        self._emit(GroupProduct(operation, names, settled, held, self._factor(second), lines))
         return tuple(Var(n, VecType(kind.total)) for n in names)
 
-    def _shared_buffer(self, buffer: str) -> str:
-        self._buffer(buffer, "load from", Access.WRITE)
-        return buffer
+    def _factor(self, factor: SharedFactor) -> SharedFactor:
+        self._buffer(factor.buffer, "load from", Access.WRITE)
+        return replace(factor, offset=self.dim(factor.offset))
 
     def load_matrix(self, buffer: str, offset: DimLike, *, turned: bool = False) -> tuple[Expr, ...]:
         """Four fragments out of a shared buffer; this thread gives the row of 16 bytes at `offset`.

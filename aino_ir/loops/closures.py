@@ -21,7 +21,7 @@ from aino_ir.loops.expr import (
     RegRead,
     Var,
 )
-from aino_ir.loops.groups import GROUP, GROUP_OPERATIONS, group_product
+from aino_ir.loops.groups import GROUP, GROUP_OPERATIONS, group_product, held_factor, shared_factor
 from aino_ir.loops.machine import Array, Failed, Machine, garbage, to_storage
 from aino_ir.loops.stmt import (
     THREAD,
@@ -41,6 +41,7 @@ from aino_ir.loops.stmt import (
     Prefetch,
     SetReg,
     Share,
+    SharedFactor,
     Stmt,
     Store,
     WarpCall,
@@ -307,25 +308,29 @@ def _warp_call(s: WarpCall) -> Action:
 
 
 def _group_product(s: GroupProduct) -> Action:
-    totals = [_expr(e) for e in s.totals]
-    offsets = _dim(s.first_offset), _dim(s.second_offset)
-    kind = GROUP_OPERATIONS[s.operation]
+    operands = [_expr(e) for e in (*s.totals, *s.fragments)]
+    offsets = [_dim(factor.offset) for _, factor in s.shared]
+    kind, count = GROUP_OPERATIONS[s.operation], len(s.totals)
+
+    def factor_at(m: Machine, side: int, factor: SharedFactor, place: int) -> Array:
+        buffer = m.buffers[factor.buffer]
+        end = place + kind.end(side, count, s.lines, factor.step, factor.turned)
+        _check(m, "load", factor.buffer, np.array([place, end - 1]), buffer.size)
+        return shared_factor(buffer[place:], kind.extents(side, count, s.lines), factor.step, factor.turned)
 
     def meet(m: Machine) -> None:
         assert m.group is not None
-        buffers = m.buffers[s.first], m.buffers[s.second]
         places = [int(offset(m)) for offset in offsets]
-        for side, name in enumerate((s.first, s.second)):
-            end = places[side] + kind.lines(side, len(totals)) * kind.terms - 1
-            _check(m, "load", name, np.array([places[side], end]), buffers[side].size)
 
         def apply(together: list[Array]) -> list[Array]:
-            where = together[0]
-            if np.any(where != where[0]):
+            if np.any(together[0] != together[0][0]):
                 raise m.fault(f"the threads of a group give {s.operation} different places")
-            return group_product(s.operation, buffers, (int(where[0][0]), int(where[0][1])), together[1:])
+            factors = [factor_at(m, *factor, place) for factor, place in zip(s.shared, places, strict=True)]
+            if s.fragments:
+                factors.insert(0, held_factor(together[1 + count :], kind.storages[0]))
+            return group_product(s.operation, factors[0], factors[1], together[1 : 1 + count])
 
-        given = (np.array(places), *(e(m) for e in totals))
+        given = (np.array(places), *(e(m) for e in operands))
         number = m.dims[THREAD] % GROUP
         m.values.update(zip(s.names, m.group.meet(apply, number, given), strict=True))
 

@@ -1,9 +1,10 @@
 """Products of groups: what the 128 threads of four neighbouring warps multiply together (NVIDIA's ``wgmma``).
 
-A group makes 64 rows and up to 256 columns of a product.  Its factors come from shared memory, a line of 128
-bytes for each row of the first and each column of the second: 64 terms of 16 bits, 128 of bytes.  The chunks
-of 16 bytes within a line are swapped: chunk ``c`` of line ``l`` lies at ``c ^ (l % 8)``.  The threads of warp
-``w`` have the rows 16 w to 16 w + 15, and of each eight columns what an `mma` of one warp gives them.
+A group makes 64 rows and up to 256 columns of a product.  Its factors come from shared memory, in lines of
+128 bytes: of 64 terms of 16 bits, 128 of bytes, for a row of the first or a column of the second factor; or,
+turned over, of 64 rows or columns for each term.  The chunks of 16 bytes within a line are swapped: chunk
+``c`` of line ``l`` lies at ``c ^ (l % 8)``.  The threads of warp ``w`` have the rows 16 w to 16 w + 15, and
+of each eight columns what an `mma` of one warp gives them; fragments of the first factor are spread alike.
 
 Here the products have their meaning in numpy, for the loop interpreter; printers map them to instructions.
 """
@@ -30,6 +31,10 @@ COLUMNS = (64, 128, 256)
 """Columns that there are instructions for."""
 
 LINE_BYTES = 128
+
+FRAGMENTS = 16
+"""Of a first factor that threads give, for each line of terms."""
+
 _CHUNKS = 8
 
 
@@ -50,9 +55,15 @@ class GroupOperation:
         """Of a line."""
         return LINE_BYTES // self.storages[0].bytes
 
-    def lines(self, side: int, totals: int) -> int:
-        """Lines of a factor, of a product of which each thread has so many totals."""
-        return ROWS if side == 0 else columns_of(totals)
+    def extents(self, side: int, totals: int, lines: int) -> tuple[int, int]:
+        """Rows or columns, and terms, of a factor, by totals of a thread and lines of terms."""
+        return ROWS if side == 0 else columns_of(totals), lines * self.terms
+
+    def end(self, side: int, totals: int, lines: int, step: int, turned: bool) -> int:
+        """Elements from where a factor starts to where its last line ends."""
+        across, terms = self.extents(side, totals, lines)
+        down, along = (terms, across) if turned else (across, terms)
+        return (along // self.terms - 1) * step + down * self.terms
 
 
 GROUP_OPERATIONS = {
@@ -71,23 +82,36 @@ def columns_of(totals: int) -> int:
     return totals * GROUP // ROWS
 
 
-def group_product(
-    operation: str, buffers: tuple[Array, Array], offsets: tuple[int, int], totals: Sequence[Array]
-) -> list[Array]:
+def shared_factor(flat: Array, extents: tuple[int, int], step: int, turned: bool) -> Array:
+    """A factor [rows or columns, terms] from how it lies in shared memory; see `stmt.SharedFactor`."""
+    down, along = extents[::-1] if turned else extents
+    wide = LINE_BYTES // flat.itemsize
+    parts = [_lines(flat[n * step :], down, wide) for n in range(along // wide)]
+    factor = np.concatenate(parts, axis=1)
+    return factor.T if turned else factor
+
+
+def held_factor(fragments: Sequence[Array], storage: DType) -> Array:
+    """A first factor [64, terms] from fragments of all threads, arrays of 128."""
+    words = np.zeros((ROWS, len(fragments) * 2), np.uint32)
+    thread = np.arange(GROUP)
+    row, quad = thread // 32 * 16 + thread % 32 // 4, thread % 4
+    for n, fragment in enumerate(fragments):
+        words[row + n % 2 * 8, n // 4 * 8 + n % 4 // 2 * 4 + quad] = fragment
+    return words.view(storage.numpy)
+
+
+def group_product(operation: str, first: Array, second: Array, totals: Sequence[Array]) -> list[Array]:
     """Results of all threads.
 
     Args:
         operation: which.
-        buffers, offsets: where the factors lie.
+        first: [64, terms].
+        second: [columns, terms].
         totals: of all threads, arrays of 128.
     """
-    kind = GROUP_OPERATIONS[operation]
-    exact = np.float64 if kind.total.is_float else np.int64
-    first, second = (
-        _lines(buffer[offset:], kind.lines(side, len(totals)), kind.terms).astype(exact)
-        for side, (buffer, offset) in enumerate(zip(buffers, offsets, strict=True))
-    )
-    product = first @ second.T
+    exact = np.float64 if GROUP_OPERATIONS[operation].total.is_float else np.int64
+    product = first.astype(exact) @ second.astype(exact).T
     thread = np.arange(GROUP)
     row, quad = thread // 32 * 16 + thread % 32 // 4, thread % 4
     out = []

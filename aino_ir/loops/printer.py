@@ -62,6 +62,7 @@ from aino_ir.loops.stmt import (
     Prefetch,
     SetReg,
     Share,
+    SharedFactor,
     Status,
     Stmt,
     Store,
@@ -182,9 +183,17 @@ def _warp_call(s: WarpCall) -> str:
 
 
 def _group_product(s: GroupProduct) -> str:
-    factors = f"{s.first}[{s.first_offset}], {s.second}[{s.second_offset}]"
+    factors = [_factor(f) for _, f in s.shared]
+    if s.fragments:
+        factors.insert(0, f"({', '.join(map(print_expr, s.fragments))})")
     totals = ", ".join(map(print_expr, s.totals))
-    return f"{', '.join(s.names)} = group {s.operation}({factors}; {totals})"
+    lines = f" {s.lines}" if s.lines != 1 else ""
+    return f"{', '.join(s.names)} = group {s.operation}{lines}({', '.join(factors)}; {totals})"
+
+
+def _factor(f: SharedFactor) -> str:
+    step = f" by {f.step}" if f.step else ""
+    return f"{f.buffer}[{f.offset}{step}]{' turned' if f.turned else ''}"
 
 
 def _copy(s: CopyAsync) -> str:

@@ -308,7 +308,7 @@ def expressions_of(s: Stmt) -> tuple[Expr, ...]:
         case WarpCall():
             return s.operands
         case GroupProduct():
-            return s.totals
+            return (*s.totals, *s.fragments)
         case CopyAsync():
             return () if s.mask is None else (s.mask,)
         case Store():
@@ -379,5 +379,5 @@ def dims_of(s: Stmt) -> tuple[DimLike, ...]:
         case CopyAsync():
             return s.offset, s.source_offset
         case GroupProduct():
-            return s.first_offset, s.second_offset
+            return tuple(factor.offset for _, factor in s.shared)
     return ()

@@ -150,22 +150,48 @@ class WarpCall:
 
 
 @dataclass(frozen=True)
+class SharedFactor:
+    """A factor of a group's product in a shared buffer, from `offset` on.
+
+    It lies in lines of 128 bytes, whose chunks of 16 bytes are swapped by the line's number: a line for
+    each row of a first factor or column of a second one, which holds some of its terms; or, `turned`, a
+    line for each term, which holds some rows or columns (of 16-bit floats only).  Where terms, or turned,
+    columns, are more than a line holds, the others lie in lines that start `step` elements further on.
+    """
+
+    buffer: str
+    offset: DimLike
+    step: int = 0
+    turned: bool = False
+
+
+@dataclass(frozen=True)
 class GroupProduct:
     """A tile of a product by the 128 threads of four neighbouring warps: totals + A B, 64 rows of it.
 
-    Both factors lie in shared buffers, a row of the first and a column of the second in each line of 128
-    bytes, whose chunks of 16 bytes are swapped by the line's number; `aino_ir.loops.groups` has the details.
-    What the threads wrote there must have been published.  Threads get their shares as `names`, as many as
-    they give `totals`.
+    The second factor lies in a shared buffer; the first one does too, or the threads give it as fragments
+    such as `mma` takes, four for each 32 bytes of terms.  `aino_ir.loops.groups` has the details.  What the
+    threads wrote to shared buffers must have been published.  Threads get their shares as `names`, as many
+    as they give `totals`.  Terms are as many as `lines` lines of 128 bytes hold.
     """
 
     operation: str
     names: tuple[str, ...]
     totals: tuple[Expr, ...]
-    first: str
-    first_offset: DimLike
-    second: str
-    second_offset: DimLike
+    first: SharedFactor | tuple[Expr, ...]
+    second: SharedFactor
+    lines: int = 1
+
+    @property
+    def shared(self) -> tuple[tuple[int, SharedFactor], ...]:
+        """(side, factor) of those in shared buffers."""
+        sides = enumerate((self.first, self.second))
+        return tuple((side, f) for side, f in sides if isinstance(f, SharedFactor))
+
+    @property
+    def fragments(self) -> tuple[Expr, ...]:
+        """What threads give as their part of the first factor."""
+        return () if isinstance(self.first, SharedFactor) else self.first
 
 
 @dataclass(frozen=True)

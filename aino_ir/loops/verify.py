@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from aino_ir.dims import DimLike, align, free_symbols
-from aino_ir.dtypes import DType, bf16, u16
+from aino_ir.dtypes import DType, bf16, u16, u32
 from aino_ir.errors.loops import LoopInvariantError
 from aino_ir.loops.conditions import Condition
 from aino_ir.loops.expr import Expr, Index, Load, PrefixMask, Ramp, RegRead, Var, VecType
 from aino_ir.loops.expr_tree import walk
 from aino_ir.loops.finish import SCRATCH_ALIGNMENT
-from aino_ir.loops.groups import COLUMNS, GROUP, GROUP_OPERATIONS, columns_of
+from aino_ir.loops.groups import COLUMNS, FRAGMENTS, GROUP, GROUP_OPERATIONS, GroupOperation, columns_of
 from aino_ir.loops.printer import print_expr, print_statements
 from aino_ir.loops.ranges import MemoryAccess, RangeWalk, dims_of, expressions_of
 from aino_ir.loops.stmt import (
@@ -38,6 +38,7 @@ from aino_ir.loops.stmt import (
     Prefetch,
     SetReg,
     Share,
+    SharedFactor,
     Stmt,
     Store,
     WarpCall,
@@ -235,19 +236,31 @@ class _Checker:
             raise broken(self.fn, "L4", f"{s.operation} of {columns} columns")
         if self.fn.threads % GROUP:
             raise broken(self.fn, "L14", f"{s.operation} in a unit of {self.fn.threads} threads")
-        for side, (name, offset) in enumerate(((s.first, s.first_offset), (s.second, s.second_offset))):
-            if self._buffer(name, Access.WRITE) is not operation.storages[side]:
-                raise broken(self.fn, "L6", f"`{name}` in {s.operation}")
-            size = next((p.size for p in self.fn.prologue if isinstance(p, Share) and p.name == name), None)
-            if size is None:
-                raise broken(self.fn, "L5", f"`{name}`, which {s.operation} reads, is not shared")
-            end = offset + operation.lines(side, len(s.totals)) * operation.terms
-            if isinstance(end, int) and end > size:
-                raise broken(self.fn, "L13", f"{s.operation} reads `{name}` to {end} of {size}")
+        if s.fragments and len(s.fragments) != s.lines * FRAGMENTS:
+            raise broken(self.fn, "L4", f"{s.operation} of {len(s.fragments)} fragments, {s.lines} lines")
+        for fragment in s.fragments:
+            self._typed("L3", fragment, VecType(u32))
+        for side, factor in s.shared:
+            self._shared_factor(s, operation, side, factor)
         for total, name in zip(s.totals, s.names, strict=True):
             self._typed("L3", total, VecType(operation.total))
             self._claim(name)
             self._values[name] = total.type
+
+    def _shared_factor(
+        self, s: GroupProduct, operation: GroupOperation, side: int, factor: SharedFactor
+    ) -> None:
+        name, storage = factor.buffer, operation.storages[side]
+        if self._buffer(name, Access.WRITE) is not storage:
+            raise broken(self.fn, "L6", f"`{name}` in {s.operation}")
+        if factor.turned and storage.bytes != 2:
+            raise broken(self.fn, "L4", f"{s.operation} of `{name}` turned")
+        size = next((p.size for p in self.fn.prologue if isinstance(p, Share) and p.name == name), None)
+        if size is None:
+            raise broken(self.fn, "L5", f"`{name}`, which {s.operation} reads, is not shared")
+        end = factor.offset + operation.end(side, len(s.totals), s.lines, factor.step, factor.turned)
+        if isinstance(end, int) and end > size:
+            raise broken(self.fn, "L13", f"{s.operation} reads `{name}` to {end} of {size}")
 
     def _copy(self, s: CopyAsync) -> None:
         if self._buffer(s.target, Access.READ) is not self._buffer(s.source, Access.WRITE):

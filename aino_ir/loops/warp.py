@@ -8,6 +8,9 @@
                  elements of a shared buffer) and gets, of each block, the four bytes that an mma wants
                  from it; with parameter 1 the blocks, of 8 x 8 elements of 16 bits, are turned over
     pack         two f32 rounded to 16 bits, in one register
+    unpack       two 16-bit floats of a register as f32
+    exp2         2 to the power of an f32, within 2 ulp; 0 for what would be denormal
+    larger       the larger one of two f32, the other one of a NaN
     round_tf32   the bits of an f32 rounded to nearest, ties away from zero, as tf32 has them: 10 bits behind
                  the point
 
@@ -142,6 +145,15 @@ def _pack(dtype: str) -> Callable[[Sequence[Array], int], list[Array]]:
     return lambda x, parameter: [_joined(dtype, np.stack([x[0], x[1]], 1))]
 
 
+def _unpack(dtype: str) -> Callable[[Sequence[Array], int], list[Array]]:
+    return lambda x, parameter: list(_halves(dtype)(x[0]).T)
+
+
+def _exp2(x: Sequence[Array], parameter: int) -> list[Array]:
+    found = np.exp2(x[0].astype(np.float64)).astype(np.float32)
+    return [np.where(found < np.finfo(np.float32).tiny, np.float32(0), found)]
+
+
 def _exchanges() -> dict[str, WarpOperation]:
     scalars = [VecType(DTYPES[name]) for name in ("f32", "f64", "i32", "i64", "u32", "u64")]
     return {f"exchange_{t}": WarpOperation((t,), (t,), _exchange) for t in scalars}
@@ -166,6 +178,9 @@ OPERATIONS: dict[str, WarpOperation] = {
         for dtype in (bf16, f16, i8, u8, f32)
     },
     **{f"pack_{t}": WarpOperation((_F32, _F32), (_FRAGMENT,), _pack(t)) for t in ("bf16", "f16")},
+    **{f"unpack_{t}": WarpOperation((_FRAGMENT,), (_F32, _F32), _unpack(t)) for t in ("bf16", "f16")},
+    "exp2_f32": WarpOperation((_F32,), (_F32,), _exp2),
+    "larger_f32": WarpOperation((_F32, _F32), (_F32,), lambda x, parameter: [np.fmax(x[0], x[1])]),
     "round_tf32": WarpOperation((_FRAGMENT,), (_FRAGMENT,), _round_tf32),
 }
 """Every operation."""

@@ -82,11 +82,11 @@ def analyse(fn: LoopFn) -> Usage:
             ):
                 definitions.setdefault(name, []).append(value)
             case GroupProduct(names=names, totals=totals):
-                offsets = (Index(statement.first_offset), Index(statement.second_offset))
+                offsets = [Index(factor.offset) for _, factor in statement.shared]
                 for name in names:
-                    definitions.setdefault(name, []).extend((*totals, *offsets))
-                reader.name(statement.first)
-                reader.name(statement.second)
+                    definitions.setdefault(name, []).extend((*totals, *statement.fragments, *offsets))
+                for _, factor in statement.shared:
+                    reader.name(factor.buffer)
             case WarpCall(names=names, operands=operands):
                 for name in names:
                     definitions.setdefault(name, []).extend(operands)

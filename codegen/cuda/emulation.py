@@ -10,8 +10,8 @@ from aino_ir.codegen.cstyle.text import Code, call, element
 from aino_ir.codegen.cuda.lanes import LanePrinter, added
 from aino_ir.codegen.cuda.writer import CudaWriter
 from aino_ir.dims import DimLike, free_symbols
-from aino_ir.loops.groups import GROUP_OPERATIONS, columns_of
-from aino_ir.loops.stmt import Access, Alloc, CopyAsync, GroupProduct, Share
+from aino_ir.loops.groups import GROUP_OPERATIONS
+from aino_ir.loops.stmt import Access, Alloc, CopyAsync, GroupProduct, Share, SharedFactor
 
 Watched = tuple[str, DimLike, str]
 """A buffer's name, elements, and what the emulation calls its kind of memory."""
@@ -53,14 +53,15 @@ class EmulatedWriter(CudaWriter):
         ]
         self.line(f"AINO_COPY({', '.join(ends)}, {s.count}, {self._copied(s)});")
 
-    def _group_call(self, s: GroupProduct, kind: str, together: str) -> str:
-        """With the buffers' numbers, and how many elements a line has."""
-        ends = [
-            f"{self.printer.names[b]}, {self.printer.numbers[b]}, {self.printer.index(o)}"
-            for b, o in ((s.first, s.first_offset), (s.second, s.second_offset))
-        ]
-        size = f"{columns_of(len(s.names))}, {GROUP_OPERATIONS[s.operation].terms}"
-        return f"AINO_WATCHED_WGMMA({kind}, {size}, {together}, {', '.join(ends)})"
+    def group_reads(self, s: GroupProduct, side: int, factor: SharedFactor) -> None:
+        """``AINO_GROUP_READS(number, first, elements)`` for the lines that lie together."""
+        kind = GROUP_OPERATIONS[s.operation]
+        across, terms = kind.extents(side, len(s.names), s.lines)
+        down, along = (terms, across) if factor.turned else (across, terms)
+        number = self.printer.numbers[factor.buffer]
+        for part in range(along // kind.terms):
+            first = self.printer.index(factor.offset + part * factor.step)
+            self.line(f"AINO_GROUP_READS({number}, {first}, {down * kind.terms});")
 
     def before_launch(self) -> None:
         """Tell the emulation which buffers there are."""

@@ -17,6 +17,7 @@ from aino_ir.loops.stmt import (
     DeclareReg,
     Fail,
     For,
+    GroupProduct,
     If,
     Let,
     LoopFn,
@@ -111,9 +112,13 @@ def shared_bytes(target: Target) -> int:
 
 
 def asked_places(fn: LoopFn) -> dict[str, int]:
-    """Where shared buffers start in what a launch asks for; empty where the kernel declares them."""
+    """Where shared buffers start in what a launch asks for; empty where the kernel declares them.
+
+    Products of groups want the boundaries, whatever the size.
+    """
     shared = [s for s in fn.prologue if isinstance(s, Share)]
-    if sum(s.size * s.dtype.bytes for s in shared) <= DECLARED_BYTES:
+    grouped = any(isinstance(s, GroupProduct) for s in walk_statements(fn.body))
+    if not grouped and sum(s.size * s.dtype.bytes for s in shared) <= DECLARED_BYTES:
         return {}
     places, end = {}, 0
     for s in shared:

@@ -38,6 +38,7 @@ from aino_ir.loops.stmt import (
     For,
     GroupProduct,
     Share,
+    SharedFactor,
     Stmt,
     WarpCall,
 )
@@ -243,23 +244,34 @@ class CudaWriter(VectorWriter):
         self.line(f"aino_{s.operation}({', '.join([*('&' + n for n in names), *given])});")
 
     def group_product(self, s: GroupProduct) -> None:
-        """``AINO_WGMMA(bf16, 128, totals, rows, columns)``: totals are an array, which registers hold."""
+        """``AINO_WGMMA(bf16, 128, 1, totals, rows, 0, 0, columns, 0, 0)``: registers hold the totals."""
         if not any(map(self.usage.is_read, s.names)):
             return
         type_ = scalar_name(GROUP_OPERATIONS[s.operation].total)
         together = f"{self.printer.names[s.names[0]]}_all"
         given = ", ".join(str(self.printer.value(e)) for e in s.totals)
         self.line(f"{type_} {together}[{len(s.names)}] = {{{given}}};")
-        kind = s.operation.removeprefix("wgmma_")
-        self.line(f"{self._group_call(s, kind, together)};")
+        if s.fragments:
+            held = ", ".join(str(self.printer.value(e)) for e in s.fragments)
+            self.line(f"const uint32_t {together}_first[{len(s.fragments)}] = {{{held}}};")
+        for side, factor in s.shared:
+            self.group_reads(s, side, factor)
+        factors = [self._factor(f) for _, f in s.shared]
+        macro = "AINO_WGMMA"
+        if s.fragments:
+            macro, factors = "AINO_HELD_WGMMA", [f"{together}_first", *factors]
+        shape = f"{s.operation.removeprefix('wgmma_')}, {columns_of(len(s.names))}, {s.lines}"
+        self.line(f"{macro}({shape}, {together}, {', '.join(factors)});")
         for n, name in enumerate(s.names):
             self.line(f"{type_} {self.printer.names[name]} = {together}[{n}];")
 
-    def _group_call(self, s: GroupProduct, kind: str, together: str) -> str:
-        places = (
-            self.printer.address(b, o) for b, o in ((s.first, s.first_offset), (s.second, s.second_offset))
-        )
-        return f"AINO_WGMMA({kind}, {columns_of(len(s.names))}, {together}, {', '.join(map(str, places))})"
+    def _factor(self, f: SharedFactor) -> str:
+        """Where a factor lies: place, bytes of a step, whether it is turned."""
+        step = f.step * self.printer.buffers[f.buffer].bytes
+        return f"{self.printer.address(f.buffer, f.offset)}, {step}, {int(f.turned)}"
+
+    def group_reads(self, s: GroupProduct, side: int, factor: SharedFactor) -> None:
+        """Whatever shall be said of a factor before it is read."""
 
     def copy(self, s: CopyAsync) -> None:
         """``aino_copy(target, source, bytes, whether)``."""

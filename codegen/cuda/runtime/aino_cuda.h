@@ -18,13 +18,15 @@
  *                                         copies begun since the last time are a group; wait till at most n
  *                                         groups have not arrived
  *
- *   AINO_WGMMA(kind, columns, totals, x, w)
+ *   AINO_WGMMA(kind, columns, lines, totals, x, x_step, x_turned, w, w_step, w_turned)
  *                                         totals += what aino_ir/loops/groups.py says of the factors x and w
+ *   AINO_HELD_WGMMA(kind, columns, lines, totals, held, w, w_step, w_turned)
+ *                                         the same, where the threads hold fragments of x
  *   AINO_PUBLISH()                        what this thread wrote to shared memory may be such a factor, from
  *                                         the next barrier on
  *
- * and the operations of warps, aino_exchange_*, aino_mma_*, aino_load_matrix_* and aino_pack_*, with the
- * meaning that aino_ir/loops/warp.py gives them.
+ * and the operations of warps, aino_exchange_*, aino_mma_*, aino_load_matrix_*, aino_pack_* and so on, with
+ * the meaning that aino_ir/loops/warp.py gives them.
  *
  * Under nvcc these are CUDA's own.  Elsewhere they are emulated by aino_cuda_emulation.h.
  */

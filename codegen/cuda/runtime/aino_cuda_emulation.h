@@ -373,27 +373,52 @@ static inline void aino_group_reads(int number, int64_t offset, int64_t count)
     }
 }
 
-/* 32 bits of a line of a factor; its chunks of 16 bytes are swapped. */
-static inline uint32_t aino_word_of(const void *factor, unsigned line, unsigned word)
+#define AINO_GROUP_READS(number, offset, count) aino_group_reads(number, offset, count)
+
+/* 32 bits of the terms of a row or column of a factor: those of a first one that the threads hold lie in their
+ * fragments; others in lines of 128 bytes, whose chunks of 16 are swapped, `step` bytes from one to the next. */
+typedef struct {
+    const char *place; /* none: in fragments */
+    int64_t step;
+    int turned;
+} aino_factor;
+
+static _Thread_local const uint32_t *aino_held[AINO_MOST_THREADS]; /* fragments of each thread */
+
+static inline uint32_t aino_word_of(const aino_factor *factor, unsigned line, unsigned word)
 {
     uint32_t x;
-    memcpy(&x, (const char *)factor + 128 * line + 16 * (word / 4 ^ line % 8) + 4 * (word % 4), sizeof x);
+    if (!factor->place) {
+        unsigned first = threadIdx.x / AINO_GROUP_THREADS * AINO_GROUP_THREADS;
+        const uint32_t *held = aino_held[first + line / 16 * AINO_WARP + line % 8 * 4 + word % 4];
+        return held[word / 8 * 4 + word % 8 / 4 * 2 + line % 16 / 8];
+    }
+    if (!factor->turned) {
+        const char *start = factor->place + word / 32 * factor->step + 128 * line;
+        memcpy(&x, start + 16 * (word % 32 / 4 ^ line % 8) + 4 * (word % 4), sizeof x);
+        return x;
+    }
+    for (unsigned part = 0; part < 2; ++part) {
+        unsigned term = 2 * word + part;
+        const char *start = factor->place + line / 64 * factor->step + 128 * term;
+        memcpy((char *)&x + 2 * part, start + 16 * (line % 64 / 8 ^ term % 8) + 2 * (line % 8), 2);
+    }
     return x;
 }
 
 #define AINO_DEFINE_WGMMA(name, part_a, part_b, width, type, exact)                            \
-    static inline void aino_wgmma_##name(type *d, int totals, const void *x, const void *w)    \
+    static inline void aino_wgmma_##name(type *d, int totals, int lines, aino_factor x, aino_factor w) \
     {                                                                                          \
         unsigned lane = threadIdx.x % AINO_WARP;                                               \
         unsigned row = threadIdx.x % AINO_GROUP_THREADS / AINO_WARP * 16 + lane / 4;           \
-        if ((uintptr_t)x % 1024 || (uintptr_t)w % 1024)                                        \
+        if ((uintptr_t)x.place % 1024 || (uintptr_t)w.place % 1024 || x.step % 1024 || w.step % 1024) \
             aino_stop("multiplies a factor that does not start at a multiple of 1024 bytes");  \
         aino_meet(&aino_group_meetings[threadIdx.x / AINO_GROUP_THREADS]);                     \
         for (int n = 0; n < totals; ++n) {                                                     \
             unsigned down = row + (unsigned)n % 4 / 2 * 8, across = (unsigned)n / 4 * 8 + lane % 4 * 2 + (unsigned)n % 2; \
             exact sum = 0;                                                                     \
-            for (unsigned word = 0; word < 32; ++word) {                                       \
-                uint32_t a = aino_word_of(x, down, word), b = aino_word_of(w, across, word);   \
+            for (unsigned word = 0; word < 32 * (unsigned)lines; ++word) {                     \
+                uint32_t a = aino_word_of(&x, down, word), b = aino_word_of(&w, across, word); \
                 for (int part = 0; part < (width); ++part)                                     \
                     sum += part_a(a, part) * part_b(b, part);                                  \
             }                                                                                  \
@@ -408,13 +433,13 @@ AINO_DEFINE_WGMMA(s8_u8, aino_part_s8, aino_part_u8, 4, int32_t, int64_t)
 AINO_DEFINE_WGMMA(u8_s8, aino_part_u8, aino_part_s8, 4, int32_t, int64_t)
 AINO_DEFINE_WGMMA(u8_u8, aino_part_u8, aino_part_u8, 4, int32_t, int64_t)
 
-#define AINO_WGMMA(kind, columns, totals, x, w) aino_wgmma_##kind(totals, (columns) / 2, x, w)
-#define AINO_WATCHED_WGMMA(kind, columns, terms, totals, x, n, from, w, m, at)                 \
-    do {                                                                                       \
-        aino_group_reads(n, from, 64 * (terms));                                               \
-        aino_group_reads(m, at, (columns) * (terms));                                          \
-        AINO_WGMMA(kind, columns, totals, (x) + (from), (w) + (at));                           \
-    } while (0)
+#define AINO_FACTOR(place, step, turned) ((aino_factor){(const char *)(place), step, turned})
+#define AINO_WGMMA(kind, columns, lines, totals, x, x_step, x_turned, w, w_step, w_turned)     \
+    aino_wgmma_##kind(totals, (columns) / 2, lines, AINO_FACTOR(x, x_step, x_turned),          \
+                      AINO_FACTOR(w, w_step, w_turned))
+#define AINO_HELD_WGMMA(kind, columns, lines, totals, held, w, w_step, w_turned)               \
+    (aino_held[threadIdx.x] = (held),                                                          \
+     aino_wgmma_##kind(totals, (columns) / 2, lines, AINO_FACTOR(0, 0, 0), AINO_FACTOR(w, w_step, w_turned)))
 
 static inline void aino_load_matrix(
     uint32_t *r0, uint32_t *r1, uint32_t *r2, uint32_t *r3, const void *row, int turned)
@@ -473,6 +498,29 @@ static inline void aino_pack_bf16(uint32_t *result, float x, float y)
 static inline void aino_pack_f16(uint32_t *result, float x, float y)
 {
     *result = aino_bits_f16(x) | aino_bits_f16(y) << 16;
+}
+
+static inline void aino_unpack_bf16(float *x, float *y, uint32_t pair)
+{
+    *x = (float)aino_part_bf16(pair, 0);
+    *y = (float)aino_part_bf16(pair, 1);
+}
+
+static inline void aino_unpack_f16(float *x, float *y, uint32_t pair)
+{
+    *x = (float)aino_part_f16(pair, 0);
+    *y = (float)aino_part_f16(pair, 1);
+}
+
+static inline void aino_exp2_f32(float *result, float x)
+{
+    float y = (float)exp2((double)x);
+    *result = y < ldexpf(1.0f, -126) ? 0.0f : y;
+}
+
+static inline void aino_larger_f32(float *result, float x, float y)
+{
+    *result = fmaxf(x, y);
 }
 
 static inline void aino_round_tf32(uint32_t *result, uint32_t bits)

@@ -81,6 +81,29 @@ static __device__ inline void aino_pack_f16(uint32_t *result, float x, float y)
     asm("cvt.rn.f16x2.f32 %0, %1, %2;\n" : "=r"(*result) : "f"(y), "f"(x));
 }
 
+static __device__ inline void aino_unpack_bf16(float *x, float *y, uint32_t pair)
+{
+    *x = __uint_as_float(pair << 16);
+    *y = __uint_as_float(pair & 0xffff0000u);
+}
+
+static __device__ inline void aino_unpack_f16(float *x, float *y, uint32_t pair)
+{
+    asm("{\n.reg .b16 low, high;\nmov.b32 {low, high}, %2;\ncvt.f32.f16 %0, low;\ncvt.f32.f16 %1, high;\n}\n"
+        : "=f"(*x), "=f"(*y)
+        : "r"(pair));
+}
+
+static __device__ inline void aino_exp2_f32(float *result, float x)
+{
+    asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(*result) : "f"(x));
+}
+
+static __device__ inline void aino_larger_f32(float *result, float x, float y)
+{
+    asm("max.f32 %0, %1, %2;\n" : "=f"(*result) : "f"(x), "f"(y));
+}
+
 static __device__ inline void aino_round_tf32(uint32_t *result, uint32_t bits)
 {
     asm("cvt.rna.tf32.f32 %0, %1;\n" : "=r"(*result) : "f"(__uint_as_float(bits)));

@@ -224,6 +224,33 @@ def test_packing(dtype: str, tmp_path: Path) -> None:
     assert got.view(np.uint16).tolist() == expected.tolist()
 
 
+def elementary() -> LoopFn:
+    """What threads do alone: powers of two, the larger of neighbours, halves and back."""
+    b = LoopBuilder("elementary")
+    x, out = b.param("x", f32, 64), b.param("out", f32, 4 * 64, Access.WRITE)
+    with b.units(1, 32):
+        pair = [b.load(x, b.thread * 2), b.load(x, b.thread * 2 + 1)]
+        (larger,) = b.warp("larger_f32", *pair)
+        halves = [b.warp(f"unpack_{t}", *b.warp(f"pack_{t}", *pair)) for t in ("bf16", "f16")]
+        results = [[b.warp("exp2_f32", v)[0] for v in pair], [larger, larger], *halves]
+        for row, (left, right) in enumerate(results):
+            b.store(out, row * 64 + b.thread * 2, left)
+            b.store(out, row * 64 + b.thread * 2 + 1, right)
+    return b.finish()
+
+
+def test_what_threads_do_alone(tmp_path: Path) -> None:
+    x = normal(64) * np.float32(30)
+    x[:8] = 0, np.nan, np.inf, -np.inf, -126, -126.5, 128, 1e4
+    _, got = everywhere(elementary(), [x, np.zeros(256, np.float32)], tmp_path)
+    power, larger, short, shorter = got.reshape(4, 64)
+    assert np.isnan(power[1]) and power[[0, 2, 3, 5, 6, 7]].tolist() == [1, np.inf, 0, 0, np.inf, np.inf]
+    np.testing.assert_allclose(power[8:], np.exp2(x[8:]), rtol=3e-7, atol=2.0**-126)
+    assert larger[0] == 0 and larger[::2].tolist() == np.fmax(x[::2], x[1::2]).tolist()
+    np.testing.assert_array_equal(short, x.astype(ml_dtypes.bfloat16).astype(np.float32))
+    np.testing.assert_array_equal(shorter, x.astype(np.float16).astype(np.float32))
+
+
 def vectors() -> LoopFn:
     """Loads and stores of four lanes, with and without masks, shuffled and reduced."""
     b = LoopBuilder("vectors")
@@ -317,6 +344,7 @@ def every_kernel() -> list[LoopFn]:
         *map(packing, ("bf16", "f16")),
         short_floats(),
         roundings(),
+        elementary(),
         vectors(),
         late_copy(True),
     ]
