@@ -88,6 +88,11 @@ def check_threads(fn: LoopFn) -> int:
     return min(limit, max(1, -(-most // BLOCK)) * BLOCK)
 
 
+def most_threads(fn: LoopFn) -> int:
+    """Threads of a block that does units: registers must suffice for so many."""
+    return fn.threads if fn.threads > 1 else BLOCK
+
+
 def repeated(fn: LoopFn) -> tuple[Stmt, ...]:
     """What every thread does before its unit."""
     return tuple(s for s in fn.prologue if isinstance(s, EVERYWHERE))

@@ -20,6 +20,7 @@ from aino_ir.codegen.cuda.launch import (
     check_nests,
     check_threads,
     has_checks,
+    most_threads,
     repeated,
 )
 from aino_ir.codegen.cuda.vectors import VectorWriter
@@ -42,7 +43,7 @@ from aino_ir.loops.stmt import (
     Stmt,
     WarpCall,
 )
-from aino_ir.loops.warp import OPERATIONS
+from aino_ir.loops.warp import BLOCK, OPERATIONS
 
 SIGNATURE = (
     "void {name}(void *const *views, const int64_t *syms, void *scratch, int64_t lo, int64_t hi{more})"
@@ -74,9 +75,10 @@ class CudaWriter(VectorWriter):
         return "\n".join(self.lines)
 
     def _device_function(self, kind: str, body: Sequence[Stmt]) -> None:
-        """``AINO_GLOBAL void name_kind(...)``."""
+        """``AINO_GLOBAL(threads) void name_kind(...)``."""
         parameters = [text for text, _ in self._parameters_and_arguments()]
-        self.lines.append(f"AINO_GLOBAL void {self.fn.name}_{kind}(")
+        threads = most_threads(self.fn) if kind == "kernel" else min(check_threads(self.fn), BLOCK)
+        self.lines.append(f"AINO_GLOBAL({threads}) void {self.fn.name}_{kind}(")
         self.lines += [
             f"        {p}{',' if n < len(parameters) - 1 else ')'}" for n, p in enumerate(parameters)
         ]

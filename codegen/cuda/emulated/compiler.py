@@ -17,7 +17,7 @@ from aino_ir.isa import GPU
 from aino_ir.runtime.store import Store
 
 _ASKS = re.compile(r"AINO_LAUNCH_ASKING\((\w+), hi - lo, \d+,\s+(\d+),")
-_KERNEL = re.compile(r"^AINO_GLOBAL void (\w+)\(\n?(.*?)\)$", re.MULTILINE | re.DOTALL)
+_KERNEL = re.compile(r"^AINO_GLOBAL\((\d+)\) void (\w+)\(\n?(.*?)\)$", re.MULTILINE | re.DOTALL)
 
 _ENTRY = """
 static void NAME_entry_thread(void *const *views, const int64_t *syms, void *scratch, int64_t lo, int64_t hi)
@@ -45,6 +45,7 @@ void NAME_entry(int64_t blocks, unsigned threads, void *const *views)
 
 __attribute__((visibility("default"))) const char NAME_kinds[] = "KINDS";
 __attribute__((visibility("default"))) const int NAME_shared = SHARED;
+__attribute__((visibility("default"))) const int NAME_threads = THREADS;
 """
 
 _SINGLE = """blockDim.x = threads;
@@ -104,7 +105,7 @@ class EmulatedCompiler:
 def entries(text: str) -> Iterator[str]:
     """The entry of each kernel in a unit."""
     asked = dict(_ASKS.findall(text))
-    for name, parameters in _KERNEL.findall(text):
+    for threads, name, parameters in _KERNEL.findall(text):
         pointers = ["*" in parameter for parameter in parameters.split(",")]
         arguments = ", ".join(
             f"*(void **)views[{n}]" if pointer else f"*(int64_t *)views[{n}]"
@@ -115,5 +116,5 @@ def entries(text: str) -> Iterator[str]:
         kinds = "".join("p" if pointer else "i" for pointer in pointers)
         parts = _ENTRY.replace("BODY", body).replace("ARGUMENTS", arguments).replace("KINDS", kinds)
         shared = asked.get(name.removesuffix("_kernel"), "0") if name.endswith("_kernel") else "0"
-        parts = parts.replace("SHARED", shared)
+        parts = parts.replace("SHARED", shared).replace("THREADS", threads)
         yield parts.replace("NAME", name)

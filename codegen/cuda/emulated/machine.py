@@ -45,6 +45,7 @@ class KernelFunction:
         kinds: of its arguments, ``p`` for pointers and ``i`` for integers.
         shared: bytes of shared memory that launches must ask for.
         allowed: bytes that they may ask for.
+        threads: of a block, at most.
     """
 
     name: str
@@ -52,6 +53,7 @@ class KernelFunction:
     kinds: str
     shared: int = 0
     allowed: int = 48 << 10
+    threads: int = 1024
 
 
 @dataclass

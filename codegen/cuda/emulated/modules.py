@@ -142,7 +142,9 @@ class DeviceFunctions(Machine):
         run.argtypes, run.restype = [ctypes.c_int64, ctypes.c_uint, ctypes.c_void_p], None
         kinds = ctypes.string_at(ctypes.addressof(ctypes.c_char.in_dll(found.library, f"{text}_kinds")))
         shared = ctypes.c_int.in_dll(found.library, f"{text}_shared").value
-        function._obj.value = self._new(KernelFunction(text, run, kinds.decode("ascii"), shared))
+        threads = ctypes.c_int.in_dll(found.library, f"{text}_threads").value
+        made = KernelFunction(text, run, kinds.decode("ascii"), shared, threads=threads)
+        function._obj.value = self._new(made)
         return 0
 
     def _cuFuncGetAttribute(self, value: Any, attribute: int, function: Any) -> int:

@@ -16,8 +16,6 @@ from aino_ir.codegen.cuda.emulated.machine import (
 )
 from aino_ir.codegen.cuda.emulated.results import INVALID_HANDLE, INVALID_VALUE
 
-MOST_THREADS = 1024
-
 
 @dataclass
 class RecordedEvent:
@@ -105,7 +103,7 @@ class StreamFunctions(Machine):
         found = self._get(function, KernelFunction)
         if found is None:
             return INVALID_HANDLE
-        if not all(0 < n < 1 << 31 for n in blocks) or not 0 < threads[0] <= MOST_THREADS:
+        if not all(0 < n < 1 << 31 for n in blocks) or not 0 < threads[0] <= found.threads:
             return INVALID_VALUE
         if shared != found.shared or shared > found.allowed:
             return INVALID_VALUE

@@ -1,6 +1,7 @@
 /* aino_cuda.h: kernels on a device, or emulated by a C compiler.
  *
- *   AINO_GLOBAL, AINO_HOST, AINO_DEVICE   what a function is for
+ *   AINO_GLOBAL(threads)                  a function that launches start, with so many threads a block at most
+ *   AINO_HOST, AINO_DEVICE                what other functions are for
  *   AINO_THREAD                           the number of the thread among all of a launch
  *   AINO_SCRATCH(bytes)                   where the thread's part of the scratch memory starts
  *   AINO_LAUNCH(kernel, count, ...)       run a kernel with at least `count` threads
@@ -39,7 +40,7 @@
 
 #if defined(__CUDACC__)
 
-#define AINO_GLOBAL extern "C" __global__
+#define AINO_GLOBAL(threads) extern "C" __global__ __launch_bounds__(threads)
 #define AINO_DEVICE __device__
 #define AINO_HOST extern "C"
 #define AINO_STREAM , cudaStream_t stream

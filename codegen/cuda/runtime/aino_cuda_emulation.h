@@ -7,7 +7,9 @@
  *   races        two threads touch one element, one of them writing, and no barrier stands between; threads
  *                of different blocks must not do so at all
  *   first reads  an element of a block's own memory that none of its threads has written
- *   meetings     a thread leaves while others wait for it
+ *   meetings     a thread leaves while others wait for it; threads that wait together wait in different
+ *                places, or those of a warp do different things together
+ *   copies       an element to which a copy is on its way is touched
  *
  * Whatever is found ends the program with a message that names kernel, buffer and threads.
  */
@@ -34,7 +36,7 @@ typedef struct {
 
 static _Thread_local aino_dim3 blockIdx, blockDim, threadIdx;
 
-#define AINO_GLOBAL static
+#define AINO_GLOBAL(threads) static
 #define AINO_DEVICE
 #define AINO_HOST
 #if defined(AINO_EMULATED_RUNTIME) /* with a host program that has streams */
@@ -56,6 +58,7 @@ typedef struct {
     int64_t writer, reader;  /* 1 + number of the thread that did so last, 0: none */
     uint32_t written, read;  /* when: barriers passed until then */
     uint8_t threads, blocks; /* whether several have read since: threads of one block, blocks */
+    uint8_t awaited;         /* whether a copy to it is on its way */
 } aino_cell;
 
 typedef struct {
@@ -66,7 +69,7 @@ typedef struct {
 } aino_buffer;
 
 static _Thread_local aino_buffer *aino_watched;
-static _Thread_local const char *aino_kernel;
+static _Thread_local const char *aino_kernel = "(unnamed)"; /* until somebody watches */
 static _Thread_local uint32_t aino_now; /* barriers passed */
 
 static inline void aino_stop(const char *format, ...)
@@ -134,6 +137,8 @@ static inline int aino_at_once(const aino_buffer *buffer, int64_t thread, uint32
 static inline void aino_read_cell(const aino_buffer *buffer, int64_t index)
 {
     aino_cell *cell = &buffer->cells[index];
+    if (cell->awaited)
+        aino_stop("reads %s[%lld], to which a copy is on its way", buffer->name, (long long)index);
     if (aino_at_once(buffer, cell->writer, cell->written))
         aino_race(buffer, index, "reads", cell->writer, "writes");
     if (buffer->kind == AINO_BLOCK_MEMORY && (cell->writer == 0 || !aino_in_my_block(cell->writer)))
@@ -153,6 +158,8 @@ static inline void aino_read_cell(const aino_buffer *buffer, int64_t index)
 static inline void aino_write_cell(const aino_buffer *buffer, int64_t index)
 {
     aino_cell *cell = &buffer->cells[index];
+    if (cell->awaited)
+        aino_stop("writes %s[%lld], to which a copy is on its way", buffer->name, (long long)index);
     if (aino_at_once(buffer, cell->writer, cell->written))
         aino_race(buffer, index, "writes", cell->writer, "writes too");
     if (aino_at_once(buffer, cell->reader, cell->read) || (cell->threads && cell->read == aino_now) ||
@@ -226,6 +233,8 @@ typedef struct {
 typedef struct {
     unsigned members, here; /* threads that meet; those that have come */
     unsigned past;          /* meetings that are over */
+    int place;              /* where those who are here wait: a line of the kernel's text */
+    const char *what;       /* or what they do together */
 } aino_meeting;
 
 static _Thread_local aino_call aino_present; /* what the fibers run */
@@ -236,10 +245,18 @@ static _Thread_local aino_meeting aino_block_meeting, aino_warp_meetings[AINO_MO
     aino_group_meetings[AINO_MOST_THREADS / AINO_GROUP_THREADS];
 static _Thread_local uint32_t aino_published[AINO_MOST_THREADS]; /* when each thread did so last */
 
-/* Stop here until all members have come; 1 for the last one. */
-static inline void aino_meet(aino_meeting *meeting)
+/* Stop here until all members have come. */
+static inline void aino_meet(aino_meeting *meeting, int place, const char *what)
 {
     unsigned number = threadIdx.x, past = meeting->past;
+    if (meeting->here == 0) {
+        meeting->place = place;
+        meeting->what = what;
+    } else if (meeting->place != place) {
+        aino_stop("waits in line %d, where others wait in line %d", place, meeting->place);
+    } else if (meeting->what && what && strcmp(meeting->what, what)) {
+        aino_stop("does %s with its warp, of which others do %s", what, meeting->what);
+    }
     if (++meeting->here == meeting->members) {
         meeting->here = 0;
         ++meeting->past;
@@ -252,7 +269,7 @@ static inline void aino_meet(aino_meeting *meeting)
         swapcontext(&aino_fibers[number], &aino_scheduler);
 }
 
-#define AINO_BARRIER() aino_meet(&aino_block_meeting)
+#define AINO_BARRIER() aino_meet(&aino_block_meeting, __LINE__, NULL)
 
 /* -- what warps do together ------------------------------------------------------------------------- */
 
@@ -260,17 +277,18 @@ static inline void aino_meet(aino_meeting *meeting)
 
 static _Thread_local uint32_t aino_given[2][AINO_MOST_THREADS][AINO_MOST_GIVEN]; /* by turns */
 
-/* Where this thread's operands go; `aino_together` then waits and says where those of the warp are. */
+/* Where this thread's operands go; `aino_together` then waits and says where those of the warp are, all of
+ * which do the same thing. */
 static inline uint32_t *aino_operands(void)
 {
     return aino_given[aino_warp_meetings[threadIdx.x / AINO_WARP].past & 1][threadIdx.x];
 }
 
-static inline uint32_t (*aino_together(void))[AINO_MOST_GIVEN]
+static inline uint32_t (*aino_together(const char *what))[AINO_MOST_GIVEN]
 {
     aino_meeting *warp = &aino_warp_meetings[threadIdx.x / AINO_WARP];
     unsigned turn = warp->past & 1;
-    aino_meet(warp);
+    aino_meet(warp, 0, what);
     return &aino_given[turn][threadIdx.x / AINO_WARP * AINO_WARP];
 }
 
@@ -278,7 +296,8 @@ static inline uint32_t (*aino_together(void))[AINO_MOST_GIVEN]
     static inline void aino_exchange_##name(type *result, type x, int distance)                \
     {                                                                                          \
         memcpy(aino_operands(), &x, sizeof x);                                                 \
-        memcpy(result, aino_together()[threadIdx.x % AINO_WARP ^ (unsigned)distance], sizeof x); \
+        memcpy(result, aino_together("an exchange of " #name)[threadIdx.x % AINO_WARP ^ (unsigned)distance], \
+               sizeof x);                                                                      \
     }
 AINO_EXCHANGE(f32, float)
 AINO_EXCHANGE(f64, double)
@@ -334,7 +353,7 @@ static inline int64_t aino_part_u8(uint32_t word, int part)
         const type totals[4] = {c0, c1, c2, c3};                                               \
         type *const results[4] = {d0, d1, d2, d3};                                             \
         memcpy(aino_operands(), given, sizeof given);                                          \
-        uint32_t(*all)[AINO_MOST_GIVEN] = aino_together();                                     \
+        uint32_t(*all)[AINO_MOST_GIVEN] = aino_together("mma of " #name);                      \
         for (int i = 0; i < 4; ++i) {                                                          \
             unsigned row = threadIdx.x % AINO_WARP / 4, column = 2 * (threadIdx.x % 4) + i % 2; \
             exact sum = 0;                                                                     \
@@ -413,7 +432,7 @@ static inline uint32_t aino_word_of(const aino_factor *factor, unsigned line, un
         unsigned row = threadIdx.x % AINO_GROUP_THREADS / AINO_WARP * 16 + lane / 4;           \
         if ((uintptr_t)x.place % 1024 || (uintptr_t)w.place % 1024 || x.step % 1024 || w.step % 1024) \
             aino_stop("multiplies a factor that does not start at a multiple of 1024 bytes");  \
-        aino_meet(&aino_group_meetings[threadIdx.x / AINO_GROUP_THREADS]);                     \
+        aino_meet(&aino_group_meetings[threadIdx.x / AINO_GROUP_THREADS], 0, "wgmma of " #name); \
         for (int n = 0; n < totals; ++n) {                                                     \
             unsigned down = row + (unsigned)n % 4 / 2 * 8, across = (unsigned)n / 4 * 8 + lane % 4 * 2 + (unsigned)n % 2; \
             exact sum = 0;                                                                     \
@@ -424,7 +443,7 @@ static inline uint32_t aino_word_of(const aino_factor *factor, unsigned line, un
             }                                                                                  \
             d[n] = (type)(d[n] + sum);                                                         \
         }                                                                                      \
-        aino_meet(&aino_group_meetings[threadIdx.x / AINO_GROUP_THREADS]);                     \
+        aino_meet(&aino_group_meetings[threadIdx.x / AINO_GROUP_THREADS], 0, "wgmma of " #name); \
     }
 AINO_DEFINE_WGMMA(bf16, aino_part_bf16, aino_part_bf16, 2, float, double)
 AINO_DEFINE_WGMMA(f16, aino_part_f16, aino_part_f16, 2, float, double)
@@ -449,7 +468,7 @@ static inline void aino_load_matrix(
     if ((uintptr_t)row % 16)
         aino_stop("loads a row of a matrix that is not aligned to 16 bytes");
     memcpy(aino_operands(), row, 16);
-    uint32_t(*all)[AINO_MOST_GIVEN] = aino_together();
+    uint32_t(*all)[AINO_MOST_GIVEN] = aino_together("a load of matrices");
     for (int block = 0; block < 4; ++block) {
         uint16_t pair[2];
         for (unsigned n = 0; n < 2; ++n) {
@@ -547,6 +566,14 @@ typedef struct {
 
 static _Thread_local aino_queue *aino_queues;
 
+/* Whether the elements that a copy goes to wait for it. */
+static inline void aino_await(const aino_pending *copy, uint8_t whether)
+{
+    aino_cell *cells = copy->number < 0 ? NULL : aino_watched[copy->number].cells;
+    for (int n = 0; cells && n < copy->count; ++n)
+        cells[copy->offset + n].awaited = whether;
+}
+
 /* A copy that begins now: its place in the queue. */
 static inline aino_pending *aino_begin_copy(void)
 {
@@ -576,6 +603,9 @@ static inline void aino_watched_copy(char *target, int number, int64_t offset, c
     if ((uintptr_t)target % (unsigned)size)
         aino_stop("copies to %s[%lld], which is not aligned to %d bytes", buffer->name, (long long)offset, size);
     *copy = (aino_pending){{0}, target, size, number, count, offset, aino_queues[threadIdx.x].groups};
+    aino_writes(number, offset, count); /* at any time from now on */
+    aino_await(copy, 1);
+    memset(target, 0xff, (size_t)size);
     if (present) {
         aino_reads(source_number, from, count);
         memcpy(copy->bytes, source, (size_t)size);
@@ -594,6 +624,7 @@ static inline void aino_await_copies(unsigned open)
         aino_pending *copy = &queue->copies[queue->first % AINO_MOST_COPIES];
         if (copy->group + open >= queue->groups)
             return;
+        aino_await(copy, 0);
         if (copy->number >= 0)
             aino_writes(copy->number, copy->offset, copy->count);
         memcpy(copy->target, copy->bytes, (size_t)copy->size);
@@ -601,6 +632,14 @@ static inline void aino_await_copies(unsigned open)
     }
 }
 #define AINO_AWAIT_COPIES(open) aino_await_copies(open)
+
+/* The thread ends: nobody waits for its copies any more. */
+static inline void aino_forget_copies(void)
+{
+    aino_queue *queue = &aino_queues[threadIdx.x];
+    for (; queue->first != queue->last; ++queue->first)
+        aino_await(&queue->copies[queue->first % AINO_MOST_COPIES], 0);
+}
 
 /* -- launches ---------------------------------------------------------------------------------------- */
 
@@ -614,6 +653,7 @@ static inline void aino_fiber(void)
     const aino_call *call = &aino_present;
     unsigned number = threadIdx.x;
     call->thread(call->views, call->syms, call->scratch, call->lo, call->hi);
+    aino_forget_copies();
     aino_ended[number] = 1;
     ++aino_progress;
     swapcontext(&aino_fibers[number], &aino_scheduler);
@@ -622,13 +662,13 @@ static inline void aino_fiber(void)
 /* Run one block: every thread up to where it waits, again and again till all have ended. */
 static inline void aino_emulate_block(unsigned threads, char *stacks)
 {
-    aino_block_meeting = (aino_meeting){threads, 0, 0};
+    aino_block_meeting = (aino_meeting){threads, 0, 0, 0, NULL};
     for (unsigned w = 0; w * AINO_WARP < threads; ++w) {
         unsigned rest = threads - w * AINO_WARP;
-        aino_warp_meetings[w] = (aino_meeting){rest < AINO_WARP ? rest : AINO_WARP, 0, 0};
+        aino_warp_meetings[w] = (aino_meeting){rest < AINO_WARP ? rest : AINO_WARP, 0, 0, 0, NULL};
     }
     for (unsigned g = 0; g * AINO_GROUP_THREADS < threads; ++g)
-        aino_group_meetings[g] = (aino_meeting){AINO_GROUP_THREADS, 0, 0};
+        aino_group_meetings[g] = (aino_meeting){AINO_GROUP_THREADS, 0, 0, 0, NULL};
     ++aino_now;
     for (unsigned n = 0; n < threads; ++n) {
         getcontext(&aino_fibers[n]);

@@ -48,11 +48,13 @@ static __device__ inline uint64_t aino_terms(int part, int step, int turned)
     "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 
 /* d += A B for the terms of some lines, with `count` totals a thread; %first and so on come behind these.  A
- * first factor is shared, or `held`: four fragments an instruction. */
-#define AINO_WGMMA_BEGIN() asm volatile("wgmma.fence.sync.aligned;\n" ::: "memory")
-#define AINO_WGMMA_END()                                                                       \
+ * first factor is shared, or `held`: four fragments an instruction.  The fence and the wait name the totals
+ * too, so that nothing else that touches them is moved in between. */
+#define AINO_WGMMA_BEGIN(count, letter) \
+    asm volatile("wgmma.fence.sync.aligned;\n" : AINO_TOTALS_##count(letter, 0)::"memory")
+#define AINO_WGMMA_END(count, letter)                                                          \
     asm volatile("wgmma.commit_group.sync.aligned;\n" ::: "memory");                           \
-    asm volatile("wgmma.wait_group.sync.aligned 0;\n" ::: "memory")
+    asm volatile("wgmma.wait_group.sync.aligned 0;\n" : AINO_TOTALS_##count(letter, 0)::"memory")
 #define AINO_WGMMA_TEXT(columns, count, first, second, use, terms, types, rest)                \
     "{\n.reg .pred used;\nsetp.ne.b32 used, " use ", 0;\n"                                     \
     "wgmma.mma_async.sync.aligned.m64n" #columns terms types " {" AINO_REGISTERS_##count "}, " first ", " second \
@@ -63,20 +65,20 @@ static __device__ inline uint64_t aino_terms(int part, int step, int turned)
                                                                 const void *w, int w_step)     \
     {                                                                                          \
         uint64_t a = aino_factor(x, x_step, x_turned), b = aino_factor(w, w_step, w_turned);   \
-        AINO_WGMMA_BEGIN();                                                                    \
+        AINO_WGMMA_BEGIN(count, letter);                                                       \
         _Pragma("unroll") for (int part = 0; part < 4 * lines; ++part)                         \
             asm volatile(AINO_WGMMA_TEXT(columns, count, n0, n1, n2, terms, types, rest(n3, n4)) \
                          : AINO_TOTALS_##count(letter, 0)                                      \
                          : "l"(a + aino_terms(part, x_step, x_turned)),                        \
                            "l"(b + aino_terms(part, w_step, w_turned)), "r"(1), "n"(x_turned), "n"(w_turned)); \
-        AINO_WGMMA_END();                                                                      \
+        AINO_WGMMA_END(count, letter);                                                         \
     }                                                                                          \
     template <int lines, int w_turned>                                                         \
     static __device__ inline void aino_held_wgmma_##name##_##columns(                          \
         type(&d)[count], const uint32_t(&held)[16 * lines], const void *w, int w_step)         \
     {                                                                                          \
         uint64_t b = aino_factor(w, w_step, w_turned);                                         \
-        AINO_WGMMA_BEGIN();                                                                    \
+        AINO_WGMMA_BEGIN(count, letter);                                                       \
         _Pragma("unroll") for (int part = 0; part < 4 * lines; ++part)                         \
             asm volatile(AINO_WGMMA_TEXT(columns, count, "{" n0 ", " n1 ", " n2 ", " n3 "}", n4, n5, terms, types, \
                                          rest##_HELD(n6))                                      \
@@ -84,7 +86,7 @@ static __device__ inline uint64_t aino_terms(int part, int step, int turned)
                          : "r"(held[4 * part]), "r"(held[4 * part + 1]), "r"(held[4 * part + 2]), \
                            "r"(held[4 * part + 3]), "l"(b + aino_terms(part, w_step, w_turned)), "r"(1), \
                            "n"(w_turned));                                                     \
-        AINO_WGMMA_END();                                                                      \
+        AINO_WGMMA_END(count, letter);                                                         \
     }
 /* Behind the factors: their signs, and which of them are turned. */
 #define AINO_OF_FLOATS(x, w) ", 1, 1, " x ", " w

@@ -25,13 +25,14 @@ static __device__ inline void aino_exchange_u64(uint64_t *result, uint64_t x, in
     *result = (uint64_t)__shfl_xor_sync(0xffffffffu, (unsigned long long)x, distance);
 }
 
-/* D = A B + C on a tile; fragments of 32 bits and totals of `type`, which asm calls `letter`. */
+/* D = A B + C on a tile; fragments of 32 bits and totals of `type`, which asm calls `letter`.  Volatile, so
+ * that none is moved to where only some threads of the warp use its results: all must come. */
 #define AINO_MMA(name, shape, types, type, letter)                                             \
     static __device__ inline void aino_mma_##name(                                             \
         type *d0, type *d1, type *d2, type *d3, uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, \
         uint32_t b0, uint32_t b1, type c0, type c1, type c2, type c3)                          \
     {                                                                                          \
-        asm("mma.sync.aligned." shape ".row.col." types " {%0, %1, %2, %3}, {%4, %5, %6, %7}, " \
+        asm volatile("mma.sync.aligned." shape ".row.col." types " {%0, %1, %2, %3}, {%4, %5, %6, %7}, " \
             "{%8, %9}, {%10, %11, %12, %13};\n"                                                \
             : "=" letter(*d0), "=" letter(*d1), "=" letter(*d2), "=" letter(*d3)               \
             : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1),                            \
@@ -109,10 +110,12 @@ static __device__ inline void aino_round_tf32(uint32_t *result, uint32_t bits)
     asm("cvt.rna.tf32.f32 %0, %1;\n" : "=r"(*result) : "f"(__uint_as_float(bits)));
 }
 
-/* Copy 4, 8 or 16 bytes to shared memory, or zeros; at once where the source is not aligned to them. */
-static __device__ inline void aino_copy(void *target, const void *source, int bytes, bool present)
+/* Copy 4, 8 or 16 bytes to shared memory, or zeros; at once where the source is not aligned to them.  The
+ * instruction wants an aligned address even where it takes nothing from there. */
+static __device__ inline void aino_copy(void *target, const void *place, int bytes, bool present)
 {
-    if (((uintptr_t)source & (uintptr_t)(bytes - 1)) == 0 || !present) {
+    const void *source = (const void *)((uintptr_t)place & ~(uintptr_t)(bytes - 1));
+    if (source == place || !present) {
         int taken = present ? bytes : 0;
         if (bytes == 16)
             asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(aino_shared_address(target)),
@@ -128,8 +131,9 @@ static __device__ inline void aino_copy(void *target, const void *source, int by
                          : "memory");
         return;
     }
-    for (int i = 0; i < bytes; ++i)
-        ((char *)target)[i] = ((const char *)source)[i];
+#pragma unroll 1
+    for (int i = 0; i < bytes; ++i) /* seldom, and short: it must not take registers of what is done always */
+        ((char *)target)[i] = ((const char *)place)[i];
 }
 
 #define AINO_CLOSE_COPIES() asm volatile("cp.async.commit_group;\n" ::: "memory")

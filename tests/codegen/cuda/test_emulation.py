@@ -111,7 +111,27 @@ def far_write(b: LoopBuilder) -> None:
         b.store("out", unit - far, 1.0)
 
 
+def copied_over(b: LoopBuilder) -> None:
+    """Copies begin while others read, though they are waited for behind a barrier."""
+    line = b.share("line", f32, 32)
+    with b.units(1, 8):
+        with b.loop("i", 0, 4) as i:
+            b.store(line, b.thread * 4 + i, b.load("x", b.thread * 4 + i))
+        b.barrier()
+        b.store("out", b.thread, b.load(line, b.thread * -1 + 31))
+        b.copy(line, b.thread * 4, "x", b.thread * 4, 4)
+        b.close_copies()
+        b.barrier()
+        b.await_copies(0)
+        b.barrier()
+        b.store("out", b.thread + 8, b.load(line, b.thread))
+
+
 FAULTS = {
+    "copies over what is read": (
+        copied_over,
+        "thread 0 of block 0 reads line[31], to which a copy is on its way",
+    ),
     "writes and reads": (exchange(False), "thread 0 of block 0 reads line[7], which no thread of the block"),
     "reads and writes": (
         exchange(True, False),

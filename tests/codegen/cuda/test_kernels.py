@@ -304,26 +304,36 @@ def test_the_text_of_a_tile(golden: Any) -> None:
     golden.check("tile.cu", print_unit([built.fn], target(EMULATED)))
 
 
-def test_the_emulation_tells_of_threads_that_leave(tmp_path: Path) -> None:
+APART = {
+    "    if (threadIdx.x == 2)\n        return;\n    AINO_BARRIER();\n": "3 of 4 threads wait at a barrier",
+    "    if (threadIdx.x == 2)\n        AINO_BARRIER();\n    else\n        AINO_BARRIER();\n": (
+        "waits in line 5, where others wait in line 7"
+    ),
+    "    float x = 1;\n    int32_t n = 1;\n    if (threadIdx.x == 2)\n        aino_exchange_f32(&x, x, 1);\n"
+    "    else\n        aino_exchange_i32(&n, n, 1);\n": (
+        "does an exchange of f32 with its warp, of which others do an exchange of i32"
+    ),
+}
+
+
+@pytest.mark.parametrize("body", APART)
+def test_the_emulation_tells_of_threads_that_do_not_meet(body: str, tmp_path: Path) -> None:
     compiler = shutil.which("gcc") or pytest.skip("no gcc")
-    (tmp_path / "leaving.c").write_text(LEAVING, encoding="ascii")
+    (tmp_path / "leaving.c").write_text(LEAVING.replace("BODY", body), encoding="ascii")
     headers = ["-I", str(ROOT / "codegen" / "cuda" / "runtime")]
     subprocess.run([compiler, *headers, "-o", "leaving", "leaving.c"], cwd=tmp_path, check=True, timeout=60)
     done = subprocess.run(
         ["./leaving"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode != 0
-    assert "3 of 4 threads wait at a barrier" in done.stderr
+    assert APART[body] in done.stderr
 
 
 LEAVING = """\
 #include "aino_cuda.h"
-AINO_GLOBAL void k_kernel(int64_t lo)
+AINO_GLOBAL(4) void k_kernel(int64_t lo)
 {
-    if (threadIdx.x == 2)
-        return;
-    AINO_BARRIER();
-    (void)lo;
+BODY    (void)lo;
 }
 static void k_thread(void *const *views, const int64_t *syms, void *scratch, int64_t lo, int64_t hi)
 {

@@ -303,7 +303,7 @@ def test_copies_arrive_when_awaited(tmp_path: Path) -> None:
     run_kernel(late_copy(False), [x, interpreted])
     assert np.isnan(interpreted).all()  # what was there before
     done = outcome(late_copy(False), tmp_path)
-    assert "reads panel[62], which no thread of the block has written" in done.stderr
+    assert "reads panel[62], to which a copy is on its way" in done.stderr
 
 
 def test_warps_meet_whole() -> None:

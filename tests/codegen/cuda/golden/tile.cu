@@ -25,7 +25,7 @@ INLINE float fma_f32(float a, float b, float c)
  * writes out f32[32, 80]
  * schedule: tile 16x64 by 16, 1x4 a thread
  */
-AINO_GLOBAL void matmul_32x80_4ef61efd_kernel(
+AINO_GLOBAL(256) void matmul_32x80_4ef61efd_kernel(
         const float *AINO_RESTRICT lhs,
         const float *AINO_RESTRICT rhs,
         float *AINO_RESTRICT out,

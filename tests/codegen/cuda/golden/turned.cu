@@ -6,7 +6,7 @@
 #include <math.h>
 #include "aino_cuda.h"
 
-AINO_GLOBAL void turned_d429eaf2_kernel(
+AINO_GLOBAL(8) void turned_d429eaf2_kernel(
         const float *AINO_RESTRICT x,
         float *AINO_RESTRICT out,
         char *scratch,

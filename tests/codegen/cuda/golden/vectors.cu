@@ -55,7 +55,7 @@ INLINE uint16_t bf16_from_f32(float x)
             & 1u) + 32767u) >> 16u);
 }
 
-AINO_GLOBAL void vectors_2302aea0_kernel(
+AINO_GLOBAL(128) void vectors_2302aea0_kernel(
         const float *AINO_RESTRICT x,
         const uint16_t *AINO_RESTRICT h,
         float *AINO_RESTRICT out,
