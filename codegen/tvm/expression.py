@@ -10,6 +10,7 @@ helpers do (`WRAPPING`).  Its analysis does not take names for vectors of bools:
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from aino_ir.codegen.cstyle.expression import BOOL_AS_LOGIC, COMPARISONS, constant_of
@@ -95,6 +96,9 @@ class HelperNames(Protocol):
 
     keeping: set[str]
 
+    def every(self, lanes: int) -> str:
+        """The places of all elements of a vector in its variable."""
+
     def fence(self) -> str:
         """The function that keeps a value apart from the arithmetic around it."""
 
@@ -120,7 +124,8 @@ class HelperNames(Protocol):
 class TirPrinter:
     """Prints expressions; one instance a function.
 
-    `holds_masks` says that a name of a vector of bools stands for numbers (`held`).
+    `holds_masks` says that a name of a vector of bools stands for numbers (`held`), `holds_arrays` that a
+    vector's name is that of memory for its elements.
 
     Args:
         helpers: where helper functions come from.
@@ -148,6 +153,7 @@ class TirPrinter:
         self.sizes: dict[str, float] = {}
         """Name -> the size of what it stands for, where that is not 1."""
         self.holds_masks = True
+        self.holds_arrays = False
         self.keep: Callable[[Text, VecType], Text] | None = None
         """Puts a value into a variable, which the simplifier does not look through."""
         self._methods: dict[type[Expr], Callable[..., Text]] = {
@@ -361,8 +367,16 @@ class TirPrinter:
 
     def held_name(self, e: Var | RegRead, size: float) -> Text:
         """What stands under a name."""
-        name = Text(self.identifier(e.name), size=size)
+        name = replace(self.variable(self.identifier(e.name), e.lanes), size=size)
         return self.unheld(name) if e.dtype.is_bool and e.lanes > 1 and self.holds_masks else name
+
+    def variable(self, name: str, lanes: int) -> Text:
+        """What a variable holds: a vector is all elements of an array."""
+        return Text(name) if lanes == 1 or not self.holds_arrays else element(name, self.every(lanes))
+
+    def every(self, lanes: int) -> Text:
+        """The places of a vector's elements in its variable."""
+        return Text(self.helpers.every(lanes))
 
     def held(self, x: Text) -> Text:
         """A vector of bools as numbers, which may have a name."""

@@ -144,10 +144,12 @@ class Names:
         value = tirx.convert(value)
         if str(value.ty).startswith("bool"):
             return unmasked(self.keep(name, masked(value)))
-        kept = T.local_scalar(str(value.ty))
-        IRBuilder.name(name, kept.scalar.source)
-        T.buffer_store(kept.scalar.source, value, [0])
-        return kept.scalar
+        base, _, lanes = str(value.ty).partition("x")
+        kept = T.alloc_buffer((int(lanes or 1),), base)
+        IRBuilder.name(name, kept)
+        place = T.Ramp(0, 1, int(lanes)) if lanes else 0
+        T.buffer_store(kept, value, [place])
+        return kept[place]
 
     def result(self, value):
         for var, bound in reversed(self.bound):
@@ -155,6 +157,8 @@ class Names:
         return value
 '''
 
+PLAIN_NAMES = NAMES.replace("(int(lanes or 1),), base)", '(int(lanes or 1),), base, scope="local")')
+"""The same where plain memory is that of a whole device."""
 
 MOST = 1500.0
 """Size of a part of a helper's body that gets a variable."""
@@ -177,6 +181,7 @@ class Helpers:
         self.uses_masks = False
         self.uses_nearest = False
         self.uses_fused = False
+        self._lanes: set[int] = set()
         self._growth: dict[str, tuple[float, float]] = {}
         self.keeping: set[str] = set()
         """Helpers that have variables, which a block may not."""
@@ -191,7 +196,8 @@ class Helpers:
             (PLAIN_FUSED, self.uses_fused),
             (SAME_BITS, names or self.uses_same_bits),
             (MASKS if self.on_llvm else PLAIN_MASKS, names or self.uses_masks),
-            (NAMES, names),
+            ("\n".join(f"ALL{n} = T.Ramp(0, 1, {n})" for n in sorted(self._lanes)) + "\n", bool(self._lanes)),
+            (NAMES if self.on_llvm else PLAIN_NAMES, names),
             (CHOOSE, self.uses_choose),
         )
         return [*(text for text, used in parts if used), *self._functions]
@@ -248,6 +254,11 @@ class Helpers:
         args = tuple(Var(letter, type_) for letter in letters)
         doc = f"{entry.doc.rstrip('.')} (at most {entry.ulp[type_.dtype.name]:g} ulp off)"
         return self._function(f"{function}_{type_}", args, lambda b: entry.body(b, *args), doc)
+
+    def every(self, lanes: int) -> str:
+        """The places of all elements of a vector in its variable."""
+        self._lanes.add(lanes)
+        return f"ALL{lanes}"
 
     def fence(self) -> str:
         """The function that keeps a value apart."""

@@ -22,10 +22,19 @@ from aino_ir.codegen.tvm.kernel import (
     signature,
 )
 from aino_ir.codegen.tvm.sharing import SharedQuotients, SharingIndexText
-from aino_ir.codegen.tvm.text import PREFIX, PythonNames, Text, call, comment, element, type_name
+from aino_ir.codegen.tvm.text import (
+    PREFIX,
+    PythonNames,
+    Text,
+    call,
+    comment,
+    element,
+    type_name,
+    variable_lines,
+)
 from aino_ir.codegen.tvm.vectors import vector_store
 from aino_ir.dims import DimLike, ceildiv, dmax, is_static
-from aino_ir.dtypes import DType, i32
+from aino_ir.dtypes import DType, boolean, i32, i64
 from aino_ir.errors.printing import NoSpelling
 from aino_ir.loops.expr import Expr, VecType
 from aino_ir.loops.stmt import (
@@ -81,6 +90,7 @@ class _LoopKernel:
         self.buffers |= {s.name: s.dtype for s in statements if isinstance(s, Alloc)}
         self.printer = TirPrinter(helpers, self._name, self.index_text(), self.value_text(), self.buffers)
         self.printer.keep = self.keep
+        self.printer.holds_arrays = True
         self._methods: dict[type, Callable[..., None]] = {
             Let: self.let,
             BindIndex: self.bind_index,
@@ -178,7 +188,7 @@ class _LoopKernel:
         count = self.index(self.fn.units)
         if not is_static(self.fn.units):
             name = self.names.fresh("units")
-            self.line(f"{name}: T.int64 = {count}")
+            self.declare(name, VecType(i64), count)
             count = Text(name)
         self.line(f"for {self.names[UNIT]} in {kind}({count}):")
         start = len(self.lines)
@@ -239,15 +249,30 @@ class _LoopKernel:
             self.printer.sizes[wish] = text.size
             self.line(f"{self.names[wish]}: T.let = {text}")
         else:
-            self.line(f"{self.names[wish]}: T.{type_name(value.dtype)} = {text}")
+            self.declare(self.names[wish], value.type, text)
 
     def variable(self, wish: str, value: Expr) -> None:
         """A variable with its first value."""
-        self.line(f"{self.names[wish]}: T.{self.held_type(value.type)} = {self.assigned(value)}")
+        self.declare(self.names[wish], self.held_type(value.type), self.assigned(value))
 
-    def held_type(self, type_: VecType) -> str:
+    def declare(self, name: str, type_: VecType, value: Text) -> None:
+        """The lines of a variable with its first value.
+
+        Annotated names would be TVM's ``local`` memory, which on a processor is a workspace of its runtime:
+        only plain memory of a few bytes is a variable to LLVM, and so a register.  TVM lets variables that
+        are not needed at the same time share memory, which it counts in elements: those are numbers, and a
+        vector is as many of them.
+        """
+        if type_.lanes == 1:
+            for line in variable_lines(name, type_name(type_.dtype), value):
+                self.line(line)
+            return
+        self.line(f'{name} = T.alloc_buffer(({type_.lanes},), "{type_name(type_.dtype)}")')
+        self.line(f"{self.printer.variable(name, type_.lanes)} = {value}")
+
+    def held_type(self, type_: VecType) -> VecType:
         """The type of a variable for values of a type."""
-        return type_name(i32 if self._is_mask(type_) else type_.dtype, type_.lanes)
+        return VecType(i32, type_.lanes) if self._is_mask(type_) else type_
 
     def assigned(self, value: Expr) -> Text:
         """What is assigned to a variable."""
@@ -262,10 +287,10 @@ class _LoopKernel:
         """A value in a variable."""
         name = self.names.fresh("kept")
         if not self._is_mask(type_):
-            self.line(f"{name}: T.{type_name(type_.dtype, type_.lanes)} = {value}")
-            return Text(name)
-        self.line(f"{name}: T.{self.held_type(type_)} = {self.printer.held(value)}")
-        return self.printer.unheld(Text(name))
+            self.declare(name, type_, value)
+            return self.printer.variable(name, type_.lanes)
+        self.declare(name, self.held_type(type_), self.printer.held(value))
+        return self.printer.unheld(self.printer.variable(name, type_.lanes))
 
     def condition(self, value: Expr) -> Text:
         """A condition: under a name where it calls helpers, or where TVM would conclude too much from it."""
@@ -274,7 +299,7 @@ class _LoopKernel:
         if self.printer.named == before and compares_integers(value):
             return text
         name = self.names.fresh("condition")
-        self.line(f"{name}: T.bool = {text}")
+        self.declare(name, VecType(boolean), text)
         return Text(name)
 
     def bind_index(self, s: BindIndex) -> None:
@@ -290,7 +315,9 @@ class _LoopKernel:
     def set_register(self, s: SetReg) -> None:
         """An assignment."""
         if self.usage.is_read(s.name):
-            self.line(f"{self.names[s.name]} = {self.assigned(s.value)}")
+            self.line(
+                f"{self.printer.variable(self.names[s.name], s.value.lanes)} = {self.assigned(s.value)}"
+            )
 
     def store(self, s: Store) -> None:
         """Write elements."""
@@ -340,7 +367,7 @@ class _LoopKernel:
             self.nested(s.body)
             return
         name = self.names.fresh("goes_on")
-        self.line(f"{name}: T.bool = {text}")
+        self.declare(name, VecType(boolean), text)
         self.line(f"while {name}:")
         self.depth += 1
         self.block(s.body, lambda: self.line(f"{name} = {self.printer.value(s.condition)}"))
@@ -362,6 +389,10 @@ class _ThreadKernel(_LoopKernel):
     """The same for a GPU: a thread does the checks and one unit, and what it holds is its own."""
 
     scope = ', scope="local"'
+
+    def declare(self, name: str, type_: VecType, value: Text) -> None:
+        """An annotated name: memory of the thread's own."""
+        self.line(f"{name}: T.{type_name(type_.dtype, type_.lanes)} = {value}")
 
     def function_body(self) -> None:
         """Threads first: nothing else may touch memory."""

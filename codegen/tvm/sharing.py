@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 
 from aino_ir.codegen.cstyle.index import Ranges
 from aino_ir.codegen.tvm.index import IndexText
-from aino_ir.codegen.tvm.text import PythonNames, Text, binary, call
+from aino_ir.codegen.tvm.text import PythonNames, Text, binary, call, variable_lines
 from aino_ir.dims import DimLike, free_symbols
 from aino_ir.loops.stmt import UNIT
 
@@ -46,7 +46,7 @@ class SharedQuotients:
             value = divided(operator, a, b, self.ranges, text)
             name = self.names.fresh("quotient" if operator == "//" else "remainder")
             lines = self.inside if UNIT in used else self.before
-            lines.append(f"{name}: T.int64 = {value}")
+            lines += variable_lines(name, "int64", value)
             self._known[key] = Text(name)
         return self._known[key]
 

@@ -120,6 +120,11 @@ def ramp(base: Text, step: Text, lanes: int) -> Text:
     return call("T.Ramp", base, step, str(lanes))
 
 
+def variable_lines(name: str, kind: str, value: Text) -> list[str]:
+    """The lines of a variable with its first value, which LLVM holds in a register."""
+    return [f'{name} = T.alloc_scalar("{kind}")', f"{name} = {value}"]
+
+
 def literal(value: float | bool, dtype: DType, lanes: int = 1) -> Text:
     """A constant of a compute dtype, exactly, in every lane."""
     if lanes > 1:

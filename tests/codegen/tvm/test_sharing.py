@@ -35,8 +35,12 @@ def test_what_depends_on_symbols_and_units_has_variables() -> None:
     n, unit, i = symbol("n"), symbol(UNIT), symbol("i")
     whole = (unit // n) * 4 + unit // n + n // 2 + i // n
     assert text.text(whole).text == text.text(whole).text
-    assert len(quotients.before) == 1 and "T.truncdiv(n, T.int64(2))" in quotients.before[0]
-    assert len(quotients.inside) == 1 and "T.truncdiv(unit, n)" in quotients.inside[0]
+    for lines, value in (
+        (quotients.before, "T.truncdiv(n, T.int64(2))"),
+        (quotients.inside, "T.truncdiv(unit, n)"),
+    ):
+        declared, assigned = lines
+        assert "T.alloc_scalar(" in declared and value in assigned
     assert "i // n" in text.text(whole).text  # of a loop's variable: stays in its loop
 
 

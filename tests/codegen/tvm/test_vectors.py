@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from aino_ir.builder import Builder
+from aino_ir.codegen.tvm.build import load_script
 from aino_ir.codegen.tvm.helpers import Helpers
 from aino_ir.codegen.tvm.kernel import PrintedKernel
 from aino_ir.codegen.tvm.loops import print_loop_kernel
@@ -18,9 +20,9 @@ from aino_ir.dtypes import DTYPES, f32
 from aino_ir.graph import Module
 from aino_ir.loops.builder import LoopBuilder
 from aino_ir.loops.expr import PrefixMask, Ramp, VecType, binary, const
-from aino_ir.loops.stmt import Access
+from aino_ir.loops.stmt import Access, Alloc
 from aino_ir.types import TensorType, tensor
-from tests.codegen.tvm.support import agrees, emitted, weights
+from tests.codegen.tvm.support import agrees, emitted, needs_tvm, weights
 
 
 def softmax(rows: int, columns: int, axis: int = -1, dtype: str = "f32") -> Module:
@@ -75,13 +77,30 @@ def test_loops_have_vectors_and_threads(name: str) -> None:
     assert kernels
     for text in kernels:
         assert "T.parallel(" in text
-        assert re.search(r": T\.float32x[0-9]+ = ", text), text
+        assert re.search(r"(\w+) = T\.alloc_buffer\(\(\d+,\), \"float32\"\)\n +\1\[ALL\d+\] = ", text), text
 
 
 @pytest.mark.parametrize("name", list(CASES))
 def test_loops_agree(name: str) -> None:
     build, shape = CASES[name]
     agrees(build(), weights(*shape, seed=2), terms=max(shape))
+
+
+def test_variables_are_registers(tmp_path: Path) -> None:
+    """Of all that an attention declares, LLVM keeps nothing in memory but rows and tiles between two loops."""
+    needs_tvm()
+    b = Builder()
+    q, k, v = (b.input(name, tensor("f32", 1, 1, 5, 4)) for name in "qkv")
+    b.output("out", b.attention(q, k, v, scale=0.5))
+    plan, emission = emitted(b.module)
+    (kernel,) = plan.kernels.values()
+    arrays = [s for s in kernel.function.prologue if isinstance(s, Alloc)]
+    place = tmp_path / "kernels.py"
+    place.write_text(emission.script, encoding="ascii")
+    code = load_script(place).build().mod.inspect_source("ll")
+    assert "load ptr, ptr @__TVMBackendAllocWorkspace" not in code
+    memory = re.findall(r"= alloca \[\d+ x float\]|= alloca <\d+ x float>|= alloca float", code)
+    assert 0 < len(memory) <= len(arrays), memory
 
 
 def test_storage_types_travel_in_vectors() -> None:
