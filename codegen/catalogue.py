@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from aino_ir.codegen.cuda.generators import cuda_dividers, cuda_generators
 from aino_ir.codegen.kernels import registry
-from aino_ir.codegen.kernels.contract import BEST
+from aino_ir.codegen.kernels.tiled import BEST
 from aino_ir.codegen.tvm.generators import tvm_generators
 from aino_ir.isa import GPU
 from aino_ir.kernels import Candidate, Divider, Division, Generator, KernelSpec, Reject

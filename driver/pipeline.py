@@ -16,7 +16,7 @@ from aino_ir.codegen.c.compile import compile_units
 from aino_ir.codegen.c.toolchain import CompilerCalls, Toolchain, find_toolchain
 from aino_ir.codegen.catalogue import Experience, KernelCatalogue, generators_for
 from aino_ir.codegen.cuda.backend import emit_cuda
-from aino_ir.codegen.kernels.contract import BEST
+from aino_ir.codegen.kernels.tiled import BEST
 from aino_ir.codegen.lower.legality import (
     host_ops,
     interface_obstacles,

@@ -10,15 +10,14 @@ NHWC convolution), broadcast weights against rows of pixels (NCHW), and vectors 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 
-from aino_ir.codegen.kernels.access import Placement
 from aino_ir.codegen.kernels.blocking import SYMBOLIC_EXTENT, Blocking, choose_blocking
 from aino_ir.codegen.kernels.canonical import axes_of, slope
-from aino_ir.codegen.kernels.contract_loops import UNROLL_STEPS, ContractLoops, Shape
-from aino_ir.codegen.kernels.emit import emit_checks, vector_lanes
-from aino_ir.codegen.kernels.naming import header, kernel_name
+from aino_ir.codegen.kernels.contract_loops import UNROLL_STEPS, ContractLoops
+from aino_ir.codegen.kernels.emit import vector_lanes
+from aino_ir.codegen.kernels.naming import header
 from aino_ir.codegen.kernels.nibbles import Nibbles
 from aino_ir.codegen.kernels.roles import (
     Guard,
@@ -29,10 +28,10 @@ from aino_ir.codegen.kernels.roles import (
     strided_operand,
 )
 from aino_ir.codegen.kernels.staging import fits, staging_cycles
+from aino_ir.codegen.kernels.tiled import BEST, begin_kernel, cheapest, tile_params, tile_shape
 from aino_ir.codegen.kernels.tiles import Tile, legal_tiles, tile_cycles
 from aino_ir.dims import Dim, is_static
 from aino_ir.kernels import Candidate, KernelSpec, Operand, Packing, Reject
-from aino_ir.loops.builder import LoopBuilder
 from aino_ir.loops.expr import Binary, Cast, Expr, Read, Unary
 from aino_ir.loops.expr_tree import walk
 from aino_ir.loops.stmt import LoopFn
@@ -41,9 +40,6 @@ from aino_ir.types import Layout
 
 CLOCK = 3.5e9
 """Cycles a second that modelled costs assume; only ratios matter."""
-
-BEST = 4
-"""Candidates that are offered: the best by the model."""
 
 INTEGER_STEPS = 2.5
 """How much longer a step of integers takes: they are converted when loaded, and multiply and add apart."""
@@ -87,7 +83,7 @@ class ContractGenerator:
             return
         lanes = vector_lanes(spec, target)
         found = [c for roles in ways if isinstance(roles, Roles) for c in _candidates(roles, lanes, target)]
-        yield from sorted(found, key=lambda c: c.cost)[: self.most]
+        yield from cheapest(found, self.most)
 
     def build(self, spec: KernelSpec, candidate: Candidate, target: Target) -> LoopFn:
         """The loops of a candidate."""
@@ -95,12 +91,8 @@ class ContractGenerator:
         roles = analyse(spec, stage=bool(params.get("staged")))
         assert isinstance(roles, Roles)
         halved = {i: p.transform.axis for i, p in candidate.packings if isinstance(p.transform, Nibbles)}
-        b = LoopBuilder(kernel_name(spec))
-        place = Placement(b, roles.spec, packed_operands(spec, candidate), halved)
-        emit_checks(place)
-        blocking = Blocking(params["chunk"], params["group"], params["depth"])
-        shape = Shape(Tile(params["rows"], params["vectors"]), params["lanes"], blocking)
-        ContractLoops(b, place, roles, shape).emit()
+        b, place = begin_kernel(spec, roles.spec, candidate, halved)
+        ContractLoops(b, place, roles, tile_shape(candidate, params["depth"])).emit()
         return b.finish(header(spec, candidate))
 
 
@@ -172,14 +164,7 @@ def _candidate(roles: Roles, tile: Tile, lanes: int, target: Target) -> Candidat
         cycles += loads * steps * decoding / DECODINGS_PER_CYCLE
     blocking = choose_blocking(roles, tile, lanes, target, _element_bytes(roles))
     packings = panel_packings(roles, tile.rows, tile.vectors * lanes)
-    params = [
-        ("rows", tile.rows),
-        ("vectors", tile.vectors),
-        ("lanes", lanes),
-        ("chunk", blocking.chunk),
-        ("group", blocking.group),
-        ("depth", blocking.depth),
-    ]
+    params = [*tile_params(tile, lanes, blocking), ("depth", blocking.depth)]
     moved = blocking.cycles
     if roles.staged is not None:
         if not fits(roles, tile, lanes, blocking, target):
@@ -215,20 +200,6 @@ class Use:
     operand: Operand
     number: int
     axes: dict[int, str]
-
-
-def packed_operands(spec: KernelSpec, candidate: Candidate) -> dict[int, Operand]:
-    """The constants that a candidate packs, as its kernel addresses them."""
-    return {
-        i: replace(
-            spec.operands[i],
-            layout=p.layout,
-            allocated=None,
-            shape=p.stored_shape(spec.operands[i].shape),  # type: ignore[arg-type]
-            dtype=p.stored_dtype(spec.operands[i].dtype),
-        )
-        for i, p in candidate.packings
-    }
 
 
 def panel_packings(roles: Roles, rows: int, width: int) -> tuple[tuple[int, Packing], ...]:

@@ -24,22 +24,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from aino_ir.codegen.kernels.access import Placement
-from aino_ir.codegen.kernels.blocking import SYMBOLIC_EXTENT, Blocking, choose_blocking, rows_and_columns
+from aino_ir.codegen.kernels.blocking import SYMBOLIC_EXTENT, choose_blocking, rows_and_columns
 from aino_ir.codegen.kernels.contract import (
-    BEST,
     CLOCK,
     DECODINGS_PER_CYCLE,
     Use,
-    packed_operands,
     panel_layout,
     plain_use,
 )
-from aino_ir.codegen.kernels.contract_loops import Shape
 from aino_ir.codegen.kernels.decoding_loops import DecodingLoops
 from aino_ir.codegen.kernels.decoding_parts import Parts, parts_of
 from aino_ir.codegen.kernels.dot import neighbour_layout
-from aino_ir.codegen.kernels.emit import emit_checks, vector_lanes
+from aino_ir.codegen.kernels.emit import vector_lanes
 from aino_ir.codegen.kernels.fixed_point import (
     QUARTET,
     STAGING_CYCLES,
@@ -48,8 +44,9 @@ from aino_ir.codegen.kernels.fixed_point import (
     block_operations,
     step_operations,
 )
-from aino_ir.codegen.kernels.naming import header, kernel_name
+from aino_ir.codegen.kernels.naming import header
 from aino_ir.codegen.kernels.roles import extent_or
+from aino_ir.codegen.kernels.tiled import BEST, begin_kernel, cheapest, tile_params, tile_shape
 from aino_ir.codegen.kernels.tiles import (
     FMA_LATENCY,
     FMAS_PER_CYCLE,
@@ -60,7 +57,6 @@ from aino_ir.codegen.kernels.tiles import (
 )
 from aino_ir.codegen.kernels.words import NIBBLES, WordBytes, Words
 from aino_ir.kernels import Candidate, KernelSpec, Packing, Reject
-from aino_ir.loops.builder import LoopBuilder
 from aino_ir.loops.expr import Binary
 from aino_ir.loops.expr_tree import walk
 from aino_ir.loops.stmt import LoopFn
@@ -101,20 +97,16 @@ class DecodingGenerator:
             found += [
                 _candidate(parts, t, lanes, target, block) for t in fitting if t.vectors <= MOST_VECTORS
             ]
-        yield from sorted(found, key=lambda c: c.cost)[: self.most]
+        yield from cheapest(found, self.most)
 
     def build(self, spec: KernelSpec, candidate: Candidate, target: Target) -> LoopFn:
         """The loops of a candidate."""
         parts = parts_of(spec)
         assert isinstance(parts, Parts)
-        params = dict(candidate.params)
-        b = LoopBuilder(kernel_name(spec))
-        place = Placement(b, parts.roles.spec, packed_operands(parts.roles.spec, candidate))
-        emit_checks(place)
-        blocking = Blocking(params["chunk"], params["group"])
-        shape = Shape(Tile(params["rows"], params["vectors"]), params["lanes"], blocking)
-        if params["block"]:
-            FixedPointLoops(b, place, parts, shape, params["block"], target.multiplies_bytes).emit()
+        b, place = begin_kernel(spec, parts.roles.spec, candidate)
+        shape, block = tile_shape(candidate), dict(candidate.params)["block"]
+        if block:
+            FixedPointLoops(b, place, parts, shape, block, target.multiplies_bytes).emit()
         else:
             DecodingLoops(b, place, parts, shape).emit()
         return b.finish(header(spec, candidate))
@@ -151,14 +143,7 @@ def _candidate(parts: Parts, tile: Tile, lanes: int, target: Target, block: int 
     return Candidate(
         "decoding",
         f"{kind}, tile {tile.rows}x{tile.vectors * lanes}, chunk {blocking.chunk}",
-        (
-            ("rows", tile.rows),
-            ("vectors", tile.vectors),
-            ("lanes", lanes),
-            ("chunk", blocking.chunk),
-            ("group", blocking.group),
-            ("block", block),
-        ),
+        (*tile_params(tile, lanes, blocking), ("block", block)),
         _packings(parts, tile.vectors * lanes, block > 0),
         cost=(outer * cycles + blocking.cycles) / CLOCK,
         arrival=blocking.arrival / CLOCK,

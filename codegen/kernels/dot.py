@@ -19,13 +19,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from aino_ir.codegen.kernels.access import Placement, Point
-from aino_ir.codegen.kernels.blocking import SYMBOLIC_EXTENT, Blocking, choose_blocking, rows_and_columns
+from aino_ir.codegen.kernels.blocking import SYMBOLIC_EXTENT, choose_blocking, rows_and_columns
 from aino_ir.codegen.kernels.canonical import axes_of, slope
-from aino_ir.codegen.kernels.contract import CLOCK, CODE_BUDGET, code_size, packed_operands
+from aino_ir.codegen.kernels.contract import CLOCK, CODE_BUDGET, code_size
 from aino_ir.codegen.kernels.contract_loops import UNROLL_STEPS, ContractLoops, Shape
-from aino_ir.codegen.kernels.emit import emit_checks, vector_lanes
-from aino_ir.codegen.kernels.naming import header, kernel_name
+from aino_ir.codegen.kernels.emit import vector_lanes
+from aino_ir.codegen.kernels.naming import header
 from aino_ir.codegen.kernels.roles import Roles, analyse, extent_or, is_plain
+from aino_ir.codegen.kernels.tiled import BEST, begin_kernel, cheapest, tile_params, tile_shape
 from aino_ir.codegen.kernels.tiles import (
     FMA_LATENCY,
     FMAS_PER_CYCLE,
@@ -46,9 +47,6 @@ from aino_ir.loops.stmt import LoopFn
 from aino_ir.short_sums import DEPTHS
 from aino_ir.target import Target
 from aino_ir.types import Layout
-
-BEST = 4
-"""Candidates that are offered: the best by the model."""
 
 INSTRUCTIONS_PER_CYCLE = 4.0
 """What is begun in a cycle, loads included."""
@@ -164,19 +162,14 @@ class DotGenerator:
             for t in small
             if registers(t, depth) + int(parts.halves) <= target.vector_registers
         ]
-        yield from sorted(found, key=lambda c: c.cost)[: self.most]
+        yield from cheapest(found, self.most)
 
     def build(self, spec: KernelSpec, candidate: Candidate, target: Target) -> LoopFn:
         """The loops of a candidate."""
         parts = parts_of(spec)
         assert isinstance(parts, Parts)
-        params = dict(candidate.params)
-        b = LoopBuilder(kernel_name(spec))
-        place = Placement(b, parts.roles.spec, packed_operands(parts.roles.spec, candidate))
-        emit_checks(place)
-        blocking = Blocking(params["chunk"], params["group"], 0)
-        shape = Shape(Tile(params["rows"], params["vectors"]), params["lanes"], blocking)
-        DotLoops(b, place, parts, shape, params["depth"]).emit()
+        b, place = begin_kernel(spec, parts.roles.spec, candidate)
+        DotLoops(b, place, parts, tile_shape(candidate), dict(candidate.params)["depth"]).emit()
         return b.finish(header(spec, candidate))
 
 
@@ -218,14 +211,7 @@ def _candidate(parts: Parts, tile: Tile, depth: int, lanes: int, target: Target)
     return Candidate(
         "dot",
         f"{kind}, tile {tile.rows}x{tile.vectors * lanes}, chunk {blocking.chunk}, {proof}",
-        (
-            ("rows", tile.rows),
-            ("vectors", tile.vectors),
-            ("lanes", lanes),
-            ("chunk", blocking.chunk),
-            ("group", blocking.group),
-            ("depth", depth),
-        ),
+        (*tile_params(tile, lanes, blocking), ("depth", depth)),
         ((parts.w.operand, Packing(_layout(parts, tile.vectors * lanes))),),
         cost=(outer * cycles + blocking.cycles) / CLOCK,
         arrival=blocking.arrival / CLOCK,

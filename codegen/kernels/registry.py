@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aino_ir.codegen.kernels.attention import AttentionGenerator
-from aino_ir.codegen.kernels.contract import BEST, ContractGenerator
+from aino_ir.codegen.kernels.contract import ContractGenerator
 from aino_ir.codegen.kernels.decoding import DecodingGenerator
 from aino_ir.codegen.kernels.dot import DotGenerator
 from aino_ir.codegen.kernels.map import MapGenerator
@@ -13,6 +13,7 @@ from aino_ir.codegen.kernels.rows import RowGenerator
 from aino_ir.codegen.kernels.scheduled import ScheduledGenerator
 from aino_ir.codegen.kernels.short_products import ShortProductsGenerator
 from aino_ir.codegen.kernels.sparse import SparseGenerator
+from aino_ir.codegen.kernels.tiled import BEST
 from aino_ir.kernels import Generator
 
 

@@ -12,12 +12,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from aino_ir.codegen.kernels.access import Placement, Point
-from aino_ir.codegen.kernels.blocking import Blocking, choose_blocking
-from aino_ir.codegen.kernels.contract import CLOCK, CODE_BUDGET, code_size, packed_operands, panel_packings
+from aino_ir.codegen.kernels.blocking import choose_blocking
+from aino_ir.codegen.kernels.contract import CLOCK, CODE_BUDGET, code_size, panel_packings
 from aino_ir.codegen.kernels.contract_loops import ContractLoops, Shape
-from aino_ir.codegen.kernels.emit import emit_checks, vector_lanes
-from aino_ir.codegen.kernels.naming import header, kernel_name
+from aino_ir.codegen.kernels.emit import vector_lanes
+from aino_ir.codegen.kernels.naming import header
 from aino_ir.codegen.kernels.roles import Roles, analyse, extent_or, is_plain, strided_operand
+from aino_ir.codegen.kernels.tiled import BEST, begin_kernel, cheapest, tile_params, tile_shape
 from aino_ir.codegen.kernels.tiles import LOADS_PER_CYCLE, Tile, legal_tiles, split_tiles
 from aino_ir.compute import Compute
 from aino_ir.dims import Dim, is_static
@@ -27,9 +28,6 @@ from aino_ir.loops.builder import LoopBuilder
 from aino_ir.loops.expr import Binary, Cast, Expr, Read, Shuffle, VecType, cast
 from aino_ir.loops.stmt import LoopFn
 from aino_ir.target import Target
-
-BEST = 4
-"""Candidates that are offered: the best by the model."""
 
 MULTIPLICATIONS_PER_CYCLE = 2.0
 OPERATIONS_PER_CYCLE = 3.0
@@ -99,20 +97,15 @@ class ShortProductsGenerator:
             for lanes in widths
             for tile in _tiles(roles, lanes, target)
         ]
-        yield from sorted(candidates, key=lambda c: c.cost)[: self.most]
+        yield from cheapest(candidates, self.most)
 
     def build(self, spec: KernelSpec, candidate: Candidate, target: Target) -> LoopFn:
         """The loops of a candidate."""
         found = short_roles(spec)
         assert not isinstance(found, str)
         roles, wide = found
-        params = dict(candidate.params)
-        b = LoopBuilder(kernel_name(spec))
-        place = Placement(b, roles.spec, packed_operands(spec, candidate))
-        emit_checks(place)
-        blocking = Blocking(params["chunk"], params["group"])
-        shape = Shape(Tile(params["rows"], params["vectors"]), params["lanes"], blocking)
-        ShortLoops(b, place, roles, shape, wide, params["native"]).emit()
+        b, place = begin_kernel(spec, roles.spec, candidate)
+        ShortLoops(b, place, roles, tile_shape(candidate), wide, dict(candidate.params)["native"]).emit()
         return b.finish(header(spec, candidate))
 
 
@@ -157,14 +150,7 @@ def _candidate(roles: Roles, tile: Tile, lanes: int, native: int, target: Target
     return Candidate(
         "short",
         f"sums in 16 bits, tile {tile.rows}x{tile.vectors * lanes}, chunk {blocking.chunk}",
-        (
-            ("rows", tile.rows),
-            ("vectors", tile.vectors),
-            ("lanes", lanes),
-            ("native", native),
-            ("chunk", blocking.chunk),
-            ("group", blocking.group),
-        ),
+        (*tile_params(tile, lanes, blocking), ("native", native)),
         panel_packings(roles, tile.rows, tile.vectors * lanes),
         cost=(outer * cycles + blocking.cycles) / CLOCK,
         arrival=blocking.arrival / CLOCK,

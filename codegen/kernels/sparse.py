@@ -41,6 +41,7 @@ from aino_ir.codegen.kernels.sparse_rows import RowLoops
 from aino_ir.codegen.kernels.sparse_window_loops import WindowLoops
 from aino_ir.codegen.kernels.sparse_windows import Picture, WindowRoles, analyse_windows, window_candidates
 from aino_ir.codegen.kernels.streams import Stream, StreamPositions, StreamValues
+from aino_ir.codegen.kernels.tiled import cheapest
 from aino_ir.codegen.kernels.tiles import FMA_LATENCY, FMAS_PER_CYCLE, LOADS_PER_CYCLE
 from aino_ir.dims import is_static
 from aino_ir.kernels import Candidate, KernelSpec, Reject
@@ -104,7 +105,7 @@ class SparseGenerator:
             return
         if not found:
             yield Reject(self.name, "nothing fills vectors")
-        yield from sorted(found, key=lambda c: c.cost)[: self.most]
+        yield from cheapest(found, self.most)
 
     def build(self, spec: KernelSpec, candidate: Candidate, target: Target) -> LoopFn:
         """The loops of a candidate."""
