@@ -8,14 +8,7 @@ from typing import Any
 import click
 
 from aino_ir.driver import api
-from aino_ir.driver.cli.options import (
-    cache_option,
-    dim_option,
-    level_option,
-    model_argument,
-    target_option,
-    threads_option,
-)
+from aino_ir.driver.cli.options import compilation_options, model_argument
 from aino_ir.driver.cli.shell import Shell, common_options
 from aino_ir.driver.emit import KINDS, emit_files
 from aino_ir.errors.usage import StrictRefused, TargetRunsNothing
@@ -30,10 +23,7 @@ from aino_ir.runtime.executable import Executable
     type=click.Path(),
     help="Where to write (default: into this folder, named after the model).",
 )
-@target_option
-@dim_option
-@threads_option
-@level_option
+@compilation_options
 @click.option(
     "--emit", "kind", type=click.Choice(KINDS), help="Write C, CUDA C++, IR, loops or ONNX instead."
 )
@@ -45,7 +35,6 @@ from aino_ir.runtime.executable import Executable
     help="Measure candidates of kernels for so long (level 3: 20 seconds unless told otherwise).",
 )
 @click.option("--strict", is_flag=True, help="An op without native code, or an undone pass, is an error.")
-@cache_option
 @common_options
 @click.pass_obj
 def command(

@@ -112,6 +112,13 @@ def level_option(function: F) -> F:
     return level(numerics(function))
 
 
+def compilation_options(function: F) -> F:
+    """--target, --dim, --threads, --level, --numerics and --no-cache: what a compilation for a run takes."""
+    for option in (cache_option, level_option, threads_option, dim_option, target_option):
+        function = option(function)
+    return function
+
+
 def input_options(function: F) -> F:
     """--input and --random."""
     given = click.option(

@@ -10,15 +10,7 @@ import click
 import numpy as np
 
 from aino_ir.driver import api
-from aino_ir.driver.cli.options import (
-    Bounds,
-    cache_option,
-    dim_option,
-    input_options,
-    level_option,
-    target_option,
-    threads_option,
-)
+from aino_ir.driver.cli.options import Bounds, compilation_options, input_options
 from aino_ir.driver.cli.shell import Shell, common_options
 from aino_ir.driver.inputs import flat_values, inputs_for, write_arrays
 from aino_ir.frontends.dim_specs import symbol_name
@@ -40,15 +32,12 @@ REAL_KINDS = "fiubV"
     flag_value="-",
     help="Print where the time goes, or write a Chrome trace to this file.",
 )
-@target_option
-@dim_option
-@threads_option
-@level_option
-@cache_option
+@compilation_options
 @common_options
 @click.pass_obj
 def command(
     shell: Shell,
+    /,
     x: str,
     files: tuple[str, ...],
     seed: int | None,
@@ -56,23 +45,11 @@ def command(
     chrome: str | None,
     target: str,
     dims: Bounds,
-    threads: int | None,
-    level: int,
-    numerics: str,
-    cache: bool,
+    **options: Any,
 ) -> None:
     """Run X (.aino, .onnx or .air) once and show its outputs."""
     with shell.progress() as progress:
-        exe = open_executable(
-            x,
-            target,
-            dims=dims,
-            threads=threads,
-            level=level,
-            numerics=numerics,
-            cache=cache,
-            progress=progress,
-        )
+        exe = open_executable(x, target, dims=dims, progress=progress, **options)
     inputs = inputs_for(exe.inputs, files, seed, sizes_of(exe, dims), exe.defaults)
     start = time.perf_counter()
     results = dict(zip((name for name, _ in exe.outputs), exe.run(inputs), strict=False))

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from aino_ir.driver.cli.options import (
-    Bounds,
-    cache_option,
-    dim_option,
-    input_options,
-    level_option,
-    target_option,
-    threads_option,
-)
+from aino_ir.driver.cli.options import Bounds, compilation_options, input_options
 from aino_ir.driver.cli.run import open_executable, sizes_of
 from aino_ir.driver.cli.shell import Shell, common_options
 from aino_ir.driver.compare import REFERENCES, compare_outputs, reference_outputs
@@ -34,15 +27,12 @@ from aino_ir.runtime.tables import format_table
     help="What to compare with.",
 )
 @input_options
-@target_option
-@dim_option
-@threads_option
-@level_option
-@cache_option
+@compilation_options
 @common_options
 @click.pass_obj
 def command(
     shell: Shell,
+    /,
     x: str,
     model: str | None,
     against: str,
@@ -50,10 +40,7 @@ def command(
     seed: int | None,
     target: str,
     dims: Bounds,
-    threads: int | None,
-    level: int,
-    numerics: str,
-    cache: bool,
+    **options: Any,
 ) -> None:
     """Compile the model X (.onnx, .air or .pt2), run it, and compare every output.
 
@@ -62,16 +49,7 @@ def command(
     if Path(x).suffix.lower() == ".aino" and model is None:
         raise ArtifactIsNoModel(path=x)
     with shell.progress() as progress:
-        exe = open_executable(
-            x,
-            target,
-            dims=dims,
-            threads=threads,
-            level=level,
-            numerics=numerics,
-            cache=cache,
-            progress=progress,
-        )
+        exe = open_executable(x, target, dims=dims, progress=progress, **options)
         inputs = inputs_for(
             exe.inputs, files, seed if seed is not None else 0, sizes_of(exe, dims), exe.defaults
         )
