@@ -13,8 +13,9 @@ from aino_ir.graph import Value
 from aino_ir.op import Op
 from aino_ir.ops.activation import Relu
 from aino_ir.ops.cast import Cast, Select
+from aino_ir.ops.division import Div
 from aino_ir.ops.logic import LogicalAnd, LogicalNot, LogicalOr
-from aino_ir.ops.math import Add, Clip, Div, Mul, Neg, Pow, Sub
+from aino_ir.ops.math import Add, Clip, Mul, Neg, Pow, Sub
 from aino_ir.ops.tensor import Expand
 from aino_ir.passes.rules import Rule
 from aino_ir.pattern import Match, P, anything, scalar, scalar_of, uniform_of

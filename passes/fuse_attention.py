@@ -9,7 +9,8 @@ from aino_ir.dims import DimLike
 from aino_ir.graph import Value
 from aino_ir.op import Op
 from aino_ir.ops.cast import Select
-from aino_ir.ops.math import Add, Div, IsNan, Mul
+from aino_ir.ops.division import Div
+from aino_ir.ops.math import Add, IsNan, Mul
 from aino_ir.ops.nn import MatMul
 from aino_ir.ops.softmax import Softmax
 from aino_ir.ops.tensor import Reshape, Transpose

@@ -8,7 +8,8 @@ from typing import Any
 from aino_ir.builder import Builder
 from aino_ir.graph import Value
 from aino_ir.ops.activation import HardSigmoid, Sigmoid
-from aino_ir.ops.math import Add, Clip, Div, Mul, Pow, Reciprocal, Rsqrt, Sqrt, Sub
+from aino_ir.ops.division import Div
+from aino_ir.ops.math import Add, Clip, Mul, Pow, Reciprocal, Rsqrt, Sqrt, Sub
 from aino_ir.ops.normalize import LayerNorm, RmsNorm
 from aino_ir.ops.reduce import ReduceMax, ReduceMean, ReduceSum
 from aino_ir.ops.transcendental import Erf, Exp, Log, Tanh

@@ -31,7 +31,8 @@ from aino_ir.loops.expr import (
     unary,
 )
 from aino_ir.op import Op, Sample, Trait, bool_attr, int_attr, ints_attr, operand
-from aino_ir.ops.math import Array, truncating_division
+from aino_ir.ops.division import truncating_division
+from aino_ir.ops.math import Array
 from aino_ir.sampling import accepted_dtypes, edge_values, random_values, seeded
 from aino_ir.symbolic import is_symbolic
 from aino_ir.types import TensorType, Type
