@@ -12,7 +12,8 @@ from aino_ir.codegen.kernels.map import MapGenerator
 from aino_ir.codegen.kernels.registry import generators
 from aino_ir.driver import kernel_trials
 from aino_ir.driver.kernel_check import KernelWrong, _run_child
-from aino_ir.driver.kernel_trials import Trial, same_kind
+from aino_ir.driver.kernel_meaning import same_kind
+from aino_ir.driver.kernel_trials import Trial
 from aino_ir.errors.codegen import KernelTrialsFailed, NoLowering
 from aino_ir.graph import Module
 from aino_ir.kernels import Generator, Kernel
