@@ -28,15 +28,15 @@ def _workload(name: str) -> tuple[Module, Inputs]:
 
 def mobilenet_v2() -> tuple[Module, Inputs]:
     """MobileNetV2 at its published width, for images of 64x64."""
-    from benchmarks import workloads
+    from benchmarks import workload_recipes
 
-    small = workloads.SMALL_RECIPES["mobilenet_v2_small"]
+    small = workload_recipes.SMALL_RECIPES["mobilenet_v2_small"]
     options = {**small.options, "depth_multiplier": 1.0, "num_labels": 1001}
-    workloads.SMALL_RECIPES["mobilenet_v2_64"] = dataclasses.replace(small, options=options)
+    workload_recipes.SMALL_RECIPES["mobilenet_v2_64"] = dataclasses.replace(small, options=options)
     try:
         return _workload("mobilenet_v2_64")
     finally:
-        del workloads.SMALL_RECIPES["mobilenet_v2_64"]
+        del workload_recipes.SMALL_RECIPES["mobilenet_v2_64"]
 
 
 def bert() -> tuple[Module, Inputs]:
