@@ -1,8 +1,8 @@
 """Finds a C compiler, learns what it can do, and knows the flags that AINO's C wants.
 
 A compiler is asked for its predefined macros (which tell its family, version and processor) and which
-optional flags it takes; the answers are kept in the store, keyed by the compiler's file, so a second
-process asks nothing.
+optional flags it takes; the answers are kept in the store and in this process, keyed by the compiler's
+file, so that neither a second process nor a second store asks again.
 """
 
 from __future__ import annotations
@@ -353,15 +353,20 @@ def _zig_folders(store: Store, environ: Mapping[str, str]) -> tuple[tuple[str, s
     return tuple((name, environ.get(name) or str(store.side_folder("zig"))) for name in names)
 
 
+_ANSWERS: dict[str, bytes] = {}
+"""What compilers have answered in this process: a second store, such as a temporary one, asks none again."""
+
+
 def remembered(store: Store, key: str, ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Return the record stored under `key`, asking for and storing it when there is none."""
     data = store.get("probe", key)
-    if data is not None:
-        found: dict[str, Any] = json.loads(data)
-        return found
-    answer = ask()
-    store.put("probe", key, json.dumps(answer, sort_keys=True).encode())
-    return answer
+    if data is None:
+        if key not in _ANSWERS:
+            _ANSWERS[key] = json.dumps(ask(), sort_keys=True).encode()
+        data = _ANSWERS[key]
+        store.put("probe", key, data)
+    found: dict[str, Any] = json.loads(data)
+    return found
 
 
 class _Prober:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,12 +51,17 @@ def test_a_compiler_is_known_by_its_macros(name: str, store: Store) -> None:
 
 
 @pytest.mark.parametrize("name", COMPILERS)
-def test_a_compiler_is_asked_once(name: str, store: Store) -> None:
-    calls = CompilerCalls()
+def test_a_compiler_is_asked_once(
+    name: str, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aino_ir.codegen.c.toolchain._ANSWERS", {})
+    calls, again = CompilerCalls(), CompilerCalls()
     first = toolchain(name, store, calls)
     assert 2 <= calls.probes <= 2 * len(ISAS) + 4
-    again = CompilerCalls()
-    assert toolchain(name, Store.open(store.root), again) == first
+    other = toolchain(name, Store.open(tmp_path / "other"), again)  # this process knows the answer
+    assert replace(other, environ=first.environ) == first
+    monkeypatch.setattr("aino_ir.codegen.c.toolchain._ANSWERS", {})
+    assert toolchain(name, Store.open(store.root), again) == first  # so does the store, in another one
     assert again.processes == 0
 
 
