@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,6 @@ from aino_ir.dims import symbol
 from aino_ir.errors.dims import ReservedSymbolName
 from aino_ir.errors.plan import PlanUnsafe
 from aino_ir.graph import Module
-from aino_ir.interp import run_module
 from aino_ir.ops.core import Fused
 from aino_ir.passes.insert_barriers import InsertBarriers, check_barriers
 from aino_ir.passes.plan_memory import PlaceConstants, PlanMemory, check_memory
@@ -22,153 +21,8 @@ from aino_ir.plan import BufferKind, Plan, Run, Sync
 from aino_ir.runtime.store import Store
 from aino_ir.symbols import Symbols
 from aino_ir.types import permuted, tensor
+from tests.codegen.lower.support import anchors, arena, barriers, check, normal, one_input, runs
 from tests.codegen.native import compile_plan, interpret_plan, lowered, planned
-
-Array = np.ndarray[Any, Any]
-RNG = np.random.default_rng(5)
-
-
-def normal(*shape: int) -> Array:
-    return RNG.standard_normal(shape).astype(np.float32)
-
-
-def check(module: Module, *inputs: Array, symbols: dict[str, int] | None = None) -> Plan:
-    """The plan of a module, after its kernels gave in the loop interpreter what the interpreter says."""
-    plan = planned(module)
-    got = interpret_plan(plan, inputs, symbols)
-    for a, b in zip(got, run_module(module, list(inputs)), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
-    return plan
-
-
-def runs(plan: Plan) -> list[Run]:
-    return [s for s in plan.steps if isinstance(s, Run)]
-
-
-def anchors(plan: Plan) -> list[str]:
-    """What each step's kernel is, in order."""
-    return [plan.kernels[r.kernel].spec.anchor for r in runs(plan)]
-
-
-def barriers(plan: Plan) -> int:
-    return sum(isinstance(s, Sync) for s in plan.steps)
-
-
-def arena(plan: Plan) -> list[int]:
-    """Bytes of the arena buffers that kernels use."""
-    used = {v.buffer for r in runs(plan) for v in r.views}
-    return [int(b.bytes) for b in plan.buffers if b.kind is BufferKind.ARENA and b.id in used]  # type: ignore[arg-type]
-
-
-def one_input(build: Callable[..., Any], *shape: int) -> Module:
-    """A module with an input x; `build` returns its outputs."""
-    b = Builder()
-    made = build(b, b.input("x", tensor("f32", *shape)))
-    for n, value in enumerate(made if isinstance(made, (list, tuple)) else [made]):
-        b.output(f"y{n}", value)
-    return b.module
-
-
-# ---------------------------------------------------------------------------------- storage
-
-
-def test_a_reshape_costs_nothing() -> None:
-    module = one_input(lambda b, x: b.relu(b.reshape(b.exp(x), shape=(3, 8))), 4, 6)
-    plan = check(module, normal(4, 6))
-    assert anchors(plan) == ["exp", "relu"]
-
-
-def test_a_reshape_before_an_output_writes_into_it() -> None:
-    plan = check(one_input(lambda b, x: b.reshape(b.exp(x), shape=(24,)), 4, 6), normal(4, 6))
-    assert anchors(plan) == ["exp"] and arena(plan) == []
-
-
-def test_a_slice_is_a_window() -> None:
-    def build(b: Any, x: Any) -> Any:
-        return b.relu(b.slice(b.exp(x), starts=(1, 2), sizes=(2, 3), steps=(1, 1)))
-
-    plan = check(one_input(build, 4, 6), normal(4, 6))
-    assert anchors(plan) == ["exp", "relu"]
-    window = runs(plan)[1].views[0]
-    assert (window.offset, window.allocated) == (4 * (6 + 2), (4, 6))
-
-
-def test_a_window_of_a_window() -> None:
-    def build(b: Any, x: Any) -> Any:
-        first = b.slice(x, starts=(1, 2), sizes=(4, 6), steps=(1, 1))
-        return b.relu(b.slice(first, starts=(1, 1), sizes=(2, 4), steps=(1, 1)))
-
-    plan = check(one_input(build, 6, 9), normal(6, 9))
-    assert anchors(plan) == ["relu"]
-    assert runs(plan)[0].views[0].offset == 4 * (2 * 9 + 3)
-
-
-def test_a_window_reshaped_must_be_copied() -> None:
-    def build(b: Any, x: Any) -> Any:
-        return b.relu(b.reshape(b.slice(x, starts=(0, 2), sizes=(4, 3), steps=(1, 1)), shape=(12,)))
-
-    assert anchors(check(one_input(build, 4, 6), normal(4, 6))) == ["copy", "relu"]
-
-
-def test_steps_apart_are_a_kernel() -> None:
-    def build(b: Any, x: Any) -> Any:
-        return b.slice(x, starts=(3, 0), sizes=(2, 3), steps=(-2, 2))
-
-    assert anchors(check(one_input(build, 4, 6), normal(4, 6))) == ["slice"]
-
-
-@pytest.mark.parametrize("axis", [0, 1])
-def test_concatenated_pieces_are_made_in_place(axis: int) -> None:
-    def build(b: Any, x: Any) -> Any:
-        return b.concat(b.exp(x), b.relu(x), b.neg(x), axis=axis)
-
-    plan = check(one_input(build, 4, 6), normal(4, 6))
-    assert anchors(plan) == ["exp", "relu", "neg"] and arena(plan) == []
-
-
-def test_what_cannot_be_made_in_place_is_copied_once() -> None:
-    def build(b: Any, x: Any) -> Any:
-        e = b.exp(x)
-        return [b.concat(e, x, e, axis=0), e]
-
-    plan = check(one_input(build, 4, 6), normal(4, 6))
-    assert anchors(plan).count("exp") == 1 and anchors(plan).count("copy") == 3
-
-
-def test_concatenations_of_concatenations() -> None:
-    def build(b: Any, x: Any) -> Any:
-        inner = b.concat(b.exp(x), b.relu(x), axis=1)
-        return b.concat(inner, b.concat(b.neg(x), b.abs(x), axis=1), axis=0)
-
-    plan = check(one_input(build, 4, 6), normal(4, 6))
-    assert "copy" not in anchors(plan) and arena(plan) == []
-
-
-def test_pieces_that_are_windows_or_constants() -> None:
-    def build(b: Any, x: Any) -> Any:
-        c = b.constant(np.full((2, 6), 7, np.float32))
-        return b.concat(b.slice(x, starts=(1, 0), sizes=(2, 6), steps=(1, 1)), c, axis=0)
-
-    assert anchors(check(one_input(build, 4, 6), normal(4, 6))) == ["copy", "copy"]
-
-
-def test_a_piece_read_again_behind_the_concatenation() -> None:
-    def build(b: Any, x: Any) -> Any:
-        e = b.exp(x)
-        whole = b.concat(e, b.relu(x), axis=1)
-        return [b.neg(whole), b.add(e, x)]
-
-    check(one_input(build, 4, 6), normal(4, 6))
-
-
-def test_a_reshaped_piece_is_copied_from_where_its_operand_was_made() -> None:
-    def build(b: Any, x: Any) -> Any:
-        e = b.neg(b.exp(x))  # could lie where exp was: but a copy of it was planned already
-        column = b.reshape(e, shape=(6, 1))
-        return b.concat(column, b.reshape(b.abs(e), shape=(6, 1)), axis=1)
-
-    check(one_input(build, 6), normal(6))
-
 
 # ---------------------------------------------------------------------------------- the edges
 
@@ -518,5 +372,5 @@ def test_data_dependent_coordinates_meet_axes_of_the_same_name() -> None:
         return [i.neg(i.reshape(i.gather_elements(whole, at, axis=1), shape=(2, 2, 2)))]
 
     b.output("y", b.op(Fused, x, indices, regions=[b.region(types, body)]).result)
-    chosen = RNG.integers(-3, 3, (2, 1, 2, 2))
+    chosen = np.random.default_rng(5).integers(-3, 3, (2, 1, 2, 2))
     check(b.module, normal(2, 12), chosen)

@@ -11,72 +11,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
-from onnx import TensorProto, helper, numpy_helper
 
 import aino_ir as aino
 from aino_ir.builder import Builder
-from aino_ir.constants import Const
-from aino_ir.driver.cli import ainoc
-from aino_ir.driver.compare import compare_outputs
-from aino_ir.driver.coverage import check_model
-from aino_ir.driver.emit import emit_files
-from aino_ir.driver.inputs import make_inputs, write_arrays
 from aino_ir.errors.base import AinoError
-from aino_ir.errors.usage import OperatorsUnsupported, SourcesNeedPython
-from aino_ir.graph import Module
 from aino_ir.location import loc
-from aino_ir.op import Op
 from aino_ir.ops.control import Loop
 from aino_ir.ops.core import Bind
-from aino_ir.ops.sequence import At, Construct, Get, Has, Insert, Join, Length, Some, Split
-from aino_ir.ops.text import StringConcat
+from aino_ir.ops.sequence import At, Get, Has, Insert, Length, Some
 from aino_ir.runtime.executable import Executable
-from aino_ir.target import detect_host, parse_target
-from aino_ir.types import OptionalType, SequenceType, StringType, TensorType, tensor
-from tests.driver.models import saved, strings
-
-Array = np.ndarray[Any, Any]
-
-
-def floats(*shape: int, seed: int = 0) -> Array:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
-
-def model(nodes: Any, inputs: Any, outputs: Any, initializers: Any = (), opset: int = 20) -> Any:
-    graph = helper.make_graph(list(nodes), "mixed", list(inputs), list(outputs), list(initializers))
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
-
-
-def port(name: str, shape: Any, dtype: int = TensorProto.FLOAT) -> Any:
-    return helper.make_tensor_value_info(name, dtype, shape)
-
-
-def labelled(rows: int | str = 2) -> Any:
-    """Scores x @ w + 1; `text` followed by "!"; whether it is "yes!"; scores where it is, else 0."""
-    weight = numpy_helper.from_array(floats(4, 3), "w")
-    one = numpy_helper.from_array(np.float32([1]), "one")
-    mark = helper.make_tensor("mark", TensorProto.STRING, [], [b"!"])
-    yes = helper.make_tensor("yes", TensorProto.STRING, [], [b"yes!"])
-    nodes = [
-        helper.make_node("MatMul", ["x", "w"], ["xw"], name="product"),
-        helper.make_node("Add", ["xw", "one"], ["scores"], name="shift"),
-        helper.make_node("StringConcat", ["text", "mark"], ["loud"], name="shout"),
-        helper.make_node("RegexFullMatch", ["loud"], ["is_yes"], name="match", pattern="yes!"),
-        helper.make_node("Cast", ["is_yes"], ["weight"], name="as_number", to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["scores", "weight"], ["kept"], name="mask"),
-    ]
-    inputs = [port("x", [rows, 4]), port("text", [rows, 1], TensorProto.STRING)]
-    outputs = [port("kept", [rows, 3]), port("loud", [rows, 1], TensorProto.STRING)]
-    return model(nodes, inputs, outputs, [weight, one, mark, yes])
-
-
-TEXT = np.asarray([["yes"], ["no"]], object)
-
-
-def labelled_results(x: Array, text: Array = TEXT) -> tuple[Array, Array]:
-    weight = (text == "yes").astype(np.float32)
-    return ((x @ floats(4, 3) + 1) * weight).astype(np.float32), text + "!"
+from aino_ir.types import OptionalType, SequenceType, StringType, tensor
+from tests.driver.host_models import TEXT, agree, floats, labelled, labelled_results, listed, sequences
+from tests.driver.models import strings
 
 
 @pytest.fixture(scope="module")
@@ -137,42 +83,6 @@ def test_symbolic_extents_cross(rows: int) -> None:
         exe.run(floats(5, 4), np.asarray([["yes"]] * 5, object))
     with pytest.raises(AinoError, match="text"):
         exe.run(floats(2, 4), np.asarray([["yes"]] * 3, object))
-
-
-def sequences() -> Module:
-    """Sums of the parts of x, each part squared natively, doubled parts in a list; f32[n, 4] in parts of 2."""
-    b = Builder(loc=loc("node 'split'"))
-    n = b.symbol("n", 1, 64)
-    x = b.input("x", tensor("f32", n, 4))
-    parts = b.op(Split, b.mul(x, x), b.constant(np.int64(2)), axis=0).result
-    first = b.op(At, parts, b.constant(np.int64(0))).result
-    more = b.op(Insert, parts, b.exp(first)).result
-    joined = b.op(Join, more, axis=0).result
-    b.output("y", b.reduce_sum(b.relu(joined), axes=[1]))
-    b.output("parts", more)
-    return b.module
-
-
-def compare(got: Any, want: Any) -> None:
-    if isinstance(want, list):
-        assert isinstance(got, list) and len(got) == len(want)
-        for g, w in zip(got, want, strict=True):
-            compare(g, w)
-    elif want is None:
-        assert got is None
-    elif want.dtype == object:
-        assert got.tolist() == want.tolist()
-    else:
-        assert got.dtype == want.dtype and got.shape == want.shape
-        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
-
-
-def agree(module: Module, *inputs: Any, **options: Any) -> Executable:
-    """Compile for C, compare with the interpreter."""
-    exe = aino.compile(module, cache=False, **options)
-    compare(list(exe.run(*inputs)), list(aino.compile(module, "reference").run(*inputs)))
-    assert isinstance(exe, Executable)
-    return exe
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7])
@@ -238,12 +148,6 @@ def test_a_loop_with_a_host_op_runs_in_python_whole() -> None:
         assert (
             "in it" in exe.report.python_nodes[0]["reason"] or "seq<" in exe.report.python_nodes[0]["reason"]
         )
-
-
-def listed(b: Builder, value: Any) -> Any:
-    """A value that went through a list: an op in Python that decides its symbolic extents anew."""
-    xs = b.op(Construct, value, element=value.type).result
-    return b.op(At, xs, b.constant(np.int64(0))).result
 
 
 @pytest.mark.parametrize("positive", [0, 1, 5])
@@ -408,179 +312,7 @@ def test_saved_programs_run_in_a_fresh_process(exe: Executable, tmp_path: Path) 
     assert again.report.python_nodes == exe.report.python_nodes
 
 
-def test_same_model_same_bytes() -> None:
-    made = [aino.compile(labelled(), cache=False).artifact for _ in range(2)]
-    assert made[0].section("host.air") == made[1].section("host.air")
-    assert {k: v for k, v in made[0].manifest.sections.items() if not k.endswith(".so")} == {
-        k: v for k, v in made[1].manifest.sections.items() if not k.endswith(".so")
-    }
-
-
-def test_large_constants_of_python_stand_beside_the_weights_once() -> None:
-    big = floats(100, 3)
-    b = Builder()
-    x = b.input("x", tensor("f32", 100, 3))
-    c = b.constant(big, "big")
-    xs = b.construct(c, b.add(x, c), element=x.type)
-    b.output("y", b.exp(b.at(xs, b.constant(np.int64(0)))))
-    b.output("z", b.exp(b.at(xs, b.constant(np.int64(1)))))
-    exe = agree(b.module, floats(100, 3, seed=3))
-    text = bytes(exe.artifact.section("host.air")).decode()
-    assert "weight f32[100, 3]" in text and len(text) < 4000
-    pieces = [w for w in exe.artifact.manifest.weights if w.bytes == big.nbytes]
-    assert len(pieces) == 1  # the native part reads the same bytes
-
-
-def test_defaults_and_states() -> None:
-    b = Builder()
-    x = b.input("x", tensor("f32", 3))
-    b.function.defaults["x"] = Const.of(np.float32([1, 2, 3]))
-    total = b.state("total", tensor("f32", 3))
-    new = b.add(total, b.at(b.construct(b.exp(x), element=x.type), b.constant(np.int64(0))))
-    b.output("y", b.mul(new, b.constant(np.float32(2))))
-    b.finish([new])
-    exe = aino.compile(b.function.module)
-    assert exe.defaults == ("x",)
-    step = np.exp(np.float32([1, 2, 3]))
-    for turn in (1, 2, 3):
-        np.testing.assert_allclose(exe.run()[0], 2 * turn * step, rtol=1e-5)
-
-
-def test_several_instruction_sets_in_one_artifact() -> None:
-    exe = aino.compile(labelled(), target="c:portable+avx2")
-    kept, _ = exe.run(floats(2, 4), TEXT)
-    np.testing.assert_allclose(kept, labelled_results(floats(2, 4))[0], rtol=1e-5, atol=1e-6)
-    assert len(exe.profile(floats(2, 4), TEXT, runs=1).rows) == len(exe.report.kernels) + 2
-
-
-def test_null_target_compiles_both_kinds() -> None:
-    made = aino.compile(labelled(), target="null")
-    assert len(made.report.python_nodes) == 2 and made.report.kernels and made.report.source_bytes > 0
-    assert [n for n, _ in made.outputs] == ["kept", "loud"]
-
-
 # -- what is refused -----------------------------------------------------------------------------------
 
 
-def test_strict_lists_every_op_with_its_reason() -> None:
-    with pytest.raises(OperatorsUnsupported) as caught:
-        aino.compile(labelled(), strict=True)
-    text = caught.value.message
-    assert "2 nodes have no code" in text and caught.value.exit_status == 1
-    assert (
-        "text.concat: values of type string[2, 1] have no native code (node 'shout' (StringConcat))" in text
-    )
-    assert "text.regex_full_match" in text and "math." not in text
-
-
-def test_sources_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourcesNeedPython, match="2 nodes do: text.concat") as caught:
-        emit_files(labelled(), "c", tmp_path / "c")
-    assert caught.value.exit_status == 1 and not (tmp_path / "c").exists()
-    with pytest.raises(SourcesNeedPython, match="0 nodes do: input 'x'"):
-        emit_files(strings(), "c", tmp_path / "c")
-    (written,) = emit_files(labelled(), "loops", tmp_path / "m.loops")
-    assert "matmul" in written.read_text() or "contract" in written.read_text()
-    (written,) = emit_files(labelled(), "air", tmp_path / "m.air")
-    assert "text.concat" in written.read_text()
-
-
-def test_check_says_python_and_why() -> None:
-    rows = {r.node: r for r in check_model(labelled(), parse_target("c", detect_host()))}
-    assert {n: r.status for n, r in rows.items()} == {
-        "node 'product' (MatMul)": "native",
-        "node 'shift' (Add)": "native",
-        "node 'shout' (StringConcat)": "python",
-        "node 'match' (RegexFullMatch)": "python",
-        "node 'as_number' (Cast)": "native",
-        "node 'mask' (Mul)": "native",
-    }
-    assert "string[2, 1] have no native code" in rows["node 'shout' (StringConcat)"].reason
-
-
-def test_command_line_tells(tmp_path: Path) -> None:
-    path = saved(tmp_path, labelled())
-
-    def run(*arguments: str) -> Any:
-        command = [sys.executable, "-m", "aino_ir.driver.cli", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=tmp_path)
-
-    made = run("compile", str(path), "-o", "m.aino")
-    assert made.returncode == 0 and "python nodes: 2: text.concat" in made.stdout
-    checked = run("check", str(path))
-    assert checked.returncode == 0 and "4 native, 2 python" in checked.stdout
-    strict = run("compile", str(path), "--strict", "-o", "s.aino")
-    assert strict.returncode == 1 and "AINO-E0710" in strict.stderr
-    emitted = run("compile", str(path), "--emit", "c", "-o", "c")
-    assert emitted.returncode == 1 and "AINO-E0712" in emitted.stderr
-
-
-def test_ops_that_nothing_can_run_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(StringConcat, "evaluate", Op.evaluate)
-    with pytest.raises(OperatorsUnsupported, match="1 nodes .*text.concat"):
-        aino.compile(labelled(), cache=False)
-    rows = check_model(labelled(), parse_target("c", detect_host()))
-    assert [r.status for r in rows if r.op == "StringConcat"] == ["unsupported"]
-
-
-def test_types_are_those_of_the_model() -> None:
-    exe = aino.compile(labelled())
-    assert isinstance(exe.outputs[0][1], TensorType)
-    for text, what in [
-        (np.asarray([["a"]], object), "extent of axis 0|shape"),
-        (np.asarray(["a", "b"], object), "rank"),
-        (np.asarray([["a"], [1]], object), "elements must be str"),
-        (np.zeros((2, 1), np.float32), "array of strings"),
-        ([["a"], ["b"]], "array of strings"),
-    ]:
-        with pytest.raises(AinoError, match=what):
-            exe.run(floats(2, 4), text)
-    kept, _ = exe.run(floats(2, 4), np.asarray([["yes"], ["no"]]))  # numpy's own strings are strings
-    np.testing.assert_allclose(kept, labelled_results(floats(2, 4))[0], rtol=1e-5, atol=1e-6)
-
-
 # -- on the command line and in files --------------------------------------------------------------------
-
-
-def test_values_of_all_types_are_made_up_and_written(tmp_path: Path) -> None:
-    interface = [
-        ("x", tensor("f32", 2)),
-        ("t", StringType((2, 1))),
-        ("xs", SequenceType(tensor("i64", 3))),
-        ("m", OptionalType(StringType((1,)))),
-    ]
-    made = make_inputs(interface, seed=1)
-    assert made["t"].shape == (2, 1) and all(isinstance(t, str) for t in made["t"].reshape(-1))
-    assert [a.shape for a in made["xs"]] == [(3,), (3,)] and made["m"].shape == (1,)
-    assert make_inputs(interface, seed=1)["t"].tolist() == made["t"].tolist()
-    write_arrays(tmp_path / "a.npz", {**made, "absent": None})
-    with np.load(tmp_path / "a.npz", allow_pickle=False) as read:
-        assert set(read.files) == {"x", "t", "xs[0]", "xs[1]", "m"}
-        assert read["t"].tolist() == made["t"].tolist() and np.array_equal(read["xs[1]"], made["xs"][1])
-
-
-def test_outputs_of_all_types_are_compared() -> None:
-    text = np.asarray(["a"], object)
-    mine = [floats(2), text, [floats(2), text], None]
-    rows = compare_outputs(["y", "t", "xs", "n"], mine, [floats(2), text.copy(), [floats(2), text], None])
-    assert [(r.name, r.type, r.reason) for r in rows] == [
-        ("y", "float32[2]", ""),
-        ("t", "string[1]", ""),
-        ("xs[0]", "float32[2]", ""),
-        ("xs[1]", "string[1]", ""),
-    ]
-    rows = compare_outputs(["y", "t", "xs", "n"], mine, [floats(2) + 1, text + "b", [floats(2)], text])
-    assert [bool(r.reason) for r in rows] == [True, True, True, True]
-
-
-def test_run_and_verify_take_strings(tmp_path: Path) -> None:
-    path = saved(tmp_path, labelled())
-    np.save(tmp_path / "text.npy", np.asarray([["yes"], ["no"]]))
-    runner = CliRunner()
-    arguments = ["run", str(path), "--input", f"text={tmp_path / 'text.npy'}", "--random", "3"]
-    told = runner.invoke(ainoc, [*arguments, "-o", str(tmp_path / "out.npz")])
-    assert told.exit_code == 0 and "string[2, 1]" in told.output
-    with np.load(tmp_path / "out.npz", allow_pickle=False) as out:
-        assert out["loud"].tolist() == [["yes!"], ["no!"]] and not out["kept"][1].any()
-    told = runner.invoke(ainoc, ["verify", str(path)])
-    assert told.exit_code == 0, told.output
