@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def module(build: Any, *types: str) -> Module:
         dims = tuple(int(d) if d.isdigit() else b.symbol(d, 1, 1000) for d in shape)
         inputs.append(b.input(f"x{number}", TensorType(DTYPES[dtype], dims)))
     made = build(b, *inputs)
-    for number, value in enumerate(made if isinstance(made, tuple) else (made,)):
+    for number, value in enumerate(made if isinstance(made, tuple | list) else (made,)):
         b.output(f"y{number}", value)
     b.finish()
     return b.module
@@ -61,6 +62,11 @@ def emulated(m: Module, *inputs: Any, tolerance: float = 1e-4) -> list[str]:
     return [row["candidate"] for row in executable.report.kernels]
 
 
+def batched(values: Sequence[Value], each: int) -> Iterator[Sequence[Value]]:
+    """So many values at a time."""
+    return (values[i : i + each] for i in range(0, len(values), each))
+
+
 def normal(*shape: int) -> np.ndarray[Any, Any]:
     return np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32)
 
@@ -73,37 +79,38 @@ def test_a_share_of_the_cases() -> None:
     assert not [o for o in outcomes if o.status != "passed"]
 
 
-@pytest.mark.parametrize("shape", [(64, 64, 64), (65, 70, 33), (16, 16, 16), (17, 130, 40), (100, 16, 200)])
-def test_products_by_tiles(shape: tuple[int, int, int]) -> None:
-    m, n, k = shape
-    made = module(
-        lambda b, x, w, v: b.relu(b.add(b.matmul(x, w), v)), f"f32 {m} {k}", f"f32 {k} {n}", f"f32 {n}"
-    )
-    names = emulated(made, normal(m, k), normal(k, n), normal(n))
-    assert [name.partition(":")[0] for name in names] == ["tile"]
+def of_shapes(shapes: list[tuple[int, ...]], dtype: str = "f32") -> tuple[list[str], list[Any]]:
+    """Types of a module's inputs, and values for them."""
+    values = [normal(*shape).astype(DTYPES[dtype].numpy) for shape in shapes]
+    return [" ".join(map(str, (dtype, *shape))) for shape in shapes], values
 
 
-def test_stacks_of_products_and_transposed_factors() -> None:
-    made = module(
-        lambda b, x, w: b.matmul(x, w, transpose_lhs=True, transpose_rhs=True), "f32 3 20 33", "f32 3 17 20"
-    )
-    assert emulated(made, normal(3, 20, 33), normal(3, 17, 20))[0].startswith("tile")
+def test_products_by_tiles() -> None:
+    sizes = [(64, 64, 64), (65, 70, 33), (16, 16, 16), (17, 130, 40), (100, 16, 200)]
+
+    def build(b: Any, *given: Value) -> tuple[Value, ...]:
+        plain = [b.relu(b.add(b.matmul(x, w), v)) for x, w, v in batched(given[:-2], 3)]
+        return *plain, b.matmul(*given[-2:], transpose_lhs=True, transpose_rhs=True)
+
+    shapes = [s for m, n, k in sizes for s in ((m, k), (k, n), (n,))]
+    types, values = of_shapes([*shapes, (3, 20, 33), (3, 17, 20)])
+    names = emulated(module(build, *types), *values)
+    assert [name.partition(":")[0] for name in names] == ["tile"] * (len(sizes) + 1)
 
 
-@pytest.mark.parametrize(("groups", "stride"), [(1, 1), (1, 2), (2, 1)])
-def test_convolutions_by_tiles(groups: int, stride: int) -> None:
-    def build(b: Any, x: Value, w: Value) -> Value:
-        geometry = {
-            "strides": (stride, stride),
-            "dilations": (1, 2),
-            "pads_before": (1, 2),
-            "pads_after": (1, 0),
-        }
-        return b.conv(x, w, None, groups=groups, **geometry)  # type: ignore[no-any-return]
+def test_convolutions_by_tiles() -> None:
+    ways = [(1, 1), (1, 2), (2, 1)]  # groups and strides
 
-    made = module(build, "f32 2 8 9 11", f"f32 34 {8 // groups} 3 3")
-    names = emulated(made, normal(2, 8, 9, 11), normal(34, 8 // groups, 3, 3))
-    assert any(name.startswith("tile") for name in names) == (groups == 1)
+    def build(b: Any, x: Value, *weights: Value) -> tuple[Value, ...]:
+        geometry = {"dilations": (1, 2), "pads_before": (1, 2), "pads_after": (1, 0)}
+        return tuple(
+            b.conv(x, w, None, groups=groups, strides=(stride, stride), **geometry)
+            for w, (groups, stride) in zip(weights, ways, strict=True)
+        )
+
+    types, values = of_shapes([(2, 8, 9, 11), *((34, 8 // groups, 3, 3) for groups, _ in ways)])
+    names = emulated(module(build, *types), *values)
+    assert sum(name.startswith("tile") for name in names) == 2  # but those of groups
 
 
 def test_rows_by_blocks() -> None:
@@ -118,13 +125,16 @@ def test_rows_by_blocks() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shape", [(3, 64), (2, 1000), (2, 1024), (1, 40000), (3, 67)])
 @pytest.mark.parametrize("dtype", ["f32", "f16"])
-def test_rows_of_many_lengths(shape: tuple[int, int], dtype: str) -> None:
-    made = module(lambda b, x: (b.softmax(x), b.reduce_max(x, axes=(1,))), f"{dtype} {shape[0]} {shape[1]}")
-    names = emulated(made, normal(*shape).astype(DTYPES[dtype].numpy))
-    assert all(name.startswith("block rows") for name in names)
-    assert all(("read once" in name) == (shape[1] < 40000) for name in names)
+def test_rows_of_many_lengths(dtype: str) -> None:
+    types, values = of_shapes([(3, 64), (2, 1000), (2, 1024), (1, 40000), (3, 67)], dtype)
+
+    def build(b: Any, *rows: Value) -> tuple[Value, ...]:
+        return tuple(y for x in rows for y in (b.softmax(x), b.reduce_max(x, axes=(1,))))
+
+    names = emulated(module(build, *types), *values)
+    assert len(names) == 10 and all(name.startswith("block rows") for name in names)
+    assert sum("read once" in name for name in names) == 8  # the longest are read again
 
 
 def test_rows_of_several_axes() -> None:
@@ -150,28 +160,36 @@ def test_products_with_a_vector() -> None:
     assert emulated(made, normal(1, 400), normal(70, 400))[0].startswith("block rows")
 
 
-@pytest.mark.parametrize("dtype", ["i8", "u8", "i32", "i64", "f64", "bf16"])
-def test_reductions_of_every_type(dtype: str) -> None:
-    rng = np.random.default_rng(3)
-    x = rng.integers(0, 100, (4, 150)).astype(DTYPES[dtype].numpy)
+def test_reductions_of_every_type() -> None:
+    dtypes = ["i8", "u8", "i32", "i64", "f64", "bf16"]
+    numbers = np.random.default_rng(3).integers(0, 100, (4, 150))
 
-    def build(b: Any, x: Value) -> tuple[Value, ...]:
-        return b.reduce_max(x, axes=(1,)), b.reduce_sum(x, axes=(1,)), b.argmin(x, axis=1)
+    def build(b: Any, *given: Value) -> tuple[Value, ...]:
+        return tuple(
+            y
+            for x in given
+            for y in (b.reduce_max(x, axes=(1,)), b.reduce_sum(x, axes=(1,)), b.argmin(x, axis=1))
+        )
 
-    emulated(module(build, f"{dtype} 4 150"), x)
+    made = module(build, *(f"{dtype} 4 150" for dtype in dtypes))
+    names = emulated(made, *(numbers.astype(DTYPES[dtype].numpy) for dtype in dtypes))
+    assert all(name.startswith("block rows") for name in names)
 
 
-@pytest.mark.parametrize(
-    "types", [("f32", "f32"), ("bf16", "f32"), ("f16", "f16"), ("i8", "i8"), ("f64", "f64")]
-)
-def test_maps_by_vectors(types: tuple[str, str]) -> None:
-    def build(b: Any, x: Value, y: Value) -> tuple[Value, ...]:
-        first = b.cast(b.relu(x) if types[0].startswith(("f", "b")) else x, to=types[1])
-        return b.add(first, y), b.slice(x, starts=(0, 1), sizes=(6, 299), steps=(1, 1))
+def test_maps_by_vectors() -> None:
+    pairs = [("f32", "f32"), ("bf16", "f32"), ("f16", "f16"), ("i8", "i8"), ("f64", "f64")]
 
-    made = module(build, f"{types[0]} 6 301", f"{types[1]} 301")
-    x, y = (3 * normal(6, 301)).astype(DTYPES[types[0]].numpy), normal(301).astype(DTYPES[types[1]].numpy)
-    assert all("elements" in name for name in emulated(made, x, y))
+    def build(b: Any, *given: Value) -> list[Value]:
+        out = []
+        for (first, second), (x, y) in zip(pairs, batched(given, 2), strict=True):
+            wide = b.cast(b.relu(x) if first.startswith(("f", "b")) else x, to=second)
+            out += [b.add(wide, y), b.slice(x, starts=(0, 1), sizes=(6, 299), steps=(1, 1))]
+        return out
+
+    types = [t for first, second in pairs for t in (f"{first} 6 301", f"{second} 301")]
+    x, y = 3 * normal(6, 301), normal(301)
+    values = [v for a, c in pairs for v in (x.astype(DTYPES[a].numpy), y.astype(DTYPES[c].numpy))]
+    assert all("elements" in name for name in emulated(module(build, *types), *values))
 
 
 def test_maps_of_unknown_length() -> None:
