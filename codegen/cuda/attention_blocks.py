@@ -6,7 +6,7 @@ far and sums that belong to it, which fade whenever it grows; at the end sums ar
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import ClassVar
 
@@ -19,12 +19,12 @@ from aino_ir.dims import DimLike, align, ceildiv, dmin, is_static, symbol
 from aino_ir.dtypes import f32
 from aino_ir.kernels import Attention, Candidate, KernelSpec
 from aino_ir.loops.builder import LoopBuilder
-from aino_ir.loops.conditions import Condition
 from aino_ir.loops.expr import (
     Accumulator,
     Arg,
     Expr,
     Read,
+    Select,
     VecType,
     binary,
     call,
@@ -48,11 +48,11 @@ def too_wide(program: Attention, most: int) -> str:
     return f"heads of {widths[0]} and {widths[1]}, {most} at most"
 
 
-def over_quads(b: LoopBuilder, op: str, x: Expr) -> Expr:
+def over_quads(b: LoopBuilder, combined: Callable[[Expr, Expr], Expr], x: Expr) -> Expr:
     """A value of f32 combined over four neighbouring threads, known to all of them."""
     for distance in (1, 2):
         (other,) = b.warp("exchange_f32", x, parameter=distance)
-        x = b.let(binary(op, x, other))
+        x = b.let(combined(x, other))
     return x
 
 
@@ -61,12 +61,13 @@ class AttentionBlocks:
 
     Args:
         b, place: the kernel.
+        params: of the candidate.
         step: widths of heads are padded to multiples of it.
     """
 
     step: ClassVar[int]
 
-    def __init__(self, b: LoopBuilder, place: Placement) -> None:
+    def __init__(self, b: LoopBuilder, place: Placement, params: Mapping[str, int]) -> None:
         self.b = b
         self.place = place
         program = place.spec.program
@@ -76,7 +77,8 @@ class AttentionBlocks:
             int(align(w, self.step))  # type: ignore[arg-type]
             for w in (program.width, program.value_width)
         )
-        self.score = map_expr(program.score, lambda e: Accumulator(e.type) if isinstance(e, Arg) else None)
+        score = _unmasked(program)
+        self.score = map_expr(score, lambda e: Accumulator(e.type) if isinstance(e, Arg) else None)
         self.reads_score = any(isinstance(e, Read) for e in walk(self.score))
         self.at: dict[str, DimLike] = {}
         """Batch and head of the block."""
@@ -95,7 +97,7 @@ class AttentionBlocks:
             kv = b.index(index(head // (p.heads // p.kv_heads)), 0, p.kv_heads - 1, "kv_head")
             self.at = {BATCH: batch, HEAD: head, KV_HEAD: kv}
             first = block * queries
-            yield first, dmin(p.keys, first + queries + p.offset) if p.causal else p.keys
+            yield first, self.end_of_keys(first + queries - 1)
 
     def readable(self, query: DimLike) -> DimLike:
         """A query as it may be read: none behind the last one."""
@@ -107,18 +109,20 @@ class AttentionBlocks:
         head, row = (HEAD, QUERY) if operand == 0 else (KV_HEAD, KEY)
         return Read(operand, tuple(symbol(n) for n in (BATCH, head, row, WIDTH)), VecType(f32))
 
-    def logit(self, query: DimLike, column: DimLike, product: Expr) -> Expr:
-        """The logit of a key for a readable query; minus infinity where it is not seen."""
-        b, p = self.b, self.program
-        key = read_at = b.index(index(column), 0, None, "key")
-        if self.reads_score:
-            read_at = b.index(binary("min", index(key), index(p.keys - 1)), 0, p.keys - 1, "key")
-        point = Point({**self.at, QUERY: query, KEY: read_at})
+    def logit(self, query: DimLike, column: DimLike, product: Expr, seen: Expr | None) -> Expr:
+        """The logit of a key for a readable query; minus infinity where it is not `seen` (None: it is)."""
+        b, keys = self.b, self.program.keys
+        key = b.index(index(column), 0, None, "key")
+        if self.reads_score and seen is not None:
+            key = b.index(binary("min", index(key), index(keys - 1)), 0, keys - 1, "key")
+        point = Point({**self.at, QUERY: query, KEY: key})
         logit = self.place.expr(self.score, point, accumulators={0: product})
-        seen = Condition(key, "<", p.keys).expr()
-        if p.causal:
-            seen = binary("and", seen, Condition(key, "<=", query + p.offset).expr())
-        return b.let(select(seen, logit, -INFINITY), "logit")
+        return b.let(logit if seen is None else select(seen, logit, -INFINITY), "logit")
+
+    def end_of_keys(self, query: DimLike) -> DimLike:
+        """Behind the last key that a query sees."""
+        p = self.program
+        return dmin(p.keys, query + p.offset + 1) if p.causal else p.keys
 
     def shift_and_fade(self, old: Expr, found: Expr) -> tuple[Expr, Expr]:
         """What logits are moved by for a new maximum, and what sums so far are worth by it."""
@@ -134,6 +138,14 @@ class AttentionBlocks:
         return b.let(const(1, f32) / whole, "scale")
 
 
+def _unmasked(program: Attention) -> Expr:
+    """The score without the selection of the keys that a causal program sees: kernels have that anyway."""
+    seen = compare("le", index(symbol(KEY)), index(symbol(QUERY) + program.offset))
+    if not program.causal:
+        return program.score
+    return map_expr(program.score, lambda e: e.a if isinstance(e, Select) and e.condition == seen else None)
+
+
 class AttentionBlockGenerator:
     """Builds kernels of one kind."""
 
@@ -144,5 +156,5 @@ class AttentionBlockGenerator:
         b = LoopBuilder(kernel_name(spec))
         place = Placement(b, spec)
         emit_checks(place)
-        self.kernel(b, place).emit()
+        self.kernel(b, place, dict(candidate.params)).emit()
         return b.finish(header(spec, candidate))

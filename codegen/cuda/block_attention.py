@@ -8,7 +8,8 @@ a key are combined by exchanges; maxima and sums go along as in `flash_attention
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import operator
+from collections.abc import Iterable, Mapping
 
 from aino_ir.codegen.cuda.attention_blocks import (
     AttentionBlockGenerator,
@@ -58,8 +59,8 @@ MOST_WIDTH = 192
 class _Kernel(AttentionBlocks):
     step = CHUNK
 
-    def __init__(self, b: LoopBuilder, place: Placement) -> None:
-        super().__init__(b, place)
+    def __init__(self, b: LoopBuilder, place: Placement, params: Mapping[str, int]) -> None:
+        super().__init__(b, place, params)
         self.query: DimLike = 0
         """The query of this thread, as it may be read."""
         self.part: DimLike = 0
@@ -121,8 +122,9 @@ class _Kernel(AttentionBlocks):
         for chunk, own in enumerate(query):
             key_part = b.let(self._chunk(self.keys, row, self.width, chunk), "k")
             products = b.let(fma(own, key_part, products))
-        product = over_quads(b, "add", b.let(reduce_lanes("add", products)))
-        return self.logit(self.query, first + row, product)
+        product = over_quads(b, operator.add, b.let(reduce_lanes("add", products)))
+        seen = Condition(first + row, "<", self.end_of_keys(self.query)).expr()
+        return self.logit(self.query, first + row, product, seen)
 
     def _softmax(self, logits: list[Expr], best: Reg, total: Reg) -> tuple[list[Expr], Expr]:
         """Weights that belong to the maximum so far, and what the sums so far are worth by it."""

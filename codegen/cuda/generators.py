@@ -8,6 +8,7 @@ from aino_ir.codegen.cuda.block_scans import BlockScanGenerator, split_scan
 from aino_ir.codegen.cuda.block_sorts import BlockSortGenerator, split_sort
 from aino_ir.codegen.cuda.elements import ElementGenerator
 from aino_ir.codegen.cuda.flash_attention import FlashAttentionGenerator
+from aino_ir.codegen.cuda.group_attention import GroupAttentionGenerator
 from aino_ir.codegen.cuda.scatters import split_scatter
 from aino_ir.codegen.cuda.split_products import split_product
 from aino_ir.codegen.cuda.split_reductions import split_reduction
@@ -26,6 +27,7 @@ def cuda_generators() -> list[Generator]:
         TileGenerator(),
         BlockRowGenerator(),
         RowGenerator(unit_elements=1),
+        GroupAttentionGenerator(),
         FlashAttentionGenerator(),
         BlockAttentionGenerator(),
         AttentionGenerator(),

@@ -21,6 +21,7 @@ from aino_ir.dtypes import DType
 from aino_ir.loops.builder import LoopBuilder
 from aino_ir.loops.conditions import Condition
 from aino_ir.loops.expr import Expr, Read, binary, const, index
+from aino_ir.loops.stmt import SharedFactor
 
 CHUNK_BYTES = 16
 
@@ -56,6 +57,7 @@ class PanelShape:
         turned: whether rows are terms and chunks run along lines.
         copied: whether chunks are copied asynchronously.
         across: whether neighbouring threads fill chunks of neighbouring rows, as elements lie in memory.
+        cut: chunks of a row that lie together: the others lie behind those of all rows; 0 for all of them.
     """
 
     lines: int
@@ -64,6 +66,7 @@ class PanelShape:
     turned: bool
     copied: bool
     across: bool
+    cut: int = 0
 
     @property
     def chunk(self) -> int:
@@ -79,6 +82,11 @@ class PanelShape:
     def chunks(self) -> int:
         """Chunks of a row."""
         return (self.lines if self.turned else self.terms) // self.chunk
+
+    @property
+    def together(self) -> int:
+        """Chunks of a row that lie together."""
+        return self.cut or self.chunks
 
     @property
     def size(self) -> int:
@@ -136,11 +144,22 @@ class Panel:
     def place_of(self, stage: DimLike, row: DimLike, chunk: DimLike) -> DimLike:
         """Where a chunk starts, in elements."""
         b, shape = self.b, self.shape
-        step = max(1, BANK_CHUNKS // shape.chunks)  # rows that share the banks of one row of eight chunks
-        mixed = min(shape.chunks & -shape.chunks, BANK_CHUNKS)  # a power of two, so that none leaves the row
+        width = shape.together
+        step = max(1, BANK_CHUNKS // width)  # rows that share the banks of one row of eight chunks
+        mixed = min(width & -width, BANK_CHUNKS)  # a power of two, so that none leaves the row
         turn = index(row // step % mixed)
-        swapped = b.index(binary("xor", index(chunk), turn), 0, shape.chunks - 1, "chunk")
-        return stage * shape.size + (row * shape.chunks + swapped) * shape.chunk
+        if shape.cut:
+            row, chunk = chunk // width * shape.rows + row, chunk % width
+        swapped = b.index(binary("xor", index(chunk), turn), 0, width - 1, "chunk")
+        return stage * shape.size + (row * width + swapped) * shape.chunk
+
+    def factor(self, stage: DimLike, part: DimLike = 0) -> SharedFactor:
+        """A stage's panel, of rows cut to 128 bytes, as groups multiply it; its part-th 64 lines."""
+        shape = self.shape
+        row = shape.together * shape.chunk
+        step = shape.rows * row
+        start = stage * shape.size + part * (step if shape.turned else 64 * row)
+        return SharedFactor(self.buffer, start, step, shape.turned)
 
     # -- filling
 

@@ -28,10 +28,10 @@ from aino_ir.kernels import Candidate, KernelSpec, Packing, Reject
 from aino_ir.loops.builder import LoopBuilder
 from aino_ir.loops.conditions import Condition
 from aino_ir.loops.expr import Expr, Read, VecType, index
-from aino_ir.loops.groups import GROUP, ROWS
+from aino_ir.loops.groups import GROUP
 from aino_ir.loops.groups import LINE_BYTES as LINE_BYTES_OF_GROUPS
 from aino_ir.loops.registers import RegTile
-from aino_ir.loops.stmt import LoopFn, SharedFactor
+from aino_ir.loops.stmt import LoopFn
 from aino_ir.loops.warp import WARP
 from aino_ir.target import Target
 
@@ -339,8 +339,8 @@ class _Kernel:
         totals = [sums[0, c, i] for c in range(self.tiling.columns // 8) for i in range(4)]
         found = b.group_product(
             self.instruction.group,
-            SharedFactor(first.buffer, stage * first.shape.size + group * (ROWS * self.terms)),
-            SharedFactor(second.buffer, stage * second.shape.size),
+            first.factor(stage, group),
+            second.factor(stage),
             [t.read() for t in totals],
         )
         for total, value in zip(totals, found, strict=True):

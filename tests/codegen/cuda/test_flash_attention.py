@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from aino_ir.types import ROW_MAJOR, Layout
 from tests.codegen.cuda.test_tensor_cores import check_emulated, half
 from tests.codegen.kernels.support import Built, Given, Problem, kernels, normal, problem, rejects
 
@@ -23,6 +24,7 @@ def attention(
     heads: tuple[int, int] = (2, 2),
     bias: Any = None,
     dtype: Any = ml_dtypes.bfloat16,
+    layout: Layout = ROW_MAJOR,
     **attrs: Any,
 ) -> Problem:
     q = half(1, heads[0], queries, width, dtype=dtype)
@@ -33,7 +35,8 @@ def attention(
     attrs.setdefault("scale", width**-0.5)
     return problem(
         lambda b, *x: [b.attention(*x, **attrs)],
-        *map(Given, operands),
+        *(Given(o, layout) for o in operands[:3]),
+        *map(Given, operands[3:]),
         terms=4 * (keys + width),
         error_class="approximate",
     )
