@@ -67,7 +67,8 @@ def cubin_libraries(
     headers = {name: text for e in emissions.values() for name, text in e.headers.items()}
     cubins = iter(compile_cubins(units, headers, toolchain, store, calls, jobs))
     made = {isa: [next(cubins) for _ in e.units] for isa, e in emissions.items()}
-    return {isa: library_of(e.units, made[isa]).to_bytes() for isa, e in emissions.items()}
+    maker = str(toolchain)
+    return {isa: library_of(e.units, made[isa], maker).to_bytes() for isa, e in emissions.items()}
 
 
 def spillers(

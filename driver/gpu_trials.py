@@ -158,7 +158,8 @@ class DeviceBench:
         functions = [trial.kernel.function for trial in made]
         units = [SourceUnit(f"k{n}", print_unit([fn], self.target), isa) for n, fn in enumerate(functions)]
         cubins = compile_cubins(units, dict(device_headers()), self.toolchain, self.store)
-        code = LoadedCode(self.device, library_of(units, cubins), isa, "candidates")
+        library = library_of(units, cubins, str(self.toolchain))
+        code = LoadedCode(self.device, library, isa, "candidates")
         with self.device.current():
             timer = DeviceTimer(self.device, code, made, int(FLUSH_SHARE * self.target.l2_bytes))
             try:

@@ -1,7 +1,7 @@
 """Libraries of kernels for GPUs: several cubins in one file, and what each kernel takes.
 
-The file is one line of JSON, ``{"modules": [bytes ...], "entries": {name: [module, registers, shared,
-stack, spills]}}``, and behind it the cubins, one after the other.
+The file is one line of JSON, ``{"compiler": what made them, "modules": [bytes ...], "entries": {name:
+[module, registers, shared, stack, spills]}}``, and behind it the cubins, one after the other.
 """
 
 from __future__ import annotations
@@ -37,15 +37,17 @@ class CubinLibrary:
     Attributes:
         modules: the cubins.
         entries: name of a kernel -> the number of its module, and what it takes.
+        compiler: what made them, such as ``nvrtc 13.0``.
     """
 
     modules: tuple[bytes, ...]
     entries: Mapping[str, tuple[int, Resources]]
+    compiler: str = ""
 
     def to_bytes(self) -> bytes:
         """As an artifact holds it."""
         rows = {name: [module, *astuple(taken)] for name, (module, taken) in sorted(self.entries.items())}
-        head = {"modules": [len(m) for m in self.modules], "entries": rows}
+        head = {"compiler": self.compiler, "modules": [len(m) for m in self.modules], "entries": rows}
         return b"\n".join([json.dumps(head, sort_keys=True).encode("ascii"), b"".join(self.modules)])
 
     @staticmethod
@@ -58,7 +60,7 @@ class CubinLibrary:
         head, _, body = data.partition(b"\n")
         try:
             facts = json.loads(head)
-            sizes = [int(size) for size in facts["modules"]]
+            sizes, compiler = [int(size) for size in facts["modules"]], str(facts.get("compiler", ""))
             entries = {
                 str(name): (int(module), Resources(*(int(n) for n in taken)))
                 for name, (module, *taken) in facts["entries"].items()
@@ -70,4 +72,4 @@ class CubinLibrary:
             raise LibraryNotLoadable(section=section, reason="its cubins are not all there")
         starts = [sum(sizes[:n]) for n in range(len(sizes))]
         modules = tuple(body[start : start + size] for start, size in zip(starts, sizes, strict=True))
-        return CubinLibrary(modules, entries)
+        return CubinLibrary(modules, entries, compiler)

@@ -1,4 +1,4 @@
-"""Errors of NVIDIA GPUs: E0460 to E0469 when code is made, E0540 to E0549 when it runs."""
+"""Errors of NVIDIA GPUs: E0460 to E0469 when code is made, E0540 to E0559 when it runs."""
 
 from aino_ir.errors.base import EnvironmentFault, InternalError, UserError
 
@@ -89,3 +89,39 @@ class DriverCallFailed(EnvironmentFault):
     template = "{function} failed: {error}"
     hint = "see CUDA's documentation of {function}; after an error on the device a process must start anew"
     example = {"function": "cuStreamCreate", "error": "CUDA_ERROR_INVALID_CONTEXT"}
+
+
+class DriverTooOld(EnvironmentFault):
+    """The driver does not load what a newer compiler has made."""
+
+    code = "AINO-E0549"
+    template = "the driver, of CUDA {driver}, does not load what {compiler} made ('{path}'): {error}"
+    hint = (
+        "update NVIDIA's driver, or compile the model with a compiler of the driver's CUDA "
+        "(a wheel such as nvidia-cuda-nvrtc-cu12, or AINO_NVCC)"
+    )
+    example = {
+        "driver": "12.4",
+        "compiler": "nvrtc 13.0",
+        "path": "m.aino",
+        "error": "CUDA_ERROR_INVALID_IMAGE",
+    }
+
+
+class NotEnoughSharedMemory(EnvironmentFault):
+    """A kernel wants more shared memory than the GPU has."""
+
+    code = "AINO-E0550"
+    template = (
+        "kernel '{kernel}' wants {wanted} bytes of shared memory for a block, "
+        "device {device} ({name}) has {limit}"
+    )
+    hint = "compile the model for target 'cuda:{needed}', whose kernels are made for this device"
+    example = {
+        "kernel": "matmul_4096x4096_4ef61efd",
+        "wanted": 147456,
+        "device": 0,
+        "name": "NVIDIA A10",
+        "limit": 101376,
+        "needed": "sm_86",
+    }

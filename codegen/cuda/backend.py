@@ -28,13 +28,13 @@ def entries_of(text: str) -> Iterator[str]:
     return (found[1] for found in _ENTRY.finditer(text))
 
 
-def library_of(units: Sequence[SourceUnit], cubins: Sequence[Cubin]) -> CubinLibrary:
-    """The compiled units of one architecture as a library."""
+def library_of(units: Sequence[SourceUnit], cubins: Sequence[Cubin], compiler: str) -> CubinLibrary:
+    """The units of one architecture, compiled by `compiler`, as a library."""
     entries = {}
     for number, (unit, cubin) in enumerate(zip(units, cubins, strict=True)):
         for name in entries_of(unit.text):
             entries[name] = (number, cubin.resources.get(name, Resources()))
-    return CubinLibrary(tuple(c.data for c in cubins), entries)
+    return CubinLibrary(tuple(c.data for c in cubins), entries, compiler)
 
 
 def spilling(plans: Sequence[Plan], resources: Mapping[str, Resources]) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from aino_ir.errors.cuda import (
     DeviceArchitectureMismatch,
     DeviceOutOfMemory,
     DriverCallFailed,
+    DriverTooOld,
     KernelFailed,
     NoCudaDevice,
 )
@@ -19,8 +21,10 @@ from aino_ir.isa import runs_on_gpu
 from aino_ir.runtime.cuda.driver import (
     COMPUTE_CAPABILITY_MAJOR,
     COMPUTE_CAPABILITY_MINOR,
+    MOST_SHARED_BYTES,
     NO_BINARY_FOR_GPU,
     OUT_OF_MEMORY,
+    UNKNOWN_CODE,
     Driver,
     KernelNode,
     the_driver,
@@ -31,6 +35,7 @@ NODE_BYTES = 1 << 10
 """What a node of a graph takes on a device, about."""
 
 _NON_BLOCKING = 1
+_WITHOUT_TIME = 2
 
 
 class Device:
@@ -41,6 +46,7 @@ class Device:
         number: as the driver counts.
         name: the maker's.
         capability: (major, minor).
+        shared_bytes: that a block may ask for.
     """
 
     def __init__(self, driver: Driver, number: int = 0) -> None:
@@ -63,6 +69,7 @@ class Device:
             driver.number("cuDeviceGetAttribute", COMPUTE_CAPABILITY_MAJOR, self._device),
             driver.number("cuDeviceGetAttribute", COMPUTE_CAPABILITY_MINOR, self._device),
         )
+        self.shared_bytes = driver.number("cuDeviceGetAttribute", MOST_SHARED_BYTES, self._device)
         self._context = driver.handle("cuDevicePrimaryCtxRetain", self._device)
 
     @property
@@ -109,16 +116,25 @@ class Device:
         free, total = self.free_and_total()
         return DeviceOutOfMemory(what=what, wanted=wanted, free=free, total=total)
 
-    def load(self, cubin: bytes, architecture: str, path: str) -> Code:
-        """Load a cubin.
+    def load(self, cubin: bytes, architecture: str, path: str, compiler: str = "") -> Code:
+        """Load a cubin; `compiler` says what made it.
 
         Raises:
             DeviceArchitectureMismatch: it is for other devices.
+            DriverTooOld: the compiler is of a later CUDA than the driver.
             DeviceOutOfMemory: there is no room for it.
             DriverCallFailed: the driver refuses it.
         """
         made = ctypes.c_void_p()
         status = self.driver.status("cuModuleLoadData", ctypes.byref(made), cubin)
+        made_by = re.search(r"(\d+)\.\d+$", compiler)
+        if status in UNKNOWN_CODE and made_by is not None and int(made_by[1]) > self.driver.version[0]:
+            raise DriverTooOld(
+                driver="{}.{}".format(*self.driver.version),
+                compiler=compiler,
+                path=path,
+                error=self.driver.error_name(status),
+            )
         if status == NO_BINARY_FOR_GPU:
             raise self.mismatch(path, architecture)
         if status:
@@ -221,16 +237,20 @@ class Stream(Owned):
 
 
 class Event(Owned):
-    """A point in a stream whose time is taken."""
+    """A point in a stream, to wait for, or whose time is taken."""
 
     destroyer = "cuEventDestroy_v2"
 
     @staticmethod
-    def now(device: Device, stream: int) -> Event:
-        """An event that happens when a stream has come so far."""
-        event = Event(device, device.driver.handle("cuEventCreate", 0))
+    def now(device: Device, stream: int, timed: bool = True) -> Event:
+        """An event that happens when a stream has come so far; the device must be current."""
+        event = Event(device, device.driver.handle("cuEventCreate", 0 if timed else _WITHOUT_TIME))
         device.driver.call("cuEventRecord", event.handle, stream)
         return event
+
+    def hold(self, stream: int) -> None:
+        """Let a stream wait for it; the device must be current."""
+        self.device.driver.call("cuStreamWaitEvent", stream, self.handle, 0)
 
     def nanoseconds_since(self, earlier: Event) -> int:
         """Time between two events that have happened."""

@@ -42,6 +42,7 @@ PROTOTYPES: dict[str, str] = {
     "cuFuncSetAttribute": "CUfunction, CUfunction_attribute, int",
     "cuStreamCreate": "CUstream *, unsigned int",
     "cuStreamSynchronize": "CUstream",
+    "cuStreamWaitEvent": "CUstream, CUevent, unsigned int",
     "cuStreamDestroy_v2": "CUstream",
     "cuEventCreate": "CUevent *, unsigned int",
     "cuEventRecord": "CUevent, CUstream",
@@ -79,9 +80,16 @@ _SCALARS: dict[str, Any] = {
 
 OUT_OF_MEMORY = 2
 NO_DEVICE = 100
+INVALID_IMAGE = 200
 NO_BINARY_FOR_GPU = 209
+INVALID_PTX = 218
+UNSUPPORTED_PTX_VERSION = 222
 """Results that are told apart."""
 
+UNKNOWN_CODE = (INVALID_IMAGE, NO_BINARY_FOR_GPU, INVALID_PTX, UNSUPPORTED_PTX_VERSION)
+"""What a driver may say of code that is newer than itself."""
+
+MOST_SHARED_BYTES = 97
 COMPUTE_CAPABILITY_MAJOR = 75
 COMPUTE_CAPABILITY_MINOR = 76
 """Attributes of a device."""
@@ -160,6 +168,12 @@ class Driver:
         text = ctypes.c_char_p()
         self._functions["cuGetErrorName"](status, ctypes.byref(text))
         return (text.value or b"").decode("ascii", "replace") or f"CUDA error {status}"
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """The CUDA that it is of, such as (12, 4)."""
+        number = self.number("cuDriverGetVersion")
+        return number // 1000, number % 1000 // 10
 
     @property
     def device_count(self) -> int:

@@ -10,10 +10,11 @@ from aino_ir.errors.cuda import DeviceArchitectureMismatch, MixedDevices
 from aino_ir.errors.run import BadOutputBuffer, OutputDecidedByRun
 from aino_ir.runtime.artifact import Artifact, Variant
 from aino_ir.runtime.cubins import CubinLibrary
-from aino_ir.runtime.cuda.device import Device, Memory, open_device
+from aino_ir.runtime.cuda.device import Device, Event, Memory, open_device
 from aino_ir.runtime.cuda.model import CudaModel, LoadedCode
 from aino_ir.runtime.cuda.plan import PlanFacts
 from aino_ir.runtime.cuda.tensors import (
+    ArrayMaker,
     DeviceArray,
     DeviceTensor,
     Maker,
@@ -104,8 +105,9 @@ class CudaExecutable(Executable):
         Args:
             inputs: arrays of the host, or tensors of one device.
             out: arrays or tensors to write the outputs to, where the inputs are.
-            stream: handle of the stream to use with tensors; torch's current one when the tensors are
-                torch's.  For others, without it, the run is waited for.
+            stream: handle of the stream to use with tensors, which must be ready there; torch's current
+                one when the tensors are torch's.  For others, without it, the run is waited for; with it,
+                whoever reads new results by DLPack waits, and `out` is there when the stream has come so far.
 
         Raises:
             MixedDevices: the inputs lie in different places.
@@ -125,11 +127,17 @@ class CudaExecutable(Executable):
         for place, (name, _) in enumerate(self.inputs):
             if name in left_out:
                 given[place] = self._default_on(number, place, given[place])
-        tensors = [device_tensor(v, p, handle) for v, p in zip(given, self._ports, strict=True)]
-        made = self._run_on(number, tensors, maker, handle, out)
-        if wanted is None:
-            with open_device(number).current():
-                open_device(number).synchronize(handle)
+        with maker.using(number, handle):
+            tensors = [device_tensor(v, p, handle) for v, p in zip(given, self._ports, strict=True)]
+            made = self._run_on(number, tensors, maker, handle, out)
+        device = open_device(number)
+        with device.current():
+            if wanted is None:
+                device.synchronize(handle)
+            elif out is None and isinstance(maker, ArrayMaker):
+                ready = Event.now(device, handle, timed=False)
+                for array in made:
+                    array.ready = ready
         return made
 
     __call__ = run

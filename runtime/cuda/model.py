@@ -16,9 +16,10 @@ import numpy as np
 
 from aino_ir.dims import value_of
 from aino_ir.errors.base import AinoError
+from aino_ir.errors.cuda import NotEnoughSharedMemory
 from aino_ir.plan import BufferKind
 from aino_ir.runtime.cubins import CubinLibrary
-from aino_ir.runtime.cuda.device import Code, Device, Memory, Stream
+from aino_ir.runtime.cuda.device import Code, Device, Event, Memory, Stream
 from aino_ir.runtime.cuda.driver import MAX_DYNAMIC_SHARED_BYTES
 from aino_ir.runtime.cuda.plan import PlanFacts
 from aino_ir.runtime.cuda.session import Places, Session
@@ -46,7 +47,9 @@ class LoadedCode:
         self.device = device
         self.library = library
         with device.current():
-            self._modules: list[Code] = [device.load(m, architecture, path) for m in library.modules]
+            self._modules: list[Code] = [
+                device.load(m, architecture, path, library.compiler) for m in library.modules
+            ]
         self._functions: dict[str, int] = {}
 
     def function(self, entry: str, shared: int = 0) -> int:
@@ -73,6 +76,10 @@ class CudaModel:
         weights: the weights section from its first constant on.
         steps: loc text of each plan step, for errors.
         demands: what some steps demand of extents, by their number as text.
+
+    Raises:
+        NotEnoughSharedMemory: the device has less than a kernel's launches ask for.
+        DeviceOutOfMemory: there is no room for weights and states.
     """
 
     threads = 1
@@ -95,6 +102,9 @@ class CudaModel:
         self.status_slots = {number: slot for slot, number in enumerate(failing)}
         self._idle: dict[int, list[Session]] = {}
         self._lock = threading.Lock()
+        self._latest: tuple[int, Event] | None = None
+        """Of a model with states: the stream that the last run is on, and its end."""
+        self._expect_room()
         with device.current():
             stream = Stream.new(device)
             self.weights = device.alloc(plan.weights, "the weights")
@@ -102,6 +112,19 @@ class CudaModel:
             self.states = [self._state(size, first, stream.handle) for size, first in plan.states]
             device.synchronize(stream.handle)
             self._own_stream = stream
+
+    def _expect_room(self) -> None:
+        device = self.device
+        for name, facts in self.plan.kernels.items():
+            if facts.shared > device.shared_bytes:
+                raise NotEnoughSharedMemory(
+                    kernel=name,
+                    wanted=facts.shared,
+                    device=device.number,
+                    name=device.name,
+                    limit=device.shared_bytes,
+                    needed=device.architecture,
+                )
 
     def _state(self, size: int, first: int | None, stream: int) -> Memory:
         words = -(-size // 4)
@@ -199,10 +222,17 @@ class CudaModel:
     def _enqueue(
         self, session: Session, places: Places, symbols: dict[str, int], stream: int, times: Any
     ) -> dict[str, int]:
-        """Put a run on a stream; the values of all symbols."""
+        """Put a run on a stream; the values of all symbols.
+
+        Runs of a model with states follow each other whatever streams they are on.
+        """
         self._check_extents(symbols)
+        if self._latest is not None and self._latest[0] != stream:
+            self._latest[1].hold(stream)
         session.begin(places, symbols, stream, times)
         session.run()
+        if self.states:
+            self._latest = stream, Event.now(self.device, stream, timed=False)
         session.expect_success()
         return session.values
 

@@ -9,16 +9,21 @@ import ctypes
 import math
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from aino_ir.dtypes import DTYPES
 from aino_ir.errors.run import InputMismatch, UnsupportedInput
-from aino_ir.runtime.cuda.device import Memory, open_device
+from aino_ir.runtime.cuda.device import Event, Memory, open_device
 from aino_ir.runtime.values import Port, is_torch
 
 CUDA = 2
-"""DLPack's number of CUDA devices."""
+MANAGED = 13
+"""DLPack's numbers of CUDA devices, and of memory that moves between them and the host."""
+
+LEGACY_STREAM = 1
+"""What DLPack and the driver both call the default stream."""
 
 _CODES = {"i": 0, "u": 1, "f": 2, "bf": 4, "b": 6}
 DLPACK: dict[tuple[int, int], str] = {
@@ -68,7 +73,7 @@ def device_number(value: Any) -> int | None:
     if where is None:
         return None
     kind, number = where()
-    return int(number) if int(kind) == CUDA else None
+    return int(number) if int(kind) in (CUDA, MANAGED) else None
 
 
 def device_tensor(value: Any, port: Port, stream: int, copies: bool = True) -> DeviceTensor:
@@ -113,6 +118,10 @@ def _from_torch(value: Any, port: Port, copies: bool) -> tuple[DeviceTensor, str
 class Maker(Protocol):
     """Makes results of the kind that the caller's tensors are."""
 
+    def using(self, number: int, stream: int) -> AbstractContextManager[Any]:
+        """Let copies and new tensors belong to a stream meanwhile."""
+        raise NotImplementedError
+
     def empty(self, shape: Sequence[int], dtype: str, number: int) -> tuple[Any, int]:
         """A new tensor on a device, and its address."""
         raise NotImplementedError
@@ -146,6 +155,18 @@ class TorchMaker:
     def module() -> Any:
         """The caller's own torch, who handed over one of its tensors; the runtime itself never imports it."""
         return sys.modules["torch"]
+
+    def using(self, number: int, stream: int) -> AbstractContextManager[Any]:
+        """Let torch's copies and new tensors belong to a stream meanwhile.
+
+        What torch's allocator takes back is given away again in the order of the stream that it was made on.
+        """
+        cuda = self.torch.cuda
+        if stream == int(cuda.current_stream(number).cuda_stream):
+            return nullcontext()
+        chosen = cuda.ExternalStream(stream, device=number) if stream else cuda.default_stream(number)
+        context: AbstractContextManager[Any] = cuda.stream(chosen)
+        return context
 
     def empty(self, shape: Sequence[int], dtype: str, number: int) -> tuple[Any, int]:
         """A new tensor on a device, and its address."""
@@ -239,7 +260,7 @@ def read_capsule(capsule: Any) -> tuple[DeviceTensor, str, bool]:
 
 
 def _from_dlpack(value: Any, port: Port, stream: int) -> tuple[DeviceTensor, str]:
-    tensor, dtype, row_major = read_capsule(value.__dlpack__(stream=stream or 1))  # 1: the default stream
+    tensor, dtype, row_major = read_capsule(value.__dlpack__(stream=stream or LEGACY_STREAM))
     if not row_major:
         got = f"a {type(value).__name__} that is not row-major"
         raise UnsupportedInput(name=port.name, expected=f"a dense {port.type}", got=got)
@@ -271,7 +292,10 @@ class DeviceArray:
         shape: its extents.
         dtype: AINO's name of its element type.
         device: the number of the device.
+        ready: when its contents are there; None: they are.
     """
+
+    ready: Event | None = None
 
     def __init__(self, memory: Any, shape: Sequence[int], dtype: str, device: int, kind: int = CUDA) -> None:
         self.memory = memory
@@ -283,8 +307,24 @@ class DeviceArray:
     def __dlpack_device__(self) -> tuple[int, int]:
         return self._kind, self.device
 
-    def __dlpack__(self, *, stream: int | None = None, **_: Any) -> Any:
-        """A capsule with this array; its contents are there already, whatever the stream."""
+    def __dlpack__(
+        self,
+        *,
+        stream: int | None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
+        """A capsule with this array, for a stream that waits till its contents are there (-1: none does).
+
+        Raises:
+            BufferError: a copy is asked for, another device, or a dtype that DLPack does not know.
+        """
+        if copy or (dl_device is not None and tuple(dl_device) != self.__dlpack_device__()):
+            raise BufferError("arrays of AINO are not copied: ask the library that reads them")
+        if self.ready is not None and stream != -1:
+            with self.ready.device.current():
+                self.ready.hold(stream or LEGACY_STREAM)
         code = {name: code for code, name in DLPACK.items()}.get(self.dtype)
         if code is None:
             raise BufferError(f"DLPack has no type for {self.dtype}")
@@ -309,6 +349,10 @@ class DeviceArray:
 
 class ArrayMaker:
     """Makes arrays for DLPack."""
+
+    def using(self, number: int, stream: int) -> AbstractContextManager[Any]:
+        """Memory that is made here belongs to no stream."""
+        return nullcontext()
 
     def empty(self, shape: Sequence[int], dtype: str, number: int) -> tuple[DeviceArray, int]:
         """A new array on a device, and its address."""

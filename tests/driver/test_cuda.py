@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,16 +22,19 @@ from aino_ir.errors.cuda import (
     DeviceArchitectureMismatch,
     DeviceOutOfMemory,
     DriverCallFailed,
+    DriverTooOld,
     KernelFailed,
     MixedDevices,
     NoCudaDevice,
     NoCudaDriver,
+    NotEnoughSharedMemory,
 )
 from aino_ir.errors.run import IndexOutOfRange, InputMismatch
 from aino_ir.errors.toolchain import UnknownTarget
 from aino_ir.graph import Module
 from aino_ir.location import loc
 from aino_ir.runtime.cuda import driver as cuda_driver
+from aino_ir.runtime.cuda.device import Stream, open_device
 from aino_ir.runtime.cuda.plan import KernelFacts, Parts
 from aino_ir.runtime.cuda.tensors import DeviceArray
 from aino_ir.types import tensor
@@ -299,6 +303,44 @@ def test_states_stay_on_the_device(gpus: EmulatedGpus) -> None:
     assert runs(on_gpu(counter()), 1) == [([1, 2, 3], 11)]
 
 
+def on_streams(count: int) -> list[Stream]:
+    """Streams of the first device, as a caller has them."""
+    device = open_device()
+    with device.current():
+        return [Stream.new(device) for _ in range(count)]
+
+
+def seen_now(value: DeviceArray) -> Array:
+    """What lies there now, whatever is still to be done."""
+    size = int(np.prod(value.shape)) * 4
+    return np.frombuffer(ctypes.string_at(value.memory.address, size), np.float32).reshape(value.shape)
+
+
+def test_who_reads_a_result_waits_for_its_stream(gpus: EmulatedGpus) -> None:
+    module = perceptron()
+    executable, (here, there) = on_gpu(module), on_streams(2)
+    (want,) = reference(module, normal(5, 33))
+    (got,) = executable.run(placed(gpus, normal(5, 33)), stream=here.handle)
+    got.__dlpack__(stream=-1)
+    open_device().synchronize(there.handle)
+    assert np.isnan(seen_now(got)).all()  # nobody has waited
+    got.__dlpack__(stream=there.handle)
+    open_device().synchronize(there.handle)
+    close(seen_now(got), want)
+    with pytest.raises(BufferError, match="not copied"):
+        got.__dlpack__(copy=True)
+    with pytest.raises(BufferError, match="not copied"):
+        got.__dlpack__(dl_device=(1, 0))
+
+
+def test_states_follow_the_order_of_runs_on_any_stream(gpus: EmulatedGpus) -> None:
+    executable, streams = on_gpu(counter([5, 6, 7])), on_streams(3)
+    for stream in streams:
+        total, _ = executable.run(placed(gpus, np.float32([1, 2, 3])), stream=stream.handle)
+    open_device().synchronize(streams[-1].handle)
+    assert seen_now(total).tolist() == [8, 12, 16]
+
+
 def test_python_ops_stand_between_native_functions(gpus: EmulatedGpus) -> None:
     from onnx import parser
 
@@ -367,6 +409,41 @@ def test_code_for_another_architecture() -> None:
             DeviceArchitectureMismatch, match=r"code for sm_90a, device 0 \(Emulated GPU\) needs sm_86"
         ):
             on_gpu(perceptron(), "cuda:sm_90a").run(normal(5, 33))
+
+
+def with_facts(monkeypatch: pytest.MonkeyPatch, **facts: Any) -> None:
+    """Let kernels say other things of themselves."""
+    read = KernelFacts.of
+    monkeypatch.setattr(KernelFacts, "of", staticmethod(lambda row: replace(read(row), **facts)))
+
+
+def test_kernels_that_want_more_shared_memory_than_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_facts(monkeypatch, shared=147456)
+    with emulated_gpu(EmulatedGpus([(8, 6)])):
+        executable = on_gpu(perceptron())
+        with pytest.raises(NotEnoughSharedMemory, match="wants 147456 bytes .* has 101376") as caught:
+            executable.run(normal(5, 33))
+        assert "cuda:sm_86" in str(caught.value)
+
+
+def test_blocks_have_as_many_threads_as_their_kernel_says(
+    gpus: EmulatedGpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_facts(monkeypatch, threads=512)
+    with pytest.raises(KernelFailed, match="CUDA_ERROR_INVALID_VALUE"):
+        on_gpu(perceptron()).run(normal(5, 33))
+
+
+@pytest.mark.parametrize(("version", "error"), [(12040, DriverTooOld), (13020, DriverCallFailed)])
+def test_code_of_a_later_cuda_than_the_driver(
+    version: int, error: type[Exception], gpus: EmulatedGpus
+) -> None:
+    gpus.version = version
+    device = open_device()
+    with device.current(), pytest.raises(error, match="CUDA_ERROR_INVALID_IMAGE") as caught:
+        device.load(b"no library", "sm_80", "m.aino", "nvrtc 13.0")
+    if error is DriverTooOld:
+        assert "of CUDA 12.4, does not load what nvrtc 13.0 made" in str(caught.value)
 
 
 def test_a_driver_that_finds_no_binary(gpus: EmulatedGpus) -> None:

@@ -32,6 +32,7 @@ class EmulatedGpus(DeviceFunctions, MemoryFunctions, StreamFunctions):
         calls: how often each function was called.
         launched: names of the kernels that ran, in order.
         durations: milliseconds that kernels are said to take, by name; 1.0 where nothing is said.
+        version: of the driver, as `cuDriverGetVersion` says it.
     """
 
     @property

@@ -97,7 +97,9 @@ class Machine:
         self._failures: dict[str, list[tuple[int, int]]] = {}
         self.durations: dict[str, float] = {}
         self._clock = 0.0
-        self._default = {0: WorkStream(), 1: WorkStream()}
+        self.version = 13000
+        legacy, own = WorkStream(), WorkStream()
+        self._default = {0: legacy, 1: legacy, 2: own}  # 2: what CUDA calls the thread's own
 
     def finish(self) -> None:
         """Do all that waits."""

@@ -22,8 +22,11 @@ from aino_ir.codegen.cuda.emulated.results import (
 )
 
 MAX_DYNAMIC_SHARED_BYTES = 8
-MOST_SHARED_BYTES = 227 << 10
-"""The attribute of kernels that may be set, and its largest value."""
+"""The attribute of kernels that may be set."""
+
+MOST_SHARED_BYTES = 97
+SHARED_KILOBYTES = {(8, 0): 163, (8, 7): 163, (9, 0): 227, (10, 0): 227}
+"""The attribute of devices, and its value by their capability; 99 of others."""
 
 
 @dataclass
@@ -53,7 +56,7 @@ class DeviceFunctions(Machine):
         return 0
 
     def _cuDriverGetVersion(self, version: Any) -> int:
-        version._obj.value = 13000
+        version._obj.value = self.version
         return 0
 
     def _cuDeviceGetCount(self, count: Any) -> int:
@@ -71,10 +74,16 @@ class DeviceFunctions(Machine):
         return 0
 
     def _cuDeviceGetAttribute(self, value: Any, attribute: int, device: int) -> int:
-        if attribute not in (75, 76):
+        if attribute == MOST_SHARED_BYTES:
+            value._obj.value = self._most_shared(device)
+        elif attribute in (75, 76):
+            value._obj.value = self.capabilities[device][attribute - 75]
+        else:
             return INVALID_VALUE
-        value._obj.value = self.capabilities[device][attribute - 75]
         return 0
+
+    def _most_shared(self, device: int) -> int:
+        return SHARED_KILOBYTES.get(self.capabilities[device], 99) << 10
 
     def _cuDevicePrimaryCtxRetain(self, context: Any, device: int) -> int:
         self._retained.add(device)
@@ -155,7 +164,7 @@ class DeviceFunctions(Machine):
         found = self._get(function, KernelFunction)
         if found is None:
             return INVALID_HANDLE
-        if attribute != MAX_DYNAMIC_SHARED_BYTES or not 0 <= value <= MOST_SHARED_BYTES:
+        if attribute != MAX_DYNAMIC_SHARED_BYTES or not 0 <= value <= self._most_shared(self._contexts[-1]):
             return INVALID_VALUE
         found.allowed = value
         return 0

@@ -23,6 +23,7 @@ class RecordedEvent:
 
     happened: bool = False
     time: float = 0.0
+    stream: WorkStream | None = None
 
 
 @dataclass
@@ -80,7 +81,19 @@ class StreamFunctions(Machine):
         def happen() -> None:
             found.happened, found.time = True, self._clock
 
+        found.happened, found.stream = False, self._stream(stream)
         return self._enqueue(stream, happen)
+
+    def _cuStreamWaitEvent(self, stream: Any, event: Any, flags: int) -> int:
+        found = self._get(event, RecordedEvent)
+        if found is None:
+            return INVALID_HANDLE
+
+        def wait() -> None:
+            while found.stream is not None and found.stream.work and not found.happened:
+                found.stream.work.pop(0)()
+
+        return self._enqueue(stream, wait)
 
     def _cuEventSynchronize(self, event: Any) -> int:
         self.finish()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 
 from aino_ir.errors.run import InputMismatch, UnsupportedInput
 from aino_ir.runtime.cuda.tensors import (
+    MANAGED,
     TORCH,
     DeviceArray,
     TorchMaker,
@@ -104,6 +106,7 @@ def test_devices_of_values() -> None:
     assert device_number(3) is None
     assert device_number(FakeTensor(torch.zeros(1), 1)) == 1
     assert device_number(DeviceArray(SimpleNamespace(address=0), (1,), "f32", 2)) == 2
+    assert device_number(DeviceArray(SimpleNamespace(address=0), (1,), "f32", 1, kind=MANAGED)) == 1
 
 
 def test_tensors_of_torch_are_read_where_they_lie() -> None:
@@ -139,7 +142,12 @@ def test_results_are_of_the_kind_of_the_inputs(monkeypatch: pytest.MonkeyPatch) 
     stream = SimpleNamespace(cuda_stream=77)
     fake = SimpleNamespace(
         empty=empty,
-        cuda=SimpleNamespace(current_stream=lambda number: stream),
+        cuda=SimpleNamespace(
+            current_stream=lambda number: stream,
+            default_stream=lambda number: f"the default one of {number}",
+            ExternalStream=lambda handle, device: f"{handle} of {device}",
+            stream=lambda chosen: nullcontext(chosen),
+        ),
         **{name: getattr(torch, name) for name in ("float32", "bfloat16", "uint8")},
     )
     maker = maker_of([FakeTensor(torch.zeros(1))])
@@ -151,3 +159,6 @@ def test_results_are_of_the_kind_of_the_inputs(monkeypatch: pytest.MonkeyPatch) 
     assert maker.shaped(raw, (2, 3), "f32").data_ptr() == raw.address
     assert current_stream(maker, 1) == 77
     assert current_stream(maker_of([]), 1) is None
+    for handle, chosen in ((77, None), (78, "78 of 1"), (0, "the default one of 1")):
+        with maker.using(1, handle) as found:  # what torch makes meanwhile belongs to it
+            assert found == chosen
