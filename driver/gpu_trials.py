@@ -79,7 +79,8 @@ class DeviceTimer:
         placed = _Placed(trial, memory, host, scratch)
         name = trial.kernel.function.name
         for entry, blocks, threads, lo, hi in parts.launches(facts):
-            values = facts.values(views.__getitem__, trial.bindings, {**given, "lo": lo, "hi": hi})
+            given |= {"lo": lo, "hi": hi}
+            values = facts.values(self.device.driver, views.__getitem__, trial.bindings, given)
             shared = facts.shared_of(entry)
             function = self.code.function(entry, shared)
             placed.launches.append(Launch(function, blocks, threads, values, name, "", shared))

@@ -50,7 +50,7 @@ from aino_ir.loops.stmt import (
     WarpCall,
     While,
 )
-from aino_ir.loops.values import ValueBuilder
+from aino_ir.loops.tile_builder import TileBuilder
 from aino_ir.loops.warp import OPERATIONS
 from aino_ir.symbols import Symbols
 
@@ -60,7 +60,7 @@ Fact = tuple[DimLike, str, DimLike]
 """(a, ">=" or "==", b)."""
 
 
-class LoopBuilder(ValueBuilder):
+class LoopBuilder(TileBuilder):
     """Builds one `LoopFn`.
 
     Args:
@@ -103,9 +103,9 @@ class LoopBuilder(ValueBuilder):
         """The number of the thread within the unit."""
         return symbol(THREAD) if self._threads > 1 else 0
 
-    def barrier(self) -> None:
-        """Wait for all threads of the unit."""
-        self._emit(Barrier())
+    def barrier(self, *, warp: bool = False) -> None:
+        """Wait for all threads of the unit, or of the warp."""
+        self._emit(Barrier(warp))
 
     def warp(self, operation: str, *operands: Expr, parameter: int = 0, hint: str = "w") -> tuple[Expr, ...]:
         """What an operation of the warp gives this thread; see `aino_ir.loops.warp`."""

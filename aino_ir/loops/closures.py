@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from aino_ir.dims import Dim, DimLike
+from aino_ir.dims import Dim, DimLike, value_of
 from aino_ir.dtypes import u16
 from aino_ir.errors.loops import LoopOutOfBounds, LoopRunError
 from aino_ir.loops.evaluate import implement
@@ -23,15 +23,19 @@ from aino_ir.loops.expr import (
 )
 from aino_ir.loops.groups import GROUP, GROUP_OPERATIONS, group_product, held_factor, shared_factor
 from aino_ir.loops.machine import Array, Failed, Machine, garbage, to_storage
+from aino_ir.loops.signals import Signal, tile_of
 from aino_ir.loops.stmt import (
     THREAD,
     Alloc,
+    Arrive,
     AwaitCopies,
+    AwaitSignal,
     Barrier,
     BindIndex,
     CloseCopies,
     Comment,
     CopyAsync,
+    CopyTile,
     DeclareReg,
     Fail,
     For,
@@ -39,11 +43,15 @@ from aino_ir.loops.stmt import (
     If,
     Let,
     Prefetch,
+    Registers,
     SetReg,
     Share,
     SharedFactor,
+    Signals,
+    StartSignals,
     Stmt,
     Store,
+    TileMap,
     WarpCall,
     While,
 )
@@ -191,8 +199,8 @@ def _action(s: Stmt) -> Action:
             return _while(s)
         case Alloc() | Share():
             return _alloc(s)
-        case Barrier():
-            return _meet
+        case Barrier(warp=of_warp):
+            return _meet_warp if of_warp else _meet
         case WarpCall():
             return _warp_call(s)
         case GroupProduct():
@@ -203,6 +211,10 @@ def _action(s: Stmt) -> Action:
             return lambda m: m.copies.append([])
         case AwaitCopies(open=left):
             return lambda m: _await(m, left)
+        case Signals() | StartSignals() | Arrive() | AwaitSignal() | TileMap() | CopyTile():
+            return _signal_action(s)
+        case Registers():
+            return lambda m: None
         case Fail(code=code, value=e):
             value = _expr(e)
 
@@ -293,6 +305,11 @@ def _meet(m: Machine) -> None:
     m.meeting.wait()
 
 
+def _meet_warp(m: Machine) -> None:
+    assert m.warp is not None
+    m.warp.meet(lambda together: [], m.dims[THREAD] % WARP, ())
+
+
 def _warp_call(s: WarpCall) -> Action:
     operands = [_expr(e) for e in s.operands]
 
@@ -364,6 +381,66 @@ def _await(m: Machine, left: int) -> None:
     while len(m.copies) - 1 > left:
         for arrive in m.copies.pop(0):
             arrive()
+
+
+def _signal_action(s: Signals | StartSignals | Arrive | AwaitSignal | TileMap | CopyTile) -> Action:
+    match s:
+        case Signals(name=name, count=count, arrivals=arrivals):
+
+            def declare(m: Machine) -> None:
+                m.signals[name] = [Signal(arrivals) for _ in range(count)]
+
+            return declare
+        case StartSignals(signals=name):
+
+            def start(m: Machine) -> None:
+                for signal in m.signals[name] if m.dims[THREAD] == 0 else ():
+                    signal.start()
+
+            return start
+        case TileMap():
+
+            def keep(m: Machine) -> None:
+                m.maps[s.name] = s
+
+            return keep
+        case CopyTile():
+            return _copy_tile(s)
+    place = _dim(s.index)
+    if isinstance(s, Arrive):
+        return lambda m: _signal(m, s.signals, place(m)).arrive(s.bytes)
+    parity = _dim(s.parity)
+
+    def wait(m: Machine) -> None:
+        assert m.watch is not None
+        _signal(m, s.signals, place(m)).wait(parity(m), m.watch)
+
+    return wait
+
+
+def _signal(m: Machine, name: str, at: int) -> Signal:
+    found = m.signals[name]
+    _check(m, "signal", name, at, len(found))
+    return found[at]
+
+
+def _copy_tile(s: CopyTile) -> Action:
+    offset, place = _dim(s.offset), _dim(s.index)
+    coordinates = [_dim(c) for c in s.at]
+
+    def begin(m: Machine) -> None:
+        where = m.maps[s.map]
+        source, target, at = m.buffers[where.buffer], m.buffers[s.target], offset(m)
+        extents, strides = ([value_of(d, m.dims) for d in dims] for dims in (where.extents, where.strides))
+        found = tile_of(source, extents, strides, where.lines, [c(m) for c in coordinates])
+        _check(m, "store", s.target, np.array([at, at + found.size - 1]), target.size)
+
+        def land() -> None:
+            target[at : at + found.size] = found
+
+        _signal(m, s.signals, place(m)).come(found.nbytes, land)
+
+    return begin
 
 
 def _alloc(s: Alloc | Share) -> Action:

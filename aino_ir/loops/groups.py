@@ -124,6 +124,12 @@ def group_product(operation: str, first: Array, second: Array, totals: Sequence[
 
 def _lines(flat: Array, lines: int, terms: int) -> Array:
     """Lines as they are meant, from how they lie."""
-    chunks = flat[: lines * terms].reshape(lines, _CHUNKS, terms // _CHUNKS)
-    place = np.arange(_CHUNKS)[None, :] ^ (np.arange(lines) % _CHUNKS)[:, None]
-    return np.take_along_axis(chunks, place[:, :, None], axis=1).reshape(lines, terms)
+    return swapped(flat[: lines * terms].reshape(lines, terms))
+
+
+def swapped(lines: Array) -> Array:
+    """Lines with their chunks swapped: as they lie from how they are meant, and the other way round."""
+    count, terms = lines.shape
+    chunks = lines.reshape(count, _CHUNKS, terms // _CHUNKS)
+    place = np.arange(_CHUNKS)[None, :] ^ (np.arange(count) % _CHUNKS)[:, None]
+    return np.take_along_axis(chunks, place[:, :, None], axis=1).reshape(count, terms)

@@ -18,6 +18,7 @@ from aino_ir.errors.loops import LoopArgumentError
 from aino_ir.loops.closures import Actions, actions_of
 from aino_ir.loops.groups import GROUP
 from aino_ir.loops.machine import Array, Failed, Machine, Outcome, Team
+from aino_ir.loops.signals import NeverOver, Watch
 from aino_ir.loops.stmt import (
     UNIT,
     LoopFn,
@@ -102,10 +103,13 @@ def _run_together(machine: Machine, body: Actions) -> None:
     warps, groups = (
         [Team(min(size, threads - first)) for first in range(0, threads, size)] for size in (WARP, GROUP)
     )
+    meetings = [meeting, *(team.meeting for team in (*warps, *groups))]
+    watch = Watch(threads, meetings)
+    watch.signals += [signal for signals in machine.signals.values() for signal in signals]
     failures: list[Exception] = []
 
     def run(number: int) -> None:
-        own = machine.thread(number, meeting, warps[number // WARP], groups[number // GROUP])
+        own = machine.thread(number, meeting, warps[number // WARP], groups[number // GROUP], watch)
         try:
             with np.errstate(all="ignore"):
                 for action in body:
@@ -113,9 +117,12 @@ def _run_together(machine: Machine, body: Actions) -> None:
         except threading.BrokenBarrierError:
             pass
         except Exception as failure:
-            failures.append(failure)
-            for waiting in (meeting, *(team.meeting for team in (*warps, *groups))):
+            failures.append(own.fault(str(failure)) if isinstance(failure, NeverOver) else failure)
+            watch.abort()
+            for waiting in meetings:
                 waiting.abort()
+        finally:
+            watch.leave()
 
     workers = [threading.Thread(target=run, args=(n,)) for n in range(threads)]
     for worker in workers:

@@ -12,10 +12,12 @@ from aino_ir.dims import value_of
 from aino_ir.dtypes import DType
 from aino_ir.errors.loops import LoopArgumentError, LoopRunError
 from aino_ir.loops.evaluate import round_array
+from aino_ir.loops.signals import Signal, Watch
 from aino_ir.loops.stmt import (
     THREAD,
     LoopFn,
     Status,
+    TileMap,
 )
 
 Array = np.ndarray[Any, Any]
@@ -52,6 +54,9 @@ class Machine:
         self.meeting: threading.Barrier | None = None
         self.warp: Team | None = None
         self.group: Team | None = None
+        self.signals: dict[str, list[Signal]] = {}
+        self.maps: dict[str, TileMap] = {}
+        self.watch: Watch | None = None
         self.copies: list[list[Callable[[], None]]] = [[]]  # groups that have not arrived, the open one last
 
     def bind(self, views: Sequence[Array]) -> None:
@@ -72,11 +77,14 @@ class Machine:
                 )
             self.buffers[param.name] = view[:size]
 
-    def thread(self, number: int, meeting: threading.Barrier, warp: Team, group: Team) -> Machine:
+    def thread(
+        self, number: int, meeting: threading.Barrier, warp: Team, group: Team, watch: Watch
+    ) -> Machine:
         """The state of one thread of a unit: names of its own, buffers in common."""
         own = Machine(self.fn, {**self.dims, THREAD: number})
         own.values, own.buffers, own.meeting = dict(self.values), self.buffers, meeting
-        own.warp, own.group = warp, group
+        own.warp, own.group, own.watch = warp, group, watch
+        own.signals, own.maps = self.signals, self.maps
         return own
 
     def fault(self, what: str) -> LoopRunError:

@@ -46,12 +46,15 @@ from aino_ir.loops.expr import (
 from aino_ir.loops.stmt import (
     UNIT,
     Alloc,
+    Arrive,
     AwaitCopies,
+    AwaitSignal,
     Barrier,
     BindIndex,
     CloseCopies,
     Comment,
     CopyAsync,
+    CopyTile,
     DeclareReg,
     Fail,
     For,
@@ -60,12 +63,16 @@ from aino_ir.loops.stmt import (
     Let,
     LoopFn,
     Prefetch,
+    Registers,
     SetReg,
     Share,
     SharedFactor,
+    Signals,
+    StartSignals,
     Status,
     Stmt,
     Store,
+    TileMap,
     WarpCall,
     While,
 )
@@ -201,6 +208,16 @@ def _copy(s: CopyAsync) -> str:
     return f"copy {_place(s.target, s.offset, s.count, 1, None)} = {source}{_where(s.mask)}"
 
 
+def _tile_map(s: TileMap) -> str:
+    strides = ", ".join(map(str, (1, *s.strides)))
+    return f"map {s.name}: {s.lines} lines of {s.buffer}[{', '.join(map(str, s.extents))}] by {strides}"
+
+
+def _copy_tile(s: CopyTile) -> str:
+    source = f"{s.map}({', '.join(map(str, s.at))})"
+    return f"copy tile {s.target}[{s.offset}] = {source} to {s.signals}[{s.index}]"
+
+
 def _store(s: Store) -> str:
     place = _place(s.buffer, s.offset, s.value.lanes, s.stride, s.scatter)
     return f"{place} = {print_expr(s.value)}{_where(s.mask)}"
@@ -230,12 +247,19 @@ _STMT: dict[type, Callable[..., None]] = {
     While: _while,
     Alloc: _line(lambda s: f"alloc {s.name}: {s.dtype}[{s.size}] at {s.offset}"),
     Share: _line(lambda s: f"share {s.name}: {s.dtype}[{s.size}]"),
-    Barrier: _line(lambda s: "barrier"),
+    Barrier: _line(lambda s: "barrier of the warp" if s.warp else "barrier"),
     WarpCall: _line(_warp_call),
     GroupProduct: _line(_group_product),
     CopyAsync: _line(_copy),
     CloseCopies: _line(lambda s: "close copies"),
     AwaitCopies: _line(lambda s: f"await copies but {s.open}{', publish' if s.publish else ''}"),
+    Signals: _line(lambda s: f"signals {s.name}: {s.count} of {s.arrivals} arrivals"),
+    StartSignals: _line(lambda s: f"start {s.signals}"),
+    Arrive: _line(lambda s: f"arrive at {s.signals}[{s.index}]{f', {s.bytes} bytes' if s.bytes else ''}"),
+    AwaitSignal: _line(lambda s: f"await {s.signals}[{s.index}] parity {s.parity}"),
+    TileMap: _line(_tile_map),
+    CopyTile: _line(_copy_tile),
+    Registers: _line(lambda s: f"{'more' if s.more else 'fewer'} registers: {s.count}"),
     Prefetch: _line(lambda s: f"prefetch {s.buffer}[{s.offset}] locality {s.locality}"),
     Fail: _line(lambda s: f"fail {Status(s.code).name.lower()} {print_expr(s.value)}"),
     Comment: _line(lambda s: "# " + s.text.replace("\n", " ")),

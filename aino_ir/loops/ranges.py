@@ -28,11 +28,15 @@ from aino_ir.loops.expr import (
     Var,
 )
 from aino_ir.loops.expr_tree import walk
+from aino_ir.loops.groups import LINE_BYTES
 from aino_ir.loops.stmt import (
     THREAD,
     UNIT,
+    Arrive,
+    AwaitSignal,
     BindIndex,
     CopyAsync,
+    CopyTile,
     DeclareReg,
     Fail,
     For,
@@ -44,6 +48,7 @@ from aino_ir.loops.stmt import (
     SetReg,
     Stmt,
     Store,
+    TileMap,
     WarpCall,
     While,
 )
@@ -64,7 +69,7 @@ class MemoryAccess:
     stride: DimLike
     mask: Expr | None
     vector: Expr | None
-    node: Load | Store | CopyAsync
+    node: Load | Store | CopyAsync | CopyTile
 
 
 class RangeWalk:
@@ -76,6 +81,7 @@ class RangeWalk:
         relate: whether indices that name a Dim keep their relation to symbolic sizes (slow).
         table: ranges and facts at the present place.
         lets: what pinned names stand for.
+        maps: of parameters, for copies of tiles.
     """
 
     def __init__(
@@ -86,6 +92,7 @@ class RangeWalk:
         self.units = (0, fn.units) if units is None else units
         self.table = Symbols()
         self.lets: dict[str, Expr] = {}
+        self.maps: dict[str, TileMap] = {}
         for name, lo, hi in fn.facts:
             self.table.new(name, lo, hi, origin=Origin.input(name, 0))
         for name in fn.symbols:
@@ -130,12 +137,31 @@ class RangeWalk:
         elif isinstance(s, CopyAsync):
             self.on_access(MemoryAccess(s.source, False, s.source_offset, s.count, 1, s.mask, None, s))
             self.on_access(MemoryAccess(s.target, True, s.offset, s.count, 1, None, None, s))
+        elif isinstance(s, TileMap):
+            self.maps[s.name] = s
+        elif isinstance(s, CopyTile):
+            self._copy_tile(s)
         elif isinstance(s, For):
             self._inside(s.body, lambda: self._enter_loop(s))
         elif isinstance(s, While):
             self._inside(s.body, lambda: True)
         elif isinstance(s, If):
             self._if(s)
+
+    def _copy_tile(self, s: CopyTile) -> None:
+        """A tile may be anywhere within its map."""
+        if s.map not in self.maps:
+            return
+        found = self.maps[s.map]
+        steps = zip(found.extents, (1, *found.strides), strict=True)
+        last: DimLike = 0
+        for extent, stride in steps:
+            last = last + (extent - 1) * stride
+        for place in (0, last):
+            self.on_access(MemoryAccess(found.buffer, False, place, 1, 1, None, None, s))
+        (dtype,) = (p.dtype for p in self.fn.params if p.name == found.buffer)
+        count = found.lines * LINE_BYTES // dtype.bytes
+        self.on_access(MemoryAccess(s.target, True, s.offset, count, 1, None, None, s))
 
     def _accesses(self, root: Expr) -> None:
         for e in walk(root):
@@ -378,6 +404,14 @@ def dims_of(s: Stmt) -> tuple[DimLike, ...]:
             return (s.offset,)
         case CopyAsync():
             return s.offset, s.source_offset
+        case Arrive():
+            return (s.index,)
+        case AwaitSignal():
+            return s.index, s.parity
+        case TileMap():
+            return *s.extents, *s.strides
+        case CopyTile():
+            return s.offset, *s.at, s.index
         case GroupProduct():
             return tuple(factor.offset for _, factor in s.shared)
     return ()

@@ -133,7 +133,9 @@ class Share:
 
 @dataclass(frozen=True)
 class Barrier:
-    """All threads of a unit wait for all, and see what each has written to shared buffers."""
+    """All threads of a unit, or a `warp`, wait for all, and see what each has written to shared buffers."""
+
+    warp: bool = False
 
 
 @dataclass(frozen=True)
@@ -226,6 +228,85 @@ class AwaitCopies:
 
 
 @dataclass(frozen=True)
+class Signals:
+    """`count` signals of a unit (NVIDIA's mbarriers); a phase of one has so many arrivals of threads.
+
+    `aino_ir.loops.signals` has the details.
+    """
+
+    name: str
+    count: int
+    arrivals: int
+
+
+@dataclass(frozen=True)
+class StartSignals:
+    """Put signals into their first phase; from the next barrier on they may be used."""
+
+    signals: str
+
+
+@dataclass(frozen=True)
+class Arrive:
+    """This thread arrives at a signal, and announces that so many `bytes` will come by copies of tiles."""
+
+    signals: str
+    index: DimLike
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class AwaitSignal:
+    """Wait until the last phase of a signal that is over, counted from 1, is odd (`parity` 0) or even (1)."""
+
+    signals: str
+    index: DimLike
+    parity: DimLike
+
+
+@dataclass(frozen=True)
+class TileMap:
+    """Where a parameter's elements lie, for copies of tiles.
+
+    Attributes:
+        name, buffer: of the map, and of the parameter.
+        extents: elements along each axis, the innermost first.
+        strides: elements from one to the next along all axes but the innermost, whose stride is 1.
+        lines: that a tile has, along the second axis.
+    """
+
+    name: str
+    buffer: str
+    extents: tuple[DimLike, ...]
+    strides: tuple[DimLike, ...]
+    lines: int
+
+
+@dataclass(frozen=True)
+class CopyTile:
+    """Begin to copy a tile of a map to a shared buffer, in lines as products of groups want them.
+
+    Its first element is `at`, a coordinate for each axis of the map, the innermost first; elements outside of
+    the extents are zeros.  Its bytes come to a signal.
+    """
+
+    target: str
+    offset: DimLike
+    map: str
+    at: tuple[DimLike, ...]
+    signals: str
+    index: DimLike
+
+
+@dataclass(frozen=True)
+class Registers:
+    """The threads of a group have `count` registers each from here on, `more` or fewer than before."""
+
+    count: int
+    more: bool
+
+
+@dataclass(frozen=True)
 class Prefetch:
     """Hint that the cache line at `offset` (elements) will be read soon; locality 3 = L1 ... 0 = none."""
 
@@ -266,6 +347,13 @@ Stmt = (
     | CopyAsync
     | CloseCopies
     | AwaitCopies
+    | Signals
+    | StartSignals
+    | Arrive
+    | AwaitSignal
+    | TileMap
+    | CopyTile
+    | Registers
     | Prefetch
     | Fail
     | Comment

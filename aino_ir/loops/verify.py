@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import gcd
 
 from aino_ir.dims import DimLike, align, free_symbols
 from aino_ir.dtypes import DType, bf16, u16, u32
@@ -17,17 +18,29 @@ from aino_ir.loops.conditions import Condition
 from aino_ir.loops.expr import Expr, Index, Load, PrefixMask, Ramp, RegRead, Var, VecType
 from aino_ir.loops.expr_tree import walk
 from aino_ir.loops.finish import SCRATCH_ALIGNMENT
-from aino_ir.loops.groups import COLUMNS, FRAGMENTS, GROUP, GROUP_OPERATIONS, GroupOperation, columns_of
+from aino_ir.loops.groups import (
+    COLUMNS,
+    FRAGMENTS,
+    GROUP,
+    GROUP_OPERATIONS,
+    LINE_BYTES,
+    GroupOperation,
+    columns_of,
+)
+from aino_ir.loops.meetings import separated
 from aino_ir.loops.printer import print_expr, print_statements
 from aino_ir.loops.ranges import MemoryAccess, RangeWalk, dims_of, expressions_of
+from aino_ir.loops.signals import MOST_ARRIVALS, MOST_AXES, MOST_LINES, REGISTERS, STRIDE_BYTES
 from aino_ir.loops.stmt import (
     THREAD,
     UNIT,
     Access,
     Alloc,
-    Barrier,
+    Arrive,
+    AwaitSignal,
     BindIndex,
     CopyAsync,
+    CopyTile,
     DeclareReg,
     Fail,
     For,
@@ -36,11 +49,15 @@ from aino_ir.loops.stmt import (
     Let,
     LoopFn,
     Prefetch,
+    Registers,
     SetReg,
     Share,
     SharedFactor,
+    Signals,
+    StartSignals,
     Stmt,
     Store,
+    TileMap,
     WarpCall,
     While,
     blocks_of,
@@ -66,6 +83,8 @@ INVARIANTS = {
     "L13": "no access is provably outside its buffer",
     "L14": "barriers and operations of warps stand where all threads of a unit come; only kernels of several "
     "threads share buffers, only those of whole warps have operations of warps",
+    "L15": "signals and maps of tiles are declared in the prologue, for several threads, as devices take "
+    "them; tiles fit where they are copied to",
 }
 """Number -> rule."""
 
@@ -121,8 +140,8 @@ class _Checker:
         self._values: dict[str, VecType] = {}
         self._registers: dict[str, VecType] = {}
         self._dims: set[str] = set()
-        self._apart = {THREAD}
-        """Indices of which each thread may have another."""
+        self._signals: dict[str, Signals] = {}
+        self._maps: dict[str, TileMap] = {}
 
     def check(self) -> None:
         fn = self.fn
@@ -142,7 +161,9 @@ class _Checker:
         if fn.threads > 1:
             self._claim_symbol(THREAD)
         self._block(fn.body)
-        self._barriers(fn.body, fn.threads > 1)
+        problem = separated(fn)
+        if problem is not None:
+            raise broken(fn, "L14", problem)
         fails = any(isinstance(s, Fail) for block in (fn.prologue, fn.body) for s in walk_statements(block))
         if fails != fn.can_fail:
             raise broken(fn, "L11", f"can_fail is {fn.can_fail}")
@@ -210,6 +231,15 @@ class _Checker:
                 self._group_product(s)
             case CopyAsync():
                 self._copy(s)
+            case Signals() | TileMap():
+                self._declared(s)
+            case StartSignals(signals=name) | Arrive(signals=name) | AwaitSignal(signals=name):
+                self._signal(name, None if isinstance(s, StartSignals) else s.index)
+            case CopyTile():
+                self._copy_tile(s)
+            case Registers():
+                if s.count not in REGISTERS or self.fn.threads % GROUP:
+                    raise broken(self.fn, "L15", f"{s.count} registers for each of {self.fn.threads} threads")
             case For() | While() | If():
                 self._control(s)
             case Fail():
@@ -270,20 +300,45 @@ class _Checker:
         if s.mask is not None:
             self._typed("L7", s.mask, BOOL)
 
-    def _barriers(self, body: tuple[Stmt, ...], together: bool) -> None:
-        """Demand that no barrier stands where threads may go apart."""
-        for s in body:
-            if isinstance(s, (Barrier, WarpCall, GroupProduct)) and not together:
-                raise broken(self.fn, "L14", "a meeting of threads that some may not reach")
-            if isinstance(s, BindIndex) and self._differs(s.value):
-                self._apart.add(s.name)
-            uniform = isinstance(s, For) and self._apart.isdisjoint(free_symbols(s.lo) | free_symbols(s.hi))
-            for block in blocks_of(s):
-                self._barriers(block, together and uniform)
+    def _declared(self, s: Signals | TileMap) -> None:
+        fn = self.fn
+        if s not in fn.prologue or fn.threads == 1:
+            raise broken(fn, "L15", f"`{s.name}` is declared inside a block, or for one thread")
+        self._claim(s.name)
+        if isinstance(s, Signals):
+            if s.count < 1 or not 1 <= s.arrivals <= MOST_ARRIVALS:
+                raise broken(fn, "L15", f"`{s.name}` are {s.count} signals of {s.arrivals} arrivals")
+            self._signals[s.name] = s
+            return
+        dtype, rank = self._buffer(s.buffer, Access.WRITE), len(s.extents)
+        aligned = all(gcd(*_multiples(d)) * dtype.bytes % STRIDE_BYTES == 0 for d in s.strides)
+        if not 2 <= rank <= MOST_AXES or len(s.strides) != rank - 1 or not aligned:
+            raise broken(
+                fn, "L15", f"`{s.name}` has {rank} axes, by {', '.join(map(str, s.strides))} elements"
+            )
+        if not 1 <= s.lines <= MOST_LINES or all(p.name != s.buffer for p in fn.params):
+            raise broken(fn, "L15", f"`{s.name}` of {s.lines} lines of `{s.buffer}`")
+        self._maps[s.name] = s
 
-    def _differs(self, value: Expr) -> bool:
-        """Whether the threads of a unit may find different values; unless it names a Dim, they may."""
-        return not isinstance(value, Index) or not self._apart.isdisjoint(free_symbols(value.dim))
+    def _signal(self, name: str, at: DimLike | None) -> None:
+        found = self._signals.get(name)
+        if found is None or (isinstance(at, int) and not 0 <= at < found.count):
+            raise broken(self.fn, "L15", f"signal `{name}`{'' if at is None else f'[{at}]'}")
+
+    def _copy_tile(self, s: CopyTile) -> None:
+        self._signal(s.signals, s.index)
+        found = self._maps.get(s.map)
+        if found is None or len(s.at) != len(found.extents):
+            raise broken(self.fn, "L15", f"a tile of `{s.map}` at {len(s.at)} coordinates")
+        dtype = self._buffer(s.target, Access.READ)
+        if dtype is not self._buffer(found.buffer, Access.WRITE):
+            raise broken(self.fn, "L6", f"a tile of `{found.buffer}` in `{s.target}`")
+        size = next((p.size for p in self.fn.prologue if isinstance(p, Share) and p.name == s.target), None)
+        end = s.offset + found.lines * (LINE_BYTES // dtype.bytes)
+        if size is None or (isinstance(end, int) and end > size):
+            raise broken(
+                self.fn, "L15", f"a tile that ends at {end} in `{s.target}`, which has {size} elements"
+            )
 
     def _control(self, s: For | While | If) -> None:
         if isinstance(s, For):
@@ -359,9 +414,18 @@ class _Checker:
             raise broken(self.fn, "L12", f"{end} bytes are used, {self.fn.scratch_bytes} declared")
 
 
+def _multiples(dim: DimLike) -> tuple[int, ...]:
+    """Numbers of whose common divisors a Dim is a multiple."""
+    return (dim,) if isinstance(dim, int) else (dim.constant, *(factor for factor, _ in dim.terms()))
+
+
 def _reaches(table: Symbols, limit: DimLike, end: DimLike) -> bool:
     """Whether limit >= end: proved, or because it is `end` aligned (quotients of quotients hide that)."""
     return table.prove_ge(limit, end) is True or table.prove_eq(limit, align(end, SCRATCH_ALIGNMENT)) is True
+
+
+Place = tuple[int, str, bool, DimLike]
+"""An access: the identity of its node, which may have several, the buffer, whether it writes, and where."""
 
 
 class _BoundsWalk(RangeWalk):
@@ -370,22 +434,23 @@ class _BoundsWalk(RangeWalk):
     Args:
         fn: the kernel.
         buffers: dtype, size and access by name.
-        proved: ids of the nodes that a quick walk has proved; then this one is thorough.
+        proved: accesses that a quick walk has proved; then this one is thorough.
     """
 
     def __init__(
         self,
         fn: LoopFn,
         buffers: dict[str, tuple[DType, DimLike, Access]],
-        proved: set[int] | None = None,
+        proved: set[Place] | None = None,
     ) -> None:
         super().__init__(fn, relate=proved is not None)
         self.report = LoopReport()
-        self.proved = set() if proved is None else proved
+        self.proved: set[Place] = set() if proved is None else proved
         self._sizes = {name: size for name, (_, size, _) in buffers.items()}
 
     def on_access(self, access: MemoryAccess) -> None:
-        if id(access.node) in self.proved:
+        key = id(access.node), access.buffer, access.is_write, access.offset
+        if key in self.proved:
             self.report.proved += 1
             return
         size = self._sizes[access.buffer]
@@ -401,7 +466,7 @@ class _BoundsWalk(RangeWalk):
         if False in inside and access.mask is None and access.vector is None:
             raise broken(self.fn, "L13", f"{self._text(access)} with {size} elements")
         if all(inside):
-            self.proved.add(id(access.node))
+            self.proved.add(key)
             self.report.proved += 1
         else:
             self._undecided(access)

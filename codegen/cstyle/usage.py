@@ -8,10 +8,14 @@ from dataclasses import dataclass, field
 from aino_ir.dims import DimLike, free_symbols
 from aino_ir.loops.expr import Cast, Expr, Index, Load, PrefixMask, Ramp, RegRead, Select, Var
 from aino_ir.loops.expr_tree import walk
+from aino_ir.loops.ranges import dims_of
 from aino_ir.loops.stmt import (
     Alloc,
+    Arrive,
+    AwaitSignal,
     BindIndex,
     CopyAsync,
+    CopyTile,
     DeclareReg,
     Fail,
     For,
@@ -117,6 +121,10 @@ class _Reader:
             self.name(symbol)
 
     def effect(self, statement: Stmt) -> None:
+        if isinstance(statement, (Arrive, AwaitSignal, CopyTile)):
+            self.name(statement.signals)
+            for dim in dims_of(statement):
+                self.dim(dim)
         match statement:
             case CopyAsync():
                 self.name(statement.target)
@@ -125,6 +133,9 @@ class _Reader:
                 self.dim(statement.source_offset)
                 if statement.mask is not None:
                     self.expr(statement.mask)
+            case CopyTile():
+                self.name(statement.target)
+                self.name(statement.map)
             case Store(buffer=buffer, value=value):
                 self.name(buffer)
                 self.dim(statement.offset)

@@ -17,12 +17,15 @@ from aino_ir.errors.printing import NoSpelling
 from aino_ir.loops.expr import VecType
 from aino_ir.loops.stmt import (
     Alloc,
+    Arrive,
     AwaitCopies,
+    AwaitSignal,
     Barrier,
     BindIndex,
     CloseCopies,
     Comment,
     CopyAsync,
+    CopyTile,
     DeclareReg,
     Fail,
     For,
@@ -30,10 +33,14 @@ from aino_ir.loops.stmt import (
     If,
     Let,
     Prefetch,
+    Registers,
     SetReg,
     Share,
+    Signals,
+    StartSignals,
     Stmt,
     Store,
+    TileMap,
     WarpCall,
     While,
 )
@@ -66,6 +73,13 @@ class CStyleWriter:
             CopyAsync: self.copy,
             CloseCopies: self.close_copies,
             AwaitCopies: self.await_copies,
+            Signals: self.signals,
+            StartSignals: self.start_signals,
+            Arrive: self.arrive,
+            AwaitSignal: self.await_signal,
+            TileMap: self.tile_map,
+            CopyTile: self.copy_tile,
+            Registers: self.registers,
             Prefetch: self.prefetch,
             Fail: self.fail,
             Comment: self.comment,
@@ -140,6 +154,34 @@ class CStyleWriter:
     def await_copies(self, s: AwaitCopies) -> None:
         """Wait for groups of copies; only languages of GPUs have such."""
         raise self.printer.missing("waiting for copies", "a statement")
+
+    def signals(self, s: Signals) -> None:
+        """Declare signals; only languages of GPUs have such."""
+        raise self.printer.missing("a signal", "a statement")
+
+    def start_signals(self, s: StartSignals) -> None:
+        """Put signals into their first phase; only languages of GPUs have such."""
+        raise self.printer.missing("a signal", "a statement")
+
+    def arrive(self, s: Arrive) -> None:
+        """Arrive at a signal; only languages of GPUs have such."""
+        raise self.printer.missing("a signal", "a statement")
+
+    def await_signal(self, s: AwaitSignal) -> None:
+        """Wait for a signal; only languages of GPUs have such."""
+        raise self.printer.missing("a signal", "a statement")
+
+    def tile_map(self, s: TileMap) -> None:
+        """Say where tiles lie; only languages of GPUs have such."""
+        raise self.printer.missing("a map of tiles", "a statement")
+
+    def copy_tile(self, s: CopyTile) -> None:
+        """Begin to copy a tile; only languages of GPUs have such."""
+        raise self.printer.missing("a copy of a tile", "a statement")
+
+    def registers(self, s: Registers) -> None:
+        """Hand over registers; only languages of GPUs have such."""
+        raise self.printer.missing("registers to hand over", "a statement")
 
     def prefetch(self, s: Prefetch) -> None:
         """Hint a read."""

@@ -63,6 +63,9 @@ class EmulatedWriter(CudaWriter):
             first = self.printer.index(factor.offset + part * factor.step)
             self.line(f"AINO_GROUP_READS({number}, {first}, {down * kind.terms});")
 
+    def _number(self, buffer: str) -> int:
+        return self.printer.numbers[buffer]
+
     def before_launch(self) -> None:
         """Tell the emulation which buffers there are."""
         watched = self._watched()

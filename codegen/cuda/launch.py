@@ -22,7 +22,9 @@ from aino_ir.loops.stmt import (
     Let,
     LoopFn,
     Share,
+    Signals,
     Stmt,
+    TileMap,
     walk_statements,
 )
 from aino_ir.loops.warp import BLOCK
@@ -30,9 +32,10 @@ from aino_ir.target import Target
 
 Argument = tuple[str, int]
 """(kind, number): ``view`` and ``status`` with the place among the views, ``symbol`` with that among the
-kernel's symbols, ``scratch``, ``lo`` and ``hi``.  Each has eight bytes."""
+kernel's symbols, ``scratch``, ``lo`` and ``hi``.  Each has eight bytes; but ``map``, with the place among the
+kernel's maps of tiles, has 128, and its ``shift`` says how many elements before the view it begins."""
 
-EVERYWHERE = (Let, BindIndex, DeclareReg, Alloc, Share, Comment)
+EVERYWHERE = (Let, BindIndex, DeclareReg, Alloc, Share, Signals, TileMap, Comment)
 """Statements before the units that every thread repeats; the others are checks."""
 
 MOST_CHECK_BLOCKS = 32
@@ -46,7 +49,21 @@ def arguments(fn: LoopFn) -> list[Argument]:
     if usage.fails:
         out.append(("status", len(fn.params)))
     out += [("symbol", number) for number, symbol in enumerate(fn.symbols) if usage.is_read(symbol)]
+    for number, made in enumerate(tile_maps(fn)):
+        out += [("map", number), ("shift", number)] if usage.is_read(made.name) else []
     return [*out, ("scratch", 0), ("lo", 0), ("hi", 0)]
+
+
+def tile_maps(fn: LoopFn) -> list[TileMap]:
+    """A kernel's maps of tiles."""
+    return [s for s in fn.prologue if isinstance(s, TileMap)]
+
+
+def map_facts(fn: LoopFn, made: TileMap) -> list[Any]:
+    """A map as JSON holds it: the view's number, bytes of an element, lines of a tile, extents, strides."""
+    view = next(n for n, param in enumerate(fn.params) if param.name == made.buffer)
+    sizes = [[_number_or_text(d) for d in dims] for dims in (made.extents, made.strides)]
+    return [view, fn.params[view].dtype.bytes, made.lines, *sizes]
 
 
 def has_checks(fn: LoopFn) -> bool:
@@ -147,6 +164,7 @@ def launch_facts(fn: LoopFn) -> dict[str, Any]:
         "check_threads": check_threads(fn),
         "threads": fn.threads,
         "arguments": [list(argument) for argument in arguments(fn)],
+        "maps": [map_facts(fn, made) for made in tile_maps(fn)],
         "symbols": list(fn.symbols),
         "units": _number_or_text(fn.units),
         "scratch": _number_or_text(fn.scratch_bytes),

@@ -20,10 +20,13 @@ from aino_ir.codegen.cuda.launch import (
     check_nests,
     check_threads,
     has_checks,
+    map_facts,
     most_threads,
     repeated,
+    tile_maps,
 )
 from aino_ir.codegen.cuda.vectors import VectorWriter
+from aino_ir.dims import free_symbols
 from aino_ir.loops.expr import Load
 from aino_ir.loops.groups import GROUP_OPERATIONS, columns_of
 from aino_ir.loops.stmt import (
@@ -31,16 +34,23 @@ from aino_ir.loops.stmt import (
     UNIT,
     Access,
     Alloc,
+    Arrive,
     AwaitCopies,
+    AwaitSignal,
     Barrier,
     CloseCopies,
     CopyAsync,
+    CopyTile,
     Fail,
     For,
     GroupProduct,
+    Registers,
     Share,
     SharedFactor,
+    Signals,
+    StartSignals,
     Stmt,
+    TileMap,
     WarpCall,
 )
 from aino_ir.loops.warp import BLOCK, OPERATIONS
@@ -69,6 +79,7 @@ class CudaWriter(VectorWriter):
         if checked:
             self._device_function("checks", prologue)
         self._device_function("kernel", (*repeated(self.fn), *self.fn.body))
+        self._map_functions()
         if self.fn.threads > 1:
             self._emulated_thread()
         self._launcher(checked)
@@ -165,7 +176,18 @@ class CudaWriter(VectorWriter):
             return f"int64_t *{STATUS}", f"(int64_t *)views[{number}]"
         if kind == "symbol":
             return f"const int64_t {self.printer.names[self.fn.symbols[number]]}", f"syms[{number}]"
+        if kind in ("map", "shift"):
+            made = tile_maps(self.fn)[number]
+            if kind == "map":
+                map_name = self.printer.names[made.name]
+                return f"AINO_MAP_PARAMETER {map_name}", f"{self.fn.name}_map{number}(views, syms)"
+            view, size, *_ = map_facts(self.fn, made)
+            return f"const int64_t {self._shift_of(made.name)}", f"AINO_SHIFT(views[{view}], {size})"
         return ("char *scratch", "(char *)scratch") if kind == "scratch" else (f"int64_t {kind}", kind)
+
+    def _shift_of(self, made: str) -> str:
+        """The parameter that says how many elements the base of a map lies before the view's."""
+        return self.printer.names[f"{made}_shift"]
 
     def _launcher(self, checked: bool) -> None:
         passed = ", ".join(argument for _, argument in self._parameters_and_arguments())
@@ -192,6 +214,28 @@ class CudaWriter(VectorWriter):
             self.line(f"AINO_LAUNCH({self.fn.name}_kernel, hi - lo, {passed});")
         self.after_launch()
         self.lines += ["}", "#endif"]
+
+    def _map_functions(self) -> None:
+        """What makes the maps of tiles of a launch: ``aino_map name_map0(views, syms)``."""
+        for number, made in enumerate(tile_maps(self.fn)):
+            view, size, lines, _, _ = map_facts(self.fn, made)
+            dims = {"extents": made.extents, "strides": made.strides}
+            needed = frozenset().union(*(free_symbols(d) for sizes in dims.values() for d in sizes))
+            self.lines += [
+                "#if !defined(__CUDACC_RTC__)",
+                f"static aino_map {self.fn.name}_map{number}(void *const *views, const int64_t *syms)",
+                "{",
+            ]
+            self._depth = 1
+            for place, symbol in enumerate(self.fn.symbols):
+                if symbol in needed:
+                    self.line(f"const int64_t {self.printer.names[symbol]} = syms[{place}];")
+            for what, sizes in dims.items():
+                self.line(f"const int64_t {what}[] = {{{', '.join(str(self.index(d)) for d in sizes)}}};")
+            self.line("(void)syms;")
+            rank = len(made.extents)
+            self.line(f"return aino_make_map(views[{view}], {size}, {lines}, {rank}, extents, strides);")
+            self.lines += ["}", "#endif", ""]
 
     def before_launch(self) -> None:
         """Statements of the launching function before it launches."""
@@ -226,8 +270,8 @@ class CudaWriter(VectorWriter):
         self.line(f"{type_} *const {name} = ({type_} *)(aino_asked + {place});")
 
     def barrier(self, s: Barrier) -> None:
-        """Wait for the threads of the block."""
-        self.line("AINO_BARRIER();")
+        """Wait for the threads of the block, or of the warp."""
+        self.line("AINO_WARP_BARRIER();" if s.warp else "AINO_BARRIER();")
 
     def warp_call(self, s: WarpCall) -> None:
         """``aino_mma_bf16(&d0, ..., a0, ...)``."""
@@ -296,6 +340,47 @@ class CudaWriter(VectorWriter):
         self.line(f"AINO_AWAIT_COPIES({s.open});")
         if s.publish:
             self.line("AINO_PUBLISH();")
+
+    def signals(self, s: Signals) -> None:
+        """An array of signals in the block's memory."""
+        if self.usage.is_read(s.name):
+            self.line(f"AINO_SIGNALS({self.printer.names[s.name]}, {s.count});")
+
+    def start_signals(self, s: StartSignals) -> None:
+        """``aino_start_signals(signals, count, arrivals)``."""
+        made = next(p for p in self.fn.prologue if isinstance(p, Signals) and p.name == s.signals)
+        name = self.printer.names[s.signals]
+        self.line(f"aino_start_signals({name}, {made.count}, {made.arrivals});")
+
+    def _signal(self, s: Arrive | AwaitSignal | CopyTile) -> str:
+        return f"&{self.printer.names[s.signals]}[{self.index(s.index)}]"
+
+    def arrive(self, s: Arrive) -> None:
+        """``aino_arrive(&signals[n], bytes)``."""
+        self.line(f"aino_arrive({self._signal(s)}, {s.bytes});")
+
+    def await_signal(self, s: AwaitSignal) -> None:
+        """``aino_await_signal(&signals[n], parity)``."""
+        self.line(f"aino_await_signal({self._signal(s)}, (int)({self.index(s.parity)}));")
+
+    def tile_map(self, s: TileMap) -> None:
+        """Nothing: the map is a parameter."""
+
+    def copy_tile(self, s: CopyTile) -> None:
+        """``AINO_COPY_TILE(rank, target, number, offset, map, &signals[n], coordinates)``."""
+        first, *others = (str(self.index(c)) for c in s.at)
+        places = [f"(int)({first} + {self._shift_of(s.map)})", *(f"(int)({c})" for c in others)]
+        target = f"{self.printer.names[s.target]}, {self._number(s.target)}, {self.index(s.offset)}"
+        given = f"{target}, {self.printer.names[s.map]}, {self._signal(s)}, {', '.join(places)}"
+        self.line(f"AINO_COPY_TILE({len(s.at)}, {given});")
+
+    def _number(self, buffer: str) -> int:
+        """By which the emulation knows a buffer; no number where nobody watches."""
+        return -1
+
+    def registers(self, s: Registers) -> None:
+        """``AINO_MORE_REGISTERS(count)``."""
+        self.line(f"AINO_{'MORE' if s.more else 'FEWER'}_REGISTERS({s.count});")
 
     def alloc(self, s: Alloc) -> None:
         """A pointer into the thread's scratch."""

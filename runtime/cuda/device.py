@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 
 from aino_ir.errors.base import AinoError, EnvironmentFault
 from aino_ir.errors.cuda import (
@@ -29,6 +30,7 @@ from aino_ir.runtime.cuda.driver import (
     KernelNode,
     the_driver,
 )
+from aino_ir.runtime.cuda.tiles import MAP_ALIGNMENT, aligned_memory
 
 _NAME_BYTES = 256
 NODE_BYTES = 1 << 10
@@ -36,6 +38,7 @@ NODE_BYTES = 1 << 10
 
 _NON_BLOCKING = 1
 _WITHOUT_TIME = 2
+_WORD = (1 << 64) - 1
 
 
 class Device:
@@ -279,7 +282,7 @@ class Launch:
     Args:
         function: handle of the kernel.
         blocks, threads: of the launch, and of a block.
-        values: the arguments, eight bytes each.
+        values: the arguments, numbers of eight bytes each and maps of tiles.
         kernel, loc: its name and the node that it is for, for errors.
         shared: bytes of shared memory that a block has beside what the code declares.
     """
@@ -289,7 +292,7 @@ class Launch:
         function: int,
         blocks: int,
         threads: int,
-        values: Sequence[int],
+        values: Sequence[int | bytes],
         kernel: str,
         loc: str,
         shared: int = 0,
@@ -300,18 +303,25 @@ class Launch:
         self.shared = shared
         self.kernel = kernel
         self.loc = loc
-        count = len(values)
-        self.values = (ctypes.c_int64 * count)(*(_signed(v) for v in values))
-        first = ctypes.addressof(self.values)
-        self._pointers = (ctypes.c_void_p * count)(*(first + 8 * n for n in range(count)))
+        self.values = list(values)
+        sizes = [len(v) if isinstance(v, bytes) else 8 for v in values]
+        starts = [0, *accumulate(-(-size // MAP_ALIGNMENT) * MAP_ALIGNMENT for size in sizes)]
+        self._memory, first = aligned_memory(starts[-1], MAP_ALIGNMENT)
+        self._places = [first + start for start in starts[:-1]]
+        self._pointers = (ctypes.c_void_p * len(values))(*self._places)
+        self._write()
 
-    def set(self, values: Sequence[int]) -> bool:
-        """Take other arguments; whether any of them is new."""
-        wanted = [_signed(v) for v in values]
-        if list(self.values) == wanted:
+    def _write(self) -> None:
+        for place, value in zip(self._places, self.values, strict=True):
+            data = value if isinstance(value, bytes) else (value & _WORD).to_bytes(8, "little")
+            ctypes.memmove(place, data, len(data))
+
+    def set(self, values: Sequence[int | bytes]) -> bool:
+        """Take other arguments of the same kinds; whether any of them is new."""
+        if list(values) == self.values:
             return False
-        for number, value in enumerate(wanted):
-            self.values[number] = value
+        self.values = list(values)
+        self._write()
         return True
 
     def enqueue(self, device: Device, stream: int) -> None:
@@ -422,11 +432,6 @@ class Graph(Owned):
     def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         if (getattr(self, "handle", 0) or getattr(self, "_graph", 0)) and not finalizing():
             self.free()
-
-
-def _signed(value: int) -> int:
-    """The i64 with the bits of a number of 64 bits."""
-    return value - (1 << 64) if value >= 1 << 63 else value
 
 
 _opened: dict[tuple[int, int], Device] = {}

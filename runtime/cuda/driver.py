@@ -49,6 +49,11 @@ PROTOTYPES: dict[str, str] = {
     "cuEventSynchronize": "CUevent",
     "cuEventElapsedTime": "float *, CUevent, CUevent",
     "cuEventDestroy_v2": "CUevent",
+    "cuTensorMapEncodeTiled": (
+        "CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *, const cuuint64_t *, "
+        "const cuuint32_t *, const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle, "
+        "CUtensorMapL2promotion, CUtensorMapFloatOOBfill"
+    ),
     "cuLaunchKernel": (
         "CUfunction, unsigned int, unsigned int, unsigned int, unsigned int, unsigned int, unsigned int, "
         "unsigned int, CUstream, void **, void **"
@@ -75,6 +80,12 @@ _SCALARS: dict[str, Any] = {
     "CUfunction_attribute": ctypes.c_int,
     "CUresult": ctypes.c_int,
     "CUdeviceptr": ctypes.c_uint64,
+    "cuuint32_t": ctypes.c_uint32,
+    "CUtensorMapDataType": ctypes.c_int,
+    "CUtensorMapInterleave": ctypes.c_int,
+    "CUtensorMapSwizzle": ctypes.c_int,
+    "CUtensorMapL2promotion": ctypes.c_int,
+    "CUtensorMapFloatOOBfill": ctypes.c_int,
 }
 """Types that are no pointers; handles and everything with a star are."""
 

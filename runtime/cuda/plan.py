@@ -31,6 +31,8 @@ from aino_ir.plan import (
     size,
     walk,
 )
+from aino_ir.runtime.cuda.driver import Driver
+from aino_ir.runtime.cuda.tiles import TileMapFacts
 from aino_ir.symbols import Check
 
 Symbols = Mapping[str, int]
@@ -89,6 +91,7 @@ class KernelFacts:
         units, scratch: how many there are, and bytes that each thread needs.
         shared: bytes of a block's memory that its launches ask for.
         can_fail: whether it may report a status.
+        maps: of the tiles that it copies.
     """
 
     entry: str
@@ -101,6 +104,7 @@ class KernelFacts:
     scratch: DimLike
     can_fail: bool
     shared: int = 0
+    maps: tuple[TileMapFacts, ...] = ()
 
     @staticmethod
     def of(row: Mapping[str, Any]) -> KernelFacts:
@@ -116,6 +120,7 @@ class KernelFacts:
             dim_of(row["scratch"]),
             bool(row["can_fail"]),
             int(row.get("shared", 0)),
+            tuple(map(TileMapFacts.of, row.get("maps", ()))),
         )
 
     def shared_of(self, function: str) -> int:
@@ -130,18 +135,29 @@ class KernelFacts:
         blocks = min(max(1, -(-units // each)), most, MOST_BLOCKS)
         return Parts(units, threads, each, blocks, blocks * threads * max(0, scratch))
 
-    def values(self, view: Callable[[int], int], symbols: Symbols, given: Mapping[str, int]) -> list[int]:
-        """The arguments of a launch.
+    def values(
+        self, driver: Driver, view: Callable[[int], int], symbols: Symbols, given: Mapping[str, int]
+    ) -> list[int | bytes]:
+        """The arguments of a launch: numbers, and maps of tiles as bytes.
 
         Args:
+            driver: makes the maps.
             view: the address of its n-th view.
             symbols: values of its symbols.
             given: ``status``, ``scratch``, ``lo`` and ``hi``.
+
+        Raises:
+            DriverCallFailed: the driver refuses to make a map.
         """
-        values = []
+        values: list[int | bytes] = []
         for kind, number in self.arguments:
             if kind == "view":
                 values.append(view(number))
+            elif kind == "map":
+                made = self.maps[number]
+                values.append(made.made(driver, view(made.view), symbols))
+            elif kind == "shift":
+                values.append(self.maps[number].shift(view(self.maps[number].view)))
             else:
                 values.append(symbols[self.symbols[number]] if kind == "symbol" else given[kind])
         return values

@@ -244,8 +244,9 @@ class Session:
             given["status"] = self._memory["status"].address + 16 * self.model.status_slots[number]
         made = []
         for entry, blocks, threads, lo, hi in parts.launches(facts):
+            given |= {"lo": lo, "hi": hi}
             values = facts.values(
-                lambda n: self.address(step.views[n]), self.values, {**given, "lo": lo, "hi": hi}
+                self.device.driver, lambda n: self.address(step.views[n]), self.values, given
             )
             shared = facts.shared_of(entry)
             function = code.function(entry, shared)
@@ -292,7 +293,7 @@ class Session:
             return
         fresh = [launch for launches in self._all_launches() for launch in launches]
         for number, (launch, now) in enumerate(zip(recorded.graph.launches, fresh, strict=True)):
-            if launch.set(list(now.values)):
+            if launch.set(now.values):
                 recorded.graph.update(number)
         recorded.inputs, recorded.outputs = list(self._places.inputs), list(self._places.outputs)
         recorded.memory = self._own_addresses()

@@ -102,18 +102,24 @@ class EmulatedCompiler:
         return library, self.messages
 
 
+_TYPES = {"p": "void *", "i": "int64_t", "m": "aino_map"}
+"""Kinds of parameters: pointers, numbers and maps of tiles."""
+
+
+def _kind(parameter: str) -> str:
+    if "AINO_MAP_PARAMETER" in parameter:
+        return "m"
+    return "p" if "*" in parameter else "i"
+
+
 def entries(text: str) -> Iterator[str]:
     """The entry of each kernel in a unit."""
     asked = dict(_ASKS.findall(text))
     for threads, name, parameters in _KERNEL.findall(text):
-        pointers = ["*" in parameter for parameter in parameters.split(",")]
-        arguments = ", ".join(
-            f"*(void **)views[{n}]" if pointer else f"*(int64_t *)views[{n}]"
-            for n, pointer in enumerate(pointers)
-        )
+        kinds = "".join(map(_kind, parameters.split(",")))
+        arguments = ", ".join(f"*({_TYPES[kind]} *)views[{n}]" for n, kind in enumerate(kinds))
         together = f"{name.removesuffix('_kernel')}_thread(" in text and name.endswith("_kernel")
         body = _TOGETHER if together else _SINGLE
-        kinds = "".join("p" if pointer else "i" for pointer in pointers)
         parts = _ENTRY.replace("BODY", body).replace("ARGUMENTS", arguments).replace("KINDS", kinds)
         shared = asked.get(name.removesuffix("_kernel"), "0") if name.endswith("_kernel") else "0"
         parts = parts.replace("SHARED", shared).replace("THREADS", threads)

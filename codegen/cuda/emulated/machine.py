@@ -17,6 +17,10 @@ from aino_ir.codegen.cuda.emulated.results import (
 )
 
 FENCE = 256
+MAP_BYTES, MAP_ALIGNMENT = 128, 64
+ARGUMENT_BYTES = {"p": 8, "i": 8, "m": MAP_BYTES}
+"""Bytes of an argument by its kind."""
+
 _FENCE_BYTE, _UNSET_BYTE = 0xA5, 0xFF
 
 
@@ -42,7 +46,7 @@ class KernelFunction:
 
     Attributes:
         run: what runs it.
-        kinds: of its arguments, ``p`` for pointers and ``i`` for integers.
+        kinds: of its arguments, ``p`` for pointers, ``i`` for integers and ``m`` for maps of tiles.
         shared: bytes of shared memory that launches must ask for.
         allowed: bytes that they may ask for.
         threads: of a block, at most.
@@ -63,7 +67,7 @@ class KernelCall:
     function: KernelFunction
     blocks: int
     threads: int
-    values: list[int]
+    values: list[bytes]
 
 
 @dataclass
@@ -147,12 +151,15 @@ class Machine:
         if self._broken:
             return
         for kind, value in zip(call.function.kinds, call.values, strict=True):
-            if kind == "p" and value and not self._inside(value, 0):
+            address = int.from_bytes(value[:8], "little")  # of what a map describes, too
+            if kind != "i" and address and not self._inside(address, 0):
                 self._broken = ILLEGAL_ADDRESS
                 return
-        cells = (ctypes.c_int64 * len(call.values))(*call.values)
-        first = ctypes.addressof(cells)
-        pointers = (ctypes.c_void_p * len(call.values))(*(first + 8 * n for n in range(len(call.values))))
+        memory = [ctypes.create_string_buffer(value, len(value) + MAP_BYTES) for value in call.values]
+        places = [-(-ctypes.addressof(m) // MAP_ALIGNMENT) * MAP_ALIGNMENT for m in memory]
+        for place, value in zip(places, call.values, strict=True):
+            ctypes.memmove(place, value, len(value))
+        pointers = (ctypes.c_void_p * len(places))(*places)
         if len(self.launched) == self._fatal[0]:
             self._broken = self._fatal[1]
             return

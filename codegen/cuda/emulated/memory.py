@@ -6,13 +6,15 @@ import ctypes
 import struct
 from typing import Any
 
-from aino_ir.codegen.cuda.emulated.machine import Machine, number_of
+from aino_ir.codegen.cuda.emulated.machine import MAP_ALIGNMENT, MAP_BYTES, Machine, number_of
 from aino_ir.codegen.cuda.emulated.results import (
     ILLEGAL_ADDRESS,
     INVALID_CONTEXT,
     INVALID_VALUE,
     OUT_OF_MEMORY,
 )
+
+_MOST_AXES = 5
 
 
 class MemoryFunctions(Machine):
@@ -57,6 +59,53 @@ class MemoryFunctions(Machine):
         if not (self._inside(source, size) and self._inside(target, size)):
             return INVALID_VALUE
         return self._enqueue(stream, lambda: copy(target, source, size))
+
+    def _cuTensorMapEncodeTiled(
+        self,
+        made: Any,
+        type_: int,
+        rank: int,
+        base: Any,
+        extents: Any,
+        strides: Any,
+        box: Any,
+        steps: Any,
+        interleave: int,
+        swizzle: int,
+        promotion: int,
+        fill: int,
+    ) -> int:
+        """As cuda.h demands it of maps without interleaving, of tiles that lie in lines of 128 bytes."""
+        place, address, size = number_of(made), number_of(base), {0: 1, 1: 2, 2: 4}.get(type_, 0)
+        sizes, tile = list(extents), list(box)
+        apart = [0, *strides]
+        valid = (
+            size
+            and 2 <= rank <= _MOST_AXES
+            and place % MAP_ALIGNMENT == 0
+            and address % 16 == 0
+            and all(0 < e <= 1 << 32 for e in sizes)
+            and all(s % 16 == 0 and s < 1 << 40 for s in apart)
+            and all(0 < t <= 256 for t in tile)
+            and all(s == 1 for s in steps)
+            and (tile[0] * size, interleave, swizzle) == (128, 0, 3)
+        )
+        if not valid:
+            return INVALID_VALUE
+        missing = _MOST_AXES - rank
+        data = struct.pack(
+            "<Q5q4q3i",
+            address,
+            *sizes,
+            *[0] * missing,
+            *(s // size for s in apart[1:]),
+            *[0] * missing,
+            size,
+            tile[1],
+            rank,
+        )
+        ctypes.memmove(place, data.ljust(MAP_BYTES, b"\0"), MAP_BYTES)
+        return 0
 
     def _cuMemsetD32Async(self, target: int, value: int, count: int, stream: Any) -> int:
         if not self._inside(target, 4 * count):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aino_ir.codegen.cuda.emulated.machine import (
+    ARGUMENT_BYTES,
     KernelCall,
     KernelFunction,
     Machine,
@@ -122,7 +123,10 @@ class StreamFunctions(Machine):
             return INVALID_VALUE
         count = len(found.kinds)
         pointers = (ctypes.c_void_p * count).from_address(number_of(values))
-        given = [ctypes.c_int64.from_address(pointer or 0).value for pointer in pointers]
+        given = [
+            ctypes.string_at(pointer or 0, ARGUMENT_BYTES[kind])
+            for kind, pointer in zip(found.kinds, pointers, strict=True)
+        ]
         return KernelCall(found, blocks[0], threads[0], given)
 
     def _cuLaunchKernel(self, function: Any, *rest: Any) -> int:

@@ -7,7 +7,14 @@ from pathlib import Path
 
 from aino_ir.codegen.c.runtime import STATUS_HEADER, runtime_headers
 
-HEADERS = ("aino_cuda.h", "aino_cuda_emulation.h", "aino_cuda_group.h", "aino_cuda_warp.h")
+HEADERS = (
+    "aino_cuda.h",
+    "aino_cuda_emulation.h",
+    "aino_cuda_group.h",
+    "aino_cuda_tile.h",
+    "aino_cuda_tile_emulation.h",
+    "aino_cuda_warp.h",
+)
 
 
 def device_headers() -> Mapping[str, str]:

@@ -26,6 +26,15 @@
  *   AINO_PUBLISH()                        what this thread wrote to shared memory may be such a factor, from
  *                                         the next barrier on
  *
+ *   AINO_SIGNALS(name, count), aino_start_signals, aino_arrive, aino_await_signal
+ *                                         what threads wait for (aino_ir/loops/signals.py)
+ *   AINO_MAP_PARAMETER, aino_make_map, AINO_SHIFT
+ *                                         where tiles lie: a kernel's parameter, and how a launch makes it
+ *   AINO_COPY_TILE(rank, target, n, offset, map, signal, ...)
+ *                                         copy the tile at these coordinates
+ *   AINO_MORE_REGISTERS(n), AINO_FEWER_REGISTERS(n)
+ *                                         of the threads of a group
+ *
  * and the operations of warps, aino_exchange_*, aino_mma_*, aino_load_matrix_*, aino_pack_* and so on, with
  * the meaning that aino_ir/loops/warp.py gives them.
  *
@@ -85,6 +94,7 @@
 
 #include "aino_cuda_warp.h"
 #include "aino_cuda_group.h"
+#include "aino_cuda_tile.h"
 
 /* Record a failure unless one is recorded already. */
 static __device__ void aino_device_fail(int64_t *status, int64_t code, int64_t value)
@@ -124,6 +134,9 @@ static __device__ void aino_device_fail(int64_t *status, int64_t code, int64_t v
         for (int i = 0; i < (count); ++i)                                                      \
             place[i] = x.lane[i];                                                              \
     }
+
+/* How many elements the base of a map lies before the parameter's first one. */
+#define AINO_SHIFT(base, bytes) ((int64_t)(((uintptr_t)(base) & 15) / (bytes)))
 
 #define AINO_THREAD ((int64_t)blockIdx.x * blockDim.x + threadIdx.x)
 

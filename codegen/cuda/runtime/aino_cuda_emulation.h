@@ -11,7 +11,8 @@
  *                places, or those of a warp do different things together
  *   copies       an element to which a copy is on its way is touched
  *
- * Whatever is found ends the program with a message that names kernel, buffer and threads.
+ * and of signals and tiles what aino_cuda_tile_emulation.h says.  Whatever is found ends the program with a
+ * message that names kernel, buffer and threads.
  */
 #ifndef AINO_CUDA_EMULATION_H
 #define AINO_CUDA_EMULATION_H
@@ -55,10 +56,11 @@ static _Thread_local aino_dim3 blockIdx, blockDim, threadIdx;
 enum { AINO_ONLY_READ, AINO_GLOBAL_MEMORY, AINO_BLOCK_MEMORY, AINO_THREAD_MEMORY };
 
 typedef struct {
-    int64_t writer, reader;  /* 1 + number of the thread that did so last, 0: none */
-    uint32_t written, read;  /* when: barriers passed until then */
-    uint8_t threads, blocks; /* whether several have read since: threads of one block, blocks */
-    uint8_t awaited;         /* whether a copy to it is on its way */
+    int64_t writer, reader;            /* 1 + number of the thread that did so last, 0: none */
+    uint32_t written, read;            /* when: barriers passed until then */
+    uint32_t warp_written, warp_read;  /* when: barriers of the warp passed until then */
+    uint8_t threads, warps, blocks;    /* whether several have read since: threads of a warp, warps, blocks */
+    uint8_t awaited;                   /* whether a copy to it is on its way */
 } aino_cell;
 
 typedef struct {
@@ -70,7 +72,8 @@ typedef struct {
 
 static _Thread_local aino_buffer *aino_watched;
 static _Thread_local const char *aino_kernel = "(unnamed)"; /* until somebody watches */
-static _Thread_local uint32_t aino_now; /* barriers passed */
+static _Thread_local uint32_t aino_now, aino_began; /* barriers passed; until the block began */
+static _Thread_local uint32_t aino_warp_now[AINO_MOST_THREADS / AINO_WARP]; /* barriers of warps passed */
 
 static inline void aino_stop(const char *format, ...)
 {
@@ -126,47 +129,60 @@ static inline void aino_race(const aino_buffer *buffer, int64_t index, const cha
               (long long)index, (long long)((thread - 1) % blockDim.x), (long long)((thread - 1) / blockDim.x), did);
 }
 
+static inline int aino_in_my_warp(int64_t thread)
+{
+    return (thread - 1) / AINO_WARP == (aino_me() - 1) / AINO_WARP && aino_in_my_block(thread);
+}
+
 /* Whether what another thread did, at a time, is not ordered before what this one does now. */
-static inline int aino_at_once(const aino_buffer *buffer, int64_t thread, uint32_t time)
+static inline int aino_at_once(const aino_buffer *buffer, int64_t thread, uint32_t time, uint32_t warp_time)
 {
     if (thread == 0 || thread == aino_me())
         return 0;
-    return aino_in_my_block(thread) ? time == aino_now : buffer->kind == AINO_GLOBAL_MEMORY;
+    if (!aino_in_my_block(thread))
+        return buffer->kind == AINO_GLOBAL_MEMORY;
+    return time == aino_now && !(aino_in_my_warp(thread) && warp_time < aino_warp_now[threadIdx.x / AINO_WARP]);
 }
 
 static inline void aino_read_cell(const aino_buffer *buffer, int64_t index)
 {
     aino_cell *cell = &buffer->cells[index];
+    uint32_t warp_now = aino_warp_now[threadIdx.x / AINO_WARP];
     if (cell->awaited)
         aino_stop("reads %s[%lld], to which a copy is on its way", buffer->name, (long long)index);
-    if (aino_at_once(buffer, cell->writer, cell->written))
+    if (aino_at_once(buffer, cell->writer, cell->written, cell->warp_written))
         aino_race(buffer, index, "reads", cell->writer, "writes");
     if (buffer->kind == AINO_BLOCK_MEMORY && (cell->writer == 0 || !aino_in_my_block(cell->writer)))
         aino_stop("reads %s[%lld], which no thread of the block has written", buffer->name, (long long)index);
+    if (cell->read != aino_now)
+        cell->threads = cell->warps = 0;
     if (cell->reader && cell->reader != aino_me()) {
         if (!aino_in_my_block(cell->reader))
             cell->blocks = 1;
+        else if (cell->read == aino_now && !aino_in_my_warp(cell->reader))
+            cell->warps = 1;
         else if (cell->read == aino_now)
-            cell->threads = 1;
+            cell->threads = cell->warp_read == warp_now;
     }
-    if (cell->read != aino_now)
-        cell->threads = 0;
     cell->reader = aino_me();
     cell->read = aino_now;
+    cell->warp_read = warp_now;
 }
 
 static inline void aino_write_cell(const aino_buffer *buffer, int64_t index)
 {
     aino_cell *cell = &buffer->cells[index];
+    uint32_t warp_now = aino_warp_now[threadIdx.x / AINO_WARP];
     if (cell->awaited)
         aino_stop("writes %s[%lld], to which a copy is on its way", buffer->name, (long long)index);
-    if (aino_at_once(buffer, cell->writer, cell->written))
+    if (aino_at_once(buffer, cell->writer, cell->written, cell->warp_written))
         aino_race(buffer, index, "writes", cell->writer, "writes too");
-    if (aino_at_once(buffer, cell->reader, cell->read) || (cell->threads && cell->read == aino_now) ||
-        (cell->blocks && buffer->kind == AINO_GLOBAL_MEMORY))
+    if (aino_at_once(buffer, cell->reader, cell->read, cell->warp_read) || (cell->warps && cell->read == aino_now) ||
+        (cell->threads && cell->read == aino_now && cell->warp_read == warp_now) || (cell->blocks && buffer->kind == AINO_GLOBAL_MEMORY))
         aino_race(buffer, index, "writes", cell->reader, "(or another) reads");
     cell->writer = aino_me();
     cell->written = aino_now;
+    cell->warp_written = warp_now;
 }
 
 /* The index of the first of `count` elements that are read. */
@@ -245,6 +261,31 @@ static _Thread_local aino_meeting aino_block_meeting, aino_warp_meetings[AINO_MO
     aino_group_meetings[AINO_MOST_THREADS / AINO_GROUP_THREADS];
 static _Thread_local uint32_t aino_published[AINO_MOST_THREADS]; /* when each thread did so last */
 
+/* What warps know of each other, where signals order them: how often each has arrived at one. */
+#define AINO_MOST_WARPS (AINO_MOST_THREADS / AINO_WARP)
+
+typedef struct {
+    uint32_t of[AINO_MOST_WARPS];
+} aino_clock;
+
+static _Thread_local aino_clock aino_clocks, *aino_seen; /* of the warps now; what each thread knows of them */
+
+static inline void aino_join(aino_clock *mine, const aino_clock *other)
+{
+    for (unsigned warp = 0; warp < AINO_MOST_WARPS; ++warp)
+        if (mine->of[warp] < other->of[warp])
+            mine->of[warp] = other->of[warp];
+}
+
+/* A barrier: all threads know all that was done. */
+static inline void aino_join_all(void)
+{
+    for (unsigned thread = 0; thread < blockDim.x; ++thread)
+        aino_seen[thread] = aino_clocks;
+    for (unsigned warp = 0; warp < AINO_MOST_WARPS; ++warp)
+        ++aino_clocks.of[warp];
+}
+
 /* Stop here until all members have come. */
 static inline void aino_meet(aino_meeting *meeting, int place, const char *what)
 {
@@ -261,8 +302,10 @@ static inline void aino_meet(aino_meeting *meeting, int place, const char *what)
         meeting->here = 0;
         ++meeting->past;
         ++aino_progress;
-        if (meeting == &aino_block_meeting)
+        if (meeting == &aino_block_meeting) {
             ++aino_now;
+            aino_join_all();
+        }
         return;
     }
     while (meeting->past == past)
@@ -270,6 +313,15 @@ static inline void aino_meet(aino_meeting *meeting, int place, const char *what)
 }
 
 #define AINO_BARRIER() aino_meet(&aino_block_meeting, __LINE__, NULL)
+
+static inline __attribute__((unused)) void aino_warp_barrier(int place)
+{
+    unsigned warp = threadIdx.x / AINO_WARP;
+    uint32_t now = aino_warp_now[warp];
+    aino_meet(&aino_warp_meetings[warp], place, "a barrier");
+    aino_warp_now[warp] = now + 1; /* as whoever comes first from here says */
+}
+#define AINO_WARP_BARRIER() aino_warp_barrier(__LINE__)
 
 /* -- what warps do together ------------------------------------------------------------------------- */
 
@@ -373,6 +425,8 @@ AINO_MMA(s8_u8, aino_part_s8, aino_part_u8, 4, int32_t, int64_t)
 AINO_MMA(u8_s8, aino_part_u8, aino_part_s8, 4, int32_t, int64_t)
 AINO_MMA(u8_u8, aino_part_u8, aino_part_u8, 4, int32_t, int64_t)
 
+#include "aino_cuda_tile_emulation.h"
+
 #define AINO_PUBLISH() (aino_published[threadIdx.x] = aino_now)
 
 /* All threads of a group read these elements of a shared buffer, each notes a share. */
@@ -383,6 +437,8 @@ static inline void aino_group_reads(int number, int64_t offset, int64_t count)
     if (offset < 0 || offset + count > buffer->size)
         aino_stop("multiplies %s[%lld], which has %lld elements", buffer->name, (long long)(offset + count - 1),
                   (long long)buffer->size);
+    if (aino_reads_tiles(number, offset, count))
+        return;
     for (int64_t n = first; n < first + share; ++n) {
         aino_read_cell(buffer, n);
         int64_t writer = (buffer->cells[n].writer - 1) % blockDim.x;
@@ -669,7 +725,8 @@ static inline void aino_emulate_block(unsigned threads, char *stacks)
     }
     for (unsigned g = 0; g * AINO_GROUP_THREADS < threads; ++g)
         aino_group_meetings[g] = (aino_meeting){AINO_GROUP_THREADS, 0, 0, 0, NULL};
-    ++aino_now;
+    aino_began = ++aino_now;
+    aino_join_all();
     for (unsigned n = 0; n < threads; ++n) {
         getcontext(&aino_fibers[n]);
         aino_fibers[n].uc_stack.ss_sp = stacks + (size_t)n * AINO_FIBER_BYTES;
@@ -686,10 +743,12 @@ static inline void aino_emulate_block(unsigned threads, char *stacks)
                 swapcontext(&aino_scheduler, &aino_fibers[n]);
             left += !aino_ended[n];
         }
-        if (left == 0)
+        if (left == 0) {
+            aino_forget_tiles();
             return;
+        }
         if (aino_progress == before) {
-            fprintf(stderr, "aino: %u of %u threads wait at a barrier, the others have left or wait elsewhere\n", left,
+            fprintf(stderr, "aino: %u of %u threads wait at a barrier or for a signal, the others have left or wait elsewhere\n", left,
                     threads);
             abort();
         }
@@ -703,7 +762,8 @@ static inline void aino_emulate(aino_thread *thread, int64_t blocks, unsigned th
     aino_fibers = malloc(threads * sizeof *aino_fibers);
     aino_ended = malloc(threads);
     aino_queues = calloc(threads, sizeof *aino_queues);
-    if (!stacks || !aino_fibers || !aino_ended || !aino_queues || threads > AINO_MOST_THREADS) {
+    aino_seen = calloc(threads, sizeof *aino_seen);
+    if (!stacks || !aino_fibers || !aino_ended || !aino_queues || !aino_seen || threads > AINO_MOST_THREADS) {
         fprintf(stderr, "aino: no memory to emulate %u threads\n", threads);
         abort();
     }
@@ -717,6 +777,7 @@ static inline void aino_emulate(aino_thread *thread, int64_t blocks, unsigned th
     free(aino_fibers);
     free(aino_ended);
     free(aino_queues);
+    free(aino_seen);
 }
 
 #endif

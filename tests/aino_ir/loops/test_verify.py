@@ -17,7 +17,6 @@ from aino_ir.loops.expr import (
     Call,
     Cast,
     Compare,
-    Const,
     Expr,
     Fma,
     Index,
@@ -45,8 +44,10 @@ from aino_ir.loops.expr import (
 )
 from aino_ir.loops.ranges import RangeWalk
 from aino_ir.loops.stmt import (
+    THREAD,
     Access,
     Alloc,
+    Arrive,
     Barrier,
     BindIndex,
     DeclareReg,
@@ -59,6 +60,7 @@ from aino_ir.loops.stmt import (
     Prefetch,
     SetReg,
     Share,
+    Signals,
     Status,
     Stmt,
     Store,
@@ -93,6 +95,8 @@ def loop(*body: Stmt, step: int = 1, hi: DimLike = 16) -> For:
     """A loop over k."""
     return For("k", 0, hi, body, step)
 
+
+FIRST_THREADS = compare("lt", Index(symbol(THREAD)), Index(4))
 
 GOOD = [
     kernel(),
@@ -172,8 +176,11 @@ BAD = [
     ("L13", kernel(loop(Store("y", K - 16, ONE))), r"y\[k - 16\]"),
     ("L13", let(Load("x", 4, F32X4, stride=-2)), "by -2"),
     ("L14", kernel(Barrier()), "that some may not reach"),
-    ("L14", kernel(If(Const(True, VecType(boolean)), (Barrier(),)), threads=8), "that some may not reach"),
+    ("L14", kernel(If(FIRST_THREADS, (Barrier(),)), threads=8), "that some may not reach"),
     ("L14", kernel(prologue=(Share("s", f32, 4),)), "shared by one thread"),
+    ("L15", kernel(prologue=(Signals("s", 1, 1),)), "for one thread"),
+    ("L15", kernel(prologue=(Signals("s", 0, 1),), threads=8), "0 signals"),
+    ("L15", kernel(Arrive("s", 0), threads=8), "signal `s`"),
 ]
 
 
