@@ -1,15 +1,16 @@
-"""Row programs (softmax, norms) as blocks of TensorIR: one block a stage, all of them at a row's results.
+"""Row programs (softmax, norms, sums) as blocks of TensorIR: one block a stage, all at a row's results.
 
 A reduction along the contiguous axis is written as what vectors can do: partial results lane by lane, which
-are folded to one vector, and its lanes in turn.  So the row is counted by turns and lanes, and only rows of
-whole vectors are printed this way.  The schedule computes every stage where the row's results are computed,
-rows over threads.
+are folded to one vector, and its lanes in turn.  So the row is counted by turns and lanes.  What whole turns
+leave of a row is a part of its own, one shorter vector; where results have a value for each element (TensorIR
+schedules no memory that two blocks write), lanes divide the row instead.  The schedule computes every stage
+where the row's results are computed, rows over threads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aino_ir.codegen.kernels.rows import ARG_COMBINERS, lane_axis
 from aino_ir.codegen.tvm.block_writer import BlockWriter, all_reads, tree_size
@@ -17,14 +18,37 @@ from aino_ir.codegen.tvm.expression import HelperNames
 from aino_ir.codegen.tvm.kernel import INDENT, PrintedKernel, shape_text
 from aino_ir.codegen.tvm.text import ADDITIVE, PythonNames, Text, element, literal, type_name
 from aino_ir.codegen.tvm.tiling import number
-from aino_ir.compute import Axis, RowProgram, RowStage
+from aino_ir.compute import Axis, Compute, RowProgram, RowStage
 from aino_ir.kernels import KernelSpec
-from aino_ir.loops.expr import Call, Expr, Var, identity
-from aino_ir.loops.expr_tree import walk
+from aino_ir.loops.expr import Accumulator, Binary, Call, Expr, Var, const, identity, select
+from aino_ir.loops.expr_tree import map_expr, walk
 from aino_ir.loops.stmt import LoopFn
 
 CHAINS = 4
 """Vectors that a reduction has under way at once, if the row divides so."""
+
+
+def sums_as_rows(spec: KernelSpec) -> KernelSpec:
+    """A computation with a sum as a row program: the axes of the sum are the row, its result a stage."""
+    program = spec.program
+    assert isinstance(program, Compute) and program.combiner is not None
+    body = program.body
+    if program.where is not None:
+        body = select(program.where, body, const(identity(program.combiner, body.dtype), body.dtype))
+    stage = RowStage("reduce", "total", body, program.combiner)
+    total = Var(stage.name, body.type)
+
+    def finished(e: Expr) -> Expr:
+        return map_expr(e, lambda node: total if isinstance(node, Accumulator) else None)
+
+    results = tuple(
+        replace(r, expr=finished(r.expr if r.expr is not None else program.result_expr), per_row=True)
+        for r in spec.results
+    )
+    first = results[0]
+    assert first.expr is not None
+    rows = RowProgram(program.axes, program.reduce, (stage,), first.expr, first.index, per_row=True)
+    return replace(spec, program=rows, results=results)
 
 
 @dataclass(frozen=True)
@@ -32,12 +56,14 @@ class RowShape:
     """How a row is counted.
 
     Attributes:
-        width: lanes of a turn: whole vectors.
+        width: lanes of a turn.
         lanes: of a vector.
+        rest: elements behind the last turn.
     """
 
     width: int
     lanes: int
+    rest: int = 0
 
     @property
     def folds(self) -> list[int]:
@@ -67,8 +93,51 @@ def row_shape(spec: KernelSpec, lanes: int) -> RowShape | str:
     if any(read.default is not None for e in expressions for read in all_reads(e)):
         return "it reads past the edges of operands"
     extent = number(program.row[-1].extent)
+    return counted(extent, lanes, spec.results[0].per_row) or "rows that no vector divides"
+
+
+def counted(extent: int, lanes: int, per_row: bool) -> RowShape | None:
+    """How rows of some elements are counted, whose results may be one a row; None where nothing does well."""
+    width = _dividing(extent, lanes)
+    if per_row and (width is None or width % lanes) and extent > lanes:
+        return _with_rest(extent, lanes)
+    return RowShape(width, lanes) if width is not None else None
+
+
+def _dividing(extent: int, lanes: int) -> int | None:
+    """Lanes of a turn that divide a row, best whole vectors; None where there are none."""
     widths = [lanes * n for n in (CHAINS, CHAINS // 2, 1) if extent % (lanes * n) == 0]
-    return RowShape(widths[0], lanes) if widths else "rows that are no whole vectors"
+    widths += [n for n in range(max(2, lanes // 2), lanes * CHAINS + 1) if extent % n == 0]
+    if extent < lanes:
+        widths.append(extent)
+    return max(widths, key=lambda n: (n / (lanes * -(-n // lanes)), n), default=None)
+
+
+def _with_rest(extent: int, lanes: int) -> RowShape:
+    """Whole vectors, as many in a turn as leave little of a row behind: what is left is added up in turn."""
+    widths = [lanes * n for n in (CHAINS, CHAINS // 2, 1) if lanes * n <= extent]
+    width = min(widths, key=lambda n: extent // n * n // lanes + 2 * (extent % n))
+    return RowShape(width, lanes, extent % width)
+
+
+@dataclass(frozen=True)
+class RowPart:
+    """A piece of every row that one loop nest walks.
+
+    Attributes:
+        walked: loops that reductions combine over.
+        lane: the innermost loop, a vector.
+        folds: lanes that are left after each fold of a vector in halves.
+    """
+
+    walked: tuple[Axis, ...]
+    lane: Axis
+    folds: tuple[int, ...]
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """All of its loops."""
+        return (*self.walked, self.lane)
 
 
 class RowBlockKernel(BlockWriter):
@@ -89,19 +158,25 @@ class RowBlockKernel(BlockWriter):
         *before, last = program.row
         self.last = last
         turns = Axis(f"{last.name}_turn", number(last.extent) // shape.width)
-        self.lane = Axis(f"{last.name}_lane", shape.width)
-        self.walked = (*before, turns)
-        self.stages = {s.name: s for s in program.stages}
+        lane = Axis(f"{last.name}_lane", shape.width)
+        self.parts = [RowPart((*before, turns), lane, tuple(shape.folds))]
+        if shape.rest:
+            self.parts.append(RowPart(tuple(before), Axis(f"{last.name}_rest", shape.rest), ()))
+        self.part = self.parts[0]
         self.values: dict[str, Text] = {}
-        super().__init__(fn, spec, (*program.axes, *self.walked, self.lane), helpers)
+        self.maps: dict[str, list[Text]] = {}
+        axes = [*program.axes, *self.part.walked, *(part.lane for part in self.parts)]
+        super().__init__(fn, spec, axes, helpers)
         self.ranges.known[last.name] = (0, number(last.extent) - 1)
 
     def coordinate(self, axis: str) -> Text:
-        """Where a block is on an axis; on the row, by turns and lanes."""
+        """Where a block is on an axis; on the row, by turns and lanes, or behind all turns."""
         if axis != self.last.name:
             return super().coordinate(axis)
-        turn, lane = self.coordinates[self.walked[-1].name], self.coordinates[self.lane.name]
-        return Text(f"{turn} * {self.shape.width} + {lane}", ADDITIVE)
+        lane = self.coordinates[self.part.lane.name]
+        if self.part is not self.parts[0]:
+            return Text(f"{number(self.last.extent) - self.shape.rest} + {lane}", ADDITIVE)
+        return Text(f"{self.coordinates[self.part.walked[-1].name]} * {self.shape.width} + {lane}", ADDITIVE)
 
     def expressions(self) -> list[Expr]:
         """The stages and the results."""
@@ -109,7 +184,9 @@ class RowBlockKernel(BlockWriter):
         return [*stages, *(r.expr for r in self.spec.results if r.expr is not None)]
 
     def stage(self, name: str) -> Text:
-        """The value of a stage."""
+        """The value of a stage, in the present part of the row."""
+        if name in self.maps:
+            return self.maps[name][self.parts.index(self.part)]
         return self.values[name]
 
     def printed(self) -> PrintedKernel:
@@ -120,17 +197,14 @@ class RowBlockKernel(BlockWriter):
         for stage in self.program.stages:
             if stage.kind == "reduce":
                 self._reduction(stage, schedule)
+            elif stage.kind == "map":
+                self._map(stage, schedule)
             else:
-                self._plain(stage, schedule)
+                self.values[stage.name] = self._plain(stage.name, stage.expr, (), schedule)
         self._results(schedule)
         return self.kernel(schedule.text())
 
     # -- blocks
-
-    @property
-    def row(self) -> tuple[Axis, ...]:
-        """The loops of a row."""
-        return (*self.walked, self.lane)
 
     def _buffer(self, name: str, value: Expr, axes: Sequence[Axis]) -> Text:
         """Memory for values at the points of some axes; returns the element at the present ones."""
@@ -144,36 +218,65 @@ class RowBlockKernel(BlockWriter):
     def _open(self, block: str, axes: Sequence[Axis], kinds: str) -> None:
         self.open(block, (*self.program.axes, *axes), "S" * len(self.program.axes) + kinds)
 
-    def _plain(self, stage: RowStage, schedule: _RowSchedule) -> None:
-        """A map or a scalar."""
-        axes = self.row if stage.kind == "map" else ()
-        name = self.names.fresh(stage.name)
-        place = self._buffer(name, stage.expr, axes)
+    def _plain(
+        self, wish: str, value: Expr, axes: tuple[Axis, ...], schedule: _RowSchedule, inline: bool = False
+    ) -> Text:
+        """A block that computes a value at every point of some axes; returns where."""
+        name = self.names.fresh(wish)
+        place = self._buffer(name, value, axes)
         self._open(name, axes, "S" * len(axes))
-        self.line(f"{place} = {self.printer.pinned(stage.expr)}")
+        self.line(f"{place} = {self.printer.pinned(value)}")
         self.depth = 1
-        self.values[stage.name] = place
-        cheap = stage.kind == "map" and not any(isinstance(n, Call) for n in walk(stage.expr))
-        schedule.block(name, axes, inline=cheap)
+        schedule.block(name, axes, inline=inline)
+        return place
+
+    def _map(self, stage: RowStage, schedule: _RowSchedule) -> None:
+        """A value for every element, part by part."""
+        cheap = not any(isinstance(n, Call) for n in walk(stage.expr))
+        places = []
+        for part in self.parts:
+            self.part = part
+            places.append(self._plain(stage.name, stage.expr, self.part.axes, schedule, inline=cheap))
+        self.part = self.parts[0]
+        self.maps[stage.name] = places
 
     def _reduction(self, stage: RowStage, schedule: _RowSchedule) -> None:
+        """The parts one by one, and then together."""
+        assert stage.combiner is not None
+        if len(self.parts) == 1:
+            self.values[stage.name] = self._part_reduction(stage, stage.name, schedule)
+            return
+        names = [f"{stage.name}_{which}" for which in ("whole", "rest")]
+        for part, name in zip(self.parts, names, strict=True):
+            self.part = part
+            self.values[name] = self._part_reduction(stage, name, schedule)
+        self.part = self.parts[0]
+        one, other = (Var(name, stage.expr.type) for name in names)
+        both = Binary(stage.combiner, one, other, stage.expr.type)
+        self.values[stage.name] = self._plain(stage.name, both, (), schedule)
+
+    def _part_reduction(self, stage: RowStage, wish: str, schedule: _RowSchedule) -> Text:
         """Partial results by lanes, folds in halves, and the lanes of the last vector in turn."""
         assert stage.combiner is not None
-        name, value = self.names.fresh(stage.name), stage.expr
+        part, name, value = self.part, self.names.fresh(wish), stage.expr
         partial = self.names.fresh(f"{name}_lanes")
-        place = self._buffer(partial, value, (self.lane,))
-        self._open(partial, self.row, "R" * len(self.walked) + "S")
-        self._combine(place, stage.combiner, value)
-        schedule.block(partial, self.row, reduces=self.walked)
-        for left in self.shape.folds:
+        place = self._buffer(partial, value, (part.lane,))
+        self._open(partial, part.axes, "R" * len(part.walked) + "S")
+        if part.walked:
+            self._combine(place, stage.combiner, value)
+        else:
+            self.line(f"{place} = {self.printer.pinned(value)}")
+            self.depth = 1
+        schedule.block(partial, part.axes, reduces=part.walked)
+        for left in part.folds:
             partial = self._fold(name, partial, left, stage, schedule)
-        lanes = self._lanes(name, ([self.shape.width, *self.shape.folds])[-1])
+        lanes = self._lanes(name, [number(part.lane.extent), *part.folds][-1])
         place = self._buffer(name, value, ())
         self._open(name, (lanes,), "R")
         self.values[stage.name] = self._at(partial, (lanes,))
         self._combine(place, stage.combiner, Var(stage.name, value.type))
         schedule.block(name, (lanes,), reduces=(lanes,))
-        self.values[stage.name] = place
+        return place
 
     def _combine(self, place: Text, combiner: str, value: Expr) -> None:
         neutral = literal(identity(combiner, value.dtype), value.dtype)
@@ -207,7 +310,7 @@ class RowBlockKernel(BlockWriter):
 
     def _results(self, schedule: _RowSchedule) -> None:
         results = self.spec.results
-        axes = () if results[0].per_row else self.row
+        axes = () if results[0].per_row else self.part.axes
         name = self.names.fresh("result")
         self._open(name, axes, "S" * len(axes))
         stores, count = [], len(self.spec.operands)

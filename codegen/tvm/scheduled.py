@@ -12,6 +12,7 @@ from aino_ir.codegen.kernels.contract import panel_packings
 from aino_ir.codegen.kernels.emit import expressions, vector_lanes
 from aino_ir.codegen.kernels.map import moved_bytes
 from aino_ir.codegen.kernels.naming import header
+from aino_ir.codegen.kernels.reduction import ReductionGenerator
 from aino_ir.codegen.kernels.roles import Roles, analyse, strided_operand
 from aino_ir.codegen.kernels.rows import RowGenerator
 from aino_ir.codegen.kernels.scheduled import CLOCK
@@ -25,18 +26,21 @@ from aino_ir.codegen.tvm.facts import on_gpu
 from aino_ir.codegen.tvm.gpu_schedule import gpu_schedule_text
 from aino_ir.codegen.tvm.helpers import Helpers
 from aino_ir.codegen.tvm.kernel import PrintedKernel
-from aino_ir.codegen.tvm.row_blocks import RowBlockKernel, RowShape, row_shape
+from aino_ir.codegen.tvm.row_blocks import RowBlockKernel, RowShape, row_shape, sums_as_rows
 from aino_ir.codegen.tvm.tiling import Tile, contraction_schedule, contraction_tile, number, plain_schedule
 from aino_ir.compute import Compute, RowProgram
 from aino_ir.dims import DimLike, is_static
 from aino_ir.errors.printing import NoSpelling
-from aino_ir.kernels import Candidate, Kernel, KernelSpec, Packing, Reject
+from aino_ir.kernels import Candidate, Generator, Kernel, KernelSpec, Packing, Reject
 from aino_ir.loops.expr import Call
 from aino_ir.loops.expr_tree import walk
 from aino_ir.loops.stmt import LoopFn
 from aino_ir.target import Target
 
 NAME = "blocks"
+
+ALONG_LANES = "a sum along the axis that vectors would run along"
+"""Why a sum is done by rows."""
 
 STRIDED = 6.0
 """How much longer a step takes when vectors are gathered lane by lane."""
@@ -80,7 +84,7 @@ def scheduled(spec: KernelSpec, target: Target, packed: bool = True) -> Schedule
     canonical = merge_axes(drop_unit_axes(spec))
     schedule, tile = plain_schedule(canonical, target, lanes)
     if program.reduce and tile.lane is None:
-        return "a sum along the axis that vectors would run along"
+        return ALONG_LANES
     if program.reduce and not schedule.program.axes:
         return "a single number"
     if program.reduce and not schedule.program.reduce:
@@ -90,14 +94,36 @@ def scheduled(spec: KernelSpec, target: Target, packed: bool = True) -> Schedule
     return Scheduled(canonical, schedule, tile, lanes, cycles)
 
 
-def scheduled_rows(spec: KernelSpec, target: Target) -> RowShape | str:
-    """How a row program's rows are counted in blocks, or why they are not: then its loops are printed."""
+@dataclass(frozen=True)
+class ScheduledRows:
+    """Rows with their schedule.
+
+    Attributes:
+        spec: a row program, operands in the layouts that the kernel reads.
+        shape: how its rows are counted.
+    """
+
+    spec: KernelSpec
+    shape: RowShape
+
+
+def scheduled_rows(spec: KernelSpec, target: Target) -> ScheduledRows | str:
+    """The rows of a row program or of a sum along the contiguous axis as blocks, or why they are none."""
     program = spec.program
-    assert isinstance(program, RowProgram)
+    assert isinstance(program, (Compute, RowProgram))
     if on_gpu(target):
         return "rows for threads of a GPU"
-    obstacle = _obstacle(spec, [a.extent for a in (*program.axes, *program.row)])
-    return obstacle or row_shape(spec, vector_lanes(spec, target))
+    axes = (*program.axes, *(program.row if isinstance(program, RowProgram) else program.reduce))
+    obstacle = _obstacle(spec, [a.extent for a in axes])
+    if obstacle:
+        return obstacle
+    if isinstance(program, Compute):
+        spec = merge_axes(drop_unit_axes(spec))
+        if not spec.program.reduce:  # type: ignore[union-attr]
+            return "a sum of one term"
+        spec = sums_as_rows(spec)
+    shape = row_shape(spec, vector_lanes(spec, target))
+    return shape if isinstance(shape, str) else ScheduledRows(spec, shape)
 
 
 def _obstacle(spec: KernelSpec, extents: Sequence[DimLike]) -> str:
@@ -162,6 +188,9 @@ class BlockGenerator:
             yield from self._rows(spec, target)
             return
         found = scheduled(spec, target)
+        if found == ALONG_LANES:
+            yield from self._rows(spec, target)
+            return
         if isinstance(found, str):
             yield Reject(self.name, found)
             return
@@ -193,23 +222,33 @@ class BlockGenerator:
 
     def _rows(self, spec: KernelSpec, target: Target) -> Iterable[Candidate | Reject]:
         """Blocks by rows, in the place of the loops that the rows' own generator makes."""
-        shape = scheduled_rows(spec, target)
-        if isinstance(shape, str):
-            yield Reject(self.name, shape)
+        found = scheduled_rows(spec, target)
+        if isinstance(found, str):
+            yield Reject(self.name, found)
             return
-        for answer in RowGenerator().candidates(spec, target):
+        for answer in _row_loops(spec).candidates(spec, target):
             assert isinstance(answer, Candidate)
-            name = f"schedule, rows by {shape.width} lanes"
+            name = f"schedule, rows by {found.shape.width} lanes"
             yield replace(answer, generator=self.name, name=name, cost=0.9 * answer.cost)
 
     def build(self, spec: KernelSpec, candidate: Candidate, target: Target) -> LoopFn:
         """The same computation as loops: what analyses of the plan look at."""
-        if isinstance(spec.program, RowProgram):
-            return RowGenerator().build(spec, candidate, target)
         found = scheduled(spec, target)
+        if _by_rows(spec, found):
+            return _row_loops(spec).build(spec, candidate, target)
         assert isinstance(found, Scheduled)
         canonical = found.spec
         return lower(canonical, default_schedule(canonical, target, 1), header(spec, candidate))
+
+
+def _by_rows(spec: KernelSpec, found: Scheduled | str) -> bool:
+    """Whether a spec that has this schedule, or none for this reason, is done row by row."""
+    return isinstance(spec.program, RowProgram) or found == ALONG_LANES
+
+
+def _row_loops(spec: KernelSpec) -> Generator:
+    """Who makes loops of what is printed as rows."""
+    return RowGenerator() if isinstance(spec.program, RowProgram) else ReductionGenerator()
 
 
 def packings_of(spec: KernelSpec, target: Target) -> tuple[tuple[int, Packing], ...]:
@@ -227,11 +266,11 @@ def print_scheduled(kernel: Kernel, target: Target, helpers: HelperNames) -> Pri
     Raises:
         NoSpelling: TensorIR has no spelling for something in it.
     """
-    if isinstance(kernel.spec.program, RowProgram):
-        shape = scheduled_rows(kernel.spec, target)
-        assert isinstance(shape, RowShape)
-        return RowBlockKernel(kernel.function, kernel.spec, shape, helpers).printed()
     found = scheduled(kernel.spec, target)
+    if _by_rows(kernel.spec, found):
+        rows = scheduled_rows(kernel.spec, target)
+        assert isinstance(rows, ScheduledRows)
+        return RowBlockKernel(kernel.function, rows.spec, rows.shape, helpers).printed()
     assert isinstance(found, Scheduled)
     printer = BlockKernel(kernel.function, found.spec, found.schedule, found.tile, found.lanes, helpers)
     if not on_gpu(target):
