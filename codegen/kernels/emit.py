@@ -45,6 +45,11 @@ def is_heavy(spec: KernelSpec) -> bool:
     return any(isinstance(node, Call) for e in expressions(spec) for node in walk(e))
 
 
+def result_size(spec: KernelSpec) -> int:
+    """How many operations follow a sum, about."""
+    return sum(1 for r in spec.results if r.expr is not None for _ in walk(r.expr))
+
+
 def emit_checks(place: Placement) -> None:
     """Emit a program's run-time conditions once a call, before the first unit."""
     program = place.spec.program

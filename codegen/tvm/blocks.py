@@ -20,7 +20,7 @@ from aino_ir.codegen.tvm.kernel import (
     shape_text,
 )
 from aino_ir.codegen.tvm.schedule_text import BlockNames, MarginLoops, schedule_text
-from aino_ir.codegen.tvm.text import Text, element, literal, type_name
+from aino_ir.codegen.tvm.text import Text, call, element, literal, type_name
 from aino_ir.codegen.tvm.tiling import Tile, number, vector_width
 from aino_ir.compute import Axis, Compute
 from aino_ir.dims import DimLike
@@ -84,7 +84,12 @@ class BlockKernel(BlockWriter):
         self.lanes = lanes
         self.axes = (*self.program.axes, *self.program.reduce)
         self.margins: dict[Read, Margin] = {}
+        self.clamped: dict[str, Text] = {}
         super().__init__(fn, spec, self.axes, helpers)
+
+    def coordinate(self, axis: str) -> Text:
+        """Where a block is on an axis; what a tile has too much reads the last coordinate again."""
+        return self.clamped.get(axis) or super().coordinate(axis)
 
     def expressions(self) -> list[Expr]:
         """The sum, its condition and the results."""
@@ -176,17 +181,24 @@ class BlockKernel(BlockWriter):
 
     def _sum(self, name: str, body: Expr) -> None:
         """The reduction."""
-        program = self.program
+        program, tile = self.program, self.tile
         dtype = program.body.dtype
-        shape = shape_text([Text(str(a.extent)) for a in self._kept_axes()]) if program.axes else Text("(1,)")
-        self.line(f'{name} = T.sblock_alloc_buffer({shape}, "{type_name(dtype)}")')
-        self.open(name, self.axes, "S" * len(program.axes) + "R" * len(program.reduce))
+        extents = [Text(str(tile.counted(a).extent)) for a in self._kept_axes()] or [Text("1")]
+        self.line(f'{name} = T.sblock_alloc_buffer({shape_text(extents)}, "{type_name(dtype)}")')
+        counted = [tile.counted(a) for a in self.axes]
+        self.open(name, counted, "S" * len(program.axes) + "R" * len(program.reduce))
         place = self._total(name)
         assert program.combiner is not None
         neutral = literal(identity(program.combiner, dtype), dtype)
         self.line("with T.init():")
         self.line(f"{INDENT}{place} = {neutral}")
+        self.clamped = {
+            a.name: call("T.min", super(BlockKernel, self).coordinate(a.name), str(number(a.extent) - 1))
+            for a in program.axes
+            if a.name in tile.clamped
+        }
         self.line(f"{place} = {self.combined(place, program.combiner, body)}")
+        self.clamped = {}
         self.depth = 1
 
     def _total(self, name: str) -> Text:
@@ -197,8 +209,9 @@ class BlockKernel(BlockWriter):
 
     def _kept_axes(self) -> list[Axis]:
         """Axes of the sums as they are kept: lanes last, so that a tile of them is vectors."""
-        last = {id(self.tile.row): 1, id(self.tile.lane): 2}
-        return sorted(self.program.axes, key=lambda a: last.get(id(a), 0))
+        tile = self.tile
+        last = {a.name: place for place, a in enumerate((tile.row, tile.lane), 1) if a is not None}
+        return sorted(self.program.axes, key=lambda a: last.get(a.name, 0))
 
     def _results(self, blocks: BlockNames) -> None:
         """What is done with the sum, or all there is without one."""

@@ -153,7 +153,12 @@ def _contraction(roles: Roles, target: Target, lanes: int, packed: bool) -> Sche
     assert isinstance(program, Compute)
     if not program.reduce:
         return "a sum of one term"
+    strided = any(strided_operand(roles.spec, f, roles.lane.name) for f in roles.factors)
+    if strided and isinstance(analyse(roles.spec, stage=True), Roles):
+        return "vectors of numbers that lie apart: finished loops copy them into panels"
     tile = contraction_tile(roles, target, lanes)
+    if number(roles.lane.extent) % tile.width and roles.lane.name not in tile.whole:
+        return "lanes that nothing divides, of an operand that is not packed"
     schedule = contraction_schedule(roles, tile, target)
     spec = roles.spec
     if packed:
@@ -163,10 +168,8 @@ def _contraction(roles: Roles, target: Target, lanes: int, packed: bool) -> Sche
             for n, o in enumerate(spec.operands)
         ]
         spec = replace(spec, operands=tuple(operands))
-    steps = spec_size(spec) * prod(number(a.extent) for a in program.reduce)
-    vectors = tile.vectors * max(1.0, tile.lanes / lanes)
-    cycles = steps / (tile.rows * tile.width) * step_cycles(tile.rows, int(vectors), tile.rows + vectors, 0.0)
-    if any(strided_operand(roles.spec, f, roles.lane.name) for f in roles.factors):
+    cycles = tile.cycles * prod(number(a.extent) for a in roles.outer)
+    if strided:
         cycles *= STRIDED
     return Scheduled(spec, schedule, tile, lanes, cycles)
 

@@ -1,16 +1,21 @@
-"""Schedules for TVM: AINO's traces whose splits come out even wherever the extents let them.
+"""Schedules for TVM: AINO's traces whose splits come out even.
 
-TVM guards the iterations that an uneven split leaves over one by one, which costs a loop its vectors; so a
-factor is a divisor of its extent if any is near, and a vector may have an odd number of lanes (LLVM cuts it
-to what the machine has).
+TVM guards the iterations that an uneven split leaves over one by one, which costs a loop its vectors.  So the
+sums of a product are counted in whole tiles: rows that are too many read the last one again, lanes that are
+too many the zeros at the end of a packed constant, and only what is written is tested.  Elsewhere a factor is
+a divisor of its extent if any is near, and a vector may have an odd number of lanes (LLVM cuts it to what the
+machine has).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from math import prod
 
 from aino_ir.codegen.kernels.canonical import axes_of
+from aino_ir.codegen.kernels.contract import panel_packings, plain_use
+from aino_ir.codegen.kernels.emit import result_size
 from aino_ir.codegen.kernels.roles import Roles
 from aino_ir.codegen.kernels.tiles import step_cycles
 from aino_ir.codegen.schedule.defaults import default_tiling
@@ -18,6 +23,8 @@ from aino_ir.codegen.schedule.trace import Schedule
 from aino_ir.compute import Axis, Compute
 from aino_ir.dims import DimLike
 from aino_ir.kernels import KernelSpec
+from aino_ir.loops.expr import Read
+from aino_ir.loops.expr_tree import walk
 from aino_ir.target import Target
 
 VECTOR_CHOICES = (6, 5, 4, 3, 2, 1)
@@ -26,8 +33,14 @@ MOST_ROWS = 14
 STREAMED = 24.0
 """Bytes that the second cache gives in a cycle."""
 
-UNEVEN = 2.0
-"""How much longer a step takes when rows are tested one by one."""
+GUARDED = 8.0
+"""How much longer a step takes when lanes are tested one by one: it has no vectors."""
+
+POINTERS = 8
+"""Rows that have a pointer of their own in a register; the others' are fetched at every step."""
+
+TILE_CYCLES = 10.0
+"""What a tile takes beside its steps."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +50,9 @@ class Tile:
     Attributes:
         row, lane: the axes of its rows and of its lanes, if it has any.
         rows, vectors, lanes: how many rows, how many vectors in a row, and lanes of a vector.
+        whole: names of the axes along which sums are counted in whole tiles.
+        clamped: those of them where coordinates past the end stand for the last one; others read padding.
+        cycles: of all sums and results at one point of the outer axes, modelled; 0 where nobody asks.
     """
 
     row: Axis | None
@@ -44,42 +60,84 @@ class Tile:
     rows: int
     vectors: int
     lanes: int
+    whole: frozenset[str] = frozenset()
+    clamped: frozenset[str] = frozenset()
+    cycles: float = 0.0
 
     @property
     def width(self) -> int:
         """Elements of a row."""
         return self.vectors * self.lanes
 
+    def counted(self, axis: Axis) -> Axis:
+        """An axis as the sums are counted along it."""
+        if axis.name not in self.whole:
+            return axis
+        step = self.rows if self.row is not None and axis.name == self.row.name else self.width
+        return replace(axis, extent=-(-number(axis.extent) // step) * step)
+
     def __str__(self) -> str:
         return f"{self.rows}x{self.width}"
 
 
 def contraction_tile(roles: Roles, target: Target, lanes: int) -> Tile:
-    """The register tile of a sum of products that takes the fewest cycles by the model of `tiles`."""
-    width = vector_width(_extent(roles.lane), lanes)
-    each = -(-width // lanes)  # registers of one vector
-    blocks = -(-_extent(roles.lane) // width)
-    row_extent = _extent(roles.row)
-    terms = prod(_extent(a) for a in roles.reduction if a.name in _lane_axes(roles))
-    best, least = Tile(None, roles.lane, 1, 1, width), float("inf")
-    for vectors in VECTOR_CHOICES:
-        if blocks % vectors:
-            continue
-        registers = vectors * each
-        most = min(MOST_ROWS, (target.vector_registers - registers - 1) // registers, row_extent)
-        for rows in range(1, max(1, most) + 1):
-            uneven = row_extent % rows
-            if uneven and rows < most:
+    """The register tile of a sum of products that takes the fewest cycles."""
+    return min(_tiles(roles, target, lanes), key=lambda tile: tile.cycles)
+
+
+def _tiles(roles: Roles, target: Target, lanes: int) -> Iterator[Tile]:
+    """Every tile that fits the registers, priced; the widest first, which wins a tie."""
+    rows, columns = _extent(roles.row), _extent(roles.lane)
+    padded_rows = roles.row is not None and lies_in_panels(roles, roles.row)
+    padded_lanes = lies_in_panels(roles, roles.lane)
+    widths = dict.fromkeys([vector_width(columns, lanes), *([lanes] if padded_lanes else [])])
+    for width in widths:
+        for vectors in VECTOR_CHOICES:
+            registers = vectors * -(-width // lanes)
+            if vectors > -(-columns // width) or registers + 2 > target.vector_registers:
                 continue
-            cycles = step_cycles(rows, registers, float(rows + registers), 0.0)
-            if terms * registers * target.vector_bytes > target.l1_bytes // 2:
-                cycles = max(cycles, registers * target.vector_bytes / STREAMED)
-            cycles /= rows * registers
-            cycles *= UNEVEN if uneven else 1.0
-            if cycles < least:
-                least = cycles
-                best = Tile(roles.row if rows > 1 else None, roles.lane, rows, vectors, width)
-    return best
+            ragged = columns % (vectors * width) != 0
+            if ragged and vectors > 1 and not padded_lanes:
+                continue
+            lane = {roles.lane.name} if ragged and padded_lanes else set()
+            most = min(MOST_ROWS, (target.vector_registers - registers - 1) // registers, rows)
+            for count in range(1, max(1, most) + 1):
+                row = roles.row if count > 1 else None
+                rest = {row.name} if row is not None and rows % count else set()
+                whole, clamped = frozenset(lane | rest), frozenset(() if padded_rows else rest)
+                tile = Tile(row, roles.lane, count, vectors, width, whole, clamped)
+                yield replace(tile, cycles=_cycles(roles, tile, registers, target))
+
+
+def _cycles(roles: Roles, tile: Tile, registers: int, target: Target) -> float:
+    """Modelled cycles of a tile's sums and results, all terms, at one point of the outer axes."""
+    rows, columns = _extent(roles.row), _extent(roles.lane)
+    terms = prod(_extent(a) for a in roles.reduction)
+    near = prod(_extent(a) for a in roles.reduction if a.name in _lane_axes(roles))
+    fetched = max(0, tile.rows - POINTERS) if tile.clamped else 0
+    step = step_cycles(tile.rows, registers, float(tile.rows + registers + fetched), 0.0)
+    if near * registers * target.vector_bytes > target.l1_bytes // 2:
+        step = max(step, registers * target.vector_bytes / STREAMED)
+    ragged = columns % tile.width != 0
+    if ragged and roles.lane.name not in tile.whole:
+        step *= GUARDED
+    tiles = -(-rows // tile.rows) * -(-columns // tile.width)
+    found = tiles * (terms * step + TILE_CYCLES + 2.0 * tile.rows * registers)
+    return found + (rows * columns * result_size(roles.spec) if ragged else 0.0)
+
+
+def lies_in_panels(roles: Roles, axis: Axis) -> bool:
+    """Whether all that moves with an axis is packed in panels along it: their ends are zeros."""
+    packings = dict(panel_packings(roles, 1, 1))
+    for factor in roles.factors:
+        for read in (n for n in walk(factor) if isinstance(n, Read) and axis.name in axes_of(n)):
+            use = plain_use(read, roles) if read.operand in packings else None
+            if use is None:
+                return False
+            ((tiled, _),) = packings[read.operand].layout.tiles
+            if use.axes.get(tiled) != axis.name:
+                return False
+    return True
 
 
 def contraction_schedule(roles: Roles, tile: Tile, target: Target) -> Schedule:

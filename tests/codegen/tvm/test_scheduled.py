@@ -70,6 +70,29 @@ def test_a_product_that_blocks_cannot_say_has_tiles_too() -> None:
     assert re.match(r"tile ([2-9]|\d\d)x\d+", candidate.name), candidate.name
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(128, 50257), (197, 2304), (1, 1001), (17, 101)])
+def test_sums_are_counted_in_whole_tiles(rows: int, columns: int) -> None:
+    """Nothing is tested at a step of a sum, whatever the extents are."""
+    plan, emission = emitted(matmul(rows, columns, 24))
+    ((generator, name),) = [(k.candidate.generator, k.candidate.name) for k in plan.kernels.values()]
+    tile = re.search(r"tile (\d+)x(\d+)", name)
+    assert generator == NAME and tile is not None
+    counted = re.findall(r"T\.grid\((.*)\):", emission.script)[0].split(", ")
+    extents = [int(e) for e in counted if e != "24"]
+    wanted = [rows, columns] if rows > 1 else [columns]
+    factors = [int(f) for f in tile.groups()][-len(wanted) :]
+    assert [-(-e // f) * f for e, f in zip(wanted, factors, strict=True)] == extents
+    if extents[0] > wanted[0] and rows > 1:
+        assert f"T.min(v_i0, {rows - 1})" in emission.script
+
+
+def test_lanes_that_nothing_divides_are_whole_vectors_of_finished_loops() -> None:
+    """A factor that a run gives has no zeros at its end."""
+    plan, _ = emitted(matmul(12, 37, 16, batch=(2, 3), constant=False))
+    (kernel,) = plan.kernels.values()
+    assert kernel.candidate.generator == "contract"
+
+
 def test_what_is_read_past_its_edges_gets_a_margin() -> None:
     _, emission = emitted(conv(16, 14, 32, 3, pad=1))
     assert "x_margin" in emission.script
