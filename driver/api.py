@@ -213,7 +213,7 @@ def compile_options(target: str | Target = "c", **chosen: Any) -> CompileOptions
         raise OptionTooSmall(option="tune", kind="number", least=0, got=tune)
     load_entry_points()
     goal = target if isinstance(target, Target) else parse_target(target, this_host())
-    return CompileOptions(goal, **chosen)
+    return CompileOptions(goal, **chosen | {"tune": float(tune)})  # 0 and 0.0 are one entry of the cache
 
 
 def _compiled_to_nothing(compilation: Compilation, module: Module) -> NullExecutable:

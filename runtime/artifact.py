@@ -122,7 +122,8 @@ class ArtifactWriter:
         """Return the artifact as bytes."""
         fd = os.memfd_create("aino-artifact", os.MFD_CLOEXEC)
         try:
-            self.write_to(fd)
+            with disk_errors("memory"):
+                self.write_to(fd)
             return os.pread(fd, os.fstat(fd).st_size, 0)
         finally:
             os.close(fd)

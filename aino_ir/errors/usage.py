@@ -11,8 +11,8 @@ class UnknownModelKind(UsageError):
     code = "AINO-E0701"
     template = "cannot load a model from {what}"
     hint = (
-        "pass a path to .onnx, .pt2 or .air, ONNX bytes, an onnx.ModelProto, an nn.Module, "
-        "an ExportedProgram, or an aino Module"
+        "pass a path to .onnx, .pt2, .mlir or .air, ONNX bytes, an onnx.ModelProto, an nn.Module, "
+        "an ExportedProgram, what jax.jit lowered, or an aino Module"
     )
     example = {"what": ".h5"}
 

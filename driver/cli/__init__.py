@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 from typing import Any
@@ -17,7 +18,7 @@ VERBS = {
     "check": "list a model's operators and what becomes of each",
     "opt": "run passes on a model and print the result",
     "prune": "take out the weights, channels or heads that matter least",
-    "verify": "compare a compiled model with the reference or ONNX Runtime",
+    "verify": "compare a compiled model with the reference or another engine",
     "bench": "measure a model against other engines",
     "quantize": "put a model's layers in few bits, and say what became of each",
     "targets": "list what models can be compiled for",
@@ -40,6 +41,17 @@ class Verbs(click.Group):
         command: click.Command = importlib.import_module(f"aino_ir.driver.cli.{cmd_name}").command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The verb that is meant and the words behind it; for one that does not exist, what may be meant."""
+        word = args[0]
+        if not word.startswith("-") and self.get_command(ctx, word) is None:
+            like = difflib.get_close_matches(word, VERBS, 1)
+            advice = f"; did you mean {like[0]!r}?" if like else f"; there are {', '.join(VERBS)}"
+            raise click.UsageError(f"no verb is called {word!r}{advice}", ctx)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of verbs without importing them."""
         with formatter.section("Verbs"):
@@ -57,7 +69,9 @@ class Verbs(click.Group):
         sys.exit(status)
 
 
-@click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    cls=Verbs, subcommand_metavar="VERB [ARGS]...", context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, prog_name="ainoc")
 def ainoc() -> None:
     """AINO, a deep-learning compiler.

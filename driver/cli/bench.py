@@ -8,6 +8,7 @@ import click
 
 from aino_ir.driver import api
 from aino_ir.driver.bench import ROUNDS, SECONDS_PER_ROUND, compare, describe_machine, render
+from aino_ir.driver.bench_worker import ENGINES
 from aino_ir.driver.cli.options import Bounds, dim_option, input_options
 from aino_ir.driver.cli.shell import Shell, common_options
 from aino_ir.driver.inputs import inputs_for
@@ -22,7 +23,7 @@ from aino_ir.runtime.executable import default_threads
     default="onnxruntime",
     show_default=True,
     metavar="ENGINE,...",
-    help="Other engines: onnxruntime, openvino.",
+    help=f"Other engines: {', '.join(name for name in ENGINES if name != 'aino')}.",
 )
 @click.option(
     "--rounds", type=click.IntRange(min=1), default=ROUNDS, show_default=True, help="Turns of each engine."

@@ -22,7 +22,7 @@ from aino_ir.runtime.tables import format_table
 @common_options
 @click.pass_obj
 def command(shell: Shell, model: str, target: str, dims: Bounds) -> None:
-    """List the operators of MODEL (.onnx or .air): node, types, and native, python or unsupported."""
+    """List the operators of MODEL (.onnx, .pt2, .mlir or .air): types, and native, python or unsupported."""
     options = compile_options(target)
     rows = check_model(model, options.target, dims)
     counts = Counter(row.status for row in rows)

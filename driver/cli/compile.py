@@ -25,7 +25,10 @@ from aino_ir.runtime.executable import Executable
 )
 @compilation_options
 @click.option(
-    "--emit", "kind", type=click.Choice(KINDS), help="Write C, CUDA C++, IR, loops or ONNX instead."
+    "--emit",
+    "kind",
+    type=click.Choice(KINDS),
+    help="Write sources (C, CUDA C++, StableHLO, TVMScript), IR, loops or ONNX instead.",
 )
 @click.option(
     "--tune",
@@ -51,7 +54,7 @@ def command(
     strict: bool,
     cache: bool,
 ) -> None:
-    """Compile MODEL (.onnx or .air)."""
+    """Compile MODEL (.onnx, .pt2, .mlir or .air)."""
     options: dict[str, Any] = {"level": level, "numerics": numerics, "strict": strict, "tune": tune}
     place = Path(output) if output else default_output(model, kind)
     with shell.progress() as progress:

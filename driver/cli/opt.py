@@ -50,7 +50,7 @@ def command(
     level: int,
     numerics: str,
 ) -> None:
-    """Run passes on MODEL (.onnx or .air) and print the module, or write it."""
+    """Run passes on MODEL (.onnx, .pt2, .mlir or .air) and print the module, or write it."""
     options = api.compile_options(target, level=level, numerics=numerics)
     compilation = Compilation(options)
     dumps: list[tuple[str, str]] = []

@@ -47,7 +47,7 @@ def command(
     dims: Bounds,
     **options: Any,
 ) -> None:
-    """Run X (.aino, .onnx or .air) once and show its outputs."""
+    """Run X (.aino, or a model: .onnx, .pt2, .mlir or .air) once and show its outputs."""
     with shell.progress() as progress:
         exe = open_executable(x, target, dims=dims, progress=progress, **options)
     inputs = inputs_for(exe.inputs, files, seed, sizes_of(exe, dims), exe.defaults)

@@ -42,7 +42,7 @@ def command(
     dims: Bounds,
     **options: Any,
 ) -> None:
-    """Compile the model X (.onnx, .air or .pt2), run it, and compare every output.
+    """Compile the model X (.onnx, .pt2, .mlir or .air), run it, and compare every output.
 
     X may also be an artifact (.aino): it is run as it is, and compared with MODEL, which it was made from.
     """

@@ -52,6 +52,13 @@ def test_unreadable_models_are_faults_of_the_model(tmp_path: Path) -> None:
     fails(1, "AINO-E0601", "run", tmp_path / "no.aino")
 
 
+def test_a_verb_that_does_not_exist_names_its_like() -> None:
+    near, far = ain("compil", "m.onnx"), ain("zzz")
+    assert near.exit_code == far.exit_code == 2
+    assert "no verb is called 'compil'; did you mean 'compile'?" in near.stderr
+    assert "no verb is called 'zzz'; there are compile, run, " in far.stderr
+
+
 def test_wrong_kinds_of_files_are_faults_of_the_command(tmp_path: Path) -> None:
     fails(2, "AINO-E0701", "compile", tmp_path / "m.h5")
     fails(2, "AINO-E0707", "verify", tmp_path / "m.aino")
@@ -142,6 +149,14 @@ def test_full_disk_is_said_and_leaves_nothing(
     assert not list(out.iterdir()) and not left_over(tmp_path)
 
 
+def test_compile_finds_what_run_has_compiled(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hermetic_cache: Path
+) -> None:
+    assert ain("run", model, "--random", "1").exit_code == 0
+    monkeypatch.setattr("aino_ir.driver.api._new_artifact", None)
+    assert ain("compile", model, "-o", str(tmp_path / "m.aino")).exit_code == 0
+
+
 def test_folder_that_is_not_there_is_said(model: str, tmp_path: Path) -> None:
     fails(4, "AINO-E0652", "compile", model, "-o", tmp_path / "no" / "m.aino")
 
@@ -212,7 +227,6 @@ def test_other_exceptions_become_errors(
     def raising(*_: Any) -> None:
         raise problem
 
-    monkeypatch.setattr("aino_ir.driver.cache.cache_path", raising)
     monkeypatch.setattr("aino_ir.driver.cli.cache.cache_path", raising)
     fails(status, code, "cache", "path")
 
