@@ -7,10 +7,13 @@
     python -m benchmarks.gpu --summary                   what the rows say of the goals
     python -m benchmarks.gpu --dry-run                   small extents on an emulated GPU: is all right here?
 
-The sections are a ladder, each rung complete alone (`ORDER`).  Every figure is one line of JSON in `--rows`,
-written as soon as it is there, with the device and versions; a second call goes on where the first one ended.
+The sections are a ladder, each rung complete alone (`ORDER`); AINO climbs it first, then PyTorch, eager and
+compiled, where that is installed.  Each section of each engine has a process of its own (`gpu_apart`).  Every
+figure is one line of JSON in `--rows`, written as soon as it is there, with the device and versions; a second
+call goes on where the first one ended.  Of what is timed some elements are compared with numpy
+(`gpu_checks`).
 In an unpacked bundle numpy, ml_dtypes and a driver are enough: its artifacts hold cubins, and the results
-that the interpreter gave stand beside them.  The peers are run where PyTorch is installed.
+that the interpreter gave stand beside them.
 
 Nothing measured by this script is in the repository: no GPU has been at hand.
 """
@@ -18,6 +21,7 @@ Nothing measured by this script is in the repository: no GPU has been at hand.
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import importlib.util
 import platform
 import shutil
@@ -34,20 +38,31 @@ from aino_ir import __version__
 from aino_ir.errors.base import AinoError
 from aino_ir.runtime.cuda.device import open_device
 from aino_ir.tolerance import disagreement
+from benchmarks.gpu_apart import COMPLETE, CONTEXT_LOST, NO_DEVICE, TIME_IS_UP, Part, run_parts
 from benchmarks.gpu_bundle import FOLDER, ROOT, Found, Offer, Ready, compiled_here, from_bundle, make_bundle
-from benchmarks.gpu_rows import Rows, summary
-from benchmarks.gpu_timing import COPIED, copy_speed, milliseconds, new_stream, placed, speeds
+from benchmarks.gpu_checks import wrong
+from benchmarks.gpu_rows import OWN, Rows, latest, summary
+from benchmarks.gpu_timing import (
+    COPIED,
+    clocks,
+    copy_speed,
+    fetched,
+    milliseconds,
+    new_stream,
+    placed,
+    speeds,
+)
 
 ORDER = (
     "correctness",
     "bandwidth",
     "mma",
+    "wgmma",
     "norms",
     "attention",
     "gemv",
     "networks",
     "suite",
-    "wgmma",
     "sanitizer",
 )
 """The sections, what tells most first."""
@@ -59,7 +74,10 @@ SECONDS = 420.0
 """Time that a section may take; what is left is for the next call."""
 
 PEERS = ("torch", "torch.compile")
-TOOLS = ("memcheck", "racecheck")
+LONGEST = ("norms", "networks")
+"""Sections whose goal is `torch.compile`; the others' come last, for it takes minutes."""
+
+TOOLS = ("memcheck", "racecheck", "synccheck")
 TOOL_SECONDS = 180.0
 FAULT = 99
 """The exit status by which compute-sanitizer says that it has found something."""
@@ -93,19 +111,19 @@ class Clock:
 
 
 def run_section(section: str, found: Found, rows: Rows, dry: bool, clock: Clock) -> bool:
-    """Run the cases of a section that have no row yet, then its peers; False when time is up before that."""
+    """Run the cases of a section that have no row yet; False when time is up before that."""
     clock.begin()
     if section in ("bandwidth", "gemv") and rows.find("bandwidth", "copy") is None:
         gigabytes = copy_speed(1 << 16 if dry else COPIED)
         rows.add("bandwidth", "copy", what="GB/s of cuMemcpyDtoD", value=None if dry else round(gigabytes, 1))
-    offers: list[Offer] = []
     for offer in found:
         if clock.is_up:
             return _stopped(section, offer.name)
-        offers.append(offer)
         if rows.find(section, offer.name) is None:
+            rows.begin(section, offer.name)
             rows.add(section, offer.name, **_figures(section, offer, dry))
-    return section in CHECKED or dry or run_peers(section, offers, rows, clock)
+            _expect_context()
+    return True
 
 
 def _stopped(section: str, name: str) -> bool:
@@ -119,6 +137,21 @@ def _figures(section: str, offer: Offer, dry: bool) -> dict[str, Any]:
         return checked(ready) if section in CHECKED else measured(ready, dry)
     except AinoError as error:
         return {"what": "error", "value": None, "error": f"{error.code}: {error.message}"[:300]}
+    except Exception as problem:  # of this case alone: the others have figures all the same
+        return {"what": "error", "value": None, "error": f"{type(problem).__name__}: {problem}"[:300]}
+
+
+class ContextLost(Exception):
+    """After a fault on the device this process can do nothing more there."""
+
+
+def _expect_context() -> None:
+    device = open_device()
+    try:
+        with device.current():
+            device.synchronize(0)
+    except AinoError as error:
+        raise ContextLost(error.message) from error
 
 
 def checked(ready: Ready) -> dict[str, Any]:
@@ -153,23 +186,28 @@ def measured(ready: Ready, dry: bool) -> dict[str, Any]:
     again = ready.executable.repeat_on(device.number, stream.handle)
     ms = called if again is None else milliseconds(device, stream.handle, again, dry)
     figures = {"what": "ms a run", "candidates": candidates, "launches": len(ready.executable.report.kernels)}
+    peer = facts["peer"][0] if facts["peer"] else ""
+    problems = [wrong(peer, ready.inputs, fetched(device, array, stream.handle)) for array in out]
+    reasons = [problem for problem in problems if problem is not None]
+    figures |= {"right": not reasons, **({"reasons": reasons} if reasons else {})}
     if dry:
         return {**figures, "value": None, "ms a call": None}
     figures |= {"value": round(ms, 5), "ms a call": round(called, 5)}
-    return {**figures, **speeds(facts["moved"], facts["flops"], ms)}
+    return {**figures, **speeds(facts["moved"], facts["flops"], ms), **clocks()}
 
 
-def run_peers(section: str, offers: Sequence[Offer], rows: Rows, clock: Clock) -> bool:
-    """The cases that have a figure in PyTorch, eager first; False when time is up before the end."""
-    for engine in PEERS if importlib.util.find_spec("torch") else ():
-        for offer in offers:
-            own = rows.find(section, offer.name)
-            missing = rows.find(section, offer.name, engine) is None
-            if own is None or own["value"] is None or not missing or not offer.facts["peer"]:
-                continue
-            if clock.is_up:
-                return _stopped(section, f"{offer.name} of {engine}")
-            rows.add(section, offer.name, engine, **peer_figures(engine, offer))
+def run_peer(engine: str, section: str, found: Found, rows: Rows, clock: Clock) -> bool:
+    """The cases that have a figure, in PyTorch; False when time is up before the end."""
+    clock.begin()
+    for offer in found:
+        own = rows.find(section, offer.name)
+        missing = rows.find(section, offer.name, engine) is None
+        if own is None or own["value"] is None or not missing or not offer.facts["peer"]:
+            continue
+        if clock.is_up:
+            return _stopped(section, f"{offer.name} of {engine}")
+        rows.begin(section, offer.name, engine)
+        rows.add(section, offer.name, engine, **peer_figures(engine, offer))
     return True
 
 
@@ -187,7 +225,7 @@ def peer_figures(engine: str, offer: Offer) -> dict[str, Any]:
         ms = gpu_peers.milliseconds(engine, facts["peer"], offer.inputs(), dtypes)
     except Exception as problem:  # whatever the peer lacks here: a C compiler, Triton, memory
         return {"what": "error", "value": None, "error": f"{type(problem).__name__}: {str(problem)[:200]}"}
-    return {"what": "ms a run", "value": ms, **speeds(facts["moved"], facts["flops"], ms)}
+    return {"what": "ms a run", "value": ms, **speeds(facts["moved"], facts["flops"], ms), **clocks()}
 
 
 def run_sanitizer(rows: Rows, artifacts: Path | None, dry: bool, clock: Clock) -> bool:
@@ -205,7 +243,7 @@ def run_sanitizer(rows: Rows, artifacts: Path | None, dry: bool, clock: Clock) -
         apart = rows.path.with_suffix(f".{tool}.jsonl")
         apart.unlink(missing_ok=True)
         command = [program, "--tool", tool, "--error-exitcode", str(FAULT), sys.executable, "-m"]
-        command += ["benchmarks.gpu", "--only", "correctness", "--rows", str(apart)]
+        command += ["benchmarks.gpu", "--only", "correctness", "--engine", OWN, "--rows", str(apart)]
         command += ["--artifacts", str(artifacts)] if artifacts is not None else []
         command += ["--dry-run"] if dry else []
         rows.add("sanitizer", tool, **_tool_figures(command))
@@ -230,10 +268,8 @@ def versions(dry: bool) -> dict[str, Any]:
     """What every row says of where it comes from."""
     device = open_device()
     try:
-        import torch
-
-        peer = str(torch.__version__)
-    except ImportError:
+        peer = importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
         peer = ""
     return {
         "device": device.name,
@@ -263,43 +299,96 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--dry-run", action="store_true", help="small extents on an emulated GPU")
     parser.add_argument("--artifacts", type=Path, default=None, help=f"the folder {FOLDER} of a bundle")
     parser.add_argument("--make-bundle", type=Path, default=None, help="write a bundle and run nothing")
+    engines = (OWN, *PEERS)
+    parser.add_argument("--engine", choices=engines, help="one engine, in this process")
     parser.add_argument("--summary", action="store_true", help="only say what the rows say of the goals")
     return parser.parse_args(argv)
+
+
+def run_here(given: argparse.Namespace, path: Path, artifacts: Path | None) -> int:
+    """Sections of one engine in this process; the status of a part (see `gpu_apart`)."""
+    dry = given.dry_run
+    complete, clock = True, Clock(given.budget)
+    try:
+        rows = Rows(path, versions(dry))
+        for section in given.only or ORDER:
+            if section == "sanitizer":
+                complete &= run_sanitizer(rows, artifacts, dry, clock)
+                continue
+            found = compiled_here(section, dry) if artifacts is None else from_bundle(section, artifacts)
+            if given.engine == OWN:
+                complete &= run_section(section, found, rows, dry, clock)
+            else:
+                complete &= run_peer(given.engine, section, found, rows, clock)
+    except AinoError as error:
+        print(error, file=sys.stderr)
+        return error.exit_status
+    except ContextLost as lost:
+        print(f"{lost}: a new process goes on", file=sys.stderr)
+        return CONTEXT_LOST
+    return COMPLETE if complete else TIME_IS_UP
+
+
+def parts_of(only: Sequence[str], dry: bool) -> list[Part]:
+    """What to run, what tells most first: AINO's part of every section, then what it is compared with."""
+    timed = [s for s in only if s not in (*CHECKED, "sanitizer")]
+    peers = [] if dry or importlib.util.find_spec("torch") is None else timed
+    eager, compiled = PEERS
+    return [
+        *((s, OWN) for s in only if s != "sanitizer"),
+        *((s, eager) for s in peers),
+        *((s, compiled) for s in peers if s in LONGEST),
+        *((s, OWN) for s in only if s == "sanitizer"),
+        *((s, compiled) for s in peers if s not in LONGEST),
+    ]
+
+
+def run_apart(given: argparse.Namespace, path: Path, artifacts: Path | None) -> int:
+    """All parts in processes of their own."""
+    end: float = time.monotonic() + given.budget
+
+    def command(part: Part, seconds: float) -> list[str]:
+        section, engine = part
+        words = ["-m", "benchmarks.gpu", "--only", section, "--engine", engine, "--rows", str(path)]
+        words += ["--budget", f"{seconds:.0f}"]
+        words += ["--artifacts", str(artifacts)] if artifacts is not None else []
+        return [*words, "--dry-run"] if given.dry_run else words
+
+    def seconds(section: str) -> float:
+        most = len(TOOLS) * TOOL_SECONDS if section == "sanitizer" else SECONDS
+        return min(most, end - time.monotonic())
+
+    status = run_parts(parts_of(given.only or ORDER, given.dry_run), path, command, seconds)
+    if status != NO_DEVICE:
+        print(summary(latest(path)))
+    return status
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run sections, make a bundle, or tell what is known."""
     given = arguments(argv)
     only, dry = given.only or list(ORDER), given.dry_run
+    path = given.rows or ROOT / "build" / ("gpu_dry_rows.jsonl" if dry else "gpu_rows.jsonl")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if given.summary:
+        print(summary(latest(path)))
+        return COMPLETE
+    artifacts = given.artifacts or (ROOT / FOLDER if (ROOT / FOLDER).is_dir() else None)
+    if given.engine is None and given.make_bundle is None:
+        return run_apart(given, path, artifacts)
     context: Any = nullcontext()
     if dry:
         from aino_ir.driver.gpu import emulated_gpu
 
         context = emulated_gpu()
     with context:
-        if given.make_bundle is not None:
-            size = make_bundle(given.make_bundle, [s for s in only if s != "sanitizer"], dry, given.budget)
-            if size is None:
-                return 5
-            print(f"{given.make_bundle}: {size / 1e6:.1f} MB")
-            return 0
-        path = given.rows or ROOT / "build" / ("gpu_dry_rows.jsonl" if dry else "gpu_rows.jsonl")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            rows = Rows(path, versions(dry))
-        except AinoError as error:
-            print(error, file=sys.stderr)
-            return error.exit_status
-        artifacts = given.artifacts or (ROOT / FOLDER if (ROOT / FOLDER).is_dir() else None)
-        complete, clock = True, Clock(0.0 if given.summary else given.budget)
-        for section in () if given.summary else only:
-            if section == "sanitizer":
-                complete &= run_sanitizer(rows, artifacts, dry, clock)
-                continue
-            found = compiled_here(section, dry) if artifacts is None else from_bundle(section, artifacts)
-            complete &= run_section(section, found, rows, dry, clock)
-        print(summary(rows.present))
-    return 0 if complete else 5
+        if given.make_bundle is None:
+            return run_here(given, path, artifacts)
+        size = make_bundle(given.make_bundle, [s for s in only if s != "sanitizer"], dry, given.budget)
+        if size is None:
+            return TIME_IS_UP
+        print(f"{given.make_bundle}: {size / 1e6:.1f} MB")
+        return COMPLETE
 
 
 if __name__ == "__main__":

@@ -105,10 +105,44 @@ def _correctness(shrink: int) -> list[Case]:
             ((f32, (1, 2, 40, 64)), (f32, (1, 2, 40, 64)), (f32, (1, 2, 40, 64))),
         ),
     }
+    table |= _kinds_of_kernels()
     return [
         Case(name, "correctness", partial(built, build, inputs), inputs, checked=True)
         for name, (build, inputs) in table.items()
     ]
+
+
+def _kinds_of_kernels() -> dict[str, tuple[Callable[..., Any], tuple[tuple[Any, ...], ...]]]:
+    """What is done by several kernels, by tensor cores, or by blocks in other ways than above."""
+    f32, bf16 = "f32", "bf16"
+    heads = {width: ((bf16, (1, 2, 70, width)),) * 3 for width in (64, 128)}
+
+    def attention(b: Builder, q: Value, k: Value, v: Value) -> Value:
+        made: Value = b.attention(q, k, v, scale=0.125, causal=True)
+        return made
+
+    return {
+        "linear of bf16": (_linear, ((bf16, (200, 264)), (bf16, (328, 264)))),
+        "convolution of bf16": (
+            lambda b, x, w: b.conv(
+                x, w, None, strides=(1, 1), dilations=(1, 1), pads_before=(1, 1), pads_after=(1, 1), groups=1
+            ),
+            ((bf16, (2, 16, 12, 13)), (bf16, (40, 16, 3, 3))),
+        ),
+        "product of few tiles": (_product, ((bf16, (40, 4096)), (bf16, (4096, 48)))),
+        "one row by a matrix": (_product, ((bf16, (1, 520)), (bf16, (520, 1030)))),
+        "attention of bf16, 64": (attention, heads[64]),
+        "attention of bf16, 128": (attention, heads[128]),
+        "sum of all": (lambda b, x: b.sum(x, axes=(0, 1)), ((f32, (300, 1001)),)),
+        "sum of columns": (lambda b, x: b.sum(x, axes=(0,)), ((f32, (3000, 70)),)),
+        "one long softmax": (lambda b, x: b.softmax(x), ((f32, (1, 70001)),)),
+        "long top k": (lambda b, x: list(b.top_k(x, k=5)), ((f32, (2, 10007)),)),
+        "long cumulative sum": (lambda b, x: b.cumsum(x, axis=1), ((f32, (2, 40009)),)),
+        "scatter": (
+            lambda b, x, i, u: b.scatter_elements(x, i, u, axis=0, reduction="add"),
+            ((f32, (70, 33)), ("i64", (500, 33), 70), (f32, (500, 33))),
+        ),
+    }
 
 
 def _suite(shrink: int) -> Iterator[Case]:

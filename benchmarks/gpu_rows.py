@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gpu_apart import begun, done
+
 OWN = "aino"
 """The engine that everything else is compared with."""
 
@@ -34,6 +36,10 @@ class Rows:
         """The row of a case, if it has been run already with these versions on this device."""
         return self._known.get(self._key({"section": section, "case": case, "engine": engine, **self.common}))
 
+    def begin(self, section: str, case: str, engine: str = OWN) -> None:
+        """Note that a case is begun, for whoever finds out how it ended if this process does not."""
+        begun(self.path, {"section": section, "case": case, "engine": engine, **self.common})
+
     def add(self, section: str, case: str, engine: str = OWN, **figures: Any) -> None:
         """Write a row, at once."""
         named = {"section": section, "case": case, "engine": engine}
@@ -42,6 +48,7 @@ class Rows:
             file.write(json.dumps(row, sort_keys=True) + "\n")
             file.flush()
         self._known[self._key(row)] = row
+        done(self.path)
         print(json.dumps({**named, **figures}, sort_keys=True), flush=True)
 
     @property
@@ -59,6 +66,18 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
                 yield json.loads(line)
 
 
+ORIGIN = ("aino", "architecture", "device", "driver", "dry", "python", "source", "torch")
+"""What rows say of where they come from."""
+
+
+def latest(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file that come from where its last one does."""
+    rows = list(read_rows(path))
+    if not rows:
+        return []
+    return Rows(path, {name: rows[-1][name] for name in ORIGIN if name in rows[-1]}).present
+
+
 @dataclass(frozen=True)
 class Goal:
     """What a section has to reach.
@@ -66,10 +85,12 @@ class Goal:
     Attributes:
         peer: the engine, or ``copy`` for the measured bandwidth of copies, or empty: every case is right.
         share: of the peer's speed.
+        figure: AINO's that counts; of networks it has what the host does before each run, as the peer's has.
     """
 
     peer: str = ""
     share: float = 1.0
+    figure: str = "value"
 
 
 GOALS = {
@@ -82,7 +103,7 @@ GOALS = {
     "wgmma": Goal("torch", 0.85),
     "gemv": Goal("copy", 0.75),
     "attention": Goal("torch", 0.60),
-    "networks": Goal("torch.compile"),
+    "networks": Goal("torch.compile", figure="ms a call"),
 }
 """Section -> its goal; torch's own products are cuBLAS's, its attention is FlashAttention."""
 
@@ -105,9 +126,9 @@ def shares(rows: list[dict[str, Any]]) -> Iterator[tuple[str, str, float | None,
             share = row["GB/s"] / copy if copy else None
         else:
             peer = values.get((section, case, goal.peer), {}).get("value")
-            share = peer / row["value"] if isinstance(peer, float) else None
+            share = peer / row[goal.figure] if isinstance(peer, float) else None
         if share is not None:
-            yield section, case, round(share, 3), share >= goal.share
+            yield section, case, round(share, 3), share >= goal.share and row.get("right", True)
 
 
 def summary(rows: list[dict[str, Any]]) -> str:

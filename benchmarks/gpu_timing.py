@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import statistics
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from aino_ir.dtypes import DTYPES
 from aino_ir.runtime.cuda.device import Device, Event, Stream, open_device
 from aino_ir.runtime.cuda.tensors import DeviceArray
 
@@ -32,11 +35,12 @@ def placed(device: Device, value: np.ndarray[Any, Any], dtype: str, stream: int)
 
 
 def milliseconds(device: Device, stream: int, run: Callable[[], None], dry: bool) -> float:
-    """The median over batches of the mean time of a run; in a dry run, of one."""
+    """The median over batches of the mean time of a run, after one that warms up; in a dry run, of one."""
     with device.current():
         first = _batch(device, stream, run, 1 if dry else 3)
         count = 1 if dry else max(1, min(1000, int(BATCH_MS / max(first, 1e-3))))
-        return statistics.median(_batch(device, stream, run, count) for _ in range(1 if dry else BATCHES))
+        times = [_batch(device, stream, run, count) for _ in range(1 if dry else 1 + BATCHES)]
+        return statistics.median(times if dry else times[1:])
 
 
 def _batch(device: Device, stream: int, run: Callable[[], None], count: int) -> float:
@@ -63,6 +67,29 @@ def copy_speed(size: int = COPIED) -> float:
     source.free()
     target.free()
     return 2 * size / max(ms, 1e-6) / 1e6
+
+
+def fetched(device: Device, array: DeviceArray, stream: int) -> np.ndarray[Any, Any]:
+    """What lies on the device."""
+    value = np.empty(array.shape, DTYPES[array.dtype].numpy)
+    with device.current():
+        device.download(value.ctypes.data, array.memory.address, value.nbytes, stream)
+        device.synchronize(stream)
+    return value
+
+
+def clocks() -> dict[str, Any]:
+    """Clock, power and temperature of the first device, as nvidia-smi says; nothing where there is none."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return {}
+    names = ("clocks.sm", "power.draw", "temperature.gpu")
+    command = [program, "--id=0", f"--query-gpu={','.join(names)}", "--format=csv,noheader,nounits"]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout
+    except subprocess.TimeoutExpired:
+        return {}
+    return dict(zip(names, (text.strip() for text in told.split(",")), strict=False))
 
 
 def speeds(moved: int, flops: int, ms: float) -> dict[str, float]:

@@ -22,8 +22,10 @@ from aino_ir.runtime.artifact import Artifact
 from aino_ir.runtime.cuda import driver as cuda_driver
 from aino_ir.types import tensor
 from benchmarks import gpu, gpu_bundle
+from benchmarks.gpu_apart import run_parts
 from benchmarks.gpu_bundle import is_drawn, make_bundle, without_weights
 from benchmarks.gpu_cases import Case, cases
+from benchmarks.gpu_checks import wrong
 from benchmarks.gpu_draw import drawn, weights
 from benchmarks.gpu_models import tensor_of
 from benchmarks.gpu_peers import PEERS
@@ -67,7 +69,7 @@ def test_every_section_has_cases_that_build() -> None:
 
 def test_a_dry_run_checks_and_goes_on_where_it_ended(few: None, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    arguments = ["--only", "correctness", "--dry-run", "--rows", str(path)]
+    arguments = ["--only", "correctness", "--dry-run", "--engine", "aino", "--rows", str(path)]
     assert gpu.main(arguments) == 0
     rows = rows_of(path)
     assert [(r["case"], r["value"], r["dry"]) for r in rows] == [(n, True, True) for n in FEW["correctness"]]
@@ -80,31 +82,44 @@ def test_a_dry_run_checks_and_goes_on_where_it_ended(few: None, tmp_path: Path) 
 
 def test_a_dry_run_tells_no_times(few: None, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    assert gpu.main(["--only", "bandwidth", "--dry-run", "--rows", str(path)]) == 0
-    assert [(r["case"], r["value"]) for r in rows_of(path)] == [("copy", None), ("sum of rows", None)]
+    assert gpu.main(["--only", "bandwidth", "--dry-run", "--engine", "aino", "--rows", str(path)]) == 0
+    assert [(r["case"], r["value"], r.get("right")) for r in rows_of(path)] == [
+        ("copy", None, None),
+        ("sum of rows", None, True),
+    ]
 
 
 def test_the_suite_of_onnx_runs(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    assert gpu.main(["--only", "suite", "--dry-run", "--rows", str(path)]) == 0
+    assert gpu.main(["--only", "suite", "--dry-run", "--engine", "aino", "--rows", str(path)]) == 0
     assert [r["value"] for r in rows_of(path)] == [True, True]
 
 
 def test_a_kernel_that_is_not_there_is_said(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    assert gpu.main(["--only", "wgmma", "--dry-run", "--rows", str(path)]) == 0
+    assert gpu.main(["--only", "wgmma", "--dry-run", "--engine", "aino", "--rows", str(path)]) == 0
     assert all(row["value"] is None for row in rows_of(path))
 
 
 def test_what_products_need_is_what_kernels_are_called(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    assert gpu.main(["--only", "mma", "--dry-run", "--rows", str(path)]) == 0
+    assert gpu.main(["--only", "mma", "--dry-run", "--engine", "aino", "--rows", str(path)]) == 0
     assert {row["what"] for row in rows_of(path)} == {"ms a run"}
 
 
 def test_when_time_is_up_a_call_ends(few: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "rows.jsonl"
-    arguments = ["--only", "correctness", "--dry-run", "--rows", str(path), "--budget", "0"]
+    arguments = [
+        "--only",
+        "correctness",
+        "--dry-run",
+        "--engine",
+        "aino",
+        "--rows",
+        str(path),
+        "--budget",
+        "0",
+    ]
     assert gpu.main(arguments) == 5
     assert "time is up before 'gelu of a product'" in capsys.readouterr().out and not path.exists()
 
@@ -118,7 +133,7 @@ def test_the_sanitizer_runs_correctness_once_more(
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     path = tmp_path / "rows.jsonl"
-    assert gpu.main(["--only", "sanitizer", "--dry-run", "--rows", str(path)]) == 0
+    assert gpu.main(["--only", "sanitizer", "--dry-run", "--engine", "aino", "--rows", str(path)]) == 0
     assert [(r["case"], r["value"]) for r in rows_of(path)] == [(tool, value) for tool in gpu.TOOLS]
     calls = (tmp_path / "calls").read_text().splitlines()
     assert [c.split()[1] for c in calls] == list(gpu.TOOLS)
@@ -129,15 +144,57 @@ def test_without_a_sanitizer_that_is_said(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("benchmarks.gpu.shutil.which", lambda name: None)
     rows = Rows(tmp_path / "rows.jsonl", {})
     assert gpu.run_sanitizer(rows, None, True, gpu.Clock(10.0))
-    assert [r["value"] for r in rows_of(rows.path)] == [None, None]
+    assert [r["value"] for r in rows_of(rows.path)] == [None] * len(gpu.TOOLS)
 
 
 def test_without_a_driver_nothing_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cuda_driver, "LIBRARY", "libcuda-that-is-not-there.so.1")
-    assert gpu.main(["--only", "mma", "--rows", str(tmp_path / "rows.jsonl")]) == 4
+    command = ["--only", "mma", "--engine", "aino", "--rows", str(tmp_path / "rows.jsonl")]
+    assert gpu.main(command) == 4
     assert "AINO-E0540" in capsys.readouterr().err
+
+
+PART = """
+import json, sys
+from pathlib import Path
+from benchmarks.gpu_apart import begun
+path, section = Path(sys.argv[1]), sys.argv[2]
+tried = [json.loads(line)["case"] for line in path.read_text().splitlines()] if path.exists() else []
+for case in ("first", section, "last"):
+    if case in tried:
+        continue
+    begun(path, {"section": section, "case": case})
+    if case == "crash":
+        raise SystemExit(-11)
+    with path.open("a") as file:
+        print(json.dumps({"section": section, "case": case, "value": 1}), file=file)
+    if case == "lost":
+        raise SystemExit(6)
+"""
+
+
+def test_a_part_that_ends_does_not_take_the_others_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    calls: list[str] = []
+
+    def command(part: tuple[str, str], seconds: float) -> list[str]:
+        calls.append(part[0])
+        return ["-c", PART, str(path), part[0]]
+
+    for section in ("crash", "lost"):
+        path.unlink(missing_ok=True)
+        assert run_parts([(section, "aino"), ("fine", "aino")], path, command, lambda section: 30.0) == 0
+        rows = [(r["section"], r["case"], r["value"]) for r in rows_of(path)]
+        ended = ("crash", "crash", None) if section == "crash" else ("lost", "lost", 1)
+        assert rows == [
+            (section, "first", 1),
+            ended,
+            (section, "last", 1),
+            ("fine", "fine", 1),
+        ]
+    assert calls == ["crash", "crash", "fine", "lost", "lost", "fine"]
 
 
 def unpacked(bundle: Path, folder: Path) -> Path:
@@ -237,6 +294,11 @@ def test_peers_compute_what_the_cases_do() -> None:
             tensors = [tensor_of(value, row[0], "cpu") for value, row in values]
             got = PEERS[case.peer[0]](*tensors)
             (want,) = aino.compile(case.module(), "reference").run(*tensors)
+            arrays = drawn(case.name, case.inputs)
+            (own,) = aino.compile(case.module(), "reference").run(*arrays)
+            assert wrong(case.peer[0], arrays, own) is None
+            own[(*(0 for _ in own.shape[1:]), ...)] += own.dtype.type(9)
+            assert wrong(case.peer[0], arrays, own) is not None
             assert got.shape == want.shape and got.dtype == want.dtype
             wide = got.double(), want.double()
             torch.testing.assert_close(*wide, rtol=2**-6, atol=2**-6 * float(wide[1].abs().max()))
