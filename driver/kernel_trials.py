@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from aino_ir.compute import Compute
+from aino_ir.compute import Compute, coordinates
 from aino_ir.dims import DimLike, free_symbols, product
 from aino_ir.driver.kernel_meaning import (
     PRECISIONS,
@@ -251,7 +251,9 @@ def trials(kernel: Kernel, number: int, work_limit: float = WORK_LIMIT) -> Itera
 def _is_copy(spec: KernelSpec) -> bool:
     """Whether a kernel that stands for no op is the one kind that its definition says all about."""
     program = spec.program
-    return isinstance(program, Compute) and [r.expr for r in spec.results] == [program.body]
+    if not isinstance(program, Compute):
+        return False
+    return [(r.expr, r.index) for r in spec.results] == [(program.body, coordinates(program.axes))]
 
 
 def _table(kernel: Kernel) -> Symbols:

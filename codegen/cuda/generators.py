@@ -12,6 +12,7 @@ from aino_ir.codegen.cuda.group_attention import GroupAttentionGenerator
 from aino_ir.codegen.cuda.scatters import split_scatter
 from aino_ir.codegen.cuda.split_products import split_product
 from aino_ir.codegen.cuda.split_reductions import split_reduction
+from aino_ir.codegen.cuda.split_rows import split_rows
 from aino_ir.codegen.cuda.tensor_cores import TensorCoreGenerator
 from aino_ir.codegen.cuda.tile import TileGenerator
 from aino_ir.codegen.kernels.attention import AttentionGenerator
@@ -40,4 +41,4 @@ def cuda_generators() -> list[Generator]:
 
 def cuda_dividers() -> list[Divider]:
     """Who takes apart what one kernel of blocks cannot spread over a device."""
-    return [split_product, split_reduction, split_sort, split_scan, split_scatter]
+    return [split_product, split_reduction, split_rows, split_sort, split_scan, split_scatter]

@@ -14,7 +14,7 @@ from aino_ir.codegen.cuda.product import Product, analyse
 from aino_ir.codegen.kernels.canonical import drop_unit_axes, merge_axes, slope
 from aino_ir.codegen.kernels.map import split_lane_axis
 from aino_ir.codegen.kernels.roles import extent_or
-from aino_ir.codegen.lower.program_parts import program_expressions, renumbered
+from aino_ir.codegen.lower.program_parts import program_expressions, renumbered, renumbered_program
 from aino_ir.compute import Axis, Compute, coordinates, reads
 from aino_ir.dims import DimLike, ceildiv, is_static, product
 from aino_ir.kernels import Division, KernelSpec, Operand, Part, Result
@@ -68,14 +68,25 @@ def split_reduction(spec: KernelSpec) -> Division | None:
     across = _across(spec, program, int(results))  # type: ignore[arg-type]
     if across is not None:
         return division(spec, *across, in_front=True)
-    if not 0 < int(results) <= FEW_RESULTS:  # type: ignore[arg-type]
+    cut = long_cut(spec, program.axes, program.reduce)
+    return None if cut is None else division(spec, *cut)
+
+
+def long_cut(
+    spec: KernelSpec, axes: tuple[Axis, ...], terms: tuple[Axis, ...]
+) -> tuple[int, int, DimLike] | None:
+    """How terms are cut where they are many and results few, else None.
+
+    Returns:
+        The axis of the terms to cut, how many stretches there are, and the length of one along it.
+    """
+    results, count = product(a.extent for a in axes), product(a.extent for a in terms)
+    if not is_static(results) or not 0 < int(results) <= FEW_RESULTS:  # type: ignore[arg-type]
         return None
-    terms = product(a.extent for a in program.reduce)
-    most = terms if is_static(terms) else _table(spec).interval(terms)[1]
+    most = count if is_static(count) else _table(spec).interval(count)[1]
     if isinstance(most, int) and most < LONG:
         return None
-    cut = _cut(program.reduce, int(results))  # type: ignore[arg-type]
-    return None if cut is None else division(spec, *cut)
+    return _cut(terms, int(results))  # type: ignore[arg-type]
 
 
 def _across(spec: KernelSpec, program: Compute, results: int) -> tuple[int, int, DimLike] | None:
@@ -181,33 +192,37 @@ def division(spec: KernelSpec, cut: int, count: int, length: DimLike, in_front: 
     return Division(
         (("partial", TensorType(body.dtype, shape)),),
         (
-            _reading_what_it_uses(found, keys, ("partial",)),
-            _reading_what_it_uses(second, keys, tuple(range(len(results)))),
+            reading_what_it_uses(found, keys, ("partial",)),
+            reading_what_it_uses(second, keys, tuple(range(len(results)))),
         ),
     )
 
 
-def _reading_what_it_uses(
+def reading_what_it_uses(
     spec: KernelSpec, keys: tuple[int | str, ...], writes: tuple[int | str, ...]
 ) -> Part:
-    """A part whose operands are those of the spec that its expressions read."""
+    """A part whose operands are those of the spec that its expressions read, or whose places it writes.
+
+    Args:
+        spec: its results have expressions.
+        keys: what the spec's operands are (see `Part`).
+        writes: what its results are.
+    """
     program = spec.program
-    assert isinstance(program, Compute)
+    if isinstance(program, Compute):
+        program = replace(program, finish=None)
     exprs = [*program_expressions(program), *(r.expr for r in spec.results if r.expr is not None)]
-    used = sorted({r.operand for e in exprs for r in reads(e)})
+    in_place = {r.aliases for r in spec.results if r.aliases is not None}
+    used = sorted({r.operand for e in exprs for r in reads(e)} | in_place)
     number = {old: new for new, old in enumerate(used)}
-
-    def sub(e: Expr | None) -> Expr | None:
-        return None if e is None else renumbered(e, number)
-
-    checks = tuple(
-        replace(c, condition=renumbered(c.condition, number), value=renumbered(c.value, number))
-        for c in program.checks
+    results = tuple(
+        replace(
+            r,
+            expr=None if r.expr is None else renumbered(r.expr, number),
+            aliases=None if r.aliases is None else number[r.aliases],
+        )
+        for r in spec.results
     )
-    program = replace(
-        program, body=renumbered(program.body, number), where=sub(program.where), finish=None, checks=checks
-    )
-    results = tuple(replace(r, expr=sub(r.expr)) for r in spec.results)
     operands = tuple(spec.operands[n] for n in used)
-    made = replace(spec, program=program, operands=operands, results=results)
+    made = replace(spec, program=renumbered_program(program, number), operands=operands, results=results)
     return Part(made, tuple(keys[n] for n in used), writes)

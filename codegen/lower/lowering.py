@@ -199,7 +199,9 @@ class Lowering:
                     self._packed_view(_handle(value), packings[n]) if value and n in packings else view
                     for n, (view, value) in enumerate(read)
                 ]
-                step = Run(kernel.function.name, (*views, *written), loc=op.loc, nodes=nodes, flops=flops)
+                own = zip(written, part.spec.results, strict=True)
+                views += [view for view, result in own if result.aliases is None]
+                step = Run(kernel.function.name, tuple(views), loc=op.loc, nodes=nodes, flops=flops)
                 self.steps.append(step)
             flops = 0
 
