@@ -18,6 +18,7 @@ import numpy as np
 from aino_ir.compute import Check, Compute, Nest, RowProgram
 from aino_ir.dims import DimLike, product
 from aino_ir.dtypes import DType
+from aino_ir.library_calls import ProductCall
 from aino_ir.loops.canonical import canonical_text
 from aino_ir.loops.expr import Expr
 from aino_ir.loops.stmt import LoopFn
@@ -163,6 +164,7 @@ class Candidate:
             that do not fit there.
         error_class: exact, reordered or approximate.
         precision: dtype whose precision counts where that is less than the results': the target allows it.
+        library: what a library does instead; the kernel stands beside it, for where the library is missing.
     """
 
     generator: str
@@ -175,6 +177,7 @@ class Candidate:
     error_class: str = "reordered"
     arrival: float = 0.0
     precision: DType | None = None
+    library: ProductCall | None = None
 
 
 class Transform(Protocol):

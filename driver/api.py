@@ -15,6 +15,7 @@ from aino_ir.driver.bundle import program_report
 from aino_ir.driver.cache import compilation_key, keep_artifact, stored_artifact
 from aino_ir.driver.extend import load_entry_points
 from aino_ir.driver.gpu import AnyToolchain, kernels_alone, this_host, toolchain_for
+from aino_ir.driver.libraries import LIBRARIES, installed_version
 from aino_ir.driver.pipeline import Compilation, CompileOptions, Progress
 from aino_ir.driver.xla import XlaExecutable
 from aino_ir.dtypes import i32
@@ -132,6 +133,7 @@ def compile(
     verify: str = "auto",
     strict: bool = False,
     tune: float = 0,
+    libraries: Sequence[str] = LIBRARIES,
     cache: bool = True,
     calls: CompilerCalls | None = None,
     progress: Progress | None = None,
@@ -153,6 +155,8 @@ def compile(
             "off" does none of this.
         strict: an op without native code is an error.
         tune: seconds that may be spent on measuring candidates of kernels, at any level.
+        libraries: NVIDIA's libraries that may take the place of kernels where they are measured to be faster:
+            ``cublas`` or none, ``()``.
         cache: whether compiled models are kept and reused.
         calls: counts compiler processes (for tests and reports).
         progress: called as (stage, done, total) while things happen; total is 0 when it is not known.
@@ -160,7 +164,15 @@ def compile(
     Returns:
         An executable; see `Executable.run` and `.report`.
     """
-    options = compile_options(target, level=level, numerics=numerics, verify=verify, strict=strict, tune=tune)
+    options = compile_options(
+        target,
+        level=level,
+        numerics=numerics,
+        verify=verify,
+        strict=strict,
+        tune=tune,
+        libraries=tuple(libraries),
+    )
     if threads is not None and (not isinstance(threads, int) or threads < 1):
         raise OptionTooSmall(option="threads", kind="whole number", least=1, got=threads)
     missing = options.target.name == "tvm" and kernels_alone(options.target, this_host())
@@ -173,7 +185,8 @@ def compile(
     with opened_or_temporary(cache) as store:
         toolchain = toolchain_for(options.target, store, calls)
         kept = cache and not store.temporary
-        key = compilation_key(x, options, dims, toolchain.identity) if kept else None
+        tools = f"{toolchain.identity} {measured_library(options)}"
+        key = compilation_key(x, options, dims, tools) if kept else None
         artifact = stored_artifact(store, key) if key is not None else None
         if artifact is None:
             with compilation.stage("load"):
@@ -197,6 +210,12 @@ def _new_artifact(
         return keep_artifact(store, key, writer)
 
 
+def measured_library(options: CompileOptions) -> str:
+    """The version of the library that is measured in a compilation; what it is decides what comes out."""
+    measures = options.target.name == "cuda" and (options.tune or options.level >= 3)
+    return installed_version()[0] if measures and options.libraries else ""
+
+
 def compile_options(target: str | Target = "c", **chosen: Any) -> CompileOptions:
     """Checked options of a compilation.
 
@@ -208,6 +227,9 @@ def compile_options(target: str | Target = "c", **chosen: Any) -> CompileOptions
     for name, choices in CHOICES.items():
         if name in chosen and chosen[name] not in choices:
             raise UnknownOption(option=name, choices=choices, got=chosen[name])
+    for name in chosen.get("libraries", ()):
+        if name not in LIBRARIES:
+            raise UnknownOption(option="libraries", choices=LIBRARIES, got=name)
     tune = chosen.get("tune", 0)
     if isinstance(tune, bool) or not isinstance(tune, (int, float)) or not tune >= 0:
         raise OptionTooSmall(option="tune", kind="number", least=0, got=tune)

@@ -12,6 +12,7 @@ from aino_ir import __version__
 from aino_ir.codegen.c.backend import Emission
 from aino_ir.codegen.c.dialects import dialect
 from aino_ir.codegen.c.footprint import footprint
+from aino_ir.codegen.cuda.library_products import beside_library
 from aino_ir.codegen.cuda.plan_data import plan_data
 from aino_ir.codegen.cuda.toolchain import BinaryMaker
 from aino_ir.codegen.lower.constants import constant_bytes, stored_dtype
@@ -257,12 +258,14 @@ def program_rows(functions: Mapping[str, Plan]) -> list[dict[str, Any]]:
 def kernel_row(plan: Plan, number: int, step: Run) -> dict[str, Any]:
     """One row of the report: what a step runs, where it comes from, and what it must do and move."""
     kernel = plan.kernels[step.kernel]
+    own = beside_library(kernel.candidate)
     return {
         "step": number,
         "kernel": step.kernel,
         "ops": kernel.spec.label,
         "nodes": list(step.nodes),
         "candidate": f"{kernel.candidate.generator}: {kernel.candidate.name}",
+        **({} if own is None else {"beside": f"{own.generator}: {own.name}"}),
         "flops": number_or_text(step.flops),
         "bytes": number_or_text(step.moved_bytes),
     }

@@ -35,6 +35,7 @@ from aino_ir.driver.extend import with_extensions
 from aino_ir.driver.gpu import AnyToolchain, cubin_libraries, spillers, this_host
 from aino_ir.driver.gpu_trials import DeviceBench
 from aino_ir.driver.kernel_check import KernelChecker, KernelChecks, KernelWrong, Wrong
+from aino_ir.driver.libraries import LIBRARIES, VendorLibraries
 from aino_ir.driver.program import Program
 from aino_ir.driver.tuning import DEFAULT_SECONDS, MOST_CANDIDATES, Bench, HostBench, Tuner, Tuning
 from aino_ir.driver.tuning_records import TuningRecords
@@ -87,6 +88,7 @@ class CompileOptions:
     strict: bool = False
     tune: float = 0.0
     jobs: int | None = None
+    libraries: tuple[str, ...] = LIBRARIES
 
 
 @dataclass
@@ -104,6 +106,7 @@ class Compilation:
         turned_down: ids of ops that no generator serves -> why; they run in Python.
         remarks: lines about what was written.
         spilled: kernels for GPUs that are not used because registers do not suffice for them.
+        libraries: what is known of NVIDIA's libraries beside them.
     """
 
     options: CompileOptions
@@ -117,6 +120,9 @@ class Compilation:
     turned_down: dict[int, str] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
     spilled: list[dict[str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.libraries = VendorLibraries(self.options.libraries)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -222,10 +228,12 @@ class Compilation:
                     )
                     continue
                 known = Experience(wrong=experience.wrong)
-                catalogue = KernelCatalogue(target, generators_for(target, MOST_CANDIDATES), known)
-                bench, records = bench_for(target, toolchain, store)
+                everyone = [*self.libraries.offered(target), *generators_for(target, MOST_CANDIDATES)]
+                catalogue = KernelCatalogue(target, everyone, known)
+                bench, records = bench_for(target, toolchain, store, self.libraries.version)
                 tuner = Tuner(target, catalogue, bench, records, tuning)
                 tuner.tune(list(plans.values()), experience, deadline)
+        self.libraries.note(tuning.rows)
         self.tuning = tuning.facts()
 
     def _take_others(self, program: Program, refusal: TvmRefused) -> None:
@@ -299,6 +307,8 @@ class Compilation:
     def facts(self) -> dict[str, Any]:
         """What the report tells about the compilation itself."""
         seconds = {stage: round(spent, 4) for stage, spent in self.seconds.items()}
+        if self.options.target.name == "cuda":
+            self.checks["libraries"] = self.libraries.facts()
         told = {"seconds": seconds, "checks": self.checks, "tuning": self.tuning}
         return {**told, **self.passes.facts()}
 
@@ -426,9 +436,10 @@ class Compilation:
         shared = {} if kernels is None else kernels
         experience = self.experience[target.isa]
         most = MOST_CANDIDATES if experience.best else BEST
+        everyone = [*self.libraries.chosen(experience), *generators_for(target, most)]
         lowering = Lowering(
             function,
-            KernelCatalogue(target, generators_for(target, most), experience),
+            KernelCatalogue(target, everyone, experience),
             target,
             options,
             shared,
@@ -456,12 +467,18 @@ class Compilation:
             }
 
 
-def bench_for(target: Target, toolchain: AnyToolchain, store: Store) -> tuple[Bench, TuningRecords]:
-    """What measures candidates for a target on this machine, and what was measured before."""
+def bench_for(
+    target: Target, toolchain: AnyToolchain, store: Store, cublas: str = ""
+) -> tuple[Bench, TuningRecords]:
+    """What measures candidates for a target on this machine, and what was measured before.
+
+    On a GPU, `cublas` is the version of the library that is measured too.
+    """
     if isinstance(toolchain, Toolchain):
         threads = default_threads()
         records = TuningRecords(store, target, threads, str(toolchain))
         return HostBench(target, toolchain, store, threads), records
     device = open_device()
-    records = TuningRecords(store, target, 1, f"{toolchain} on {device.name}")
+    beside = f" beside cuBLAS {cublas}" if cublas else ""
+    records = TuningRecords(store, target, 1, f"{toolchain} on {device.name}{beside}")
     return DeviceBench(device, target, toolchain, store), records

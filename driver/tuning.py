@@ -25,9 +25,11 @@ from aino_ir.codegen.c.unit import print_unit
 from aino_ir.codegen.catalogue import Experience, KernelCatalogue, identity
 from aino_ir.driver.kernel_check import run_trials, time_trials
 from aino_ir.driver.kernel_trials import Trial, trials
+from aino_ir.driver.libraries import library_answer
 from aino_ir.driver.tuning_records import Record, TuningRecords
 from aino_ir.errors.base import AinoError
-from aino_ir.kernels import Candidate, Kernel
+from aino_ir.kernels import Candidate, Kernel, Reject
+from aino_ir.library_calls import CUBLAS, ProductCall
 from aino_ir.passes.trials import Unrunnable
 from aino_ir.plan import Plan, runs
 from aino_ir.runtime.fileio import disk_errors
@@ -181,6 +183,7 @@ class Tuner:
         self.records = records
         self.tuning = tuning
         self.clock = clock
+        self._wrong: dict[str, str] = {}
 
     def tune(self, plans: Sequence[Plan], experience: Experience, deadline: float) -> None:
         """Note the fastest candidate of each kernel, as long as there is time."""
@@ -223,8 +226,24 @@ class Tuner:
                 "measured_us": record.measured_us,
                 "analytic_us": record.analytic_us,
                 "candidates": record.candidates,
+                "library": self._of_library(kernel, record),
             }
         )
+
+    def _of_library(self, kernel: Kernel, record: Record) -> str:
+        """How a library's call compares, or why there is none; empty for what is nothing for libraries."""
+        answer = library_answer(self.catalogue.candidates(kernel.spec))
+        if answer is None:
+            return ""
+        if isinstance(answer, Reject):
+            return answer.reason
+        if record.candidate == identity(answer):
+            ratio, other = record.analytic_us / record.measured_us, record.analytic
+            return f"{ratio:.2f} times as fast as {': '.join(other)}"
+        if not record.library_us:
+            return self._wrong.get(kernel.function.name, "it was wrong or refused when it was measured")
+        ratio = record.library_us / record.measured_us
+        return f"takes {ratio:.2f} times as long as {': '.join(record.candidate)}"
 
     def _measured(self, kernel: Kernel, offered: Sequence[Candidate]) -> Record | None:
         """Compile, judge and time the candidates of one kernel."""
@@ -257,6 +276,7 @@ class Tuner:
             round(first, 3),
             len(times),
             kernel.spec.label or kernel.spec.anchor,
+            round(min((t for c, t in times.items() if c[0] == CUBLAS), default=0.0), 3),
         )
         self.records.add(record)
         self.tuning.measured += 1
@@ -268,6 +288,8 @@ class Tuner:
         """Candidate -> microseconds, without those that are wrong; and the one to take."""
         with self.bench.open(made) as timer:
             verdicts = timer.verdicts()
+            wrong = zip(made, verdicts, strict=True)
+            self._wrong = {t.kernel.function.name: w for t, w in wrong if w and t.kernel.candidate.library}
             right = {identity(t.kernel.candidate): t for t, w in zip(made, verdicts, strict=True) if not w}
             turns = _timed(timer, right, ROUNDS)
             times = {c: min(t) / 1e3 for c, t in turns.items()}
@@ -294,10 +316,10 @@ def _timed(
 
 
 def _distinct(built: Sequence[Kernel]) -> list[Kernel]:
-    """Kernels without those whose loops are the same as an earlier one's."""
-    seen: dict[str, Kernel] = {}
+    """Kernels without those whose loops are the same as an earlier one's, where no library does either."""
+    seen: dict[tuple[str, ProductCall | None], Kernel] = {}
     for kernel in built:
-        seen.setdefault(kernel.function.name, kernel)
+        seen.setdefault((kernel.function.name, kernel.candidate.library), kernel)
     return list(seen.values())
 
 

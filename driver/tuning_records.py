@@ -15,9 +15,19 @@ from aino_ir.runtime.fileio import disk_errors
 from aino_ir.runtime.store import Store, digest
 from aino_ir.target import Target, detect_host
 
-FORMAT = "aino tuning records 1"
+FORMAT = "aino tuning records 2"
 FOLDER = "tuning"
-COLUMNS = ("spec", "candidate", "analytic", "modelled us", "measured us", "analytic us", "tried", "ops")
+COLUMNS = (
+    "spec",
+    "candidate",
+    "analytic",
+    "modelled us",
+    "measured us",
+    "analytic us",
+    "library us",
+    "tried",
+    "ops",
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,7 @@ class Record:
         analytic_us: measured microseconds of the model's.
         candidates: how many were measured.
         ops: what it computes, for people.
+        library_us: measured microseconds of a library's call; 0: none was measured.
     """
 
     spec: str
@@ -42,10 +53,11 @@ class Record:
     analytic_us: float
     candidates: int
     ops: str
+    library_us: float = 0.0
 
     def line(self) -> str:
         """The record as a line of text, columns separated by tabs."""
-        figures = (self.modelled_us, self.measured_us, self.analytic_us)
+        figures = (self.modelled_us, self.measured_us, self.analytic_us, self.library_us)
         parts = [self.spec, ": ".join(self.candidate), ": ".join(self.analytic), *map(str, figures)]
         return "\t".join([*parts, str(self.candidates), " ".join(self.ops.split())])
 
@@ -56,8 +68,8 @@ class Record:
         if len(parts) != len(COLUMNS) or ": " not in parts[1] or ": " not in parts[2]:
             return None
         try:
-            modelled, measured, analytic = map(float, parts[3:6])
-            tried = int(parts[6])
+            modelled, measured, analytic, library = map(float, parts[3:7])
+            tried = int(parts[7])
         except ValueError:
             return None
         first, second = (tuple(p.split(": ", 1)) for p in parts[1:3])
@@ -69,7 +81,8 @@ class Record:
             measured,
             analytic,
             tried,
-            parts[7],
+            parts[8],
+            library,
         )
 
 

@@ -18,7 +18,8 @@ class Report:
     """Facts about a compiled model.
 
     Attributes:
-        kernels: one row a kernel call: kernel, ops, nodes, candidate, flops, bytes.
+        kernels: one row a kernel call: kernel, ops, nodes, candidate, flops, bytes; where a library does it,
+            the own kernel beside it.
         python_nodes: one row an op that runs in Python instead of native code: op, node, reason.
         undone: optional passes that failed validation and were undone.
         arena_bytes: working memory of a run (text when it depends on symbols).

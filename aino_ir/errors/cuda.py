@@ -91,6 +91,32 @@ class DriverCallFailed(EnvironmentFault):
     example = {"function": "cuStreamCreate", "error": "CUDA_ERROR_INVALID_CONTEXT"}
 
 
+class LibraryMissing(EnvironmentFault):
+    """A library of NVIDIA's that kernels were measured to be slower than is not there, or does not start."""
+
+    code = "AINO-E0547"
+    template = "{library} is not there: {reason}"
+    hint = (
+        "run `pip install nvidia-cublas`, or compile with libraries=() for a model that wants none; "
+        "AINO's own kernels run meanwhile"
+    )
+    example = {"library": "cuBLAS", "reason": "no libcublasLt.so.12 or .13 in a wheel or on the system"}
+
+
+class LibraryCallFailed(EnvironmentFault):
+    """A library of NVIDIA's refuses what a kernel was to be done by."""
+
+    code = "AINO-E0548"
+    template = "{library} fails for kernel '{kernel}': {function} says {error}"
+    hint = "compile the model with libraries=(), or tune it anew with the library that is installed here"
+    example = {
+        "library": "cuBLAS",
+        "kernel": "matmul_2x48x96_b38ea841",
+        "function": "cublasLtMatmul",
+        "error": "CUBLAS_STATUS_EXECUTION_FAILED",
+    }
+
+
 class DriverTooOld(EnvironmentFault):
     """The driver does not load what a newer compiler has made."""
 

@@ -64,8 +64,9 @@ def launch_touches(plan: Plan, step: Run, scratch: int = 0) -> list[Touch]:
 
 
 def has_scratch(plan: Plan, step: Run) -> bool:
-    """Whether the threads of a kernel have memory of their own."""
-    return plan.kernels[step.kernel].function.scratch_bytes != 0
+    """Whether the threads of a kernel, or the library that stands for it, have memory of their own."""
+    kernel = plan.kernels[step.kernel]
+    return kernel.function.scratch_bytes != 0 or kernel.candidate.library is not None
 
 
 def data_touches(plan: Plan, step: Run) -> list[Touch]:

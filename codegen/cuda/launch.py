@@ -10,6 +10,8 @@ from typing import Any
 
 from aino_ir.codegen.cstyle.usage import analyse
 from aino_ir.dims import free_symbols, is_static, product
+from aino_ir.kernels import Kernel
+from aino_ir.library_calls import CUBLAS, ProductCall
 from aino_ir.loops.stmt import (
     Alloc,
     BindIndex,
@@ -170,6 +172,28 @@ def launch_facts(fn: LoopFn) -> dict[str, Any]:
         "scratch": _number_or_text(fn.scratch_bytes),
         "shared": asked_bytes(fn),
         "can_fail": fn.can_fail,
+    }
+
+
+def kernel_facts(kernel: Kernel) -> dict[str, Any]:
+    """What a launch of a kernel needs to know, and what a library does in its place."""
+    facts, call = launch_facts(kernel.function), kernel.candidate.library
+    return facts if call is None else {**facts, "library": _call_row(call)}
+
+
+def _call_row(call: ProductCall) -> dict[str, Any]:
+    """A call as JSON holds it."""
+    extents = (call.rows, call.columns, call.terms, call.stack)
+    return {
+        "name": CUBLAS,
+        "extents": [_number_or_text(d) for d in extents],
+        "matrices": [
+            [m.view, m.dtype, _number_or_text(m.leading), _number_or_text(m.stride), m.turned]
+            for m in call.matrices
+        ],
+        "compute": call.compute,
+        "bias": call.bias,
+        "activation": call.activation,
     }
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from aino_ir.codegen.c.limits import entry_extents, entry_sizes, late_extents
-from aino_ir.codegen.cuda.launch import launch_facts
+from aino_ir.codegen.cuda.launch import kernel_facts
 from aino_ir.codegen.cuda.order import launch_order, scratch_stretches
 from aino_ir.dims import DimLike
 from aino_ir.plan import (
@@ -44,7 +44,7 @@ def plan_data(plan: Plan) -> dict[str, Any]:
         "entry": len(plan.entry_symbols),
         "turns": plan.turns,
         "kernels": {
-            name: launch_facts(plan.kernels[name].function) for name in sorted({r.kernel for r in runs(plan)})
+            name: kernel_facts(plan.kernels[name]) for name in sorted({r.kernel for r in runs(plan)})
         },
         "buffers": [
             [b.kind.value, shown(b.bytes), b.slot, shown(b.offset if b.offset is not None else 0), b.segment]

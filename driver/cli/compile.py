@@ -37,6 +37,12 @@ from aino_ir.runtime.executable import Executable
     metavar="SECONDS",
     help="Measure candidates of kernels for so long (level 3: 20 seconds unless told otherwise).",
 )
+@click.option(
+    "--no-libraries",
+    "without_libraries",
+    is_flag=True,
+    help="On GPUs, do not measure cuBLAS beside AINO's kernels.",
+)
 @click.option("--strict", is_flag=True, help="An op without native code, or an undone pass, is an error.")
 @common_options
 @click.pass_obj
@@ -51,11 +57,14 @@ def command(
     numerics: str,
     kind: str | None,
     tune: float,
+    without_libraries: bool,
     strict: bool,
     cache: bool,
 ) -> None:
     """Compile MODEL (.onnx, .pt2, .mlir or .air)."""
     options: dict[str, Any] = {"level": level, "numerics": numerics, "strict": strict, "tune": tune}
+    if without_libraries:
+        options["libraries"] = ()
     place = Path(output) if output else default_output(model, kind)
     with shell.progress() as progress:
         if kind is not None:

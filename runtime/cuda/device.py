@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
+from typing import Any, Protocol
 
 from aino_ir.errors.base import AinoError, EnvironmentFault
 from aino_ir.errors.cuda import (
@@ -33,9 +34,6 @@ from aino_ir.runtime.cuda.driver import (
 from aino_ir.runtime.cuda.tiles import MAP_ALIGNMENT, aligned_memory
 
 _NAME_BYTES = 256
-NODE_BYTES = 1 << 10
-"""What a node of a graph takes on a device, about."""
-
 _NON_BLOCKING = 1
 _WITHOUT_TIME = 2
 _WORD = (1 << 64) - 1
@@ -276,7 +274,42 @@ class Code(Owned):
         return self.device.driver.handle("cuModuleGetFunction", self.handle, name.encode("ascii"))
 
 
-class Launch:
+class Work(Protocol):
+    """One thing that a stream does, or a node of a graph: the launch of a kernel, or a library's call.
+
+    Attributes:
+        kernel, loc: what errors name.
+    """
+
+    kernel: str
+    loc: str
+
+    def enqueue(self, device: Device, stream: int) -> None:
+        """Put it on a stream.
+
+        Raises:
+            KernelFailed, LibraryCallFailed: it is refused.
+        """
+
+    def add_to(self, device: Device, graph: int, before: Any, count: int) -> int:
+        """Add it to a graph behind `count` nodes; its node.
+
+        Raises:
+            KernelFailed, LibraryCallFailed: it is refused.
+        """
+
+    def update_in(self, device: Device, executable: int, node: int) -> bool:
+        """Take over its arguments in an instantiated graph; False: the graph must be made anew.
+
+        Raises:
+            KernelFailed, LibraryCallFailed: it is refused.
+        """
+
+    def take(self, other: Any) -> bool:
+        """Take the arguments of another one of the same step; whether any of them is new."""
+
+
+class Launch(Work):
     """One launch of a kernel: what `cuLaunchKernel` and a node of a graph take.
 
     Args:
@@ -316,11 +349,11 @@ class Launch:
             data = value if isinstance(value, bytes) else (value & _WORD).to_bytes(8, "little")
             ctypes.memmove(place, data, len(data))
 
-    def set(self, values: Sequence[int | bytes]) -> bool:
+    def take(self, other: Launch) -> bool:
         """Take other arguments of the same kinds; whether any of them is new."""
-        if list(values) == self.values:
+        if other.values == self.values:
             return False
-        self.values = list(values)
+        self.values = list(other.values)
         self._write()
         return True
 
@@ -333,6 +366,23 @@ class Launch:
         size = self.blocks, 1, 1, self.threads, 1, 1, self.shared
         status = device.driver.status("cuLaunchKernel", self.function, *size, stream, self._pointers, None)
         self.expect(device, status)
+
+    def add_to(self, device: Device, graph: int, before: Any, count: int) -> int:
+        """Add a node for it to a graph behind others; see `Work`."""
+        node, facts = ctypes.c_void_p(), self.node()
+        status = device.driver.status(
+            "cuGraphAddKernelNode_v2", ctypes.byref(node), graph, before, count, ctypes.byref(facts)
+        )
+        self.expect(device, status)
+        return node.value or 0
+
+    def update_in(self, device: Device, executable: int, node: int) -> bool:
+        """Take over its arguments in an instantiated graph; see `Work`."""
+        facts = ctypes.byref(self.node())
+        self.expect(
+            device, device.driver.status("cuGraphExecKernelNodeSetParams_v2", executable, node, facts)
+        )
+        return True
 
     def node(self) -> KernelNode:
         """As a graph takes it; valid as long as this object."""
@@ -357,81 +407,6 @@ class Launch:
             raise KernelFailed(
                 loc=self.loc or None, kernel=self.kernel, error=device.driver.error_name(status)
             )
-
-
-class Graph(Owned):
-    """Launches as one graph, instantiated; the handle is the executable one."""
-
-    destroyer = "cuGraphExecDestroy"
-
-    def __init__(self, device: Device, launches: Sequence[Launch], after: Sequence[Sequence[int]]) -> None:
-        """Make the graph; the device must be current.
-
-        Args:
-            device: where it runs.
-            launches: its nodes.
-            after: for each, the places of the earlier ones that it follows.
-
-        Raises:
-            KernelFailed: the driver refuses a launch.
-            DeviceOutOfMemory: there is no room for the graph.
-            DriverCallFailed: the driver refuses it.
-        """
-        super().__init__(device, 0)
-        driver, self.launches = device.driver, list(launches)
-        self._graph = driver.handle("cuGraphCreate", 0)
-        self._nodes: list[int] = []
-        for launch, places in zip(self.launches, after, strict=True):
-            count = len(places)
-            node, before = ctypes.c_void_p(), (ctypes.c_void_p * count)(*(self._nodes[n] for n in places))
-            status = driver.status(
-                "cuGraphAddKernelNode_v2",
-                ctypes.byref(node),
-                self._graph,
-                before,
-                count,
-                ctypes.byref(launch.node()),
-            )
-            launch.expect(device, status)
-            self._nodes.append(node.value or 0)
-        made = ctypes.c_void_p()
-        status = driver.status("cuGraphInstantiateWithFlags", ctypes.byref(made), self._graph, 0)
-        if status:
-            what = f"a graph of {len(self.launches)} launches"
-            raise device.refusal("cuGraphInstantiate", status, what, NODE_BYTES * len(self.launches))
-        self.handle = made.value or 0
-
-    def update(self, number: int) -> None:
-        """Take over the arguments of a launch, from the next run on.
-
-        Raises:
-            KernelFailed: the driver refuses it.
-        """
-        launch = self.launches[number]
-        node = launch.node()
-        status = self.device.driver.status(
-            "cuGraphExecKernelNodeSetParams_v2", self.handle, self._nodes[number], ctypes.byref(node)
-        )
-        launch.expect(self.device, status)
-
-    def enqueue(self, stream: int) -> None:
-        """Run it on a stream.
-
-        Raises:
-            DriverCallFailed: the driver refuses.
-        """
-        self.device.driver.call("cuGraphLaunch", self.handle, stream)
-
-    def free(self) -> None:
-        """Let go of the graph and of what was instantiated."""
-        super().free()
-        graph, self._graph = getattr(self, "_graph", 0), 0
-        if graph:
-            self.device.driver.status("cuGraphDestroy", graph)
-
-    def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        if (getattr(self, "handle", 0) or getattr(self, "_graph", 0)) and not finalizing():
-            self.free()
 
 
 _opened: dict[tuple[int, int], Device] = {}

@@ -44,6 +44,8 @@ PROTOTYPES: dict[str, str] = {
     "cuStreamSynchronize": "CUstream",
     "cuStreamWaitEvent": "CUstream, CUevent, unsigned int",
     "cuStreamDestroy_v2": "CUstream",
+    "cuStreamBeginCapture_v2": "CUstream, CUstreamCaptureMode",
+    "cuStreamEndCapture": "CUstream, CUgraph *",
     "cuEventCreate": "CUevent *, unsigned int",
     "cuEventRecord": "CUevent, CUstream",
     "cuEventSynchronize": "CUevent",
@@ -63,8 +65,10 @@ PROTOTYPES: dict[str, str] = {
     "cuGraphAddKernelNode_v2": (
         "CUgraphNode *, CUgraph, const CUgraphNode *, size_t, const CUDA_KERNEL_NODE_PARAMS *"
     ),
+    "cuGraphAddChildGraphNode": "CUgraphNode *, CUgraph, const CUgraphNode *, size_t, CUgraph",
     "cuGraphInstantiateWithFlags": "CUgraphExec *, CUgraph, unsigned long long",
     "cuGraphExecKernelNodeSetParams_v2": "CUgraphExec, CUgraphNode, const CUDA_KERNEL_NODE_PARAMS *",
+    "cuGraphExecChildGraphNodeSetParams": "CUgraphExec, CUgraphNode, CUgraph",
     "cuGraphLaunch": "CUgraphExec, CUstream",
     "cuGraphExecDestroy": "CUgraphExec",
 }
@@ -78,6 +82,7 @@ _SCALARS: dict[str, Any] = {
     "CUdevice": ctypes.c_int,
     "CUdevice_attribute": ctypes.c_int,
     "CUfunction_attribute": ctypes.c_int,
+    "CUstreamCaptureMode": ctypes.c_int,
     "CUresult": ctypes.c_int,
     "CUdeviceptr": ctypes.c_uint64,
     "cuuint32_t": ctypes.c_uint32,
@@ -124,18 +129,25 @@ class KernelNode(ctypes.Structure):
     )
 
 
+Functions = Mapping[str, Callable[..., int]]
+"""Functions of a library by their names."""
+
+
 class Driver:
     """The functions of the table, each of which returns a CUresult; `call` makes errors of them.
 
     Args:
         functions: by the names of `PROTOTYPES`.
+        libraries: functions of the libraries that go with it, by the library's name; None: those that are
+            installed.
 
     Raises:
         NoCudaDriver: the driver does not start.
     """
 
-    def __init__(self, functions: Mapping[str, Callable[..., int]]) -> None:
+    def __init__(self, functions: Functions, libraries: Mapping[str, Functions] | None = None) -> None:
         self._functions = dict(functions)
+        self.libraries = libraries
         status = self._functions["cuInit"](0)
         if status and status != NO_DEVICE:
             raise NoCudaDriver(reason=f"cuInit says {self.error_name(status)}")
@@ -194,26 +206,42 @@ class Driver:
 
 
 def bound_functions(library: Any) -> dict[str, Callable[..., int]]:
-    """The functions of a loaded library with their C types.
+    """The functions of a loaded driver with their C types.
 
     Raises:
         NoCudaDriver: it lacks one.
     """
+    try:
+        return bind(library, PROTOTYPES)
+    except AttributeError as problem:
+        raise NoCudaDriver(reason=f"it is older than CUDA 12.0 ({problem})") from problem
+
+
+def bind(
+    library: Any, prototypes: Mapping[str, str], scalars: Mapping[str, Any] = _SCALARS
+) -> dict[str, Callable[..., int]]:
+    """Functions of a loaded library with their C types; all return an int.
+
+    Args:
+        library: what has them as attributes.
+        prototypes: name -> parameters.
+        scalars: the types that are no pointers.
+
+    Raises:
+        AttributeError: it lacks one.
+    """
     found = {}
-    for name, prototype in PROTOTYPES.items():
-        try:
-            function = getattr(library, name)
-        except AttributeError as problem:
-            raise NoCudaDriver(reason=f"it is older than CUDA 12.0 (it has no {name})") from problem
+    for name, prototype in prototypes.items():
+        function = getattr(library, name)
         function.restype = ctypes.c_int
-        function.argtypes = [argument_type(text) for text in prototype.split(", ")]
+        function.argtypes = [argument_type(text, scalars) for text in prototype.split(", ")]
         found[name] = function
     return found
 
 
-def argument_type(text: str) -> Any:
+def argument_type(text: str, scalars: Mapping[str, Any] = _SCALARS) -> Any:
     """The ctypes type of a parameter."""
-    return _SCALARS.get(text, ctypes.c_void_p)
+    return scalars.get(text, ctypes.c_void_p)
 
 
 _in_use: list[Driver] = []

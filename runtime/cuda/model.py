@@ -21,6 +21,7 @@ from aino_ir.plan import BufferKind
 from aino_ir.runtime.cubins import CubinLibrary
 from aino_ir.runtime.cuda.device import Code, Device, Event, Memory, Stream
 from aino_ir.runtime.cuda.driver import MAX_DYNAMIC_SHARED_BYTES
+from aino_ir.runtime.cuda.library_launch import Libraries
 from aino_ir.runtime.cuda.plan import PlanFacts
 from aino_ir.runtime.cuda.session import Places, Session
 from aino_ir.runtime.native import address_of, status_error
@@ -41,6 +42,9 @@ class LoadedCode:
         device: where.
         library: the cubins.
         architecture, path: what they are for and where they come from, for errors.
+
+    Attributes:
+        libraries: what NVIDIA's libraries do in the place of kernels.
     """
 
     def __init__(self, device: Device, library: CubinLibrary, architecture: str, path: str) -> None:
@@ -51,6 +55,7 @@ class LoadedCode:
                 device.load(m, architecture, path, library.compiler) for m in library.modules
             ]
         self._functions: dict[str, int] = {}
+        self.libraries = Libraries(device)
 
     def function(self, entry: str, shared: int = 0) -> int:
         """The handle of a kernel whose launches ask for so much shared memory; the device must be current.

@@ -13,6 +13,7 @@ from typing import Any
 
 from aino_ir.dims import DimLike, parse_dim, value_of
 from aino_ir.dtypes import DTYPES
+from aino_ir.library_calls import Matrix, ProductCall
 from aino_ir.loops.warp import BLOCK
 from aino_ir.plan import (
     Bind,
@@ -92,6 +93,7 @@ class KernelFacts:
         shared: bytes of a block's memory that its launches ask for.
         can_fail: whether it may report a status.
         maps: of the tiles that it copies.
+        library: what a library does in its place.
     """
 
     entry: str
@@ -105,6 +107,7 @@ class KernelFacts:
     can_fail: bool
     shared: int = 0
     maps: tuple[TileMapFacts, ...] = ()
+    library: ProductCall | None = None
 
     @staticmethod
     def of(row: Mapping[str, Any]) -> KernelFacts:
@@ -121,6 +124,7 @@ class KernelFacts:
             bool(row["can_fail"]),
             int(row.get("shared", 0)),
             tuple(map(TileMapFacts.of, row.get("maps", ()))),
+            _product_call(row["library"]) if "library" in row else None,
         )
 
     def shared_of(self, function: str) -> int:
@@ -277,6 +281,18 @@ class PlanFacts:
         """The buffers of inputs or outputs by their slots (None: no step touches it)."""
         found = {b.slot: b for b in self.buffers if b.kind is kind}
         return [found.get(n) for n in range(max(found, default=-1) + 1)]
+
+
+def _product_call(row: Mapping[str, Any]) -> ProductCall:
+    """From JSON."""
+    first, second, result = (
+        Matrix(int(view), str(dtype), dim_of(leading), dim_of(stride), bool(turned))
+        for view, dtype, leading, stride, turned in row["matrices"]
+    )
+    rows, columns, terms, stack = map(dim_of, row["extents"])
+    bias = None if row["bias"] is None else int(row["bias"])
+    own = (first, second, result, str(row["compute"]), bias, str(row["activation"]))
+    return ProductCall(rows, columns, terms, stack, *own)
 
 
 def _is_known(step: Step) -> bool:

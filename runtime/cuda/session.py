@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aino_ir.dims import DimLike, value_of
+from aino_ir.library_calls import ProductCall
 from aino_ir.plan import (
     Bind,
     Branch,
@@ -25,10 +26,13 @@ from aino_ir.plan import (
     Sync,
     View,
 )
-from aino_ir.runtime.cuda.device import Event, Graph, Launch, Memory
+from aino_ir.runtime.cuda.device import Event, Launch, Memory, Work
+from aino_ir.runtime.cuda.graph import Graph
+from aino_ir.runtime.cuda.library_launch import LibraryLaunch
 
 if TYPE_CHECKING:
     from aino_ir.runtime.cuda.model import CudaModel
+    from aino_ir.runtime.cuda.plan import KernelFacts
 
 MOST_NODES = 1 << 14
 """Launches that one graph may have; the loops of larger plans turn on the host."""
@@ -227,9 +231,30 @@ class Session:
     def _number(self, step: Step) -> int:
         return self.plan.numbers[id(step)]
 
-    def _launches(self, step: Run) -> list[Launch]:
-        """The launches of a step: checks, then all units, in parts where scratch is short."""
+    def _launches(self, step: Run) -> Sequence[Work]:
+        """The launches of a step: checks, then all units, in parts where scratch is short; or a library's."""
         facts = self.plan.kernels[step.kernel]
+        by_library = [] if facts.library is None else self._by_library(step, facts.library)
+        return by_library or self._by_kernel(step, facts)
+
+    def _by_library(self, step: Run, call: ProductCall) -> list[LibraryLaunch]:
+        """The call that stands for a step; none where the library does not do it."""
+        loc = self.model.steps[self._number(step)]
+        addresses = [self.address(view) for view in step.views]
+        product = self.model.code.libraries.product(call, self.values, addresses, step.kernel, loc)
+        if product is None:
+            return []
+        workspace, size = 0, product.workspace_bytes
+        if size:
+            what = f"a workspace of cuBLAS for kernel '{step.kernel}' ({loc})"
+            workspace = self.staged(self._scratch_key(step), size, what).address
+        return [LibraryLaunch(product, addresses, workspace, step.kernel, loc)]
+
+    def _scratch_key(self, step: Run) -> tuple[str, int]:
+        """Which memory a step works in."""
+        return "scratch", self.plan.stretches.get(id(step), 0)
+
+    def _by_kernel(self, step: Run, facts: KernelFacts) -> list[Launch]:
         parts = facts.parts(value_of(facts.units, self.values), value_of(facts.scratch, self.values))
         if parts.units <= 0:
             return []
@@ -238,8 +263,7 @@ class Session:
         what = f"scratch of kernel '{step.kernel}' ({loc})"
         given = {"scratch": 0}
         if parts.scratch_bytes:
-            key = ("scratch", self.plan.stretches.get(id(step), 0))
-            given["scratch"] = self.staged(key, parts.scratch_bytes, what).address
+            given["scratch"] = self.staged(self._scratch_key(step), parts.scratch_bytes, what).address
         if number in self.model.status_slots:
             given["status"] = self._memory["status"].address + 16 * self.model.status_slots[number]
         made = []
@@ -257,23 +281,34 @@ class Session:
         """Launch the graph for these extents, made at the first time, its addresses brought up to date."""
         key = tuple(self.values[s] for s in self.plan.symbols)
         recorded = self._graphs.get(key)
+        if recorded is not None and not self._refresh(recorded):
+            self._forget(key)
+            recorded = None
         if recorded is None:
-            self._all_launches()  # scratch is as large now as the greatest of them wants it
-            launches = self._all_launches()
-            if not any(launches):
-                return
-            if len(self._graphs) >= REMEMBERED_GRAPHS:
-                self.device.synchronize(self._stream, self.model.suspects())
-                self._graphs.pop(next(iter(self._graphs))).graph.free()
-            graph = Graph(self.device, *in_order(launches, self.plan.order))
-            inputs, outputs = list(self._places.inputs), list(self._places.outputs)
-            recorded = self._graphs[key] = _Recorded(graph, inputs, outputs, self._own_addresses())
-        else:
-            self._refresh(recorded)
-        self.latest = recorded.graph
-        recorded.graph.enqueue(self._stream)
+            recorded = self._record(key)
+        if recorded is not None:
+            self.latest = recorded.graph
+            recorded.graph.enqueue(self._stream)
 
-    def _all_launches(self) -> list[list[Launch]]:
+    def _record(self, key: tuple[int, ...]) -> _Recorded | None:
+        """Make the graph for these extents; None where nothing is launched."""
+        self._all_launches()  # scratch is as large now as the greatest of them wants it
+        launches = self._all_launches()
+        if not any(launches):
+            return None
+        if len(self._graphs) >= REMEMBERED_GRAPHS:
+            self._forget(next(iter(self._graphs)))
+        graph = Graph(self.device, *in_order(launches, self.plan.order))
+        inputs, outputs = list(self._places.inputs), list(self._places.outputs)
+        made = self._graphs[key] = _Recorded(graph, inputs, outputs, self._own_addresses())
+        return made
+
+    def _forget(self, key: tuple[int, ...]) -> None:
+        """Free a graph, which may be running still."""
+        self.device.synchronize(self._stream, self.model.suspects())
+        self._graphs.pop(key).graph.free()
+
+    def _all_launches(self) -> list[Sequence[Work]]:
         """The launches of every step of a straight plan, those of loops turn after turn."""
         return [self._launches(step) for step in self.plan.unrolled(self.plan.steps, self.values)]
 
@@ -282,21 +317,29 @@ class Session:
         keys = ("arena", "status", "turns", *scratch)
         return tuple(self._memory[k].address if k in self._memory else 0 for k in keys)
 
-    def _refresh(self, recorded: _Recorded) -> None:
-        """Bring the arguments of a graph up to date where inputs, outputs or memory lie elsewhere now."""
+    def _refresh(self, recorded: _Recorded) -> bool:
+        """Bring the arguments of a graph up to date where inputs, outputs or memory lie elsewhere now.
+
+        False where that cannot be: the graph is no good any more.
+        """
         here = self._own_addresses()
         if (recorded.inputs, recorded.outputs, recorded.memory) == (
             self._places.inputs,
             self._places.outputs,
             here,
         ):
-            return
+            return True
         fresh = [launch for launches in self._all_launches() for launch in launches]
+        if self._own_addresses() != here:  # a library wants more room for addresses like these
+            fresh = [launch for launches in self._all_launches() for launch in launches]
+        if [*map(type, fresh)] != [*map(type, recorded.graph.launches)]:
+            return False
         for number, (launch, now) in enumerate(zip(recorded.graph.launches, fresh, strict=True)):
-            if launch.set(now.values):
-                recorded.graph.update(number)
+            if launch.take(now) and not recorded.graph.update(number):
+                return False
         recorded.inputs, recorded.outputs = list(self._places.inputs), list(self._places.outputs)
         recorded.memory = self._own_addresses()
+        return True
 
     # -- steps one by one ---------------------------------------------------------------------------
 
@@ -413,15 +456,15 @@ class Session:
 
 
 def in_order(
-    launches: Sequence[Sequence[Launch]], order: Sequence[Sequence[int]] | None
-) -> tuple[list[Launch], list[list[int]]]:
+    launches: Sequence[Sequence[Work]], order: Sequence[Sequence[int]] | None
+) -> tuple[list[Work], list[list[int]]]:
     """All launches of the steps of a plan, and for each the places of those that it follows.
 
     Args:
         launches: of each step, one after the other.
         order: see `PlanFacts.order`.
     """
-    flat: list[Launch] = []
+    flat: list[Work] = []
     after: list[list[int]] = []
     last: list[list[int]] = []  # of each step: its last launch, or, where it has none, what it follows
     for number, mine in enumerate(launches):

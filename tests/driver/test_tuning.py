@@ -108,12 +108,12 @@ def test_level_3_measures_and_level_2_does_not(hermetic_cache: object) -> None:
 
 def test_records_are_readable_text(store: Store) -> None:
     records = TuningRecords(store, parse_target("c:portable"), 2, "gcc 12.2.0")
-    record = Record("ab" * 32, ("contract", "tile 4x16"), ("map", "m"), 1.5, 2.5, 3.5, 4, "a\tb")
+    record = Record("ab" * 32, ("contract", "tile 4x16"), ("map", "m"), 1.5, 2.5, 3.5, 4, "a\tb", 9.5)
     assert records.find(record.spec) is None
     records.add(record)
     text = records.path.read_text()
-    assert text.startswith("# aino tuning records 1\n# cpu: ") and "\ncompiler" not in text
-    assert "# threads: 2" in text and "contract: tile 4x16\tmap: m\t1.5\t2.5\t3.5\t4\ta b\n" in text
+    assert text.startswith("# aino tuning records 2\n# cpu: ") and "\ncompiler" not in text
+    assert "# threads: 2" in text and "contract: tile 4x16\tmap: m\t1.5\t2.5\t3.5\t9.5\t4\ta b\n" in text
     with records.path.open("a") as file:
         file.write("nonsense\n" + record.line().replace("1.5", "x") + "\n")
     again = TuningRecords(store, parse_target("c:portable"), 2, "gcc 12.2.0")

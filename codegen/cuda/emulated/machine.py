@@ -70,11 +70,23 @@ class KernelCall:
     values: list[bytes]
 
 
+Task = Callable[[], None]
+"""What a device does at once: a copy, a kernel."""
+
+
 @dataclass
 class WorkStream:
-    """What waits to be done, in order."""
+    """What waits to be done, in order.
 
-    work: list[Callable[[], None]] = field(default_factory=list)
+    Attributes:
+        work: the tasks.
+        captured: tasks that became nodes of a graph instead; None: it is not being captured.
+        spoilt: whether something was asked of it meanwhile that a capture does not allow.
+    """
+
+    work: list[Task] = field(default_factory=list)
+    captured: list[Task] | None = None
+    spoilt: bool = False
 
 
 class Machine:
@@ -126,7 +138,7 @@ class Machine:
         number = number_of(handle)
         return self._default[number] if number in self._default else self._get(number, WorkStream)
 
-    def _inside(self, address: int, size: int) -> bool:
+    def inside(self, address: int, size: int) -> bool:
         """Whether a stretch lies in one allocation."""
         if any(at <= address and address + size <= at + held for at, held in self._foreign):
             return True
@@ -138,21 +150,36 @@ class Machine:
         while stream.work:
             stream.work.pop(0)()
 
-    def _enqueue(self, stream: Any, work: Callable[[], None]) -> int:
+    def _enqueue(self, stream: Any, work: Task) -> int:
         found = self._stream(stream)
         if found is None:
             return INVALID_HANDLE
         if not self._contexts:
             return INVALID_CONTEXT
-        found.work.append(work)
+        (found.work if found.captured is None else found.captured).append(work)
         return self._broken
+
+    def put(self, stream: Any, name: str, work: Callable[[], bool]) -> int:
+        """Put what a library does on a stream, as if it were a kernel of a name; the result of that.
+
+        `work` says whether all that it touched was there.
+        """
+
+        def run() -> None:
+            if not self._broken:
+                self.launched.append(name)
+                self._clock += self.durations.get(name, 1.0)
+                if not work() or not all(a.intact() for a in self._allocations.values()):
+                    self._broken = ILLEGAL_ADDRESS
+
+        return self._enqueue(stream, run)
 
     def _run(self, call: KernelCall) -> None:
         if self._broken:
             return
         for kind, value in zip(call.function.kinds, call.values, strict=True):
             address = int.from_bytes(value[:8], "little")  # of what a map describes, too
-            if kind != "i" and address and not self._inside(address, 0):
+            if kind != "i" and address and not self.inside(address, 0):
                 self._broken = ILLEGAL_ADDRESS
                 return
         memory = [ctypes.create_string_buffer(value, len(value) + MAP_BYTES) for value in call.values]

@@ -44,19 +44,19 @@ class MemoryFunctions(Machine):
         return 0
 
     def _cuMemcpyHtoDAsync_v2(self, target: int, source: Any, size: int, stream: Any) -> int:
-        if not self._inside(target, size):
+        if not self.inside(target, size):
             return INVALID_VALUE
         staged = ctypes.string_at(number_of(source), size)  # pageable memory is read at once
         return self._enqueue(stream, lambda: move(target, staged))
 
     def _cuMemcpyDtoHAsync_v2(self, target: Any, source: int, size: int, stream: Any) -> int:
-        if not self._inside(source, size):
+        if not self.inside(source, size):
             return INVALID_VALUE
         place = number_of(target)
         return self._enqueue(stream, lambda: copy(place, source, size))
 
     def _cuMemcpyDtoDAsync_v2(self, target: int, source: int, size: int, stream: Any) -> int:
-        if not (self._inside(source, size) and self._inside(target, size)):
+        if not (self.inside(source, size) and self.inside(target, size)):
             return INVALID_VALUE
         return self._enqueue(stream, lambda: copy(target, source, size))
 
@@ -108,7 +108,7 @@ class MemoryFunctions(Machine):
         return 0
 
     def _cuMemsetD32Async(self, target: int, value: int, count: int, stream: Any) -> int:
-        if not self._inside(target, 4 * count):
+        if not self.inside(target, 4 * count):
             return INVALID_VALUE
         return self._enqueue(stream, lambda: move(target, struct.pack("<I", value) * count))
 

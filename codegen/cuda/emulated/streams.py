@@ -12,10 +12,18 @@ from aino_ir.codegen.cuda.emulated.machine import (
     KernelCall,
     KernelFunction,
     Machine,
+    Task,
     WorkStream,
     number_of,
 )
-from aino_ir.codegen.cuda.emulated.results import INVALID_HANDLE, INVALID_VALUE
+from aino_ir.codegen.cuda.emulated.results import (
+    CAPTURE_INVALIDATED,
+    CAPTURE_UNSUPPORTED,
+    ILLEGAL_STATE,
+    INVALID_HANDLE,
+    INVALID_VALUE,
+    UPDATE_FAILURE,
+)
 
 
 @dataclass
@@ -29,9 +37,15 @@ class RecordedEvent:
 
 @dataclass
 class GraphNode:
-    """A launch in a graph."""
+    """What a node of a graph does: a kernel, or all of a graph within the graph, in order.
 
-    call: KernelCall
+    Attributes:
+        tasks: what runs.
+        is_kernel: whether it is a single kernel, whose arguments may be exchanged.
+    """
+
+    tasks: list[Task]
+    is_kernel: bool
 
 
 @dataclass
@@ -43,9 +57,9 @@ class RecordedGraph:
 
 @dataclass
 class ExecutableGraph:
-    """An instantiated graph: launches by the handles of their nodes, in the order in which they run."""
+    """An instantiated graph: nodes by their handles, in the order in which they run."""
 
-    calls: dict[int, KernelCall]
+    nodes: dict[int, GraphNode]
 
 
 class StreamFunctions(Machine):
@@ -59,8 +73,36 @@ class StreamFunctions(Machine):
         found = self._stream(stream)
         if found is None:
             return INVALID_HANDLE
+        if found.captured is not None:
+            found.spoilt = True
+            return CAPTURE_UNSUPPORTED
         self._drain(found)
         return self._broken
+
+    def _cuStreamBeginCapture_v2(self, stream: Any, mode: int) -> int:
+        found = self._get(stream, WorkStream)
+        if found is None:
+            return INVALID_HANDLE
+        if found.captured is not None or not 0 <= mode <= 2:
+            return ILLEGAL_STATE
+        found.captured, found.spoilt = [], False
+        return 0
+
+    def _cuStreamEndCapture(self, stream: Any, graph: Any) -> int:
+        found = self._get(stream, WorkStream)
+        if found is None:
+            return INVALID_HANDLE
+        if found.captured is None:
+            return ILLEGAL_STATE
+        tasks, found.captured = found.captured, None
+        if found.spoilt:
+            return CAPTURE_INVALIDATED
+        made = RecordedGraph()
+        for task in tasks:
+            before = list(made.nodes)[-1:]
+            made.nodes[self._new(GraphNode([task], is_kernel=False))] = before
+        graph._obj.value = self._new(made)
+        return 0
 
     def _cuStreamDestroy_v2(self, stream: Any) -> int:
         found = self._get(stream, WorkStream)
@@ -150,47 +192,71 @@ class StreamFunctions(Machine):
         return 0
 
     def _cuGraphAddKernelNode_v2(self, node: Any, graph: Any, before: Any, count: int, params: Any) -> int:
+        return self._add_node(node, graph, before, count, self._kernel_node(params._obj))
+
+    def _cuGraphAddChildGraphNode(self, node: Any, graph: Any, before: Any, count: int, inner: Any) -> int:
+        return self._add_node(node, graph, before, count, self._graph_node(inner))
+
+    def _add_node(self, node: Any, graph: Any, before: Any, count: int, made: GraphNode | int) -> int:
         found = self._get(graph, RecordedGraph)
         edges = [int(handle or 0) for handle in list(before)[:count]]
         if found is None or not set(edges) <= found.nodes.keys():
             return INVALID_HANDLE
-        facts = params._obj
-        size = tuple(facts.grid), tuple(facts.block), facts.shared_bytes
-        call = self._call_of(facts.func, *size, facts.params)
-        if isinstance(call, int):
-            return call
-        node._obj.value = self._new(GraphNode(call))
+        if isinstance(made, int):
+            return made
+        node._obj.value = self._new(made)
         found.nodes[node._obj.value] = edges
         return 0
+
+    def _kernel_node(self, facts: Any) -> GraphNode | int:
+        size = tuple(facts.grid), tuple(facts.block), facts.shared_bytes
+        call = self._call_of(facts.func, *size, facts.params)
+        return call if isinstance(call, int) else GraphNode([lambda: self._run(call)], is_kernel=True)
+
+    def _graph_node(self, inner: Any) -> GraphNode | int:
+        """A copy of a graph as a node: the graph may go."""
+        found = self._get(inner, RecordedGraph)
+        if found is None:
+            return INVALID_HANDLE
+        tasks = [task for node in _latest_first(found.nodes) for task in self._handles[node].tasks]
+        return GraphNode(tasks, is_kernel=False)
 
     def _cuGraphInstantiateWithFlags(self, executable: Any, graph: Any, flags: int) -> int:
         found = self._get(graph, RecordedGraph)
         if found is None:
             return INVALID_HANDLE
-        calls = {node: self._handles[node].call for node in _latest_first(found.nodes)}
-        executable._obj.value = self._new(ExecutableGraph(calls))
+        nodes = {node: self._handles[node] for node in _latest_first(found.nodes)}
+        executable._obj.value = self._new(ExecutableGraph(nodes))
         return 0
 
     def _cuGraphExecKernelNodeSetParams_v2(self, executable: Any, node: Any, params: Any) -> int:
-        found, facts = self._get(executable, ExecutableGraph), params._obj
-        if found is None or number_of(node) not in found.calls:
+        return self._exchange(executable, node, self._kernel_node(params._obj))
+
+    def _cuGraphExecChildGraphNodeSetParams(self, executable: Any, node: Any, inner: Any) -> int:
+        return self._exchange(executable, node, self._graph_node(inner))
+
+    def _exchange(self, executable: Any, node: Any, made: GraphNode | int) -> int:
+        """Put another node of the same form into an instantiated graph."""
+        found, number = self._get(executable, ExecutableGraph), number_of(node)
+        if found is None or number not in found.nodes:
             return INVALID_HANDLE
-        size = tuple(facts.grid), tuple(facts.block), facts.shared_bytes
-        call = self._call_of(facts.func, *size, facts.params)
-        if isinstance(call, int):
-            return call
-        found.calls[number_of(node)] = call
+        if isinstance(made, int):
+            return made
+        before = found.nodes[number]
+        if (before.is_kernel, len(before.tasks)) != (made.is_kernel, len(made.tasks)):
+            return UPDATE_FAILURE
+        found.nodes[number] = made
         return 0
 
     def _cuGraphLaunch(self, executable: Any, stream: Any) -> int:
         found = self._get(executable, ExecutableGraph)
         if found is None:
             return INVALID_HANDLE
-        calls = list(found.calls.values())
+        tasks = [task for node in found.nodes.values() for task in node.tasks]
 
         def run() -> None:
-            for call in calls:
-                self._run(call)
+            for task in tasks:
+                task()
 
         return self._enqueue(stream, run)
 
