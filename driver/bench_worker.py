@@ -149,8 +149,11 @@ def _serve(run: Run, reply: Callable[[dict[str, Any]], None]) -> None:
         if asked["do"] == "run":
             reply(measure(run, asked["seconds"]))
         else:
-            np.savez(asked["path"], **{f"{i:04}": y for i, y in enumerate(run())})  # type: ignore[arg-type]
-            reply({"written": asked["path"]})
+            start = time.perf_counter()
+            results = run()
+            took = time.perf_counter() - start
+            np.savez(asked["path"], **{f"{i:04}": y for i, y in enumerate(results)})  # type: ignore[arg-type]
+            reply({"written": asked["path"], "seconds": took})
 
 
 def main(arguments: list[str]) -> int:

@@ -55,5 +55,17 @@ def test_networks_with_a_row_of_the_commit_are_not_run_again(tmp_path: Path, mon
     assert ran == ["two.dynamo", "one.dynamo"]
     rows = [json.loads(line) for line in place.read_text(encoding="utf-8").splitlines()]
     assert [r["network"] for r in rows] == ["two", "one"] and rows[0]["compile seconds"] == 2.0
-    assert tvm.done(place, "abc", only_checks=True) == {"one", "two"}
-    assert not tvm.done(place, "abc", only_checks=False) and not tvm.done(place, "abd", only_checks=True)
+    assert tvm.done(place, "abc", []) == {"one", "two"}
+    assert not tvm.done(place, "abc", [tvm.OURS]) and not tvm.done(place, "abd", [])
+
+
+def test_a_row_without_tvms_own_pipeline_is_not_all_of_it(tmp_path: Path) -> None:
+    place = tmp_path / "rows.jsonl"
+    times = {tvm.OURS: {"ms": 1.0}, tvm.C: {"ms": 1.0}}
+    rows = [
+        {"network": "without", "commit": "abc", **times},
+        {"network": "failed", "commit": "abc", **times, tvm.DEFAULT: {"error": "no answer within 9 s"}},
+    ]
+    place.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert tvm.done(place, "abc", [tvm.OURS, tvm.C]) == {"without", "failed"}
+    assert tvm.done(place, "abc", [tvm.OURS, tvm.C, tvm.DEFAULT]) == {"failed"}

@@ -39,6 +39,16 @@ def test_engine_gives_a_figure_and_outputs(model: Path, inputs: dict[str, Any]) 
     json.dumps(got.to_json())
 
 
+def test_a_very_slow_engine_is_timed_once(
+    model: Path, inputs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(bench, "SLOW_CALL", 0.0)
+    result = bench.compare(model, inputs, ["onnxruntime"], rounds=3, seconds=0.01).results["onnxruntime"]
+    assert not result.error and result.runs == 1
+    assert result.minima == result.medians and result.seconds == result.minima[0] > 0
+
+
 def test_failing_engine_is_left_out_and_named(tmp_path: Path, inputs: dict[str, Any]) -> None:
     pytest.importorskip("onnxruntime")
     broken = tmp_path / "broken.onnx"
