@@ -193,6 +193,20 @@ class Nvrtc:
         Raises:
             CudaCompilerFailed: it rejects the unit.
         """
+        return self._made("CUBIN", name, text, isa, headers, store)
+
+    def instructions(self, name: str, text: str, isa: str, headers: Mapping[str, str], store: Store) -> str:
+        """One unit in PTX, for whoever wants to see what becomes of it.
+
+        Raises:
+            CudaCompilerFailed: it rejects the unit.
+        """
+        made, _ = self._made("PTX", name, text, isa.replace("sm_", "compute_"), headers, store)
+        return made.rstrip(b"\0").decode("ascii")
+
+    def _made(
+        self, what: str, name: str, text: str, isa: str, headers: Mapping[str, str], store: Store
+    ) -> tuple[bytes, str]:
         rtc, program = self.library, ctypes.c_void_p()
         given = {**RTC_HEADERS, **headers}
         texts = (ctypes.c_char_p * len(given))(*(t.encode("ascii") for t in given.values()))
@@ -205,7 +219,7 @@ class Nvrtc:
             messages = self._bytes(program, "ProgramLog").rstrip(b"\0").decode("utf-8", "replace")
             if status:
                 raise compiler_failed(str(self), name, messages, text, store)
-            return self._bytes(program, "CUBIN"), messages
+            return self._bytes(program, what), messages
         finally:
             rtc.nvrtcDestroyProgram(ctypes.byref(program))
 

@@ -91,6 +91,21 @@
     aino_copy((target) + (offset), (source) + (from), bytes, present)
 #define AINO_UNWATCH(buffers) ((void)0)
 #define AINO_IS_ALIGNED(type, place) (((uintptr_t)(place) & (__alignof__(type) - 1)) == 0)
+#define AINO_MOVE(type, to, from) aino_move<(sizeof(type) < 16 ? sizeof(type) : 16), sizeof(type)>(to, from)
+#define AINO_SINGLY volatile /* or compilers merge both ways to move a vector into the one by single elements */
+
+/* Bytes as words of so many: a struct of small elements is not always moved as the words that it consists of. */
+template <int bytes> struct aino_word { typedef uint4 type; };
+template <> struct aino_word<8> { typedef uint2 type; };
+template <> struct aino_word<4> { typedef unsigned type; };
+template <> struct aino_word<2> { typedef unsigned short type; };
+template <int step, int bytes> static __device__ inline void aino_move(void *to, const void *from)
+{
+    typedef typename aino_word<step>::type word;
+#pragma unroll
+    for (int i = 0; i < bytes / step; ++i)
+        ((word *)to)[i] = ((const word *)from)[i];
+}
 
 #include "aino_cuda_warp.h"
 #include "aino_cuda_group.h"
@@ -119,20 +134,22 @@ static __device__ void aino_device_fail(int64_t *status, int64_t code, int64_t v
     static inline AINO_DEVICE __attribute__((unused)) name name##_load(const type *place)      \
     {                                                                                          \
         name x;                                                                                \
-        if (AINO_IS_ALIGNED(name, place))                                                      \
-            return *(const name *)place;                                                       \
+        if (AINO_IS_ALIGNED(name, place)) {                                                    \
+            AINO_MOVE(name, &x, place);                                                        \
+            return x;                                                                          \
+        }                                                                                      \
         for (int i = 0; i < (count); ++i)                                                      \
-            x.lane[i] = place[i];                                                              \
+            x.lane[i] = ((const AINO_SINGLY type *)place)[i];                                  \
         return x;                                                                              \
     }                                                                                          \
     static inline AINO_DEVICE __attribute__((unused)) void name##_store(type *place, name x)   \
     {                                                                                          \
         if (AINO_IS_ALIGNED(name, place)) {                                                    \
-            *(name *)place = x;                                                                \
+            AINO_MOVE(name, place, &x);                                                        \
             return;                                                                            \
         }                                                                                      \
         for (int i = 0; i < (count); ++i)                                                      \
-            place[i] = x.lane[i];                                                              \
+            ((AINO_SINGLY type *)place)[i] = x.lane[i];                                        \
     }
 
 /* How many elements the base of a map lies before the parameter's first one. */

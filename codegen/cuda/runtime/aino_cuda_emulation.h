@@ -47,6 +47,8 @@ static _Thread_local aino_dim3 blockIdx, blockDim, threadIdx;
 #endif
 #define AINO_RESTRICT restrict
 #define AINO_SCRATCH(bytes) 0
+#define AINO_SINGLY
+#define AINO_MOVE(type, to, from) memcpy(to, from, sizeof(type))
 #define AINO_IS_ALIGNED(type, place) 0 /* GCC may merge both ways to move a vector into the aligned one */
 #define AINO_ASKED(bytes) static _Thread_local __attribute__((aligned(1024))) char aino_asked[bytes]
 #define AINO_SHARED static _Thread_local __attribute__((aligned(16)))

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import ml_dtypes
+import numpy as np
 import pytest
 
 from aino_ir.codegen.c.compile import SourceUnit
@@ -24,7 +29,9 @@ from tests.codegen.cuda.test_block_attention import block_kernels
 from tests.codegen.cuda.test_device import problems
 from tests.codegen.cuda.test_groups import group_kernels
 from tests.codegen.cuda.test_tensor_cores import mixed_kernels
-from tests.codegen.kernels.support import kernels
+from tests.codegen.kernels.support import Given, kernels, normal, problem
+
+Array = np.ndarray[Any, Any]
 
 NVRTC = nvrtc_library()
 ONE_IN = 60
@@ -133,6 +140,80 @@ def test_nvrtc_compiles_kernels_of_every_generator(store: Store) -> None:
         assert {f"{name}_kernel" for name in functions} <= set(cubin.resources)
         assert all(taken.registers > 0 for taken in cubin.resources.values())
         assert not [n for n, taken in cubin.resources.items() if taken.spill_bytes]
+
+
+def instructions(text: str) -> dict[str, Counter[str]]:
+    """Of each kernel in PTX: how often it has which instruction; of loads and stores whatever their type is."""
+    found = {}
+    for part in text.split(".visible .entry")[1:]:
+        names = re.findall(r"^\s*(?:@!?%p\d+\s+)?([a-z][\w.:]*)[ \t;]", part, re.MULTILINE)
+        kinds = (re.sub(r"^((?:ld|st)\..*)\.\w+$", r"\1", name) for name in names)
+        found[part.split("(")[0].strip()] = Counter(kinds)
+    return found
+
+
+def half(*shape: int) -> Array:
+    return normal(*shape).astype(ml_dtypes.bfloat16)
+
+
+WANTED: list[tuple[str, Any, tuple[Array, ...], str, dict[str, int]]] = [
+    (
+        "sm_80",
+        lambda b, x, w: [b.matmul(x, w, transpose_rhs=True)],
+        (half(512, 256), half(512, 256)),
+        "bf16, 64x64, 32x32 a warp",
+        {
+            "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32": 8,
+            "ldmatrix.sync.aligned.m8n8.x4.shared.b16": 4,
+            "cp.async.cg.shared.global": 4,
+        },
+    ),
+    (
+        "sm_90a",
+        lambda b, x, w: [b.matmul(x, w, transpose_rhs=True)],
+        (half(4096, 64), half(2048, 64)),
+        "wgmma",
+        {"wgmma.fence.sync.aligned": 1, "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16": 4},
+    ),
+    (
+        "sm_80",
+        lambda b, x, y: [b.relu(b.add(x, y))],
+        (normal(512, 512), normal(512, 512)),
+        "4 elements",
+        {"ld.global.nc.v4": 2, "st.global.v4": 1},
+    ),
+    (
+        "sm_80",
+        lambda b, x: [b.softmax(x)],
+        (half(64, 4096),),
+        "block of 128 threads",
+        {"ld.global.nc.v4": 4, "st.global.v4": 4, "bar.sync": 2},
+    ),
+    (
+        "sm_80",
+        lambda b, x: [b.sum(x, axes=(1,))],
+        (normal(64, 4096),),
+        "block of 256 threads",
+        {"ld.global.nc.v4": 4, "st.global": 1},
+    ),
+]
+"""Architecture, what is computed, a word of the candidate, and instructions that its kernel has at least."""
+
+
+@pytest.mark.skipif(NVRTC is None, reason="NVRTC is not installed")
+@pytest.mark.parametrize("number", range(len(WANTED)))
+def test_nvrtc_makes_the_instructions_that_kernels_are_meant_for(number: int, store: Store) -> None:
+    assert NVRTC is not None
+    architecture, build, operands, word, wanted = WANTED[number]
+    target = parse_target(f"cuda:{architecture}")
+    first = kernels(problem(build, *map(Given, operands)), str(target))[0]
+    assert word in first.candidate.name
+    text = print_unit([first.fn], target)
+    made = Nvrtc(NVRTC).instructions("kernels", text, architecture, device_headers(), store)
+    found = instructions(made)[f"{first.fn.name}_kernel"]
+    assert {name: found[name] for name in wanted if found[name] < wanted[name]} == {}
+    assert not [name for name in found if ".local" in name]
+    assert f".maxntid {first.fn.threads if first.fn.threads > 1 else 128}" in made
 
 
 @pytest.mark.skipif(NVRTC is None, reason="NVRTC is not installed")
