@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from aino_ir.dtypes import DType, dtype_of, float_info
+from aino_ir.dtypes import DType, dtype_of, f16, float_info
 
 Array = np.ndarray[Any, Any]
 
 APPROXIMATE = {"f64": 1e-4, "f32": 1e-4, "f16": 1e-3, "bf16": 2.0**-6}
 """Largest error of an approximation, as a share of the largest |reference|; coarser dtypes: one rounding."""
+
+PRODUCT_PRECISION = {"tf32": f16}
+"""What stands behind a target's name -> whose precision its products of f32 have: they have as many bits."""
 
 
 def disagreement(

@@ -12,6 +12,7 @@ from aino_ir import __version__
 from aino_ir.codegen.c.backend import Emission
 from aino_ir.codegen.c.dialects import dialect
 from aino_ir.codegen.c.footprint import footprint
+from aino_ir.codegen.cuda.launch import asked_bytes
 from aino_ir.codegen.cuda.library_products import beside_library
 from aino_ir.codegen.cuda.plan_data import plan_data
 from aino_ir.codegen.cuda.toolchain import BinaryMaker
@@ -193,12 +194,13 @@ class Bundle:
         return found
 
     def _kernel_rows(self, isa: str, plan: Plan) -> list[dict[str, Any]]:
-        """Rows of the report; on a GPU with what the compiler says that kernels take."""
+        """Rows of the report; on a GPU with what kernels take: by the compiler, and what launches ask for."""
         rows = kernel_rows(plan)
         if self.target.arch == GPU:
             entries = CubinLibrary.from_bytes(self.libraries[isa], isa).entries
             for row in rows:
                 row |= asdict(entries[f"{row['kernel']}_kernel"][1])
+                row["asked_shared_bytes"] = asked_bytes(plan.kernels[row["kernel"]].function)
         return rows
 
 

@@ -11,11 +11,12 @@ import numpy as np
 
 from aino_ir.driver.api import Dims, load
 from aino_ir.driver.inputs import flat_values
+from aino_ir.dtypes import DType, dtype_of
 from aino_ir.errors.bench import EngineFailed
 from aino_ir.errors.usage import UnknownModelKind
 from aino_ir.frontends.torch import require_torch
 from aino_ir.runtime.reference import ReferenceExecutable
-from aino_ir.tolerance import disagreement
+from aino_ir.tolerance import PRODUCT_PRECISION, disagreement
 
 Array = np.ndarray[Any, Any]
 
@@ -37,8 +38,17 @@ class Judgement:
     reason: str
 
 
-def compare_outputs(names: Sequence[str], actual: Sequence[Any], expected: Sequence[Any]) -> list[Judgement]:
-    """Judge every output by the tolerance of whole models (`approximate`; integers must be equal)."""
+def compare_outputs(
+    names: Sequence[str], actual: Sequence[Any], expected: Sequence[Any], target: str = ""
+) -> list[Judgement]:
+    """Judge every output by the tolerance of whole models (`approximate`; integers must be equal).
+
+    Args:
+        names: of the outputs.
+        actual, expected: their values.
+        target: what `actual` was compiled for, which may ask for products of less precision.
+    """
+    precision = PRODUCT_PRECISION.get(target.partition(",")[2])
     rows = []
     for name, got, want in zip(names, actual, expected, strict=True):
         mine, theirs = dict(flat_values(name, got)), dict(flat_values(name, want))
@@ -46,16 +56,19 @@ def compare_outputs(names: Sequence[str], actual: Sequence[Any], expected: Seque
             reason = f"{len(mine)} values instead of {len(theirs)}"
             rows.append(Judgement(name, type(got).__name__, float("inf"), reason))
             continue
-        rows += [_judged(part, a, theirs[part]) for part, a in mine.items()]
+        rows += [_judged(part, a, theirs[part], precision) for part, a in mine.items()]
     return rows
 
 
-def _judged(name: str, actual: Array, expected: Array) -> Judgement:
+def _judged(name: str, actual: Array, expected: Array, precision: DType | None) -> Judgement:
     if object in (actual.dtype, expected.dtype):  # strings
         same = actual.shape == expected.shape and bool(np.all(actual == expected))
         reason = "" if same else "other strings"
         return Judgement(name, f"string{list(actual.shape)}", 0.0 if same else float("inf"), reason)
-    reason = disagreement(actual, expected, "approximate") or ""
+    dtype = dtype_of(actual.dtype)
+    if dtype is not None and dtype.is_float and precision is not None:
+        dtype = min(dtype, precision, key=lambda d: d.bits)
+    reason = disagreement(actual, expected, "approximate", dtype=dtype) or ""
     error = relative_error(actual, expected)
     return Judgement(name, f"{actual.dtype}{list(actual.shape)}", error, reason)
 

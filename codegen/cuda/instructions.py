@@ -13,6 +13,7 @@ from aino_ir.dtypes import DType, bf16, f16, f32, i8, i32, u8
 from aino_ir.loops.expr import Cast, Expr, Read, Round
 from aino_ir.loops.groups import GROUP_OPERATIONS
 from aino_ir.target import Target
+from aino_ir.tolerance import PRODUCT_PRECISION
 
 LINE_BYTES = 32
 """Terms of a line that an instruction takes, in bytes."""
@@ -60,8 +61,14 @@ INSTRUCTIONS = (
     Instruction("mma_s8_u8", (i8, u8), i32, "exact"),
     Instruction("mma_u8_s8", (u8, i8), i32, "exact"),
     Instruction("mma_u8_u8", (u8, u8), i32, "exact"),
-    # f16 has the same ten bits behind the point
-    Instruction("mma_tf32", (f32, f32), f32, "approximate", rounding="round_tf32", precision=f16),
+    Instruction(
+        "mma_tf32",
+        (f32, f32),
+        f32,
+        "approximate",
+        rounding="round_tf32",
+        precision=PRODUCT_PRECISION["tf32"],
+    ),
 )
 
 

@@ -13,6 +13,7 @@ from aino_ir.driver.cli.shell import Shell, common_options
 from aino_ir.driver.compare import REFERENCES, compare_outputs, reference_outputs
 from aino_ir.driver.inputs import inputs_for
 from aino_ir.errors.usage import ArtifactIsNoModel, ResultsDisagree
+from aino_ir.runtime.executable import Executable
 from aino_ir.runtime.tables import format_table
 
 
@@ -56,7 +57,8 @@ def command(
         actual = exe.run(inputs)
         progress(against, 0, 0)
         expected = reference_outputs(against, x if model is None else model, inputs, dims)
-    rows = compare_outputs([name for name, _ in exe.outputs], actual, expected)
+    compiled_for = exe.artifact.manifest.target if isinstance(exe, Executable) else ""
+    rows = compare_outputs([name for name, _ in exe.outputs], actual, expected, compiled_for)
     lines = [(r.name, r.type, f"{r.error:.2e}", r.reason or "agrees") for r in rows]
     text = format_table(("output", "type", "max error / max|ref|", "verdict"), lines, right=(2,))
     data = [{"output": r.name, "type": r.type, "error": r.error, "reason": r.reason} for r in rows]

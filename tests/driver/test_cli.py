@@ -256,6 +256,20 @@ def test_verify_reports_disagreement(
     assert "y" in result.stdout and "error" in result.stdout
 
 
+@pytest.mark.parametrize(("target", "agrees"), [("cuda-emu", False), ("cuda-emu,tf32", True)])
+def test_verify_knows_how_exact_products_are_to_be(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, target: str, agrees: bool
+) -> None:
+    from aino_ir.driver import compare
+
+    exact = compare.REFERENCES["reference"]
+    monkeypatch.setitem(
+        compare.REFERENCES, "reference", lambda *given: [np.float32(y * 1.0005) for y in exact(*given)]
+    )
+    words = ("verify", "mlp.onnx", "--target", target)
+    assert ("agrees" in ain(folder, *words, status=0 if agrees else 3).stdout) == agrees
+
+
 def test_bench_prints_both_engines(folder: Path) -> None:
     pytest.importorskip("onnxruntime")
     words = (

@@ -547,6 +547,17 @@ def test_mixed_devices() -> None:
             executable.run(here, here, out=[np.zeros(4, np.float32)])
 
 
+def test_the_report_says_how_much_shared_memory_a_launch_asks_for() -> None:
+    b = Builder()
+    q = b.input("q", tensor("bf16", 1, 1, 64, 64))
+    b.output("y", b.attention(q, q, q))
+    b.finish()
+    with emulated_gpu():
+        (row,) = on_gpu(b.module, "cuda:sm_90a").report.kernels
+    assert row["candidate"].startswith("group attention")
+    assert row["asked_shared_bytes"] == 2 * 64 * (64 + 2 * (64 + 64))
+
+
 # -- registers ----------------------------------------------------------------------------------------
 
 SPILLS = """ptxas info : Compiling entry function '{entry}' for 'sm_80'
