@@ -89,6 +89,7 @@ def cases(kinds: Iterable[str] = KINDS, wanted: Callable[[str], Any] = bool) -> 
                 yield _light(test, kind)
 
 
+@functools.cache  # the suite makes all node tests anew when it is asked, in seconds
 def _loaded(kind: str) -> list[Any]:
     from onnx.backend.test.loader import load_model_tests
 

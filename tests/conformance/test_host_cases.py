@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-import pytest
-
 from tests.conformance.onnx_cases import Case, cases
 from tests.conformance.onnx_suite import run_case
 
@@ -24,9 +22,8 @@ def wanted() -> list[Case]:
     return found[::3]
 
 
-@pytest.mark.parametrize("case", wanted(), ids=lambda case: case.name)
-def test_cases_pass_and_count_their_python_steps(case: Case) -> None:
-    outcome = run_case(case, "c")
-    assert outcome.status == "passed", outcome.detail
-    if PYTHON.match(case.name):
-        assert outcome.host_steps > 0
+def test_cases_pass_and_count_their_python_steps() -> None:
+    outcomes = [run_case(case, "c") for case in wanted()]
+    assert len(outcomes) > 20
+    bad = [o for o in outcomes if o.status != "passed" or (PYTHON.match(o.case) and not o.host_steps)]
+    assert not bad, "\n".join(f"{o.case}: {o.status}, {o.host_steps} steps in Python: {o.detail}" for o in bad)
