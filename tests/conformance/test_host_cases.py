@@ -26,4 +26,6 @@ def test_cases_pass_and_count_their_python_steps() -> None:
     outcomes = [run_case(case, "c") for case in wanted()]
     assert len(outcomes) > 20
     bad = [o for o in outcomes if o.status != "passed" or (PYTHON.match(o.case) and not o.host_steps)]
-    assert not bad, "\n".join(f"{o.case}: {o.status}, {o.host_steps} steps in Python: {o.detail}" for o in bad)
+    assert not bad, "\n".join(
+        f"{o.case}: {o.status}, {o.host_steps} steps in Python: {o.detail}" for o in bad
+    )

@@ -318,8 +318,13 @@ def test_the_text_of_a_tile(golden: Any) -> None:
         EMULATED,
         "tile",
     )
-    assert built.interpret() is None
     golden.check("tile.cu", print_unit([built.fn], target(EMULATED)))
+
+
+def test_the_loop_interpreter_agrees_on_a_tile() -> None:
+    given = Given(normal(33, 17)), Given(normal(17, 20))
+    (built,) = kernels(problem(lambda b, x, w: [b.matmul(x, w)], *given), EMULATED, "tile")
+    assert built.interpret() is None
 
 
 APART = {
