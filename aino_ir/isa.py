@@ -141,6 +141,16 @@ ISAS: dict[str, Isa] = {
 }
 """Every ISA variant by name; of one family, from the least to the most demanding."""
 
+
+def gpu_isa(device: str) -> str:
+    """What to compile for a device of an architecture: the most that is known of and runs there, or itself.
+
+    ``sm_90`` gives ``sm_90a``, with all that such devices have; ``sm_87`` gives ``sm_86``.
+    """
+    fitting = [n for n, isa in ISAS.items() if isa.arch == GPU and n[:3] == "sm_" and runs_on_gpu(n, device)]
+    return fitting[-1] if fitting else device
+
+
 BUILT_IN = tuple(ISAS)
 """Those of AINO itself: no package changes what ``c`` means."""
 

@@ -23,7 +23,7 @@ import numpy as np
 from aino_ir.dtypes import DTYPES
 from aino_ir.errors.base import AinoError
 from aino_ir.runtime.artifact import WEIGHTS, Artifact, ArtifactWriter
-from aino_ir.runtime.cuda.device import Device, open_device
+from aino_ir.runtime.cuda.device import open_device
 from aino_ir.runtime.cuda.executable import CudaExecutable
 from aino_ir.runtime.executable import load_executable
 from aino_ir.runtime.manifest import WeightSlice
@@ -89,7 +89,7 @@ def compiled_here(section: str, dry: bool) -> Found:
     for case in cases(section, dry):
 
         def make(case: Any = case) -> Ready:
-            return compiled(case, f"cuda:{_architecture(open_device())}", cache=not dry)
+            return compiled(case, f"cuda:{open_device().isa}", cache=not dry)
 
         yield Offer(case.name, case.facts(), partial(inputs_of, case), make)
 
@@ -115,11 +115,6 @@ def compiled(case: Any, target: str, cache: bool = True) -> Ready:
         return results
 
     return Ready(case.name, case.section, case.facts(), executable, inputs, expected)
-
-
-def _architecture(device: Device) -> str:
-    """The architecture to compile for: with wgmma where the device has it."""
-    return f"{device.architecture}a" if device.capability == (9, 0) else device.architecture
 
 
 # -- bundles ------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ def target_for(chosen: str, device: torch.device) -> str:
     """
     if chosen != AUTO:
         return chosen
-    return f"cuda:{open_device(device.index or 0).architecture}" if device.type == "cuda" else "c"
+    return f"cuda:{open_device(device.index or 0).isa}" if device.type == "cuda" else "c"
 
 
 def calls_elsewhere(graph: GraphModule) -> dict[Node, str]:

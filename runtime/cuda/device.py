@@ -19,7 +19,7 @@ from aino_ir.errors.cuda import (
     KernelFailed,
     NoCudaDevice,
 )
-from aino_ir.isa import runs_on_gpu
+from aino_ir.isa import gpu_isa, runs_on_gpu
 from aino_ir.runtime.cuda.driver import (
     COMPUTE_CAPABILITY_MAJOR,
     COMPUTE_CAPABILITY_MINOR,
@@ -77,6 +77,11 @@ class Device:
     def architecture(self) -> str:
         """What compilers call it, such as ``sm_90``."""
         return "sm_{}{}".format(*self.capability)
+
+    @property
+    def isa(self) -> str:
+        """What to compile for it, such as ``sm_90a``."""
+        return gpu_isa(self.architecture)
 
     def runs(self, architecture: str) -> bool:
         """Whether cubins for an architecture run here."""
@@ -145,7 +150,7 @@ class Device:
     def mismatch(self, path: str, found: str) -> DeviceArchitectureMismatch:
         """The error of code that is for other devices."""
         return DeviceArchitectureMismatch(
-            path=path, found=found, device=self.number, name=self.name, needed=self.architecture
+            path=path, found=found, device=self.number, name=self.name, needed=self.isa
         )
 
     def upload(self, memory: int, source: int, size: int, stream: int) -> None:
@@ -427,8 +432,8 @@ def open_device(number: int = 0) -> Device:
 
 
 def gpu_architecture() -> str:
-    """The architecture of the first GPU, or nothing where there is none."""
+    """What to compile for the first GPU, or nothing where there is none."""
     try:
-        return open_device().architecture
+        return open_device().isa
     except EnvironmentFault:
         return ""

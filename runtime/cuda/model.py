@@ -128,7 +128,7 @@ class CudaModel:
                     device=device.number,
                     name=device.name,
                     limit=device.shared_bytes,
-                    needed=device.architecture,
+                    needed=device.isa,
                 )
 
     def _state(self, size: int, first: int | None, stream: int) -> Memory:

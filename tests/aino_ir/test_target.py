@@ -11,7 +11,7 @@ import pytest
 
 from aino_ir.errors.toolchain import UnknownTarget
 from aino_ir.errors.usage import BadExtension
-from aino_ir.isa import Isa, register_isa, runs_on_gpu
+from aino_ir.isa import Isa, gpu_isa, register_isa, runs_on_gpu
 from aino_ir.target import ISAS, KNOWN_TARGETS, Host, detect_host, parse_target, usable_cpus
 
 AVX2 = " ".join(ISAS["avx2"].features)
@@ -240,6 +240,14 @@ def test_which_gpus_run_which_code(isa: str, device: str, runs: bool) -> None:
     if isa in ISAS:
         host = dataclasses.replace(detect_host(), gpu=device)
         assert (host.obstacle(parse_target(f"cuda:{isa}"), isa) == "") is runs
+
+
+@pytest.mark.parametrize(
+    ("device", "isa"),
+    [("sm_80", "sm_80"), ("sm_87", "sm_86"), ("sm_90", "sm_90a"), ("sm_103", "sm_100"), ("sm_75", "sm_75")],
+)
+def test_what_is_compiled_for_a_gpu(device: str, isa: str) -> None:
+    assert gpu_isa(device) == isa
 
 
 @pytest.mark.parametrize(

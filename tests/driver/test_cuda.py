@@ -397,9 +397,10 @@ def test_no_device() -> None:
             executable.run(normal(5, 33))
 
 
-def test_the_first_gpu_is_the_default() -> None:
-    with emulated_gpu(EmulatedGpus([(8, 9)])):
-        assert aino.compile(perceptron(), "cuda", cache=False).artifact.manifest.target == "cuda:sm_89"
+@pytest.mark.parametrize(("capability", "isa"), [((8, 9), "sm_89"), ((9, 0), "sm_90a")])
+def test_the_first_gpu_is_the_default(capability: tuple[int, int], isa: str) -> None:
+    with emulated_gpu(EmulatedGpus([capability])):
+        assert aino.compile(perceptron(), "cuda", cache=False).artifact.manifest.target == f"cuda:{isa}"
 
 
 def test_code_for_another_architecture() -> None:

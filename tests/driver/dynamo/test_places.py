@@ -39,7 +39,7 @@ def test_tensors_on_a_gpu_choose_the_target() -> None:
     assert graph_device(graph).type == "cuda"
     assert graph_device(traced(torch.relu, "cpu")) == CPU
     with emulated_gpu(EmulatedGpus([(9, 0), (8, 6)])):
-        assert target_for(AUTO, GPU) == "cuda:sm_90"
+        assert target_for(AUTO, GPU) == "cuda:sm_90a"
         assert target_for(AUTO, torch.device("cuda:1")) == "cuda:sm_86"
         assert target_for("c:avx2", GPU) == "c:avx2"
         assert target_for(AUTO, CPU) == "c"
