@@ -35,7 +35,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class ProductCall:
-    """``result = activation(first @ second + bias)``, the same operands as those of the kernel.
+    """``result = activation(first @ second + residual + bias)``, the same operands as those of the kernel.
 
     Matrices are told column after column, as libraries with a Fortran past do: a result whose rows are
     contiguous stands here as its transpose, with the factors exchanged.
@@ -45,6 +45,7 @@ class ProductCall:
         first, second, result: where the matrices lie.
         compute: what sums are computed in: f32, f64, i32, or tf32 (f32 of rounded factors).
         bias: parameter with a number for each row of the result, of the result's type; None: there is none.
+        residual: matrices of the result's type that are added.
         activation: one of `ACTIVATIONS`.
     """
 
@@ -57,6 +58,7 @@ class ProductCall:
     result: Matrix
     compute: str
     bias: int | None = None
+    residual: Matrix | None = None
     activation: str = ""
 
     @property

@@ -11,7 +11,7 @@ from typing import Any
 from aino_ir.codegen.cstyle.usage import analyse
 from aino_ir.dims import free_symbols, is_static, product
 from aino_ir.kernels import Kernel
-from aino_ir.library_calls import CUBLAS, ProductCall
+from aino_ir.library_calls import CUBLAS, Matrix, ProductCall
 from aino_ir.loops.stmt import (
     Alloc,
     BindIndex,
@@ -187,14 +187,17 @@ def _call_row(call: ProductCall) -> dict[str, Any]:
     return {
         "name": CUBLAS,
         "extents": [_number_or_text(d) for d in extents],
-        "matrices": [
-            [m.view, m.dtype, _number_or_text(m.leading), _number_or_text(m.stride), m.turned]
-            for m in call.matrices
-        ],
+        "matrices": [_matrix_row(m) for m in call.matrices],
         "compute": call.compute,
         "bias": call.bias,
+        "residual": None if call.residual is None else _matrix_row(call.residual),
         "activation": call.activation,
     }
+
+
+def _matrix_row(m: Matrix) -> list[Any]:
+    """Matrices as JSON holds them."""
+    return [m.view, m.dtype, _number_or_text(m.leading), _number_or_text(m.stride), m.turned]
 
 
 def _number_or_text(value: Any) -> int | str:

@@ -7,7 +7,7 @@ from a clock that the call is faster.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from aino_ir.codegen.cuda.product import Product, analyse
@@ -42,7 +42,7 @@ EPILOGUES = ("f32", "tf32")
 
 
 class LibraryProductGenerator:
-    """Plain products, with a bias and an activation that cuBLAS knows.
+    """Plain products, with a bias, a residual and an activation that cuBLAS knows.
 
     Args:
         only: keys of the specs to answer to; None: to all.
@@ -92,7 +92,8 @@ def beside_library(candidate: Candidate) -> Candidate | None:
 def call_name(call: ProductCall) -> str:
     """For reports."""
     types = call.first.dtype if call.compute != "tf32" else call.compute
-    parts = [f"{types} product", *(["bias"] if call.bias is not None else []), call.activation]
+    added = {"bias": call.bias, "residual": call.residual}
+    parts = [f"{types} product", *(n for n, what in added.items() if what is not None), call.activation]
     return ", ".join(p for p in parts if p)
 
 
@@ -153,14 +154,14 @@ class _Epilogue:
     """What follows a product.
 
     Attributes:
-        bias: what is added.
+        added: what is added.
         activation: the function.
-        unrounded: whether roundings between them are left out.
+        loose: whether roundings between them are left out, or terms added in another order.
     """
 
-    bias: Read | None = None
+    added: tuple[Read, ...] = ()
     activation: str = ""
-    unrounded: bool = False
+    loose: bool = False
 
 
 def _epilogue(of: Product) -> _Epilogue | str:
@@ -168,17 +169,26 @@ def _epilogue(of: Product) -> _Epilogue | str:
     spec, result = of.spec, of.spec.results[0]
     program = of.spec.program
     assert isinstance(program, Compute)
-    e = result.expr if result.expr is not None else program.result_expr
-    outer = _rounded(e, result.dtype)
-    e, activation = _activation(outer)
-    e, bias = _bias(_rounded(e, result.dtype))
-    last = _rounded(e, result.dtype)
-    if not isinstance(last, Accumulator):
+    whole = result.expr if result.expr is not None else program.result_expr
+    e, activation = _activation(_rounded(whole, result.dtype))
+    terms = list(_terms(e, result.dtype))
+    added = tuple(t for t in terms if isinstance(t, Read) and t.default is None)
+    if sum(isinstance(t, Accumulator) for t in terms) != 1 or len(added) != len(terms) - 1:
         return "something else follows the product"
-    follows = _Epilogue(bias, activation, unrounded=last is not outer and result.dtype.bits < 32)
-    if follows.unrounded and spec.numerics == "strict":
-        return "cuBLAS rounds once behind bias and activation, and numerics are strict"
-    return follows
+    loose = len(added) > 1 or (result.dtype.bits < 32 and (bool(added) or activation != ""))
+    if loose and spec.numerics == "strict":
+        return "cuBLAS rounds once, behind all that follows the product, and numerics are strict"
+    return _Epilogue(added, activation, loose)
+
+
+def _terms(e: Expr, storage: DType) -> Iterator[Expr]:
+    """What is added up, roundings to a type left out."""
+    e = _rounded(e, storage)
+    if isinstance(e, Binary) and e.op == "add":
+        yield from _terms(e.a, storage)
+        yield from _terms(e.b, storage)
+    else:
+        yield e
 
 
 def _rounded(e: Expr, storage: DType) -> Expr:
@@ -197,15 +207,6 @@ def _activation(e: Expr) -> tuple[Expr, str]:
     return e, ""
 
 
-def _bias(e: Expr) -> tuple[Expr, Read | None]:
-    """What an operand is added to, and the operand."""
-    if isinstance(e, Binary) and e.op == "add":
-        for x, bias in ((e.a, e.b), (e.b, e.a)):
-            if isinstance(bias, Read) and bias.default is None:
-                return x, bias
-    return e, None
-
-
 def _placed(of: Product, follows: _Epilogue, target: Target) -> ProductCall | str:
     """The call, from where factors and result lie."""
     spec, (result,) = of.spec, of.spec.results
@@ -214,25 +215,24 @@ def _placed(of: Product, follows: _Epilogue, target: Target) -> ProductCall | st
     sums = SUMS.get((types[0], result.dtype)) if types[0] is types[1] else None
     if sums is None:
         return f"factors of {types[0]} and {types[1]} with a result of {result.dtype}"
-    steps = [_steps(of, a) for a in (*(_address(spec, f) for f in factors), result.addr(result.index))]
-    down, across = of.rows[0], of.columns[0]
-    if steps[2] is not None and steps[2].columns == 1:  # rows are contiguous: the transpose is told
-        factors, steps = [factors[1], factors[0], *factors[2:]], [steps[1], steps[0], steps[2]]
-        steps = [None if s is None else Steps(s.columns, s.rows, s.terms, s.stack) for s in steps]
-        down, across = across, down
-    first, second, whole = steps
+    if sums not in EPILOGUES and (follows.added or follows.activation):
+        return f"cuBLAS adds nothing to sums of {sums}"
+    whole = _steps(of, result.addr(result.index))
+    if whole is not None and whole.columns == 1:  # rows are contiguous: the transpose is told
+        of = replace(of, rows=of.columns, columns=of.rows)
+        factors, whole = factors[::-1], _steps(of, result.addr(result.index))
+    first, second = (_steps(of, _address(spec, f)) for f in factors)
     if first is None or second is None or whole is None or whole.rows != 1:
         return "addresses that do not grow evenly"
-    terms = of.terms[0]
+    down, across, terms = of.rows[0], of.columns[0], of.terms[0]
     left = _matrix(spec, factors[0].operand, (first.rows, first.terms), first.stack, (down, terms))
     right = _matrix(spec, factors[1].operand, (second.terms, second.columns), second.stack, (terms, across))
     if left is None or right is None:
         return "a factor none of whose axes is contiguous, or whose lines overlap"
-    bias = _bias_view(of, follows, down)
-    if isinstance(bias, str):
-        return bias
-    if sums not in EPILOGUES and (follows.bias or follows.activation):
-        return f"cuBLAS adds nothing to sums of {sums}"
+    added = _added(of, follows)
+    if isinstance(added, str):
+        return added
+    bias, residual = added
     return ProductCall(
         down.extent,
         across.extent,
@@ -243,6 +243,7 @@ def _placed(of: Product, follows: _Epilogue, target: Target) -> ProductCall | st
         Matrix(len(spec.operands), result.dtype.name, whole.columns, whole.stack),
         "tf32" if types[0] is f32 and target.tf32 else sums,
         bias,
+        residual,
         follows.activation,
     )
 
@@ -277,17 +278,20 @@ def _matrix(
     return Matrix(view, spec.operands[view].dtype.name, leading, stride, turned)
 
 
-def _bias_view(of: Product, follows: _Epilogue, along: Axis) -> int | str | None:
-    """The parameter that is the bias: a number for each row of the (transposed) result."""
-    bias = follows.bias
-    if bias is None:
-        return None
-    spec = of.spec
-    operand = spec.operands[bias.operand]
-    if any(isinstance(c, Expr) for c in bias.index) or operand.dtype is not spec.results[0].dtype:
-        return "a bias that is computed in the kernel, or of another type than the result"
-    address = _address(spec, bias)
-    rest = address.substitute({along.name: 0}) if isinstance(address, Dim) else address
-    if slope(address, along.name) != 1 or not is_static(rest) or rest != 0:
-        return "something is added that is no vector along the contiguous axis"
-    return bias.operand
+def _added(of: Product, follows: _Epilogue) -> tuple[int | None, Matrix | None] | str:
+    """The bias (a parameter) and the residual among what is added; or what is neither."""
+    spec, (result,) = of.spec, of.spec.results
+    bias, residual = None, None
+    for read in follows.added:
+        operand = spec.operands[read.operand]
+        plain = operand.dtype is result.dtype and not any(isinstance(c, Expr) for c in read.index)
+        steps = _steps(of, _address(spec, read)) if plain else None
+        if steps is None or steps.rows != 1:
+            return "something is added that does not lie along the contiguous axis, or is of another type"
+        if steps.columns != 0 and residual is None:
+            residual = Matrix(read.operand, operand.dtype.name, steps.columns, steps.stack)
+        elif steps.columns == 0 and steps.stack == 0 and bias is None:
+            bias = read.operand
+        else:
+            return "more is added than a vector and a matrix"
+    return bias, residual

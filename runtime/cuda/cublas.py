@@ -180,14 +180,14 @@ class Cublas:
         Raises:
             LibraryCallFailed: the library has nothing for it.
         """
-        places = [addresses[m.view] for m in call.matrices]
-        key = (call, call.extents(symbols), *map(alignment_of, places))
+        read = [] if call.bias is None else [addresses[call.bias]]
+        key = (call, call.extents(symbols), *map(alignment_of, [*_places(call, addresses), *read]))
         with self._lock:
             found = self._products.get(key)
             if found is None:
                 while len(self._products) >= REMEMBERED:
                     self._products.pop(next(iter(self._products)))
-                found = self._products[key] = Product(self, call, symbols, places, kernel)
+                found = self._products[key] = Product(self, call, symbols, addresses, kernel)
             return found
 
     def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
@@ -209,7 +209,7 @@ class Product:
         library: Cublas,
         call: ProductCall,
         symbols: Mapping[str, int],
-        places: Sequence[int],
+        addresses: Sequence[int],
         kernel: str,
     ) -> None:
         """Describe it to the library, and ask for an algorithm; see `Cublas.product`."""
@@ -230,12 +230,14 @@ class Product:
         self._describe(kernel, EPILOGUE, ctypes.c_int32(epilogue))
         for attribute, matrix in ((TURN_FIRST, call.first), (TURN_SECOND, call.second)):
             self._describe(kernel, attribute, ctypes.c_int32(matrix.turned))
-        shapes = ((rows, terms), (terms, columns), (rows, columns))
+        if call.bias is not None:
+            self._describe(kernel, BIAS_POINTER, ctypes.c_void_p(addresses[call.bias]))
+        shapes = ((rows, terms), (terms, columns), (rows, columns), (rows, columns))
         self._layouts = [
             self._layout(kernel, matrix, shape[::-1] if matrix.turned else shape, stack, symbols)
-            for matrix, shape in zip(call.matrices, shapes, strict=True)
+            for matrix, shape in zip(_matrices(call), shapes, strict=True)
         ]
-        self._result = self._algorithm(kernel, [*places[:2], places[2], places[2]])
+        self._result = self._algorithm(kernel, _places(call, addresses))
         self.workspace_bytes = int(self._result.workspace_bytes)
 
     def enqueue(
@@ -253,8 +255,10 @@ class Product:
         Raises:
             LibraryCallFailed: the library refuses it.
         """
-        first, second, third = (addresses[m.view] for m in self.call.matrices)
-        target, layouts = result or third, self._layouts
+        first, second, third, target = _places(self.call, addresses)
+        if result:
+            third, target = (third if self.call.residual is not None else result), result
+        layouts = self._layouts
         with self._lock:  # the bias is part of the description
             if self.call.bias is not None:
                 self._describe(kernel, BIAS_POINTER, ctypes.c_void_p(addresses[self.call.bias]))
@@ -268,11 +272,11 @@ class Product:
                 layouts[0],
                 second,
                 layouts[1],
-                ctypes.byref(self._zero),
-                target,
+                ctypes.byref(self._one if self.call.residual is not None else self._zero),
+                third,
                 layouts[2],
                 target,
-                layouts[2],
+                layouts[3],
                 ctypes.byref(self._result),
                 workspace,
                 self.workspace_bytes,
@@ -344,17 +348,13 @@ class Product:
         for attribute, value in wishes:
             self._set(kernel, "MatmulPreference", search, attribute, value)
         found, count = HeuristicResult(), ctypes.c_int()
-        first, second, result = self._layouts
         function = "cublasLtMatmulAlgoGetHeuristic"
         self._expect(
             kernel,
             function,
             self.library.handle,
             self._facts,
-            first,
-            second,
-            result,
-            result,
+            *self._layouts,
             search,
             1,
             ctypes.byref(found),
@@ -370,6 +370,16 @@ class Product:
         if not finalizing():
             for function, thing in owned:
                 self.library.functions[function](thing)
+
+
+def _matrices(call: ProductCall) -> tuple[Matrix, Matrix, Matrix, Matrix]:
+    """Both factors, what is added, and the result: A, B, C and D of the library's documentation."""
+    return call.first, call.second, call.residual or call.result, call.result
+
+
+def _places(call: ProductCall, addresses: Sequence[int]) -> list[int]:
+    """Where they lie."""
+    return [addresses[m.view] for m in _matrices(call)]
 
 
 def alignment_of(address: int) -> int:

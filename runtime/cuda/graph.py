@@ -76,6 +76,29 @@ class Graph(Owned):
             self.free()
 
 
+def in_order(
+    launches: Sequence[Sequence[Work]], order: Sequence[Sequence[int]] | None
+) -> tuple[list[Work], list[list[int]]]:
+    """All launches of the steps of a plan, and for each the places of those that it follows.
+
+    Args:
+        launches: of each step, one after the other.
+        order: see `PlanFacts.order`.
+    """
+    flat: list[Work] = []
+    after: list[list[int]] = []
+    last: list[list[int]] = []  # of each step: its last launch, or, where it has none, what it follows
+    for number, mine in enumerate(launches):
+        before = order[number] if order is not None else range(max(0, number - 1), number)
+        ends = sorted({end for earlier in before for end in last[earlier]})
+        for launch in mine:
+            after.append(ends)
+            ends = [len(flat)]
+            flat.append(launch)
+        last.append(ends)
+    return flat, after
+
+
 class Captured(Owned):
     """What was put on a stream, as a graph that others take in; the device must be current.
 

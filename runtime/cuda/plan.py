@@ -285,14 +285,18 @@ class PlanFacts:
 
 def _product_call(row: Mapping[str, Any]) -> ProductCall:
     """From JSON."""
-    first, second, result = (
-        Matrix(int(view), str(dtype), dim_of(leading), dim_of(stride), bool(turned))
-        for view, dtype, leading, stride, turned in row["matrices"]
-    )
+    first, second, result = map(_matrix, row["matrices"])
     rows, columns, terms, stack = map(dim_of, row["extents"])
     bias = None if row["bias"] is None else int(row["bias"])
-    own = (first, second, result, str(row["compute"]), bias, str(row["activation"]))
-    return ProductCall(rows, columns, terms, stack, *own)
+    residual = None if row["residual"] is None else _matrix(row["residual"])
+    follows = (bias, residual, str(row["activation"]))
+    return ProductCall(rows, columns, terms, stack, first, second, result, str(row["compute"]), *follows)
+
+
+def _matrix(row: Sequence[Any]) -> Matrix:
+    """From JSON."""
+    view, dtype, leading, stride, turned = row
+    return Matrix(int(view), str(dtype), dim_of(leading), dim_of(stride), bool(turned))
 
 
 def _is_known(step: Step) -> bool:

@@ -27,7 +27,7 @@ from aino_ir.plan import (
     View,
 )
 from aino_ir.runtime.cuda.device import Event, Launch, Memory, Work
-from aino_ir.runtime.cuda.graph import Graph
+from aino_ir.runtime.cuda.graph import Graph, in_order
 from aino_ir.runtime.cuda.library_launch import LibraryLaunch
 
 if TYPE_CHECKING:
@@ -453,29 +453,6 @@ class Session:
         for (_, before), (number, event) in zip(self._marks, self._marks[1:], strict=False):
             self._times[number, 0] += event.nanoseconds_since(before)
             self._times[number, 1] += 1
-
-
-def in_order(
-    launches: Sequence[Sequence[Work]], order: Sequence[Sequence[int]] | None
-) -> tuple[list[Work], list[list[int]]]:
-    """All launches of the steps of a plan, and for each the places of those that it follows.
-
-    Args:
-        launches: of each step, one after the other.
-        order: see `PlanFacts.order`.
-    """
-    flat: list[Work] = []
-    after: list[list[int]] = []
-    last: list[list[int]] = []  # of each step: its last launch, or, where it has none, what it follows
-    for number, mine in enumerate(launches):
-        before = order[number] if order is not None else range(max(0, number - 1), number)
-        ends = sorted({end for earlier in before for end in last[earlier]})
-        for launch in mine:
-            after.append(ends)
-            ends = [len(flat)]
-            flat.append(launch)
-        last.append(ends)
-    return flat, after
 
 
 _WHAT = {"arena": "intermediate results", "status": "statuses", "turns": "loop counters"}

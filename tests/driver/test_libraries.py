@@ -216,6 +216,20 @@ def test_products_side_by_side_have_workspaces_of_their_own(bench: Bench) -> Non
         np.testing.assert_allclose(y, X @ w, rtol=1e-5, atol=1e-5)
 
 
+def test_bias_residual_and_activation_in_one_call(bench: Bench) -> None:
+    b = aino.Builder()
+    x, w = b.input("x", tensor("f32", 32, 64)), b.input("w", tensor("f32", 64, 48))
+    bias, residual = b.input("b", tensor("f32", 48)), b.tanh(b.input("r", tensor("f32", 32, 48)))
+    b.output("y", b.softmax(b.relu(b.add(b.add(b.matmul(x, w), bias), residual))))
+    b.finish()
+    executable = bench.compile(b.module)
+    assert executable.report.kernels[1]["candidate"] == "cublas: f32 product, bias, residual, relu"
+    given = (X, W, W[0] * 3, X @ W[:, ::-1])
+    (want,) = aino.compile(b.module, "reference").run(*given)
+    for _ in range(2):
+        np.testing.assert_allclose(bench.run(executable, *given)[0], want, rtol=1e-4, atol=1e-6)
+
+
 def test_profiles_and_single_steps_call_the_library_too(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -185,6 +185,8 @@ class EmulatedCublas:
         count._obj.value = 0
         if product is None or product.first.kind in self.refuse:
             return NOT_SUPPORTED
+        if product.has_bias and not self._things[number_of(facts)].number(8):
+            return INVALID_VALUE
         wishes = self._things[number_of(search)]
         if wishes.number(1) < self.workspace_bytes:
             return NOT_SUPPORTED
@@ -197,14 +199,14 @@ class EmulatedCublas:
         return 0
 
     def _cublasLtMatmul(self, *given: Any) -> int:
-        _, facts, one, a, a_layout, b, b_layout, zero, c, c_layout, d, d_layout, *rest = given
+        _, facts, one, a, a_layout, b, b_layout, share, c, c_layout, d, d_layout, *rest = given
         algorithm, workspace, workspace_bytes, stream = rest
         if self.fails:
             return self.fails
         product = self._product(facts, [a_layout, b_layout, c_layout, d_layout])
         chosen = (ctypes.c_uint64 * 8).from_address(ctypes.addressof(algorithm._obj))
         places = [number_of(p) for p in (a, b, c, d)]
-        if product is None or chosen[0] != product.key or (one._obj.value, zero._obj.value) != (1, 0):
+        if product is None or chosen[0] != product.key or one._obj.value != 1:
             return INVALID_VALUE
         if any(place % wanted for place, wanted in zip(places, chosen[1:5], strict=True)):
             return INVALID_VALUE
@@ -213,8 +215,10 @@ class EmulatedCublas:
         bias = self._things[number_of(facts)].number(8)
         room = (number_of(workspace), workspace_bytes)
 
+        adds = share._obj.value
+
         def run() -> bool:
-            return self._run(product, places, bias, room)
+            return self._run(product, places, bias, room, adds)
 
         return self.gpus.put(stream, "cublasLtMatmul", run)
 
@@ -224,18 +228,20 @@ class EmulatedCublas:
         """What is described; None where the library has nothing for it."""
         described = self._things[number_of(facts)]
         matrices = [_Matrix.of(self._things[number_of(layout)]) for layout in layouts]
-        first, second, _, result = matrices
+        first, second, third, result = matrices
         turned = described.number(3), described.number(4)
-        product = _Product(first, second, result, turned, described.facts[0], described.number(7, 1))
+        product = _Product(first, second, third, result, turned, described.facts[0], described.number(7, 1))
         pairs = SUPPORTED.get((described.facts[0], described.facts[1]), set())
         fits = first.kind == second.kind and (first.kind, result.kind) in pairs
         whole_words = first.kind != 3 or (turned == (1, 0) and not (first.leading | second.leading) % 4)
         return product if fits and product.agrees and whole_words else None
 
-    def _run(self, product: _Product, places: list[int], bias: int, room: tuple[int, int]) -> bool:
+    def _run(
+        self, product: _Product, places: list[int], bias: int, room: tuple[int, int], adds: float
+    ) -> bool:
         """Multiply; whether all memory is there."""
-        sizes = [product.first.bytes, product.second.bytes, product.result.bytes]
-        stretches = [*zip((*places[:2], places[3]), sizes, strict=True), room]
+        matrices = (product.first, product.second, product.third, product.result)
+        stretches = [*((p, m.bytes) for p, m in zip(places, matrices, strict=True)), room]
         if product.has_bias:
             stretches.append((bias, product.result.rows * product.result.itemsize))
         if not all(self.gpus.inside(*stretch) for stretch in stretches):
@@ -249,6 +255,8 @@ class EmulatedCublas:
             second = second.swapaxes(1, 2)
         with np.errstate(all="ignore"):
             total = np.matmul(first.astype(wide), second.astype(wide))
+            if adds:
+                total = total + adds * product.third.array(places[2]).astype(wide)
             if product.has_bias:
                 numbers = np.frombuffer(ctypes.string_at(bias, stretches[-1][1]), TYPES[product.result.kind])
                 total = total + numbers.astype(wide)[:, None]
@@ -307,6 +315,7 @@ class _Product:
 
     first: _Matrix
     second: _Matrix
+    third: _Matrix
     result: _Matrix
     turned: tuple[int, int]
     compute: int
@@ -328,6 +337,9 @@ class _Product:
         shapes = [(m.rows, m.columns) for m in (self.first, self.second)]
         shapes = [s[::-1] if t else s for s, t in zip(shapes, self.turned, strict=True)]
         (rows, terms), (again, columns) = shapes
-        heights = {self.first.height, self.second.height, self.result.height}
-        fits = terms == again and (rows, columns) == (self.result.rows, self.result.columns)
+        heights = {m.height for m in (self.first, self.second, self.third, self.result)}
+        wanted = (self.result.kind, rows, columns)
+        fits = terms == again and all(
+            (m.kind, m.rows, m.columns) == wanted for m in (self.third, self.result)
+        )
         return fits and len(heights) == 1 and self.epilogue in EPILOGUES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import ml_dtypes
@@ -154,6 +155,31 @@ def test_what_follows_the_product() -> None:
 def test_what_the_library_cannot_do_is_said(options: dict[str, Any], reason: str) -> None:
     found = answer(layer(**options))
     assert isinstance(found, Reject) and reason in found.reason
+
+
+def test_what_is_added_besides() -> None:
+    b = aino.Builder()
+    x, w = b.input("x", tensor("bf16", ROWS, TERMS)), b.input("w", tensor("bf16", TERMS, COLUMNS))
+    residual, bias = b.input("r", tensor("bf16", ROWS, COLUMNS)), b.input("b", tensor("bf16", COLUMNS))
+    b.output("y", b.relu(b.add(residual, b.add(b.matmul(x, w), bias))))
+    kernel = kernel_of(b.module)
+    call = call_of(kernel)
+    views = {o.name: n for n, o in enumerate(kernel.spec.operands)}
+    assert call.residual is not None and (call.residual.leading, call.activation) == (COLUMNS, "relu")
+    assert {call.residual.view, call.bias} == set(views.values()) - {call.first.view, call.second.view}
+    strict = answer(kernel_of(b.module, numerics="strict"))
+    assert isinstance(strict, Reject) and "rounds once" in strict.reason
+
+
+@pytest.mark.parametrize("shape", [(ROWS, 1), (1,), (2, ROWS, COLUMNS)])
+def test_what_is_neither_bias_nor_residual(shape: tuple[int, ...]) -> None:
+    b = aino.Builder()
+    stack = shape[:-2]
+    x, w = b.input("x", tensor("f32", *stack, ROWS, TERMS)), b.input("w", tensor("f32", TERMS, COLUMNS))
+    more = [b.input(f"m{n}", tensor("f32", *shape)) for n in range(2)]
+    b.output("y", b.add(b.add(b.matmul(x, w), more[0]), more[1]))
+    found = answer(kernel_of(b.module))
+    assert isinstance(found, Reject) and re.search("does not lie along|more is added", found.reason)
 
 
 def test_strict_numerics_forbid_only_what_leaves_out_roundings() -> None:

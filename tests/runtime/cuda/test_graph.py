@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aino_ir.runtime.cuda.session import in_order
+from aino_ir.runtime.cuda.graph import in_order
 
 
 def test_launches_of_a_step_follow_each_other() -> None:
