@@ -243,16 +243,19 @@ def test_profiles_and_single_steps_call_the_library_too(
     assert row.ms == pytest.approx(0.1, rel=1e-3)
 
 
-def test_records_tell_libraries_apart(bench: Bench, hermetic_cache: object) -> None:
-    first = bench.compile(product(), cache=True)
-    again = bench.compile(product(), cache=True, tune=999).report.tuning
+def test_records_and_artifacts_tell_libraries_apart(
+    bench: Bench, tmp_path: Path, hermetic_cache: object
+) -> None:
+    path: Any = aino.save(product(), tmp_path / "m.air")
+    first = bench.compile(path, cache=True)
+    again = bench.compile(path, cache=True, tune=999).report.tuning
     assert (again["measured"], again["remembered"]) == (0, 1)
     assert "fast" in again["changed"][0]["library"]
     bench.cublas.version = (13, 1, 0)
-    other = bench.compile(product(), cache=True)
+    other = bench.compile(path, cache=True)
     assert other.report.tuning["measured"] == 1 and libraries(other)["cublas"] == "13.1.0"
     assert libraries(first)["cublas"] == "13.0.2"
-    alone = bench.compile(product(), cache=True, libraries=()).report
+    alone = bench.compile(path, cache=True, libraries=()).report
     assert alone.kernels[0]["candidate"].startswith("tile: ")
 
 
