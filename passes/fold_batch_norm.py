@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aino_ir.builder import Builder
-from aino_ir.dtypes import DType
+from aino_ir.dtypes import DType, f32
 from aino_ir.graph import Value
 from aino_ir.ops.math import Add, Mul, Sub
 from aino_ir.ops.nn import Conv
@@ -75,10 +75,18 @@ def _cast(b: Builder, value: Value, dtype: DType) -> Value:
 
 
 def _affine(b: Builder, norm: BatchNorm) -> tuple[Value, Value]:
-    """(factor, shift) with batch_norm(x) = x * factor + shift."""
-    epsilon = b.constant(constant_like(norm.variance, norm.epsilon))
-    factor = b.div(norm.scale, b.sqrt(b.add(norm.variance, epsilon)))
-    return factor, b.sub(norm.bias, b.mul(norm.mean, factor))
+    """(factor, shift) with batch_norm(x) = x * factor + shift.
+
+    In f32 where parameters have 16 bits: an error of a factor is one of its whole channel, and what either is
+    combined with is rounded after that.
+    """
+    wide = f32 if norm.variance.dtype.bits < f32.bits else norm.variance.dtype
+    scale, bias, mean, variance = (
+        _cast(b, v, wide) for v in (norm.scale, norm.bias, norm.mean, norm.variance)
+    )
+    epsilon = b.constant(constant_like(variance, norm.epsilon))
+    factor = b.div(scale, b.sqrt(b.add(variance, epsilon)))
+    return factor, b.sub(bias, b.mul(mean, factor))
 
 
 def constant_like(value: Value, number: float) -> object:
@@ -122,7 +130,8 @@ class BatchNormIsAffine(Rule):
         axis = norm.axis % norm.x.rank
         column = (norm.x.shape[axis], *[1] * (norm.x.rank - 1 - axis))
         factor, shift = (b.reshape(v, shape=column) for v in _affine(b, norm))
-        return b.add(b.mul(m["x"], factor), shift)  # type: ignore[no-any-return]
+        x = _cast(b, m["x"], factor.dtype)
+        return _cast(b, b.add(b.mul(x, factor), shift), m["x"].dtype)
 
 
 class ScaleIntoConv(Rule):

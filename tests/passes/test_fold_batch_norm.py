@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from ml_dtypes import bfloat16
 
 from aino_ir.builder import Builder
 from aino_ir.graph import Module, Value
+from aino_ir.interp import run_module
 from aino_ir.passes.base import PassContext
 from aino_ir.passes.fold_batch_norm import FoldBatchNorm
 from aino_ir.passes.fold_constants import FoldConstants
@@ -119,3 +122,43 @@ def test_run_time_weights_stay() -> None:
     ctx = PassContext()
     assert not run_pass(FoldBatchNorm(), b.module, ctx).changed
     assert [r.reason for _, r in ctx.refusals] == ["the weights are no constant"]
+
+
+@pytest.mark.parametrize("statistics", [np.float32, bfloat16])
+def test_norm_of_halves_alone_is_rounded_once(statistics: Any) -> None:
+    """f32 in between, whatever the parameters are: half a unit in the last place, and no error of a channel."""
+    b = Builder()
+    x = b.input("x", tensor("bf16", 64, 6, 5, 5))
+    given = [RNG.uniform(0.5, 1.5, 6).astype(np.float32).astype(bfloat16) for _ in range(4)]
+    b.output("y", b.batch_norm(x, *(b.constant(g.astype(statistics)) for g in given), axis=1, epsilon=1e-3))
+    run_pass(FOLD, b.module)
+    assert {"math.mul", "math.add"} <= set(op_names(b.module))
+    data = RNG.standard_normal((64, 6, 5, 5)).astype(np.float32).astype(bfloat16)
+    (got,) = run_module(b.module, [data])
+    scale, bias, mean, variance = (np.float64(g).reshape(6, 1, 1) for g in given)
+    exact = (np.float64(data) - mean) / np.sqrt(variance + 1e-3) * scale + bias
+    error = np.abs(np.float64(got) - exact)
+    assert np.all(error <= 2.0**-8 * np.abs(exact) + 1e-6)
+
+
+def test_folding_halves_costs_no_more_than_they_do() -> None:
+    """A convolution and its norm in bf16: about as far from exact numbers before and after."""
+    b = Builder()
+    x = b.input("x", tensor("bf16", 8, 16, 6, 6))
+    w, *given = (
+        RNG.uniform(0.5, 1.5, s).astype(np.float32).astype(bfloat16) for s in ((8, 16, 1, 1), *[(8,)] * 4)
+    )
+    places = {"strides": (1, 1), "dilations": (1, 1), "pads_before": (0, 0), "pads_after": (0, 0)}
+    y = b.conv(x, b.constant(w), **places, groups=1)
+    b.output("y", b.batch_norm(y, *map(b.constant, given), axis=1, epsilon=1e-3))
+    before = b.module.clone()
+    run_pass(FOLD, b.module)
+    assert op_names(b.module) == ["nn.conv"]
+    data = RNG.standard_normal((8, 16, 6, 6)).astype(np.float32).astype(bfloat16)
+    scale, bias, mean, variance = (np.float64(g).reshape(8, 1, 1) for g in given)
+    products = np.einsum("oi,nihw->nohw", np.float64(w)[:, :, 0, 0], np.float64(data))
+    exact = (products - mean) / np.sqrt(variance + 1e-3) * scale + bias
+    apart, together = (
+        np.sqrt(np.mean((np.float64(run_module(m, [data])[0]) - exact) ** 2)) for m in (before, b.module)
+    )
+    assert together <= 1.5 * apart
