@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import pytest
 
 import aino_ir as aino
 from aino_ir.builder import Builder
+from aino_ir.clone import inline_block
 from aino_ir.codegen.c.backend import Emission
 from aino_ir.codegen.tvm.backend import emit_tvm
 from aino_ir.driver.api import compile_options
@@ -17,7 +18,7 @@ from aino_ir.driver.pipeline import Compilation
 from aino_ir.graph import Module
 from aino_ir.plan import Plan
 from aino_ir.tolerance import disagreement
-from aino_ir.types import tensor
+from aino_ir.types import TensorType, tensor
 
 Array = np.ndarray[Any, Any]
 
@@ -67,6 +68,28 @@ def conv(
     return b.module
 
 
+def joined(modules: Mapping[str, Module]) -> Module:
+    """Modules of fixed extents side by side in one, inputs and outputs in order: it is built once."""
+    b = Builder()
+    for name, module in modules.items():
+        function = module.main
+        given = zip(function.input_names, function.inputs, strict=True)
+        results = inline_block(b, function.block, [b.input(f"{name} {n}", v.type) for n, v in given])
+        for output, value in zip(function.output_names, results, strict=True):
+            b.output(f"{name} {output}", value)
+    return b.module
+
+
+def random_inputs(module: Module) -> list[Array]:
+    """Numbers around zero for every input of fixed extents."""
+    found = []
+    for seed, value in enumerate(module.main.inputs):
+        assert isinstance(value.type, TensorType)
+        x = weights(*map(int, value.type.shape), seed=seed + 5)  # type: ignore[arg-type]
+        found.append(x.astype(np.float16) if value.type.dtype.name == "f16" else x)
+    return found
+
+
 def emitted(module: Module) -> tuple[Plan, Emission]:
     """A module's plan for TVM on this machine, and what is made of it."""
     compilation = Compilation(compile_options("tvm:llvm", verify="off"))
@@ -79,8 +102,9 @@ def agrees(module: Module, *inputs: Array, terms: int = 1, level: int = 2) -> An
     needs_tvm()
     expected = aino.compile(module, "reference").run(*inputs)
     executable = aino.compile(module, "tvm:llvm", cache=False, level=level)
-    for got, want in zip(executable.run(*inputs), expected, strict=True):
-        assert got.dtype == want.dtype and got.shape == want.shape
-        assert disagreement(got, want, "reordered", terms=terms) is None
+    names = module.main.output_names
+    for name, got, want in zip(names, executable.run(*inputs), expected, strict=True):
+        assert got.dtype == want.dtype and got.shape == want.shape, name
+        assert disagreement(got, want, "reordered", terms=terms) is None, name
     assert executable.host_steps == 0
     return executable

@@ -14,22 +14,21 @@ import aino_ir as aino
 from aino_ir.builder import Builder
 from aino_ir.errors.run import IndexOutOfRange
 from aino_ir.types import tensor
-from tests.codegen.tvm.support import agrees, conv, matmul, needs_tvm, weights
+from tests.codegen.tvm.support import agrees, conv, joined, matmul, needs_tvm, random_inputs, weights
 
 
-@pytest.mark.parametrize("shape", [(13, 40, 9), (17, 101, 23), (1, 1000, 64), (64, 96, 48)])
-def test_products(shape: tuple[int, int, int]) -> None:
-    m, _, k = shape
-    agrees(matmul(*shape), weights(m, k, seed=1), terms=k)
-
-
-@pytest.mark.parametrize(
-    "given",
-    [(16, 14, 32, 3, 1, 1), (3, 30, 16, 7, 2, 3), (32, 15, 32, 3, 1, 1, 32), (8, 9, 10, 3, 2, 1)],
-)
-def test_convolutions(given: tuple[int, ...]) -> None:
-    channels, size = given[:2]
-    agrees(conv(*given), weights(1, channels, size, size, seed=1), terms=channels * 49)
+def test_products_and_convolutions() -> None:
+    shapes = [(13, 40, 9), (17, 101, 23), (1, 1000, 64), (64, 96, 48)]
+    modules = {f"product {shape}": matmul(*shape) for shape in shapes}
+    given: list[tuple[int, ...]] = [
+        (16, 14, 32, 3, 1, 1),
+        (3, 30, 16, 7, 2, 3),
+        (32, 15, 32, 3, 1, 1, 32),
+        (8, 9, 10, 3, 2, 1),
+    ]
+    modules |= {f"convolution {numbers}": conv(*numbers) for numbers in given}
+    module = joined(modules)
+    agrees(module, *random_inputs(module), terms=256)
 
 
 def test_floats_keep_what_the_simplifier_would_fold() -> None:

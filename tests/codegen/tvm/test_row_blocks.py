@@ -12,7 +12,7 @@ from aino_ir.codegen.tvm.row_blocks import RowShape, counted
 from aino_ir.codegen.tvm.scheduled import NAME
 from aino_ir.graph import Module
 from aino_ir.types import tensor
-from tests.codegen.tvm.support import agrees, emitted, weights
+from tests.codegen.tvm.support import agrees, emitted, joined, random_inputs, weights
 from tests.codegen.tvm.test_scheduled import steps_of
 
 
@@ -53,26 +53,22 @@ CASES: dict[str, Callable[[], Module]] = {
 
 
 @pytest.mark.parametrize("name", list(CASES))
-def test_rows_are_scheduled_blocks_that_agree(name: str) -> None:
-    module = CASES[name]()
-    plan, emission = emitted(module)
+def test_rows_are_scheduled_blocks(name: str) -> None:
+    plan, emission = emitted(CASES[name]())
     for kernel in plan.kernels.values():
         assert kernel.candidate.generator == NAME
         steps = steps_of(emission.script, kernel.function.name)
         assert steps.count("s.parallel(") == 1 and steps.count("s.compute_at(") >= 4
         assert steps.count("s.vectorize(") >= 2 and steps.count("s.decompose_reduction(") >= 2
-    given = []
-    for seed, value in enumerate(module.main.inputs):
-        x = weights(*value.type.shape, seed=seed + 5)
-        given.append(x.astype(np.float16) if value.type.dtype.name == "f16" else x)
-    agrees(module, *given, terms=192)
 
 
-def test_rows_with_nan_and_infinities_mean_the_same() -> None:
-    x = weights(6, 64, seed=9)
+def test_rows_agree() -> None:
+    """NaN and infinities mean the same, too."""
+    module = joined({name: build() for name, build in CASES.items()} | {"special": softmax(6, 64)})
+    *given, x = random_inputs(module)
     x[0, 3], x[1, 60], x[2] = np.nan, np.inf, -np.inf
     x[3, 5], x[4] = -np.inf, 500.0
-    agrees(softmax(6, 64), x, terms=64)
+    agrees(module, *given, x, terms=192)
 
 
 @pytest.mark.parametrize(
