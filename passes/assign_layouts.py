@@ -20,7 +20,7 @@ from aino_ir.ops.quant_products import QuantMatMul
 from aino_ir.ops.reduce import Reduction
 from aino_ir.ops.tensor import Concat, Pad, Slice, Transpose
 from aino_ir.ops.window import ConvTranspose
-from aino_ir.passes.base import Pass, PassContext
+from aino_ir.passes.base import Pass, PassContext, plain_blocks
 from aino_ir.pattern import constant_of
 from aino_ir.rewriter import Rewriter
 from aino_ir.sparsity import zero_pattern
@@ -52,12 +52,7 @@ class AssignLayouts(Pass):
     min_channels: int = 8
 
     def run_function(self, function: Function, ctx: PassContext) -> None:
-        stack: list[Block] = [function.block]
-        while stack:
-            block = stack.pop()
-            for op in block:
-                if op.name != "core.fused":
-                    stack.extend(op.regions)
+        for block in plain_blocks(function):
             BlockLayouts(block, ctx.rewriter(function), self.min_channels).run()
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from aino_ir.graph import Function, Module
+from aino_ir.graph import Block, Function, Module
 from aino_ir.kernels import Catalogue, GroupPricer
 from aino_ir.op import Op
 from aino_ir.rewriter import Fuel, Refusal, Rewriter
@@ -123,6 +123,20 @@ def result_of(ctx: PassContext) -> PassResult:
     for rewriter in ctx.rewriters.values():
         counters.update(entry.rule for entry in rewriter.log)
     return PassResult(bool(counters), dict(counters))
+
+
+def plain_blocks(function: Function) -> Iterator[Block]:
+    """The block of a function and those of its control-flow regions, but not those of fused groups.
+
+    A block may be changed once it is given.
+    """
+    stack: list[Block] = [function.block]
+    while stack:
+        block = stack.pop()
+        for op in block:
+            if op.name != "core.fused":
+                stack.extend(op.regions)
+        yield block
 
 
 def plain_ops(function: Function) -> Iterator[Op]:

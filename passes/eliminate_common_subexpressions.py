@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from aino_ir.graph import Block, Function
+from aino_ir.graph import Function
 from aino_ir.op import Op, Trait
-from aino_ir.passes.base import Pass, PassContext
+from aino_ir.passes.base import Pass, PassContext, plain_blocks
 
 
 @dataclass(frozen=True)
@@ -23,16 +23,10 @@ class EliminateCommonSubexpressions(Pass):
     def run_function(self, function: Function, ctx: PassContext) -> None:
         """One sweep per block: operands are already merged when their readers are looked at."""
         rewriter = ctx.rewriter(function)
-        stack: list[Block] = [function.block]
-        while stack:
-            block = stack.pop()
+        for block in plain_blocks(function):
             seen: dict[Hashable, Op] = {}
             for op in block:
-                if op.regions:
-                    if op.name != "core.fused":
-                        stack.extend(op.regions)
-                    continue
-                if op.has(Trait.TERMINATOR) or op.has(Trait.DATA_DEPENDENT):
+                if op.regions or op.has(Trait.TERMINATOR) or op.has(Trait.DATA_DEPENDENT):
                     continue
                 first = seen.setdefault(op_key(op), op)
                 if first is not op:

@@ -11,7 +11,7 @@ from aino_ir.graph import Block, Function, Value
 from aino_ir.kernels import GroupPricer
 from aino_ir.op import Op, Trait
 from aino_ir.ops.core import Constant, Fused
-from aino_ir.passes.base import Pass, PassContext
+from aino_ir.passes.base import Pass, PassContext, plain_blocks
 from aino_ir.passes.fusion_groups import Classifier, Group, Grower, Limits, external, is_free_view
 from aino_ir.rewriter import Rewriter
 from aino_ir.structural import block_hash
@@ -42,12 +42,7 @@ class FuseGroups(Pass):
 
     def run_function(self, function: Function, ctx: PassContext) -> None:
         """Group the ops of the function and of its control-flow regions."""
-        stack: list[Block] = [function.block]
-        while stack:
-            block = stack.pop()
-            for op in block:
-                if op.name != "core.fused":
-                    stack.extend(op.regions)
+        for block in plain_blocks(function):
             limits = Limits(self.max_ops, self.max_inputs)
             BlockFusion(block, ctx.rewriter(function), ctx.pricer, limits).run()
 

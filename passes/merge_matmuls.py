@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from aino_ir.builder import Builder
-from aino_ir.graph import Block, Function, Value
+from aino_ir.graph import Function, Value
 from aino_ir.op import Op
 from aino_ir.ops.math import Add
 from aino_ir.ops.nn import MatMul
-from aino_ir.passes.base import Pass, PassContext
+from aino_ir.passes.base import Pass, PassContext, plain_blocks
 from aino_ir.pattern import constant_of
 from aino_ir.rewriter import Rewriter
 
@@ -54,13 +54,9 @@ class MergeMatMuls(Pass):
 
     def run_function(self, function: Function, ctx: PassContext) -> None:
         rewriter = ctx.rewriter(function)
-        stack: list[Block] = [function.block]
-        while stack:
-            block = stack.pop()
+        for block in plain_blocks(function):
             shared: dict[tuple[Value, object], list[Branch]] = {}
             for op in block:
-                if op.name != "core.fused":
-                    stack.extend(op.regions)
                 branch = branch_of(op)
                 if branch is not None:
                     shared.setdefault((branch.matmul.lhs, branch.matmul.rhs.dtype), []).append(branch)

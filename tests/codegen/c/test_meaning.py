@@ -154,6 +154,21 @@ def casts(lanes: int) -> Iterator[Case]:
                     lanes,
                     (values(source, 9),),
                 )
+    yield from bounded_casts(lanes)
+    for a, b in (("f32", "i32"), ("i32", "f32"), ("f64", "u64"), ("u32", "i32"), ("i16", "u16")):
+        given, goal = DTYPES[a], DTYPES[b]
+        yield Case(
+            f"bits_{a}_{b}_l{lanes}",
+            (given,),
+            goal,
+            lambda x, goal=goal: bitcast(x, goal),
+            lanes,
+            (values(a, 10),),
+        )
+
+
+def bounded_casts(lanes: int) -> Iterator[Case]:
+    """Floats that are kept in a range, rounded, or both, on the way to an integer."""
     for goal, low, high in (("i32", -128.0, 127.0), ("u8", 0.0, 255.0), ("i32", -(2.0**31), 2.0**31 - 128)):
         yield Case(
             f"bounded_{goal}_{int(high)}_l{lanes}",
@@ -191,16 +206,6 @@ def casts(lanes: int) -> Iterator[Case]:
                 lanes,
                 (values("f32", 23),),
             )
-    for a, b in (("f32", "i32"), ("i32", "f32"), ("f64", "u64"), ("u32", "i32"), ("i16", "u16")):
-        given, goal = DTYPES[a], DTYPES[b]
-        yield Case(
-            f"bits_{a}_{b}_l{lanes}",
-            (given,),
-            goal,
-            lambda x, goal=goal: bitcast(x, goal),
-            lanes,
-            (values(a, 10),),
-        )
 
 
 def mixtures(lanes: int) -> Iterator[Case]:

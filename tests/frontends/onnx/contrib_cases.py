@@ -178,9 +178,16 @@ def quantized() -> Iterator[Contrib]:
 
 
 def attention() -> Iterator[Contrib]:
-    """Attention, masks, caches, rotary positions."""
-    x, weights, bias = f(2, 5, 12), f(12, 24), f(24)
+    """Attention of all kinds, masks, caches, rotary positions."""
+    yield from packed_attention()
+    yield from multi_head_attention()
+    yield from rotary_positions()
+
+
+def packed_attention() -> Iterator[Contrib]:
+    """Attention with its own projections: masks of every form, and pasts."""
     base = {"num_heads": 2}
+    x, weights, bias = f(2, 5, 12), f(12, 24), f(24)
     yield Contrib("Attention", [x, weights, bias], base)
     yield Contrib("Attention", [x, weights, bias], {**base, "unidirectional": 1, "scale": 0.3})
     masks = (
@@ -199,6 +206,11 @@ def attention() -> Iterator[Contrib]:
     yield Contrib(
         "Attention", [x, weights, bias, None, past, None, np.array([3], np.int32)], base, outputs=(True, True)
     )
+
+
+def multi_head_attention() -> Iterator[Contrib]:
+    """MultiHeadAttention: biases, masks, pasts, buffers longer than what is used."""
+    base = {"num_heads": 2}
     q, k, v = f(2, 5, 8), f(2, 6, 8), f(2, 6, 8)
     yield Contrib("MultiHeadAttention", [q, k, v], base)
     yield Contrib("MultiHeadAttention", [q, k, v, f(24)], base)
@@ -226,6 +238,10 @@ def attention() -> Iterator[Contrib]:
             note=f"buffers, {length}",
         )
     yield Contrib("MultiHeadAttention", [q, f(2, 2, 6, 4), f(2, 2, 6, 4)], base, note="keys by head")
+
+
+def rotary_positions() -> Iterator[Contrib]:
+    """RotaryEmbedding, and the grouped attention that does it itself."""
     angles = np.arange(20)[:, None] / 10 ** (np.arange(4) / 2)
     cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
     places = np.array([[0, 1, 2], [5, 6, 7]], np.int64)
