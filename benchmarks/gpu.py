@@ -28,6 +28,7 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ from typing import Any
 from aino_ir import __version__
 from aino_ir.errors.base import AinoError
 from aino_ir.runtime.cuda.device import open_device
+from aino_ir.runtime.cuda.library_launch import LibraryNotUsed
 from aino_ir.tolerance import disagreement
 from benchmarks.gpu_apart import COMPLETE, CONTEXT_LOST, NO_DEVICE, TIME_IS_UP, Part, run_parts
 from benchmarks.gpu_bundle import FOLDER, ROOT, Found, Offer, Ready, compiled_here, from_bundle, make_bundle
@@ -62,12 +64,13 @@ ORDER = (
     "attention",
     "gemv",
     "networks",
+    "libraries",
     "suite",
     "sanitizer",
 )
 """The sections, what tells most first."""
 
-CHECKED = ("correctness", "suite")
+CHECKED = ("correctness", "libraries", "suite")
 """Sections whose results are compared; the others are timed."""
 
 SECONDS = 420.0
@@ -156,7 +159,9 @@ def _expect_context() -> None:
 
 def checked(ready: Ready) -> dict[str, Any]:
     """Whether results are those that are known or that the interpreter gives."""
-    made = ready.executable.run(*ready.inputs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LibraryNotUsed)  # an own kernel instead would tell nothing
+        made = ready.executable.run(*ready.inputs)
     reasons = []
     for got, want in zip(made, ready.expected(), strict=True):
         kind = "exact" if want.dtype.kind in "biu" else "approximate"
@@ -378,9 +383,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run_apart(given, path, artifacts)
     context: Any = nullcontext()
     if dry:
+        from aino_ir.codegen.cuda.emulated.cublas import EmulatedCublas
+        from aino_ir.codegen.cuda.emulated.device import EmulatedGpus
         from aino_ir.driver.gpu import emulated_gpu
 
-        context = emulated_gpu()
+        gpus = EmulatedGpus()
+        context = emulated_gpu(gpus, cublas=EmulatedCublas(gpus))
     with context:
         if given.make_bundle is None:
             return run_here(given, path, artifacts)

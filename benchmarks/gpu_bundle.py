@@ -104,7 +104,12 @@ def compiled(case: Any, target: str, cache: bool = True) -> Ready:
     import aino_ir as aino
 
     module = case.module()
-    executable = aino.compile(module, target, cache=cache, verify="auto" if case.checked else "off")
+    if case.library:
+        from benchmarks.gpu_libraries import compiled_by_library
+
+        executable: Any = compiled_by_library(module, target)
+    else:
+        executable = aino.compile(module, target, cache=cache, verify="auto" if case.checked else "off")
     assert isinstance(executable, CudaExecutable), f"{case.name} has parts in Python"
     inputs = inputs_of(case)
 

@@ -41,6 +41,7 @@ class Case:
         needs: a word that the name of the kernel's candidate must have, or the figure means nothing.
         given, expected: inputs and outputs that are known; None: drawn, and what the interpreter gives.
         checked: whether results are compared, and kernels compared with the interpreter when compiled.
+        library: whether cuBLAS does the products, which is an error where it is not installed.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Case:
     given: Callable[[], list[np.ndarray[Any, Any]]] | None = None
     expected: Callable[[], Arrays] | None = None
     checked: bool = False
+    library: bool = False
 
     def facts(self) -> dict[str, Any]:
         """What a bundle keeps beside the artifact."""
@@ -64,6 +66,7 @@ class Case:
             "flops": self.flops,
             "peer": list(self.peer),
             "needs": self.needs,
+            "library": self.library,
         }
 
 
@@ -108,6 +111,39 @@ def _correctness(shrink: int) -> list[Case]:
     table |= _kinds_of_kernels()
     return [
         Case(name, "correctness", partial(built, build, inputs), inputs, checked=True)
+        for name, (build, inputs) in table.items()
+    ]
+
+
+def _libraries(shrink: int) -> list[Case]:
+    """What cuBLAS can do in a kernel's place."""
+
+    def layer(b: Builder, x: Value, w: Value, bias: Value, residual: Value) -> Value:
+        made: Value = b.gelu(b.add(b.add(b.matmul(x, w), bias), residual), approximate="tanh")
+        return made
+
+    def rectified(b: Builder, x: Value, w: Value, bias: Value) -> Value:
+        made: Value = b.relu(b.add(b.matmul(x, w), bias))
+        return made
+
+    def shapes(dtype: str, *stack: int) -> tuple[tuple[Any, ...], ...]:
+        return (dtype, (*stack, 200, 264)), (dtype, (*stack, 264, 328))
+
+    def added(dtype: str) -> tuple[tuple[Any, ...], ...]:
+        return (dtype, (328,)), (dtype, (200, 328))
+
+    odd = (("f16", (65, 70)), ("f16", (70, 33)))
+    table: dict[str, tuple[Callable[..., Any], Inputs]] = {
+        "product of bf16": (_product, shapes("bf16")),
+        "linear of bf16": (_linear, (("bf16", (200, 264)), ("bf16", (328, 264)))),
+        "odd product of f16": (_product, odd),
+        "stack of products of f32": (_product, shapes("f32", 3)),
+        "product of f64": (_product, shapes("f64")),
+        "bias and relu of f32": (rectified, (*shapes("f32"), added("f32")[0])),
+        "bias, residual and gelu of bf16": (layer, (*shapes("bf16"), *added("bf16"))),
+    }
+    return [
+        Case(name, "libraries", partial(built, build, inputs), inputs, checked=True, library=True)
         for name, (build, inputs) in table.items()
     ]
 
@@ -292,6 +328,7 @@ def _network_module(name: str, batch: int, small: bool) -> Module:
 
 _MAKERS: dict[str, Callable[[int], Iterable[Case]]] = {
     "correctness": _correctness,
+    "libraries": _libraries,
     "suite": _suite,
     "bandwidth": _bandwidth,
     "norms": _norms,

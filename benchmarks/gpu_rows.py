@@ -95,6 +95,7 @@ class Goal:
 
 GOALS = {
     "correctness": Goal(),
+    "libraries": Goal(),
     "suite": Goal(),
     "sanitizer": Goal(),
     "bandwidth": Goal("copy", 0.85),

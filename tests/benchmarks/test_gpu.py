@@ -35,6 +35,7 @@ from tests.tools.child import run_python
 
 FEW = {
     "correctness": ("gelu of a product", "gather"),
+    "libraries": ("bias and relu of f32",),
     "bandwidth": ("sum of rows",),
     "networks": ("gpt2 decode, batch 1",),
 }
@@ -65,6 +66,22 @@ def test_every_section_has_cases_that_build() -> None:
             names.append((section, case.name))
     assert len(names) == len(set(names)) and {section for section, _ in names} == set(timed)
     assert set(GOALS) == set(gpu.ORDER)
+
+
+def test_products_by_a_library_are_checked(few: None, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    assert gpu.main(["--only", "libraries", "--dry-run", "--engine", "aino", "--rows", str(path)]) == 0
+    (row,) = rows_of(path)
+    assert (row["section"], row["what"], row["value"]) == ("libraries", "results are right", True)
+
+
+def test_a_library_that_is_not_there_is_an_error_and_no_figure(few: None) -> None:
+    with emulated_gpu():
+        (offer,) = gpu_bundle.compiled_here("libraries", dry=True)
+        row = gpu._figures("libraries", offer, dry=True)
+    assert row["what"] == "error" and row["error"].startswith(
+        "LibraryNotUsed: AINO-E0547: cuBLAS is not there"
+    )
 
 
 def test_a_dry_run_checks_and_goes_on_where_it_ended(few: None, tmp_path: Path) -> None:
