@@ -1,6 +1,7 @@
 """The eight networks on TVM: AINO's kernels built by it, its own default pipeline, and AINO's C.
 
 ``python -m benchmarks.tvm [NAME ...] [--check] [--without-tvm] [--tvm-limit 900] [--threads 2] [--rounds 3]``
+``python -m benchmarks.tvm NAME --profile`` shows the kernels of both targets beside each other, no more.
 
 Every network is compiled for `tvm:llvm` in a process of its own first, and its outputs are compared with
 eager PyTorch's; then the engines take turns (`benchmarks.run`'s way). One row a network goes to the JSONL
@@ -28,6 +29,7 @@ from rich.console import Console
 
 from aino_ir.driver.bench import SECONDS_PER_ROUND, Comparison, compare, describe_machine, render
 from benchmarks.run import revision
+from benchmarks.tvm_kernels import kernels
 from benchmarks.workloads import EXPORTERS, NAMES, workload
 from benchmarks.zoo import TOLERANCE, Row, check_in_child
 
@@ -133,6 +135,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tvm", description=main.__doc__)
     parser.add_argument("names", nargs="*", default=list(NAMES), metavar="NAME", help="default: all eight")
     parser.add_argument("--check", action="store_true", help="compare outputs alone, take no times")
+    parser.add_argument("--profile", action="store_true", help="show the kernels, add no row")
     parser.add_argument("--fresh", action="store_true", help="also what has a row of this commit")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--exporter", choices=EXPORTERS, default="dynamo")
@@ -149,6 +152,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=RESULTS, help="where rows are appended")
     options = parser.parse_args(argv)
     console = Console()
+    if options.profile:
+        for name in options.names:
+            print(kernels(workload(name, options.exporter), TARGET, "c", options.threads))
+        return 0
     commit = revision()
     known = set() if options.fresh else done(options.output, commit, engines_of(options))
     facts = {**describe_machine(), "commit": commit, "date": time.strftime("%Y-%m-%d", time.gmtime())}

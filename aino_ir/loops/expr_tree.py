@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from aino_ir.dims import DimLike
 from aino_ir.loops.dot_expr import AddPairs, Dot, DotHalves, DotPairs, add_pairs, dot, dot_halves, dot_pairs
@@ -37,6 +37,8 @@ from aino_ir.loops.expr import (
     splat,
     unary,
 )
+
+Folded = TypeVar("Folded")
 
 
 def rebuild(node: Expr, children: tuple[Expr, ...]) -> Expr:
@@ -106,6 +108,22 @@ def map_expr(node: Expr, leaf: Callable[[Expr], Expr | None]) -> Expr:
         return done
 
     return visit(node)
+
+
+def fold(node: Expr, combine: Callable[[Expr, Sequence[Folded]], Folded]) -> Folded:
+    """A value for an expression, made from it and the values of its children; shared ones are asked once."""
+    values: dict[int, Folded] = {}
+    stack = [node]
+    while stack:
+        e = stack[-1]
+        children = e.children()
+        rest = [c for c in children if id(c) not in values]
+        if rest:
+            stack += rest
+            continue
+        values[id(e)] = combine(e, [values[id(c)] for c in children])
+        stack.pop()
+    return values[id(node)]
 
 
 def walk(node: Expr) -> Iterator[Expr]:

@@ -45,9 +45,16 @@ def is_heavy(spec: KernelSpec) -> bool:
     return any(isinstance(node, Call) for e in expressions(spec) for node in walk(e))
 
 
+FUNCTION_SIZE = 60
+"""Operations of a math function, about."""
+
+
 def result_size(spec: KernelSpec) -> int:
     """How many operations follow a sum, about."""
-    return sum(1 for r in spec.results if r.expr is not None for _ in walk(r.expr))
+    program = spec.program
+    found = [r.expr for r in spec.results] + [program.finish if isinstance(program, Compute) else None]
+    nodes = (node for e in found if e is not None for node in walk(e))
+    return sum(FUNCTION_SIZE if isinstance(node, Call) else 1 for node in nodes)
 
 
 def emit_checks(place: Placement) -> None:

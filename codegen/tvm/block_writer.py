@@ -230,21 +230,6 @@ def all_reads(e: Expr) -> list[Read]:
     return found
 
 
-def tree_size(e: Expr) -> float:
-    """How many nodes an expression has when parts that it shares are counted wherever they stand."""
-    sizes: dict[int, float] = {}
-    stack = [e]
-    while stack:
-        node = stack[-1]
-        rest = [c for c in node.children() if id(c) not in sizes]
-        if rest:
-            stack += rest
-            continue
-        sizes[id(node)] = 1.0 + sum(sizes[id(c)] for c in node.children())
-        stack.pop()
-    return sizes[id(e)]
-
-
 def physical_extents(operand: Operand) -> tuple[int, ...]:
     """Extents of an operand's memory, outermost first."""
     shape = operand.allocated if operand.allocated is not None else operand.shape

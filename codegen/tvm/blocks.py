@@ -7,12 +7,13 @@ in TVM's words.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from aino_ir.codegen.kernels.canonical import axes_of
 from aino_ir.codegen.schedule.trace import Schedule
-from aino_ir.codegen.tvm.block_writer import BlockWriter, all_reads, plain_index, tree_size
+from aino_ir.codegen.tvm.block_writer import BlockWriter, all_reads, plain_index
+from aino_ir.codegen.tvm.epilogue import SMALL, Parts, taken_apart, tree_size
 from aino_ir.codegen.tvm.expression import HelperNames
 from aino_ir.codegen.tvm.kernel import (
     INDENT,
@@ -20,7 +21,7 @@ from aino_ir.codegen.tvm.kernel import (
     shape_text,
 )
 from aino_ir.codegen.tvm.schedule_text import BlockNames, MarginLoops, schedule_text
-from aino_ir.codegen.tvm.text import Text, call, element, literal, type_name
+from aino_ir.codegen.tvm.text import POSTFIX, Text, call, element, literal, type_name
 from aino_ir.codegen.tvm.tiling import Tile, number, vector_width
 from aino_ir.compute import Axis, Compute
 from aino_ir.dims import DimLike
@@ -85,6 +86,7 @@ class BlockKernel(BlockWriter):
         self.axes = (*self.program.axes, *self.program.reduce)
         self.margins: dict[Read, Margin] = {}
         self.clamped: dict[str, Text] = {}
+        self.values: dict[str, Text] = {}
         super().__init__(fn, spec, self.axes, helpers)
 
     def coordinate(self, axis: str) -> Text:
@@ -98,6 +100,10 @@ class BlockKernel(BlockWriter):
         found += [e for e in (program.where,) if e is not None]
         return found + [self._result_expr(n) for n in range(len(self.spec.results))]
 
+    def stage(self, name: str) -> Text:
+        """The value of a part of the results."""
+        return self.values[name]
+
     def _result_expr(self, number: int) -> Expr:
         result = self.spec.results[number]
         return result.expr if result.expr is not None else self.program.result_expr
@@ -107,22 +113,24 @@ class BlockKernel(BlockWriter):
     def printed(self, transform_text: TransformText = schedule_text) -> PrintedKernel:
         """The function and its schedule, which `transform_text` writes."""
         program = self.program
+        results = [self._result_expr(n) for n in range(len(self.spec.results))]
+        parts = taken_apart(results) if program.reduce else None
         for expression in self.expressions():
             self.affordable(tree_size(expression))
         body = self._body() if program.reduce else None
         margins = self._margins(body) if body is not None else {}
-        blocks = BlockNames(
-            self.names.fresh("total") if program.reduce else "",
-            self.names.fresh("result"),
-            [MarginLoops(m.name, len(m.order), m.lanes) for m in margins.values()],
-        )
+        total = self.names.fresh("total") if program.reduce else ""
+        result = self.names.fresh("result")
+        copies = [MarginLoops(m.name, len(m.order), m.lanes) for m in margins.values()]
         loops = dict(self.loops)
         for margin in margins.values():
             self._margin(margin)
         self.margins = margins
         if body is not None:
-            self._sum(blocks.total, body)
-        self._results(blocks)
+            self._sum(total, body)
+        named = self._parts(parts) if parts is not None else []
+        self._results(result, parts.results if parts is not None else results)
+        blocks = BlockNames(total, result, copies, named)
         return self.kernel(transform_text(self.fn.name, self.schedule, self.tile, loops, blocks))
 
     def _body(self) -> Expr:
@@ -202,10 +210,12 @@ class BlockKernel(BlockWriter):
         self.depth = 1
 
     def _total(self, name: str) -> Text:
-        self.printer.total = element(
-            name, *([Text(self.coordinates[a.name]) for a in self._kept_axes()] or [Text("0")])
-        )
+        self.printer.total = self._kept(name)
         return self.printer.total
+
+    def _kept(self, name: str) -> Text:
+        """The element for the present coordinates of what is kept for every point of the results' axes."""
+        return element(name, *([Text(self.coordinates[a.name]) for a in self._kept_axes()] or [Text("0")]))
 
     def _kept_axes(self) -> list[Axis]:
         """Axes of the sums as they are kept: lanes last, so that a tile of them is vectors."""
@@ -213,10 +223,30 @@ class BlockKernel(BlockWriter):
         last = {a.name: place for place, a in enumerate((tile.row, tile.lane), 1) if a is not None}
         return sorted(self.program.axes, key=lambda a: last.get(a.name, 0))
 
-    def _results(self, blocks: BlockNames) -> None:
+    def _parts(self, parts: Parts) -> list[str]:
+        """What results are made of: a block for a part that is used more than once, if it is not small."""
+        axes, blocks = self.program.axes, []
+        extents = shape_text([Text(str(a.extent)) for a in self._kept_axes()] or [Text("1")])
+        for var, part in parts.named:
+            value = self.printer.pinned(part)
+            self.affordable(value.size)
+            if var.name not in parts.shared or value.size <= SMALL or var.dtype.is_bool:
+                self.values[var.name] = Text(value.at(POSTFIX))
+                self.printer.sizes[var.name] = value.size
+                continue
+            name = self.names.fresh(var.name)
+            self.line(f'{name} = T.sblock_alloc_buffer({extents}, "{type_name(var.dtype)}")')
+            self.open(name, axes, "S" * len(axes))
+            self.values[var.name] = self._kept(name)
+            self.line(f"{self.values[var.name]} = {value}")
+            self.depth = 1
+            blocks.append(name)
+        return blocks
+
+    def _results(self, block: str, expressions: Sequence[Expr]) -> None:
         """What is done with the sum, or all there is without one."""
         axes = self.program.axes
-        self.open(blocks.result, axes, "S" * len(axes))
+        self.open(block, axes, "S" * len(axes))
         many = len(self.spec.results) > 1
         count = len(self.spec.operands)
         stores = []
@@ -224,7 +254,7 @@ class BlockKernel(BlockWriter):
             argument = self.arguments[count + place]
             index = self.physical[-1 - place].index(result.index)
             at = element(argument.name, *(map(self.printer.index.text, index) if index else (Text("0"),)))
-            value = self.printer.encoded(self._result_expr(place), result.dtype)
+            value = self.printer.encoded(expressions[place], result.dtype)
             self.affordable(value.size)
             if many:
                 kept = self.names.fresh(f"value{place}")

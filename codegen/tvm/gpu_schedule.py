@@ -109,8 +109,12 @@ class _Writer:
             self.lines.append(f"s.decompose_reduction({block}, {first})")
 
     def _result_at(self, loop: str) -> None:
-        result = self._block(self.blocks.result)
-        self.lines.append(f"s.reverse_compute_at({result}, {loop})")
+        """What comes of a sum, and the parts of that, where the sum is."""
+        for name in (*self.blocks.parts, self.blocks.result):
+            block = self._block(name)
+            self.lines.append(f"s.reverse_compute_at({block}, {loop})")
+            if name in self.blocks.parts:
+                self.lines.append(f's.set_scope({block}, 0, "local")')
 
     def _tiles(self, roles: Roles) -> None:
         """Tiles of rows and lanes: a block of threads each, its operands in shared memory."""

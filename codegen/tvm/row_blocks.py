@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from aino_ir.codegen.kernels.rows import ARG_COMBINERS, lane_axis
-from aino_ir.codegen.tvm.block_writer import BlockWriter, all_reads, tree_size
+from aino_ir.codegen.tvm.block_writer import BlockWriter, all_reads
+from aino_ir.codegen.tvm.epilogue import tree_size
 from aino_ir.codegen.tvm.expression import HelperNames
 from aino_ir.codegen.tvm.kernel import INDENT, PrintedKernel, shape_text
 from aino_ir.codegen.tvm.text import ADDITIVE, PythonNames, Text, element, literal, type_name

@@ -14,11 +14,12 @@ from aino_ir.errors.printing import NoSpelling
 
 @dataclass(frozen=True)
 class BlockNames:
-    """The blocks of a function: copies with a margin, the sum ("" for none), and what comes of it."""
+    """A function's blocks: the sum ("" for none), what comes of it, copies with a margin, parts of that."""
 
     total: str
     result: str
     margins: Sequence[MarginLoops] = ()
+    parts: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -118,14 +119,15 @@ class ScheduleText:
         first = next(i for i, a in enumerate(axes) if a.reduces)
         total = next(line.split(" = ")[0] for line in self.lines if f'"{self.blocks.total}"' in line)
         if first:
-            result = self._block(self.blocks.result)
             around = self.loops[axes[first - 1].name]
-            self.lines.append(f"s.reverse_compute_at({result}, {around})")
-            self._tile_loops(result, first)
+            parts = [self._block(name) for name in self.blocks.parts]
+            result = self._block(self.blocks.result)
+            self.lines += [f"s.reverse_compute_at({block}, {around})" for block in (*parts, result)]
+            self._tile_loops(result, first, around, parts)
         self.lines.append(f"s.decompose_reduction({total}, {self.loops[axes[first].name]})")
 
-    def _tile_loops(self, result: str, outside: int) -> None:
-        """The loops that are left inside: rows and vectors, as in the sum."""
+    def _tile_loops(self, result: str, outside: int, around: str, parts: Sequence[str]) -> None:
+        """The loops that are left inside: rows and vectors, as in the sum, and parts at each vector."""
         tile = self.tile
         inside = [
             a
@@ -149,6 +151,11 @@ class ScheduleText:
         order = [name for name in (row, vector, lane) if name is not None]
         if row is not None and lane is not None and loops[-1] == row:
             self.lines.append(f"s.reorder({', '.join(order)})")
+        place = vector or row or around
+        for part in reversed(parts):  # what a part is needed for moves first
+            self.lines.append(f"s.compute_at({part}, {place})")
+            if lane is not None:
+                self.lines.append(f"s.vectorize(s.get_loops({part})[-1])")
         for name in (row, vector):
             if name is not None:
                 self.lines.append(f"s.unroll({name})")

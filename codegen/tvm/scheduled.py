@@ -9,7 +9,7 @@ from math import prod
 
 from aino_ir.codegen.kernels.canonical import drop_unit_axes, merge_axes
 from aino_ir.codegen.kernels.contract import panel_packings
-from aino_ir.codegen.kernels.emit import expressions, vector_lanes
+from aino_ir.codegen.kernels.emit import FUNCTION_SIZE, expressions, result_size, vector_lanes
 from aino_ir.codegen.kernels.map import moved_bytes
 from aino_ir.codegen.kernels.naming import header
 from aino_ir.codegen.kernels.reduction import ReductionGenerator
@@ -159,6 +159,8 @@ def _contraction(roles: Roles, target: Target, lanes: int, packed: bool) -> Sche
     tile = contraction_tile(roles, target, lanes)
     if number(roles.lane.extent) % tile.width and roles.lane.name not in tile.whole:
         return "lanes that nothing divides, of an operand that is not packed"
+    if number(roles.lane.extent) % tile.width and result_size(roles.spec) >= FUNCTION_SIZE:
+        return "a long function of lanes that nothing divides, which TVM would test one by one"
     schedule = contraction_schedule(roles, tile, target)
     spec = roles.spec
     if packed:

@@ -40,21 +40,28 @@ typedef struct {
     parallel_body *body;
     void *data;
     int tasks;
+    atomic_int next;
     atomic_int failed;
 } parallel_job;
 
+/* A thread that is held up leaves its share to the others: there are more shares than threads. */
+enum { SHARES_OF_A_THREAD = 8 };
+
 static void parallel_share(void *argument, int tid, int nthreads)
 {
+    (void)tid;
     parallel_job *job = argument;
-    parallel_environment environment = {NULL, job->tasks ? job->tasks : nthreads};
-    for (int task = tid; task < environment.num_task; task += nthreads)
+    int shares = nthreads > 1 ? SHARES_OF_A_THREAD * nthreads : 1;
+    parallel_environment environment = {NULL, job->tasks ? job->tasks : shares};
+    int task;
+    while ((task = atomic_fetch_add(&job->next, 1)) < environment.num_task)
         if (job->body(task, &environment, job->data))
             atomic_store(&job->failed, 1);
 }
 
 static int parallel_launch(parallel_body *body, void *data, int tasks)
 {
-    parallel_job job = {body, data, tasks, 0};
+    parallel_job job = {body, data, tasks, 0, 0};
     if (present_pool && present_threads > 1)
         aino_pool_run(present_pool, present_threads, parallel_share, &job);
     else

@@ -31,6 +31,18 @@ def test_products_and_convolutions() -> None:
     agrees(module, *random_inputs(module), terms=256)
 
 
+def test_long_functions_behind_products() -> None:
+    """Rows that no tile divides; a function of a few parts, one of many, and one whose argument is shared."""
+    b = Builder()
+    x = b.input("x", tensor("f32", 13, 24))
+    y = b.matmul(x, b.constant(weights(24, 32)))
+    b.output("gelu", b.gelu(b.add(y, b.constant(weights(32, seed=2)))))
+    b.output("tanh", b.gelu(b.matmul(x, b.constant(weights(24, 16, seed=3))), approximate="tanh"))
+    z = b.matmul(x, b.constant(weights(24, 40, seed=4)))
+    b.output("mish", b.mul(z, b.tanh(b.softplus(z))))
+    agrees(b.module, weights(13, 24, seed=1), terms=24)
+
+
 def test_floats_keep_what_the_simplifier_would_fold() -> None:
     """x * 0, x + 0, comparisons with NaN and their negations, a * b + c with two roundings."""
     b = Builder()

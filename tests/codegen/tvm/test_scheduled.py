@@ -59,13 +59,30 @@ def test_contractions_have_tiles_vectors_and_threads(name: str) -> None:
     assert seen == 1
 
 
-def test_a_product_that_blocks_cannot_say_has_tiles_too() -> None:
-    """The function behind it is too long for TVM's simplifier: finished loops, but not plain ones."""
+def activated(columns: int) -> Module:
+    """A product with a GELU behind it."""
     b = Builder()
-    x = b.input("x", tensor("f32", 24, 40))
-    b.output("y", b.gelu(b.matmul(x, b.constant(weights(40, 48)))))
-    plan, _ = emitted(b.module)
-    (candidate,) = [k.candidate for k in plan.kernels.values() if isinstance(k.spec.program, Compute)]
+    x = b.input("x", tensor("f32", 13, 40))
+    b.output("y", b.gelu(b.add(b.matmul(x, b.constant(weights(40, columns))), b.constant(weights(columns)))))
+    return b.module
+
+
+def test_long_functions_behind_a_sum_are_blocks_at_each_vector() -> None:
+    plan, emission = emitted(activated(48))
+    assert [k.candidate.generator for k in plan.kernels.values()] == [NAME]
+    (name,) = plan.kernels
+    steps = steps_of(emission.script, name)
+    blocks = re.findall(r'T\.sblock\("(\w+)"\)', emission.script)
+    parts = [block for block in blocks if block not in ("total", "result")]
+    assert len(parts) > 3 and blocks == ["total", *parts, "result"]
+    assert re.findall(r"s\.compute_at\((\w+)_block, vector\)", steps) == parts[::-1]
+    assert "def gelu" not in emission.script
+
+
+def test_a_long_function_of_lanes_that_nothing_divides_is_finished_loops() -> None:
+    """TVM would test each lane at each operation; the loops of contractions have tiles and masks."""
+    plan, _ = emitted(activated(47))
+    (candidate,) = [k.candidate for k in plan.kernels.values()]
     assert candidate.generator == "contract"
     assert re.match(r"tile ([2-9]|\d\d)x\d+", candidate.name), candidate.name
 
