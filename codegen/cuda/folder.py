@@ -28,6 +28,13 @@ FLAGS = ("-O3", "-std=c++17", "-fmad=false")
 """What the sources are compiled with: sums and products are fused only where the program says so."""
 
 
+def architecture_flags(isa: str) -> tuple[str, ...]:
+    """What tells nvcc an architecture: for some with features of their own, ``-arch`` means others, too."""
+    if isa.endswith("a"):
+        return "-gencode", f"arch={isa.replace('sm_', 'compute_')},code={isa}"
+    return (f"-arch={isa}",)
+
+
 def write_cuda(
     folder: Path,
     emission: Emission,
@@ -58,7 +65,7 @@ def cuda_texts(emission: Emission, plan: Plan, target: Target) -> dict[str, str]
     name = plan.name
     host = print_host(plan, describe(plan))
     sources = {f"{unit.name}.cu": unit.text for unit in emission.units} | {f"{name}.cu": host.source}
-    command = [*FLAGS, f"-arch={target.isa}", *sources, f"{name}_main.cu"]
+    command = [*FLAGS, *architecture_flags(target.isa), *sources, f"{name}_main.cu"]
     main = main_text(plan, command)
     return {
         **sources,
@@ -68,7 +75,7 @@ def cuda_texts(emission: Emission, plan: Plan, target: Target) -> dict[str, str]
         "Makefile": filled(
             _MAKEFILE,
             NAME=name,
-            FLAGS=" ".join([*FLAGS, f"-arch={target.isa}"]),
+            FLAGS=" ".join([*FLAGS, *architecture_flags(target.isa)]),
             SOURCES=" ".join([*sources, f"{name}_main.cu"]),
         ),
         f"{name}.json": json.dumps(json.loads(describe(plan)), indent=1, sort_keys=True) + "\n",

@@ -27,6 +27,7 @@ from aino_ir.target import parse_target
 from tests.codegen.cuda.compiles import count, modules_of_cases
 from tests.codegen.cuda.test_block_attention import block_kernels
 from tests.codegen.cuda.test_device import problems
+from tests.codegen.cuda.test_fetching_kernel import fetching_kernels
 from tests.codegen.cuda.test_groups import group_kernels
 from tests.codegen.cuda.test_tensor_cores import mixed_kernels
 from tests.codegen.kernels.support import Given, kernels, normal, problem
@@ -134,6 +135,8 @@ def test_nvrtc_compiles_kernels_of_every_generator(store: Store) -> None:
             k.fn.name: k.fn
             for k in (*block_kernels(), *mixed_kernels(str(target)), *group_kernels(str(target)))
         }
+        if architecture == "sm_90a":
+            functions |= {k.fn.name: k.fn for k in fetching_kernels(str(target))}
         unit = SourceUnit("kernels", print_unit(list(functions.values()), target), architecture)
         (cubin,) = compile_cubins([unit], device_headers(), Nvrtc(NVRTC), store)
         assert cubin.data[:4] == b"\x7fELF"
