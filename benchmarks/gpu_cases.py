@@ -333,7 +333,7 @@ _MAKERS: dict[str, Callable[[int], Iterable[Case]]] = {
     "bandwidth": _bandwidth,
     "norms": _norms,
     "mma": _products("mma", "tensor cores"),
-    "wgmma": _products("wgmma", "wgmma"),
+    "wgmma": _products("wgmma", "TMA and wgmma"),
     "gemv": _gemv,
     "attention": _attention,
     "networks": _networks,
