@@ -432,7 +432,7 @@ def _copy_tile(s: CopyTile) -> Action:
         where = m.maps[s.map]
         source, target, at = m.buffers[where.buffer], m.buffers[s.target], offset(m)
         extents, strides = ([value_of(d, m.dims) for d in dims] for dims in (where.extents, where.strides))
-        found = tile_of(source, extents, strides, where.lines, [c(m) for c in coordinates])
+        found = tile_of(source, extents, strides, where.lines, [c(m) for c in coordinates], where.rounded)
         _check(m, "store", s.target, np.array([at, at + found.size - 1]), target.size)
 
         def land() -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from aino_ir.dtypes import DType, bf16, f16, f32, i8, i32, u8
+from aino_ir.loops.warp import SHORT_FLOAT_BITS
 
 Array = np.ndarray[Any, Any]
 
@@ -69,6 +70,7 @@ class GroupOperation:
 GROUP_OPERATIONS = {
     "wgmma_bf16": GroupOperation((bf16, bf16), f32),
     "wgmma_f16": GroupOperation((f16, f16), f32),
+    "wgmma_tf32": GroupOperation((f32, f32), f32),
     "wgmma_s8_s8": GroupOperation((i8, i8), i32),
     "wgmma_s8_u8": GroupOperation((i8, u8), i32),
     "wgmma_u8_s8": GroupOperation((u8, i8), i32),
@@ -111,6 +113,11 @@ def group_product(operation: str, first: Array, second: Array, totals: Sequence[
         totals: of all threads, arrays of 128.
     """
     exact = np.float64 if GROUP_OPERATIONS[operation].total.is_float else np.int64
+    if operation == "wgmma_tf32":  # which takes no more bits than tf32 has
+        first, second = (
+            (np.ascontiguousarray(x).view(np.uint32) & SHORT_FLOAT_BITS).view(np.float32)
+            for x in (first, second)
+        )
     product = first.astype(exact) @ second.astype(exact).T
     thread = np.arange(GROUP)
     row, quad = thread // 32 * 16 + thread % 32 // 4, thread % 4

@@ -210,7 +210,8 @@ def _copy(s: CopyAsync) -> str:
 
 def _tile_map(s: TileMap) -> str:
     strides = ", ".join(map(str, (1, *s.strides)))
-    return f"map {s.name}: {s.lines} lines of {s.buffer}[{', '.join(map(str, s.extents))}] by {strides}"
+    kind = " as tf32" if s.rounded else ""
+    return f"map {s.name}: {s.lines} lines of {s.buffer}{kind}[{', '.join(map(str, s.extents))}] by {strides}"
 
 
 def _copy_tile(s: CopyTile) -> str:

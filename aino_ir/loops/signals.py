@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from aino_ir.loops.groups import LINE_BYTES, swapped
+from aino_ir.loops.warp import rounded_tf32
 
 Array = np.ndarray[Any, Any]
 
@@ -166,13 +167,18 @@ class Signal:
 
 
 def tile_of(
-    source: Array, extents: Sequence[int], strides: Sequence[int], lines: int, at: Sequence[int]
+    source: Array,
+    extents: Sequence[int],
+    strides: Sequence[int],
+    lines: int,
+    at: Sequence[int],
+    rounded: bool,
 ) -> Array:
     """A tile as it comes to lie in shared memory, zeros where it is outside of the extents.
 
     Args:
         source: the parameter, flat.
-        extents, strides, lines: of the map; the stride of the innermost axis is 1.
+        extents, strides, lines, rounded: of the map; the stride of the innermost axis is 1.
         at: coordinates of the first element.
     """
     terms = LINE_BYTES // source.itemsize
@@ -184,4 +190,6 @@ def tile_of(
         present = [(0 <= c) & (c < extents[axis]) for axis, c in enumerate((across, down))]
         places = base + across[present[0]][None, :] + down[present[1]][:, None] * steps[1]
         found[np.ix_(present[1], present[0])] = source[places]
+    if rounded:
+        found = rounded_tf32(found.view(np.uint32)).view(np.float32)
     return swapped(found).reshape(-1)

@@ -273,6 +273,7 @@ class TileMap:
         extents: elements along each axis, the innermost first.
         strides: elements from one to the next along all axes but the innermost, whose stride is 1.
         lines: that a tile has, along the second axis.
+        rounded: whether elements, of f32, are rounded as tf32 has them when they are copied.
     """
 
     name: str
@@ -280,6 +281,7 @@ class TileMap:
     extents: tuple[DimLike, ...]
     strides: tuple[DimLike, ...]
     lines: int
+    rounded: bool = False
 
 
 @dataclass(frozen=True)

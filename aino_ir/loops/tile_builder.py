@@ -41,7 +41,14 @@ class TileBuilder(ValueBuilder):
         self._emit(AwaitSignal(signals, self.dim(index), self.dim(parity)))
 
     def tile_map(
-        self, name: str, buffer: str, extents: Sequence[DimLike], strides: Sequence[DimLike], lines: int
+        self,
+        name: str,
+        buffer: str,
+        extents: Sequence[DimLike],
+        strides: Sequence[DimLike],
+        lines: int,
+        *,
+        rounded: bool = False,
     ) -> str:
         """Say where a parameter's elements lie, for copies of tiles (`TileMap`); returns a unique name."""
         name = self.unique(name)
@@ -50,7 +57,7 @@ class TileBuilder(ValueBuilder):
             sizes = [tuple(map(self.dim, dims)) for dims in (extents, strides)]
             for size in (d for dims in sizes for d in dims):
                 self._refuse_local(size, f"sizes the map {name}")
-            self._emit(TileMap(name, buffer, sizes[0], sizes[1], lines))
+            self._emit(TileMap(name, buffer, sizes[0], sizes[1], lines, rounded))
         return name
 
     def copy_tile(

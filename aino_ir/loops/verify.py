@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from math import gcd
 
 from aino_ir.dims import DimLike, align, free_symbols
-from aino_ir.dtypes import DType, bf16, u16, u32
+from aino_ir.dtypes import DType, bf16, f32, u16, u32
 from aino_ir.errors.loops import LoopInvariantError
 from aino_ir.loops.conditions import Condition
 from aino_ir.loops.expr import Expr, Index, Load, PrefixMask, Ramp, RegRead, Var, VecType
@@ -316,7 +316,8 @@ class _Checker:
             raise broken(
                 fn, "L15", f"`{s.name}` has {rank} axes, by {', '.join(map(str, s.strides))} elements"
             )
-        if not 1 <= s.lines <= MOST_LINES or all(p.name != s.buffer for p in fn.params):
+        unknown = all(p.name != s.buffer for p in fn.params) or (s.rounded and dtype is not f32)
+        if not 1 <= s.lines <= MOST_LINES or unknown:
             raise broken(fn, "L15", f"`{s.name}` of {s.lines} lines of `{s.buffer}`")
         self._maps[s.name] = s
 

@@ -37,6 +37,9 @@ WARP = 32
 BLOCK = 128
 """Threads of a block where each thread has a unit of its own (AINO_BLOCK of aino_cuda.h)."""
 
+SHORT_FLOAT_BITS = np.uint32(0xFFFFE000)
+"""Of an f32, those that tf32 has."""
+
 _FRAGMENT = VecType(u32)
 _LANE = np.arange(WARP)
 _ROW, _QUAD = _LANE // 4, _LANE % 4
@@ -78,7 +81,7 @@ def _bytes(signed: bool) -> Callable[[Array], Array]:
 
 def _short_floats(x: Array) -> Array:
     """u32[32], bits of f32 -> f32[32, 1] without the bits that tf32 lacks."""
-    short: Array = (x & np.uint32(0xFFFFE000)).view(np.float32)
+    short: Array = (x & SHORT_FLOAT_BITS).view(np.float32)
     return short.reshape(WARP, 1)
 
 
@@ -136,9 +139,14 @@ def _load_matrix(dtype: str) -> Callable[[Sequence[Array], int], list[Array]]:
     return apply
 
 
+def rounded_tf32(bits: Array) -> Array:
+    """Bits of f32 as tf32 has them; infinities and NaN as they are."""
+    special = (bits & np.uint32(0x7F800000)) == np.uint32(0x7F800000)
+    return np.where(special, bits, (bits + np.uint32(0x1000)) & SHORT_FLOAT_BITS)
+
+
 def _round_tf32(x: Sequence[Array], parameter: int) -> list[Array]:
-    special = (x[0] & np.uint32(0x7F800000)) == np.uint32(0x7F800000)
-    return [np.where(special, x[0], (x[0] + np.uint32(0x1000)) & np.uint32(0xFFFFE000))]
+    return [rounded_tf32(x[0])]
 
 
 def _pack(dtype: str) -> Callable[[Sequence[Array], int], list[Array]]:

@@ -99,7 +99,10 @@ class FetchingKernel(ProductKernel):
             lines = _box(self.panels[side].shape)[0]
             buffer = place.buffers[source.operand]
             self._sources.append(source)
-            self._maps.append(b.tile_map(name, buffer, source.extents, source.strides, lines))
+            rounded = plan.instruction.rounding != ""
+            self._maps.append(
+                b.tile_map(name, buffer, source.extents, source.strides, lines, rounded=rounded)
+            )
 
     def _tile(self, starts: tuple[DimLike, ...], stack: dict[str, DimLike]) -> None:
         b, tiling = self.b, self.tiling

@@ -62,10 +62,10 @@ def tile_maps(fn: LoopFn) -> list[TileMap]:
 
 
 def map_facts(fn: LoopFn, made: TileMap) -> list[Any]:
-    """A map as JSON holds it: the view's number, bytes of an element, lines of a tile, extents, strides."""
+    """A map as JSON holds it: view, bytes of an element, lines, whether rounded, extents, strides."""
     view = next(n for n, param in enumerate(fn.params) if param.name == made.buffer)
     sizes = [[_number_or_text(d) for d in dims] for dims in (made.extents, made.strides)]
-    return [view, fn.params[view].dtype.bytes, made.lines, *sizes]
+    return [view, fn.params[view].dtype.bytes, made.lines, made.rounded, *sizes]
 
 
 def has_checks(fn: LoopFn) -> bool:

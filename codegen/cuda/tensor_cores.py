@@ -89,7 +89,9 @@ def _multiplies(plan: Plan, tiling: Tiling, target: Target) -> bool:
         return True
     if target.isa not in GROUP_ARCHITECTURES or plan.instruction.group == "":
         return False
-    return not tiling.fetched or all(tile_source(plan, side) is not None for side in (0, 1))
+    if not tiling.fetched:
+        return plan.instruction.rounding == ""  # what is shared comes to the instruction as it is
+    return all(tile_source(plan, side) is not None for side in (0, 1))
 
 
 def _rank(tiling: Tiling, extents: tuple[int, int, int], number: int) -> tuple[float, int]:

@@ -218,7 +218,7 @@ class CudaWriter(VectorWriter):
     def _map_functions(self) -> None:
         """What makes the maps of tiles of a launch: ``aino_map name_map0(views, syms)``."""
         for number, made in enumerate(tile_maps(self.fn)):
-            view, size, lines, _, _ = map_facts(self.fn, made)
+            view, size, lines, rounded, _, _ = map_facts(self.fn, made)
             dims = {"extents": made.extents, "strides": made.strides}
             needed = frozenset().union(*(free_symbols(d) for sizes in dims.values() for d in sizes))
             self.lines += [
@@ -234,7 +234,8 @@ class CudaWriter(VectorWriter):
                 self.line(f"const int64_t {what}[] = {{{', '.join(str(self.index(d)) for d in sizes)}}};")
             self.line("(void)syms;")
             rank = len(made.extents)
-            self.line(f"return aino_make_map(views[{view}], {size}, {lines}, {rank}, extents, strides);")
+            facts = f"{size}, {lines}, {int(rounded)}, {rank}, extents, strides"
+            self.line(f"return aino_make_map(views[{view}], {facts});")
             self.lines += ["}", "#endif", ""]
 
     def before_launch(self) -> None:

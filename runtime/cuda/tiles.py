@@ -22,6 +22,8 @@ MAP_BYTES, MAP_ALIGNMENT = 128, 64
 _ELEMENT_TYPES = {1: 0, 2: 1, 4: 2}
 """CUtensorMapDataType by bytes: unsigned integers, since elements are copied as they are."""
 
+_ROUNDED_TO_TF32 = 11
+
 _NO_INTERLEAVE, _SWIZZLE_128B, _PROMOTE_TO_256B, _ZEROS_OUTSIDE = 0, 3, 3, 0
 
 
@@ -33,21 +35,23 @@ class TileMapFacts:
         view: number of the view whose elements they are.
         element: its bytes.
         lines: of a tile.
+        rounded: whether elements are rounded to tf32.
         extents, strides: in elements, the innermost axis first; its stride is 1 and left out.
     """
 
     view: int
     element: int
     lines: int
+    rounded: bool
     extents: tuple[DimLike, ...]
     strides: tuple[DimLike, ...]
 
     @staticmethod
     def of(row: Sequence[Any]) -> TileMapFacts:
         """From JSON."""
-        view, size, lines, *dims = row
+        view, size, lines, rounded, *dims = row
         extents, strides = (tuple(d if isinstance(d, int) else parse_dim(d) for d in each) for each in dims)
-        return TileMapFacts(int(view), int(size), int(lines), extents, strides)
+        return TileMapFacts(int(view), int(size), int(lines), bool(rounded), extents, strides)
 
     def shift(self, address: int) -> int:
         """Elements by which the base lies before the view."""
@@ -67,7 +71,7 @@ class TileMapFacts:
         driver.call(
             "cuTensorMapEncodeTiled",
             first,
-            _ELEMENT_TYPES[self.element],
+            _ROUNDED_TO_TF32 if self.rounded else _ELEMENT_TYPES[self.element],
             rank,
             address - shift * self.element,
             (ctypes.c_uint64 * rank)(*extents),

@@ -15,6 +15,9 @@ from aino_ir.codegen.cuda.emulated.results import (
 )
 
 _MOST_AXES = 5
+_TFLOAT32 = 11
+_ELEMENT_BYTES = {0: 1, 1: 2, 2: 4, _TFLOAT32: 4}
+"""Of the types of elements that maps may have here."""
 
 
 class MemoryFunctions(Machine):
@@ -76,7 +79,7 @@ class MemoryFunctions(Machine):
         fill: int,
     ) -> int:
         """As cuda.h demands it of maps without interleaving, of tiles that lie in lines of 128 bytes."""
-        place, address, size = number_of(made), number_of(base), {0: 1, 1: 2, 2: 4}.get(type_, 0)
+        place, address, size = number_of(made), number_of(base), _ELEMENT_BYTES.get(type_, 0)
         sizes, tile = list(extents), list(box)
         apart = [0, *strides]
         valid = (
@@ -94,7 +97,7 @@ class MemoryFunctions(Machine):
             return INVALID_VALUE
         missing = _MOST_AXES - rank
         data = struct.pack(
-            "<Q5q4q3i",
+            "<Q5q4q4i",
             address,
             *sizes,
             *[0] * missing,
@@ -103,6 +106,7 @@ class MemoryFunctions(Machine):
             size,
             tile[1],
             rank,
+            type_ == _TFLOAT32,
         )
         ctypes.memmove(place, data.ljust(MAP_BYTES, b"\0"), MAP_BYTES)
         return 0

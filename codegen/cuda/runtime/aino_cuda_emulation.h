@@ -427,6 +427,11 @@ AINO_MMA(s8_u8, aino_part_s8, aino_part_u8, 4, int32_t, int64_t)
 AINO_MMA(u8_s8, aino_part_u8, aino_part_s8, 4, int32_t, int64_t)
 AINO_MMA(u8_u8, aino_part_u8, aino_part_u8, 4, int32_t, int64_t)
 
+static inline void aino_round_tf32(uint32_t *result, uint32_t bits)
+{
+    *result = (bits & 0x7f800000u) == 0x7f800000u ? bits : (bits + 0x1000u) & 0xffffe000u;
+}
+
 #include "aino_cuda_tile_emulation.h"
 
 #define AINO_PUBLISH() (aino_published[threadIdx.x] = aino_now)
@@ -505,6 +510,7 @@ static inline uint32_t aino_word_of(const aino_factor *factor, unsigned line, un
     }
 AINO_DEFINE_WGMMA(bf16, aino_part_bf16, aino_part_bf16, 2, float, double)
 AINO_DEFINE_WGMMA(f16, aino_part_f16, aino_part_f16, 2, float, double)
+AINO_DEFINE_WGMMA(tf32, aino_part_tf32, aino_part_tf32, 1, float, double)
 AINO_DEFINE_WGMMA(s8_s8, aino_part_s8, aino_part_s8, 4, int32_t, int64_t)
 AINO_DEFINE_WGMMA(s8_u8, aino_part_s8, aino_part_u8, 4, int32_t, int64_t)
 AINO_DEFINE_WGMMA(u8_s8, aino_part_u8, aino_part_s8, 4, int32_t, int64_t)
@@ -598,11 +604,6 @@ static inline void aino_exp2_f32(float *result, float x)
 static inline void aino_larger_f32(float *result, float x, float y)
 {
     *result = fmaxf(x, y);
-}
-
-static inline void aino_round_tf32(uint32_t *result, uint32_t bits)
-{
-    *result = (bits & 0x7f800000u) == 0x7f800000u ? bits : (bits + 0x1000u) & 0xffffe000u;
 }
 
 /* -- copies that arrive later ----------------------------------------------------------------------- */

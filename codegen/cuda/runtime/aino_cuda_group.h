@@ -91,6 +91,8 @@ static __device__ inline uint64_t aino_terms(int part, int step, int turned)
 /* Behind the factors: their signs, and which of them are turned. */
 #define AINO_OF_FLOATS(x, w) ", 1, 1, " x ", " w
 #define AINO_OF_FLOATS_HELD(w) ", 1, 1, " w
+#define AINO_OF_SHORT_FLOATS(x, w) ", 1, 1"
+#define AINO_OF_SHORT_FLOATS_HELD(w) ", 1, 1"
 #define AINO_OF_BYTES(x, w) ""
 #define AINO_OF_BYTES_HELD(w) ""
 #define AINO_DEFINE_WGMMAS(name, terms, types, rest, type, letter)                             \
@@ -102,6 +104,7 @@ static __device__ inline uint64_t aino_terms(int part, int step, int turned)
                       type, letter)
 AINO_DEFINE_WGMMAS(bf16, "k16", ".f32.bf16.bf16", AINO_OF_FLOATS, float, "f")
 AINO_DEFINE_WGMMAS(f16, "k16", ".f32.f16.f16", AINO_OF_FLOATS, float, "f")
+AINO_DEFINE_WGMMAS(tf32, "k8", ".f32.tf32.tf32", AINO_OF_SHORT_FLOATS, float, "f")
 AINO_DEFINE_WGMMAS(s8_s8, "k32", ".s32.s8.s8", AINO_OF_BYTES, int32_t, "r")
 AINO_DEFINE_WGMMAS(s8_u8, "k32", ".s32.s8.u8", AINO_OF_BYTES, int32_t, "r")
 AINO_DEFINE_WGMMAS(u8_s8, "k32", ".s32.u8.s8", AINO_OF_BYTES, int32_t, "r")

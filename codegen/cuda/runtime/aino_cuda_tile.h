@@ -81,14 +81,15 @@ AINO_DEFINE_COPY_TILE(5, "%3, %4, %5, %6, %7", AINO_FIVE(c0, c1, c2, c3, c4), in
 #include <string.h>
 
 /* The map of a launch, made by the driver; words of zeros, of which a launch fails, where it refuses. */
-static inline __attribute__((unused)) aino_map aino_make_map(void *base, int bytes, int lines, int rank,
-                                                              const int64_t *extents, const int64_t *strides)
+static inline __attribute__((unused)) aino_map aino_make_map(void *base, int bytes, int lines, int rounded,
+                                                              int rank, const int64_t *extents, const int64_t *strides)
 {
     typedef CUresult encode(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *,
                             const cuuint64_t *, const cuuint32_t *, const cuuint32_t *, CUtensorMapInterleave,
                             CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
-    const CUtensorMapDataType types[] = {CU_TENSOR_MAP_DATA_TYPE_UINT8, CU_TENSOR_MAP_DATA_TYPE_UINT16,
+    const CUtensorMapDataType integers[] = {CU_TENSOR_MAP_DATA_TYPE_UINT8, CU_TENSOR_MAP_DATA_TYPE_UINT16,
                                          CU_TENSOR_MAP_DATA_TYPE_UINT32};
+    const CUtensorMapDataType kind = rounded ? CU_TENSOR_MAP_DATA_TYPE_TFLOAT32 : integers[bytes / 2];
     const uintptr_t shift = (uintptr_t)base & 15;
     cuuint64_t sizes[5], steps[5];
     cuuint32_t box[5], ones[5];
@@ -111,7 +112,7 @@ static inline __attribute__((unused)) aino_map aino_make_map(void *base, int byt
     if (cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &function, cudaEnableDefault, &found))
         return result;
 #endif
-    if (function && !((encode *)function)(&made, types[bytes / 2], (cuuint32_t)rank, (char *)base - shift, sizes, steps,
+    if (function && !((encode *)function)(&made, kind, (cuuint32_t)rank, (char *)base - shift, sizes, steps,
                                           box, ones, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
                                           CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE))
         memcpy(&result, &made, sizeof result);

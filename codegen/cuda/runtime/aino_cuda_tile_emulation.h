@@ -27,7 +27,7 @@ typedef struct {
 typedef struct {
     const char *base; /* of the parameter, and further until it is aligned */
     int64_t extents[5], strides[4];
-    int bytes, lines, rank;
+    int bytes, lines, rank, rounded; /* to tf32 */
 } __attribute__((aligned(64))) aino_map;
 
 _Static_assert(sizeof(aino_map) == 128, "as large as the driver's");
@@ -117,6 +117,8 @@ static inline void aino_land(aino_tile *tile)
                 memcpy(to, map->base + place * map->bytes, (size_t)map->bytes);
             else
                 memset(to, 0, (size_t)map->bytes);
+            if (map->rounded)
+                aino_round_tf32((uint32_t *)to, *(uint32_t *)to);
         }
     tile->here = 1;
     tile->signal->bytes -= 128 * (int64_t)map->lines;
@@ -218,11 +220,12 @@ static inline void aino_forget_tiles(void)
     aino_tile_count = 0;
 }
 
-static inline __attribute__((unused)) aino_map aino_make_map(void *base, int bytes, int lines, int rank,
-                                                              const int64_t *extents, const int64_t *strides)
+static inline __attribute__((unused)) aino_map aino_make_map(void *base, int bytes, int lines, int rounded,
+                                                              int rank, const int64_t *extents, const int64_t *strides)
 {
     uintptr_t shift = (uintptr_t)base & 15;
-    aino_map map = {.base = (const char *)base - shift, .bytes = bytes, .lines = lines, .rank = rank};
+    aino_map map = {.base = (const char *)base - shift, .bytes = bytes, .lines = lines, .rank = rank,
+                    .rounded = rounded};
     for (int i = 0; i < rank; ++i)
         map.extents[i] = extents[i] + (i ? 0 : (int64_t)shift / bytes);
     for (int i = 0; i + 1 < rank; ++i)

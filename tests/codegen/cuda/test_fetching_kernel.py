@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,13 +20,14 @@ from aino_ir.codegen.cuda.tilings import TILINGS
 from aino_ir.driver.emit import emit_files
 from aino_ir.driver.gpu import emulated_gpu
 from aino_ir.dtypes import bf16 as BF16
+from aino_ir.dtypes import f16
 from aino_ir.graph import Module
 from aino_ir.loops.stmt import CopyTile, Registers, walk_statements
 from aino_ir.loops.verify import verify_loops
 from aino_ir.runtime.cuda.tensors import DeviceArray
 from aino_ir.types import TensorType
 from tests.codegen.cuda.test_folder import built, run
-from tests.codegen.cuda.test_tensor_cores import EMULATED, check_emulated, half, matmul, requantised
+from tests.codegen.cuda.test_tensor_cores import EMULATED, check_emulated, floats, half, matmul, requantised
 from tests.codegen.kernels.support import Built, Given, Problem, candidates, problem
 from tests.codegen.native import target
 
@@ -46,7 +48,15 @@ def fetching_kernels(text: str) -> list[Built]:
         fetching(matmul(70, 130, 328, transpose_rhs=True), "64x128", text),
         fetching(matmul(136, 256, 72, transpose_lhs=True), "128x256", text),
         fetching(requantised(140, 130, 208, np.uint8, np.int8), "128x128", text),
+        short_floats(text),
     ]
+
+
+def short_floats(text: str) -> Built:
+    """f32 as tf32, which is judged by the measure of f16."""
+    found = fetching(floats(136, 130, 72, transpose_rhs=True), "128x128", f"{text},tf32")
+    assert found.candidate.precision is f16
+    return replace(found, problem=replace(found.problem, error_class="approximate", precision=f16))
 
 
 def stacked(shared: bool) -> Problem:
