@@ -45,16 +45,16 @@ def fetching(p: Problem, tile: str, text: str = EMULATED) -> Built:
 def fetching_kernels(text: str) -> list[Built]:
     """Bf16 by one and two groups, bytes; factors of which terms or lines lie together, with what follows."""
     return [
-        fetching(matmul(70, 130, 328, transpose_rhs=True), "64x128", text),
-        fetching(matmul(136, 256, 72, transpose_lhs=True), "128x256", text),
-        fetching(requantised(140, 130, 208, np.uint8, np.int8), "128x128", text),
+        fetching(matmul(40, 72, 328, transpose_rhs=True), "64x128", text),
+        fetching(matmul(120, 200, 72, transpose_lhs=True), "128x256", text),
+        fetching(requantised(100, 90, 208, np.uint8, np.int8), "128x128", text),
         short_floats(text),
     ]
 
 
 def short_floats(text: str) -> Built:
     """f32 as tf32, which is judged by the measure of f16."""
-    found = fetching(floats(136, 130, 72, transpose_rhs=True), "128x128", f"{text},tf32")
+    found = fetching(floats(90, 100, 72, transpose_rhs=True), "128x128", f"{text},tf32")
     assert found.candidate.precision is f16
     return replace(found, problem=replace(found.problem, error_class="approximate", precision=f16))
 
