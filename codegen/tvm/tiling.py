@@ -30,6 +30,9 @@ from aino_ir.target import Target
 VECTOR_CHOICES = (6, 5, 4, 3, 2, 1)
 MOST_ROWS = 14
 
+WORKSPACE = 1024
+"""Bytes from which on TVM takes memory from its runtime: sums that lie there are written at each step."""
+
 STREAMED = 24.0
 """Bytes that the second cache gives in a cycle."""
 
@@ -100,7 +103,8 @@ def _tiles(roles: Roles, target: Target, lanes: int) -> Iterator[Tile]:
             if ragged and vectors > 1 and not padded_lanes:
                 continue
             lane = {roles.lane.name} if ragged and padded_lanes else set()
-            most = min(MOST_ROWS, (target.vector_registers - registers - 1) // registers, rows)
+            held = (WORKSPACE - 1) // (registers * target.vector_bytes)
+            most = min(MOST_ROWS, (target.vector_registers - registers - 1) // registers, held, rows)
             for count in range(1, max(1, most) + 1):
                 row = roles.row if count > 1 else None
                 rest = {row.name} if row is not None and rows % count else set()

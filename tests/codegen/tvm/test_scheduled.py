@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,14 @@ import pytest
 from aino_ir.builder import Builder
 from aino_ir.codegen.tvm.build import load_script
 from aino_ir.codegen.tvm.scheduled import NAME
-from aino_ir.codegen.tvm.tiling import vector_width
+from aino_ir.codegen.tvm.tiling import WORKSPACE, vector_width
 from aino_ir.compute import Compute
+from aino_ir.driver.api import compile_options
+from aino_ir.driver.pipeline import Compilation
 from aino_ir.dtypes import f32
 from aino_ir.graph import Module
 from aino_ir.loops.expr import Binary
+from aino_ir.target import parse_target
 from aino_ir.types import TensorType, tensor
 from tests.codegen.tvm.support import conv, emitted, matmul, needs_tvm, weights
 
@@ -149,6 +153,16 @@ def test_what_follows_a_sum_keeps_its_vectors(tmp_path: Path) -> None:
     place.write_text(emission.script, encoding="ascii")
     code = load_script(place).build().mod.inspect_source("ll")
     assert re.search(r"store <\d+ x float>", code) and not re.search(r"store float ", code)
+
+
+@pytest.mark.parametrize("isa", ["avx512", "avx2", "vec128"])
+def test_tiles_are_memory_that_llvm_keeps_in_registers(isa: str) -> None:
+    target = parse_target("tvm:llvm").variant(isa)
+    options = replace(compile_options("tvm:llvm", verify="off"), target=target)
+    (plan,) = Compilation(options).plans(matmul(192, 768, 96)).values()
+    (kernel,) = plan.kernels.values()
+    rows, columns = re.findall(r"tile (\d+)x(\d+)", kernel.candidate.name)[0]
+    assert 8 * target.vector_bytes <= 4 * int(rows) * int(columns) < WORKSPACE
 
 
 def test_same_module_same_text() -> None:
