@@ -107,13 +107,12 @@ class LibraryCallFailed(EnvironmentFault):
     """A library of NVIDIA's refuses what a kernel was to be done by."""
 
     code = "AINO-E0548"
-    template = "{library} fails for kernel '{kernel}': {function} says {error}"
+    template = "{library} does not do kernel '{kernel}': {reason}"
     hint = "compile the model with libraries=(), or tune it anew with the library that is installed here"
     example = {
         "library": "cuBLAS",
         "kernel": "matmul_2x48x96_b38ea841",
-        "function": "cublasLtMatmul",
-        "error": "CUBLAS_STATUS_EXECUTION_FAILED",
+        "reason": "cublasLtMatmul says CUBLAS_STATUS_EXECUTION_FAILED",
     }
 
 

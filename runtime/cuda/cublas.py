@@ -120,6 +120,9 @@ WORKSPACE_BYTES = 32 << 20
 """Of one call at most: what NVIDIA advises for Hopper."""
 
 LARGEST_ALIGNMENT = 256
+BIAS_ALIGNMENT = 16
+"""Of a bias at least: searches give algorithms that want so much whatever its address is."""
+
 REMEMBERED = 1024
 """Products that are kept ready."""
 
@@ -152,7 +155,7 @@ class Cublas:
     def __init__(self, device: Device) -> None:
         self.device = device
         self.functions = functions_for(device.driver)
-        self._products: dict[tuple[Any, ...], Product] = {}
+        self._products: dict[tuple[Any, ...], Product | LibraryCallFailed] = {}
         self._lock = threading.Lock()
         made = ctypes.c_void_p()
         status = self.functions["cublasLtCreate"](ctypes.byref(made))
@@ -180,6 +183,8 @@ class Cublas:
         Raises:
             LibraryCallFailed: the library has nothing for it.
         """
+        if call.bias is not None and addresses[call.bias] % BIAS_ALIGNMENT:
+            raise failure(kernel, f"its bias does not begin at a multiple of {BIAS_ALIGNMENT} bytes")
         read = [] if call.bias is None else [addresses[call.bias]]
         key = (call, call.extents(symbols), *map(alignment_of, [*_places(call, addresses), *read]))
         with self._lock:
@@ -187,8 +192,18 @@ class Cublas:
             if found is None:
                 while len(self._products) >= REMEMBERED:
                     self._products.pop(next(iter(self._products)))
-                found = self._products[key] = Product(self, call, symbols, addresses, kernel)
-            return found
+                found = self._products[key] = self._made(call, symbols, addresses, kernel)
+        if isinstance(found, LibraryCallFailed):
+            raise failure(kernel, found.fields["reason"])
+        return found
+
+    def _made(
+        self, call: ProductCall, symbols: Mapping[str, int], addresses: Sequence[int], kernel: str
+    ) -> Product | LibraryCallFailed:
+        try:
+            return Product(self, call, symbols, addresses, kernel)
+        except LibraryCallFailed as problem:
+            return problem.with_traceback(None)
 
     def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         handle, self.handle = getattr(self, "handle", 0), 0
@@ -306,7 +321,7 @@ class Product:
     def _expect(self, kernel: str, function: str, *arguments: Any) -> None:
         status = self.library.functions[function](*arguments)
         if status:
-            raise LibraryCallFailed(library=NAME, kernel=kernel, function=function, error=status_name(status))
+            raise failure(kernel, f"{function} says {status_name(status)}")
 
     def _new(self, kind: str, kernel: str, *arguments: Any) -> int:
         made = ctypes.c_void_p()
@@ -361,8 +376,7 @@ class Product:
             ctypes.byref(count),
         )
         if not count.value or found.state:
-            error = status_name(found.state or 15)
-            raise LibraryCallFailed(library=NAME, kernel=kernel, function=function, error=error)
+            raise failure(kernel, f"{function} says {status_name(found.state or 15)}")
         return found
 
     def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
@@ -370,6 +384,11 @@ class Product:
         if not finalizing():
             for function, thing in owned:
                 self.library.functions[function](thing)
+
+
+def failure(kernel: str, reason: str) -> LibraryCallFailed:
+    """The error of a kernel that the library does not do."""
+    return LibraryCallFailed(library=NAME, kernel=kernel, reason=reason)
 
 
 def _matrices(call: ProductCall) -> tuple[Matrix, Matrix, Matrix, Matrix]:

@@ -86,7 +86,8 @@ class Libraries:
         self.device = device
         self._lock = threading.Lock()
         self._cublas: Cublas | None = None
-        self._refused: set[str] = set()
+        self._told: set[str] = set()
+        self._missing: LibraryMissing | None = None
 
     def product(
         self,
@@ -97,15 +98,16 @@ class Libraries:
         loc: str,
     ) -> Product | None:
         """The product that stands for a kernel; None: the kernel itself must run, a warning has said why."""
-        if kernel in self._refused or min(call.extents(symbols)) < 1:
+        if min(call.extents(symbols)) < 1:
             return None
         try:
             return self.cublas().product(call, symbols, addresses, kernel)
         except (LibraryMissing, LibraryCallFailed) as problem:
-            self._refused.add(kernel)
             node = f" ({loc})" if loc else ""
             message = f"{problem.code}: {problem.message}; AINO's own kernel '{kernel}'{node} runs instead"
-            warnings.warn(message, LibraryNotUsed, stacklevel=2)
+            if message not in self._told:
+                self._told.add(message)
+                warnings.warn(message, LibraryNotUsed, stacklevel=2)
             return None
 
     def cublas(self) -> Cublas:
@@ -115,6 +117,12 @@ class Libraries:
             LibraryMissing: it is not there.
         """
         with self._lock:
+            if self._missing is not None:
+                raise LibraryMissing(**self._missing.fields)
             if self._cublas is None:
-                self._cublas = Cublas(self.device)
+                try:
+                    self._cublas = Cublas(self.device)
+                except LibraryMissing as problem:
+                    self._missing = problem.with_traceback(None)
+                    raise
             return self._cublas

@@ -242,6 +242,8 @@ class EmulatedCublas:
         """Multiply; whether all memory is there."""
         matrices = (product.first, product.second, product.third, product.result)
         stretches = [*((p, m.bytes) for p, m in zip(places, matrices, strict=True)), room]
+        if product.has_bias and bias % 16:
+            return False  # as kernels that read 16 bytes at a time would find it
         if product.has_bias:
             stretches.append((bias, product.result.rows * product.result.itemsize))
         if not all(self.gpus.inside(*stretch) for stretch in stretches):

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -78,6 +79,37 @@ CALL = ProductCall(
 )
 
 
+NUMBERS = {
+    "CUBLASLT_MATMUL_DESC_TRANSA": cublas.TURN_FIRST,
+    "CUBLASLT_MATMUL_DESC_TRANSB": cublas.TURN_SECOND,
+    "CUBLASLT_MATMUL_DESC_EPILOGUE": cublas.EPILOGUE,
+    "CUBLASLT_MATMUL_DESC_BIAS_POINTER": cublas.BIAS_POINTER,
+    "CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT": cublas.STACK_HEIGHT,
+    "CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET": cublas.STACK_STRIDE,
+    "CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES": cublas.MOST_WORKSPACE,
+    "CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK": cublas.REDUCTIONS,
+    **{
+        f"CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_{m}_BYTES": n
+        for m, n in zip("ABCD", cublas.ALIGNMENTS, strict=True)
+    },
+    "CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE": cublas.IN_COMPUTE_TYPE,
+    "CUBLASLT_EPILOGUE_DEFAULT": cublas.EPILOGUES[""],
+    "CUBLASLT_EPILOGUE_BIAS": cublas.WITH_BIAS,
+    "CUBLASLT_EPILOGUE_RELU_BIAS": cublas.EPILOGUES["relu"] | cublas.WITH_BIAS,
+    "CUBLASLT_EPILOGUE_GELU_BIAS": cublas.EPILOGUES["gelu"] | cublas.WITH_BIAS,
+    "CUBLAS_COMPUTE_32F": cublas.COMPUTE_TYPES["f32"][0],
+    "CUBLAS_COMPUTE_32F_FAST_TF32": cublas.COMPUTE_TYPES["tf32"][0],
+    "CUBLAS_COMPUTE_64F": cublas.COMPUTE_TYPES["f64"][0],
+    "CUBLAS_COMPUTE_32I": cublas.COMPUTE_TYPES["i32"][0],
+    **{
+        f"CUDA_R_{b}": cublas.DATA_TYPES[t]
+        for b, t in zip(("32F", "64F", "16F", "8I", "32I", "16BF"), cublas.DATA_TYPES, strict=True)
+    },
+    **{name: number for number, name in cublas.STATUSES.items()},
+}
+"""What the header calls the numbers that the library is told."""
+
+
 def test_prototypes_are_those_of_the_documentation() -> None:
     found = {}
     for name, parameters in re.findall(r"^(\w+)\((.*?)\)$", DOCUMENTED, re.MULTILINE | re.DOTALL):
@@ -93,7 +125,7 @@ def test_prototypes_are_those_of_the_header(tmp_path: Path) -> None:
         "#include <cublasLt.h>",
         *(f"cublasStatus_t (*own_{n})({p}) = {n};" for n, p in PROTOTYPES.items()),
         f'static_assert(sizeof(cublasLtMatmulHeuristicResult_t) == {size}, "result");',
-        'static_assert(CUBLASLT_MATMUL_DESC_EPILOGUE == 7 && CUBLASLT_EPILOGUE_GELU_BIAS == 36, "epilogue");',
+        *(f'static_assert({name} == {number}, "number");' for name, number in NUMBERS.items()),
     ]
     (tmp_path / "prototypes.cu").write_text("\n".join(lines) + "\n", encoding="ascii")
     assert NVCC is not None
@@ -234,6 +266,29 @@ def test_alignments_are_told_and_kept(bench: Bench) -> None:
     room = bench.device.alloc(4096, "room")
     with pytest.raises(LibraryCallFailed, match="INVALID_VALUE"):
         product.enqueue([places[0] + 4, *places[1:]], room.address, 0, "k")
+
+
+def test_a_bias_that_lies_askew_is_left_to_the_own_kernel(bench: Bench) -> None:
+    call, places = replace(CALL, bias=3), bench.places()
+    bias = bench.gpus.allocate(np.zeros(64, np.float32))
+    library = Cublas(bench.device)
+    assert library.product(call, {}, [*places, bias + 16], "k").workspace_bytes
+    with pytest.raises(LibraryCallFailed, match="'k': its bias does not begin at a multiple of 16 bytes"):
+        library.product(call, {}, [*places, bias + 4], "k")
+
+
+def test_what_the_library_has_nothing_for_is_asked_once(bench: Bench) -> None:
+    bench.double.refuse = {0}
+    library, libraries, places = Cublas(bench.device), Libraries(bench.device), bench.places()
+    for kernel in ("k", "l"):
+        with pytest.raises(LibraryCallFailed, match=f"'{kernel}'.*NOT_SUPPORTED"):
+            library.product(CALL, {}, places, kernel)
+    assert bench.double.calls["cublasLtMatmulAlgoGetHeuristic"] == 1
+    with pytest.warns(LibraryNotUsed):
+        assert libraries.product(CALL, {}, places, "k", "") is None
+    bench.double.refuse = set()
+    assert libraries.product(CALL, {}, places, "k", "") is None  # and says no more
+    assert libraries.product(CALL, {}, [places[0] + 16, *places[1:]], "k", "") is not None
 
 
 def test_only_so_many_products_are_remembered(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
