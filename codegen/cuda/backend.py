@@ -13,7 +13,7 @@ from aino_ir.plan import Plan
 from aino_ir.runtime.cubins import CubinLibrary, Resources
 from aino_ir.target import Target
 
-_ENTRY = re.compile(r"^AINO_GLOBAL\(\d+\) void (\w+)\(", re.MULTILINE)
+_ENTRY = re.compile(r"^AINO_GLOBAL(?:_BOUNDED)?\(\d+\) void (\w+)\(", re.MULTILINE)
 
 
 def emit_cuda(plans: Sequence[Plan], target: Target, **_: object) -> Emission:

@@ -61,6 +61,10 @@ SIGNATURE = (
 """The launching function, as the C target's kernels look from outside."""
 
 
+UNBOUNDED_THREADS = 256
+"""Threads that have all the registers that a thread may have: a compiler that knows of no bound gives them up
+to 255, and to more threads too many for the launch."""
+
 POINT = "point"
 """The variable of a loop over the points of checks."""
 
@@ -89,7 +93,8 @@ class CudaWriter(VectorWriter):
         """``AINO_GLOBAL(threads) void name_kind(...)``."""
         parameters = [text for text, _ in self._parameters_and_arguments()]
         threads = most_threads(self.fn) if kind == "kernel" else min(check_threads(self.fn), BLOCK)
-        self.lines.append(f"AINO_GLOBAL({threads}) void {self.fn.name}_{kind}(")
+        bounded = "_BOUNDED" if threads > UNBOUNDED_THREADS else ""
+        self.lines.append(f"AINO_GLOBAL{bounded}({threads}) void {self.fn.name}_{kind}(")
         self.lines += [
             f"        {p}{',' if n < len(parameters) - 1 else ')'}" for n, p in enumerate(parameters)
         ]

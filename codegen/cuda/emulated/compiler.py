@@ -17,7 +17,7 @@ from aino_ir.isa import GPU
 from aino_ir.runtime.store import Store
 
 _ASKS = re.compile(r"AINO_LAUNCH_ASKING\((\w+), hi - lo, \d+,\s+(\d+),")
-_KERNEL = re.compile(r"^AINO_GLOBAL\((\d+)\) void (\w+)\(\n?(.*?)\)$", re.MULTILINE | re.DOTALL)
+_KERNEL = re.compile(r"^AINO_GLOBAL(?:_BOUNDED)?\((\d+)\) void (\w+)\(\n?(.*?)\)$", re.MULTILINE | re.DOTALL)
 
 _ENTRY = """
 static void NAME_entry_thread(void *const *views, const int64_t *syms, void *scratch, int64_t lo, int64_t hi)

@@ -1,6 +1,7 @@
 /* aino_cuda.h: kernels on a device, or emulated by a C compiler.
  *
  *   AINO_GLOBAL(threads)                  a function that launches start, with so many threads a block at most
+ *   AINO_GLOBAL_BOUNDED(threads)          the same, and the compiler must leave registers for so many
  *   AINO_HOST, AINO_DEVICE                what other functions are for
  *   AINO_THREAD                           the number of the thread among all of a launch
  *   AINO_SCRATCH(bytes)                   where the thread's part of the scratch memory starts
@@ -49,7 +50,8 @@
 
 #if defined(__CUDACC__)
 
-#define AINO_GLOBAL(threads) extern "C" __global__ __launch_bounds__(threads)
+#define AINO_GLOBAL(threads) extern "C" __global__
+#define AINO_GLOBAL_BOUNDED(threads) AINO_GLOBAL(threads) __launch_bounds__(threads)
 #define AINO_DEVICE __device__
 #define AINO_HOST extern "C"
 #define AINO_STREAM , cudaStream_t stream

@@ -38,6 +38,7 @@ typedef struct {
 static _Thread_local aino_dim3 blockIdx, blockDim, threadIdx;
 
 #define AINO_GLOBAL(threads) static
+#define AINO_GLOBAL_BOUNDED(threads) static
 #define AINO_DEVICE
 #define AINO_HOST
 #if defined(AINO_EMULATED_RUNTIME) /* with a host program that has streams */

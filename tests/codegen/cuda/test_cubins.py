@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 import sys
 from collections import Counter
 from pathlib import Path
@@ -17,6 +18,7 @@ from aino_ir.codegen.c.toolchain import CompilerCalls
 from aino_ir.codegen.c.unit import print_unit
 from aino_ir.codegen.cuda import toolchain as tools
 from aino_ir.codegen.cuda.cubins import Cubin, compile_cubins, resources_of
+from aino_ir.codegen.cuda.launch import BOUNDARY, asked_bytes, shared_bytes
 from aino_ir.codegen.cuda.runtime import device_headers
 from aino_ir.codegen.cuda.toolchain import Nvcc, Nvrtc, find_cuda_toolchain, nvrtc_library
 from aino_ir.errors.cuda import CudaCompilerFailed, NoCudaCompiler
@@ -143,6 +145,32 @@ def test_nvrtc_compiles_kernels_of_every_generator(store: Store) -> None:
         assert {f"{name}_kernel" for name in functions} <= set(cubin.resources)
         assert all(taken.registers > 0 for taken in cubin.resources.values())
         assert not [n for n, taken in cubin.resources.items() if taken.spill_bytes]
+        declared = declared_shared(cubin.data)
+        asking = {name: asked_bytes(fn) for name, fn in functions.items() if asked_bytes(fn)}
+        for name, asked in asking.items():  # what is asked for lies behind what is declared
+            assert declared[name] % BOUNDARY == 0
+            assert declared[name] - RESERVED[architecture] + asked <= shared_bytes(target)
+        assert asking or architecture == "sm_80"
+
+
+RESERVED = {"sm_80": 0, "sm_90a": 1024}
+"""Shared memory that the driver keeps of what a cubin declares."""
+
+
+def declared_shared(cubin: bytes) -> dict[str, int]:
+    """Kernel -> bytes of shared memory that its section in an ELF file has."""
+    start, (width, count, names) = (
+        struct.unpack_from("<Q", cubin, 40)[0],
+        struct.unpack_from("<3H", cubin, 58),
+    )
+    sections = [struct.unpack_from("<IIQQQQ", cubin, start + width * n) for n in range(count)]
+    texts = cubin[sections[names][4] :]
+    found = {}
+    for name, _, _, _, _, size in sections:
+        text = texts[name : texts.index(b"\0", name)].decode("ascii")
+        if text.startswith(".nv.shared.") and text.endswith("_kernel"):
+            found[text.removeprefix(".nv.shared.").removesuffix("_kernel")] = size
+    return found
 
 
 def instructions(text: str) -> dict[str, Counter[str]]:
@@ -188,8 +216,8 @@ WANTED: list[tuple[str, Any, tuple[Array, ...], str, dict[str, int]]] = [
     (
         "sm_80",
         lambda b, x: [b.softmax(x)],
-        (half(64, 4096),),
-        "block of 128 threads",
+        (half(8, 32768),),
+        "block of 1024 threads",
         {"ld.global.nc.v4": 4, "st.global.v4": 4, "bar.sync": 2},
     ),
     (
@@ -216,7 +244,7 @@ def test_nvrtc_makes_the_instructions_that_kernels_are_meant_for(number: int, st
     found = instructions(made)[f"{first.fn.name}_kernel"]
     assert {name: found[name] for name in wanted if found[name] < wanted[name]} == {}
     assert not [name for name in found if ".local" in name]
-    assert f".maxntid {first.fn.threads if first.fn.threads > 1 else 128}" in made
+    assert (f".maxntid {first.fn.threads}" in made) == (first.fn.threads > 256)
 
 
 @pytest.mark.skipif(NVRTC is None, reason="NVRTC is not installed")
