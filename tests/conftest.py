@@ -14,6 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("AINO_CACHE_DIR", str(ROOT / "build" / "cache"))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What zig makes of its own for every link is made once, not in the cache of each test that has one.
+os.environ.setdefault("ZIG_GLOBAL_CACHE_DIR", str(ROOT / "build" / "zig"))
 
 hypothesis.settings.register_profile("aino", derandomize=True, deadline=None, database=None, print_blob=False)
 hypothesis.settings.load_profile("aino")
