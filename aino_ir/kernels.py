@@ -8,7 +8,7 @@ cost) or a `Reject` with a reason, and builds the chosen one as a `LoopFn`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -269,6 +269,37 @@ class Division:
 
     temporaries: tuple[tuple[str, TensorType], ...]
     parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class Link:
+    """One kernel of a `Chain`.
+
+    Attributes:
+        kernel: what runs.
+        reads, writes: its operands and results, as those of a `Part`; temporaries by numbers as text.
+    """
+
+    kernel: Kernel
+    reads: tuple[int | str, ...]
+    writes: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The kernels of a division in order, those of divided parts in place of these, and what they do.
+
+    Attributes:
+        spec: what was divided.
+        origin: the op.
+        temporaries: name -> type.
+        links: the kernels.
+    """
+
+    spec: KernelSpec
+    origin: Origin
+    temporaries: Mapping[str, TensorType]
+    links: tuple[Link, ...]
 
 
 Divider = Callable[[KernelSpec], Division | None]

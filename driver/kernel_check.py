@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from aino_ir.codegen.c.process import Command, run_commands
 from aino_ir.codegen.c.program import kernel_names
 from aino_ir.codegen.cuda.toolchain import BinaryMaker
 from aino_ir.driver.cache import source_hash
+from aino_ir.driver.kernel_chains import chain_trials
 from aino_ir.driver.kernel_trials import PATTERN, WORK_LIMIT, Trial, trials
 from aino_ir.errors.codegen import KernelTrialsFailed
 from aino_ir.kernels import Kernel
@@ -164,10 +166,11 @@ class KernelChecker:
             path = folder / "library.so"
             path.write_bytes(library)
             job = {"library": str(path), "table": f"{plan.name}_kernels", "kernels": len(names)}
-            for batch in _batches(self._trials([(plan.kernels[names[i]], i) for i in fresh])):
+            for batch in _batches(self._all_trials(plan, names, fresh)):
                 for trial, reason in zip(batch, run_trials(batch, job, folder), strict=True):
                     if reason:
-                        wrong.setdefault(trial.kernel.function.name, f"{trial.kind} operands: {reason}")
+                        for name in trial.suspects:
+                            wrong.setdefault(name, f"{trial.kind} operands: {reason}")
         for number in fresh:
             name = names[number]
             if name not in wrong and name not in self.checks.not_run:
@@ -185,6 +188,28 @@ class KernelChecker:
         tool = self.toolchain
         made = (kernel.candidate.generator, self.language, isa, tool.identity, *tool.flags(isa))
         return digest(KIND, kernel.spec.key, kernel.function.name, *made, source_hash())
+
+    def _all_trials(self, plan: Plan, names: Sequence[str], fresh: Sequence[int]) -> Iterator[Trial]:
+        """Trials of kernels by themselves, and of those that do an op together."""
+        wanted = {names[number] for number in fresh}
+        together = {
+            key: {link.kernel.function.name for link in several.links} for key, several in plan.chains.items()
+        }
+        parts = {n for of_one in together.values() for n in of_one if plan.kernels[n].origin is None}
+        yield from self._trials([(plan.kernels[names[i]], i) for i in fresh if names[i] not in parts])
+        numbers = {name: number for number, name in enumerate(names)}
+        for key, of_one in together.items():
+            missing = sorted(of_one & self.checks.not_run.keys())
+            if of_one.isdisjoint(wanted) or not of_one <= numbers.keys():
+                continue
+            if missing:
+                left = sorted((of_one & parts) - set(missing))
+                self.checks.not_run.update(dict.fromkeys(left, f"{missing[0]}, which it needs, is not run"))
+                continue
+            try:
+                yield from chain_trials(plan.chains[key], numbers, self.work_limit)
+            except Unrunnable as problem:
+                self.checks.not_run.update(dict.fromkeys(sorted(of_one & parts), str(problem)))
 
     def _trials(self, kernels: Sequence[tuple[Kernel, int]]) -> Iterator[Trial]:
         for done, (kernel, number) in enumerate(kernels):
@@ -224,8 +249,10 @@ def run_trials(batch: Sequence[Trial], job: dict[str, Any], folder: Path) -> lis
     while len(verdicts) < len(batch):
         rest = batch[len(verdicts) :]
         memory[:8] = 0
-        crash = _run_child({**job, "data": str(data), "calls": [t.call() for t in rest]}, folder)
-        done = int(memory[:8].view(np.int64)[0])
+        calls = [trial.calls() for trial in rest]
+        crash = _run_child({**job, "data": str(data), "calls": list(chain(*calls))}, folder)
+        ends = np.cumsum([len(several) for several in calls])
+        done = int(np.sum(ends <= int(memory[:8].view(np.int64)[0])))
         verdicts += [trial.judge(memory) for trial in rest[:done]]
         if done < len(rest):
             verdicts.append(crash or "it did not come to an end")

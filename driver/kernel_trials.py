@@ -7,7 +7,7 @@ packings that the kernel reads, between zones that it must not touch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +64,12 @@ GUARD = 256
 PATTERN = 0xA5
 
 
+def spans_of(units: int) -> list[tuple[int, int]]:
+    """Units in two parts, the second first."""
+    half = units - units // 2
+    return [(half, units), (0, half)] if units > half else [(0, units)]
+
+
 @dataclass
 class Buffer:
     """Memory of one parameter.
@@ -107,9 +113,14 @@ class Trial:
     scratch: int = 0
 
     @property
+    def suspects(self) -> list[str]:
+        """Names of the kernels that are wrong where the trial fails."""
+        return [self.kernel.function.name]
+
+    @property
     def scratch_bytes(self) -> int:
         """Working memory of one thread."""
-        return _number(self.kernel.function.scratch_bytes, self.bindings)
+        return number_of(self.kernel.function.scratch_bytes, self.bindings)
 
     @property
     def symbols(self) -> list[int]:
@@ -119,14 +130,12 @@ class Trial:
     @property
     def units(self) -> int:
         """How many units the kernel has."""
-        return _number(self.kernel.function.units, self.bindings)
+        return number_of(self.kernel.function.units, self.bindings)
 
     @property
     def spans(self) -> list[tuple[int, int]]:
         """Units in two parts, the second first: no unit may rely on another."""
-        units = self.units
-        half = units - units // 2
-        return [(half, units), (0, half)] if units > half else [(0, units)]
+        return spans_of(self.units)
 
     def place(self, start: int) -> int:
         """Give everything an offset from `start` on; returns the end."""
@@ -144,8 +153,12 @@ class Trial:
             memory[buffer.offset : buffer.offset + buffer.data.nbytes] = buffer.data
         memory[self.status : self.status + 16] = 0
 
+    def calls(self) -> list[dict[str, Any]]:
+        """The calls as the child reads them, in order."""
+        return [self.call()]
+
     def call(self) -> dict[str, Any]:
-        """The call as the child reads it."""
+        """The kernel's call as the child reads it."""
         views = [b.offset for b in self.buffers] + ([self.status] if self.kernel.function.can_fail else [])
         return {
             "number": self.number,
@@ -183,7 +196,7 @@ class Trial:
             following += result.aliases is None
             buffer = self.buffers[number]
             raw = memory[buffer.offset : buffer.offset + buffer.data.nbytes].view(result.dtype.numpy)
-            actual = raw[_places(result, self.bindings)]
+            actual = raw[places_of(result, self.bindings)]
             loose = "approximate" if candidate.error_class == "approximate" else "reordered"
             dtype = precision_of(self.kernel, result.dtype)
             reason = difference(actual, native, wide, sure, dtype, loose, self.terms)
@@ -207,7 +220,13 @@ ZERO_SIGN_OPEN = frozenset(
 """Ops that may give either zero where both are among their operands: 1 / x behind them tells which."""
 
 
-def trials(kernel: Kernel, number: int, work_limit: float = WORK_LIMIT) -> Iterator[Trial]:
+MakeTrial = Callable[[Sequence[Array], Trial], Trial]
+"""(operands, the trial of a kernel) -> the trial that is run in its place."""
+
+
+def trials(
+    kernel: Kernel, number: int, work_limit: float = WORK_LIMIT, instead: MakeTrial | None = None
+) -> Iterator[Trial]:
     """The trials of a kernel, if its meaning takes at most so many operations.
 
     Raises:
@@ -233,7 +252,7 @@ def trials(kernel: Kernel, number: int, work_limit: float = WORK_LIMIT) -> Itera
                 bindings = sample_bindings(symbols, values, names, bases)
                 if _elements(kernel, bindings) <= ROOMY:
                     break
-            found = list(_at(kernel, number, bindings, work_limit))
+            found = list(_at(kernel, number, bindings, work_limit, instead))
         except Unrunnable as problem:
             refusal = problem
             continue
@@ -266,7 +285,9 @@ def _table(kernel: Kernel) -> Symbols:
     return table
 
 
-def _at(kernel: Kernel, number: int, bindings: dict[str, int], work_limit: float) -> Iterator[Trial]:
+def _at(
+    kernel: Kernel, number: int, bindings: dict[str, int], work_limit: float, instead: MakeTrial | None
+) -> Iterator[Trial]:
     origin = kernel.origin
     ops = [] if origin is None else [origin.op, *inner_ops(origin.op)]
     ev = Evaluation("native", dict(bindings))
@@ -282,9 +303,9 @@ def _at(kernel: Kernel, number: int, bindings: dict[str, int], work_limit: float
         kinds.append("edges")
     terms = longest_sum(ops, ev)
     for kind in kinds:
-        made = _trial(kernel, number, bindings, kind, terms)
+        made = _trial(kernel, number, bindings, kind, terms, instead)
         if made is None and kind != "edges":  # undefined there, or an error such as a division by zero
-            made = _trial(kernel, number, bindings, "positive", terms)
+            made = _trial(kernel, number, bindings, "positive", terms, instead)
         if made is not None:
             yield made
 
@@ -295,7 +316,9 @@ def _elements(kernel: Kernel, bindings: dict[str, int]) -> int:
     return sum(ev.size(product(o.shape)) for o in (*kernel.spec.operands, *kernel.spec.results))
 
 
-def _trial(kernel: Kernel, number: int, bindings: dict[str, int], kind: str, terms: int) -> Trial | None:
+def _trial(
+    kernel: Kernel, number: int, bindings: dict[str, int], kind: str, terms: int, instead: MakeTrial | None
+) -> Trial | None:
     """A trial, or None when the interpreter refuses such operands or gives nothing but NaN."""
     arrays = _operands(kernel, bindings, kind)
     try:
@@ -308,14 +331,15 @@ def _trial(kernel: Kernel, number: int, bindings: dict[str, int], kind: str, ter
     floats = [a for a in native if a.dtype.kind == "f" and a.size]
     if kind == "plain" and floats and all(float(np.mean(np.isnan(a))) > 0.5 for a in floats):
         return None
-    buffers = _buffers(kernel, arrays, bindings)
+    buffers = _buffers(kernel, arrays, bindings) if instead is None else []
     sure: list[Array] = [np.ones((), np.bool_) for _ in native]
     if kind == "edges":
         flushed = meaning(kernel, arrays, FlushingEvaluation("native", dict(bindings)))
         sure = [same_kind(a, b) for a, b in zip(native, flushed, strict=True)]
     elif kernel.candidate.error_class != "exact":
         sure = far_from_ties(kernel, arrays, bindings, native, terms)
-    return Trial(kernel, number, kind, bindings, buffers, native, wide, sure, terms)
+    made = Trial(kernel, number, kind, bindings, buffers, native, wide, sure, terms)
+    return made if instead is None else instead(arrays, made)
 
 
 def _operands(kernel: Kernel, bindings: dict[str, int], kind: str) -> list[Array]:
@@ -363,14 +387,14 @@ def _buffers(kernel: Kernel, arrays: Sequence[Array], bindings: Mapping[str, int
     companions = len(kernel.function.params) - len(kernel.candidate.companions)
     buffers = []
     for number, param in enumerate(kernel.function.params):
-        size = _number(param.size, bindings)
+        size = number_of(param.size, bindings)
         if size < 0:
             raise Unrunnable("the extents that were drawn for it do not fit together")
         flat = np.full(size * param.dtype.bytes, PATTERN, np.uint8).view(param.dtype.numpy)
         if number < len(arrays):
             packing = packings.get(number)
             if packing is None:
-                flat[_places(kernel.spec.operands[number], bindings)] = arrays[number]
+                flat[places_of(kernel.spec.operands[number], bindings)] = arrays[number]
             else:
                 data = packing.pack(arrays[number])
                 flat[: data.size] = data
@@ -383,16 +407,17 @@ def _buffers(kernel: Kernel, arrays: Sequence[Array], bindings: Mapping[str, int
     return buffers
 
 
-def _places(operand: Operand, bindings: Mapping[str, int]) -> Array:
+def places_of(operand: Operand, bindings: Mapping[str, int]) -> Array:
     """Element offsets of a tensor's elements, an array of its shape."""
-    shape = tuple(_number(d, bindings) for d in operand.shape)
-    around = shape if operand.allocated is None else tuple(_number(d, bindings) for d in operand.allocated)
+    shape = tuple(number_of(d, bindings) for d in operand.shape)
+    around = shape if operand.allocated is None else tuple(number_of(d, bindings) for d in operand.allocated)
     index = np.ix_(*(np.arange(d) for d in shape)) if shape else ()
     offsets = operand.layout.addr(around, index)  # type: ignore[arg-type]  # arrays count like Dims
     return np.broadcast_to(np.asarray(offsets, np.int64), shape)
 
 
-def _number(d: DimLike, bindings: Mapping[str, int]) -> int:
+def number_of(d: DimLike, bindings: Mapping[str, int]) -> int:
+    """A Dim's value."""
     return d if isinstance(d, int) else d.evaluate(bindings)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from aino_ir.constants import Const
 from aino_ir.dims import DimLike, free_symbols, product
 from aino_ir.dtypes import DType
-from aino_ir.kernels import Kernel, Packing
+from aino_ir.kernels import Chain, Kernel, Packing
 from aino_ir.location import UNKNOWN, Loc
 from aino_ir.symbols import Check
 from aino_ir.types import ROW_MAJOR, Layout, Type
@@ -216,6 +216,7 @@ class Plan:
         turns: symbols that the plan's `Repeat` steps count with.
         checks: what is tested at entry.
         kernels: by name.
+        chains: kernels that do an op together, by the key of its spec.
         arena_bytes: set by memory planning.
     """
 
@@ -232,6 +233,7 @@ class Plan:
     checks: list[Check] = field(default_factory=list)
     buffers: list[Buffer] = field(default_factory=list)
     kernels: dict[str, Kernel] = field(default_factory=dict)
+    chains: dict[str, Chain] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     arena_bytes: DimLike = 0
     scratch_bytes: DimLike = 0

@@ -10,6 +10,7 @@ from aino_ir.codegen.lower.compose import LEAST, compose, symbol_bounds
 from aino_ir.codegen.lower.control import emit_control
 from aino_ir.codegen.lower.decided import DecidedSymbols, entry_symbols
 from aino_ir.codegen.lower.group import Group, Storage, definition_of, is_map, scalar_constant
+from aino_ir.codegen.lower.links import Links
 from aino_ir.codegen.lower.phases import emit_bind, emit_phases, entry_checks
 from aino_ir.codegen.lower.pricing import own_buffer, stored
 from aino_ir.codegen.lower.storage import StorageAssignment
@@ -21,6 +22,7 @@ from aino_ir.graph import Block, Function, Value
 from aino_ir.kernels import (
     Candidate,
     Catalogue,
+    Chain,
     Division,
     Kernel,
     KernelSpec,
@@ -151,7 +153,11 @@ class Lowering:
         flops = sum((o.cost() for o in group.ops), start=0)
         nodes = tuple(dict.fromkeys(e for o in group.ops for e in o.loc.entries))
         if not isinstance(made, Kernel):
-            self._emit_parts(op, made[1], list(zip(views, operands, strict=True)), written, (nodes, flops))
+            links = Links()
+            given = list(zip(views, operands, strict=True))
+            self._emit_parts(op, made[1], given, written, (nodes, flops), links)
+            origin = Origin(op, tuple(operands))
+            self.plan.chains.setdefault(spec.key, Chain(spec, origin, links.temporaries, tuple(links.made)))
             return
         views += [v for v, result in zip(written, spec.results, strict=True) if result.aliases is None]
         for number, packing in made.candidate.companions:
@@ -165,6 +171,7 @@ class Lowering:
         operands: Sequence[tuple[View, Value | None]],
         results: Sequence[View],
         account: tuple[tuple[str, ...], DimLike],
+        links: Links,
     ) -> None:
         """The kernels of a division, with tensors of their own between them.
 
@@ -174,8 +181,10 @@ class Lowering:
             operands: where those of the divided spec lie, and what they are (None: of a division themselves).
             results: where they go.
             account: nodes and operations; these count for the first kernel.
+            links: where the kernels are noted.
         """
         nodes, flops = account
+        links = links.within(division)
         places: dict[int | str, View] = {}
         for name, type_ in division.temporaries:
             buffer = self.plan.new_buffer(
@@ -191,9 +200,10 @@ class Lowering:
             read, written = [readable[k] for k in part.reads], [writable[k] for k in part.writes]
             inner = self.catalogue.divide(part.spec)
             if inner is not None:
-                self._emit_parts(op, inner, read, written, (nodes, flops))
+                self._emit_parts(op, inner, read, written, (nodes, flops), links.of_part(part))
             else:
                 kernel = self.kernel(part.spec, op)
+                links.note(kernel, part)
                 packings = dict(kernel.candidate.packings)
                 views = [
                     self._packed_view(_handle(value), packings[n]) if value and n in packings else view

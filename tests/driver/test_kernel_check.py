@@ -73,9 +73,9 @@ def test_symbols_that_make_a_kernel_huge_are_smaller(monkeypatch: pytest.MonkeyP
     b.output("y", b.add(x, x))
     tried: dict[int, list[int]] = {}
 
-    def note(kernel: Kernel, number: int, bindings: dict[str, int], kind: str, terms: int) -> Trial | None:
+    def note(kernel: Kernel, number: int, bindings: dict[str, int], *others: object) -> Trial | None:
         tried.setdefault(kernel_trials.ROOMY, []).extend(bindings.values())
-        return trial(kernel, number, bindings, kind, terms)
+        return trial(kernel, number, bindings, *others)  # type: ignore[arg-type]
 
     trial = kernel_trials._trial
     monkeypatch.setattr(kernel_trials, "_trial", note)
