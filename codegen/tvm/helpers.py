@@ -1,8 +1,8 @@
 """Helper functions of an emitted file: what TensorIR has no operation for, and the vector math.
 
 Each is a Python function from expressions to an expression, made from the same body in the loop language as
-the helper of any other target; its shared parts have names (`Names` in the emitted file makes them TVM's
-``Let``s), so that they are computed once.
+the helper of any other target; its shared parts are one object each, and what is too large to be written
+wherever it is used is a variable (`Names` in the emitted file).
 """
 
 from __future__ import annotations
@@ -36,15 +36,10 @@ def choose(condition, a, b):
     name = Names()
     mask = name.let("mask", masked(condition, bits))
     one, other = (same_bits(x, bits) for x in (a, b))
-    return name.result(same_bits((one & mask) | (other & T.bitwise_not(mask)), kind))
+    return same_bits((one & mask) | (other & T.bitwise_not(mask)), kind)
 '''
 
 SAME_BITS = '''\
-def is_constant(x):
-    """Whether x is a number, or the same one in every lane."""
-    return isinstance(x.value if isinstance(x, tirx.Broadcast) else x, (tirx.IntImm, tirx.FloatImm))
-
-
 def same_bits(x, kind):
     """The bits of x as another type; TVM reinterprets an integer that is zero as a pointer alone."""
     x = tirx.convert(x)
@@ -121,24 +116,17 @@ def nearest(x):
 
 NAMES = '''\
 class Names:
-    """Names for parts of an expression, each of which is computed once.
+    """Parts of an expression; what would become too large, written wherever it is used, is kept in variables.
 
-    TVM's simplifier puts the parts back in their places; what would become too large is kept in a variable.
-    Its analysis of integers does not take names for comparisons of vectors: bools are held as numbers.
+    LLVM computes equal parts once.  TVM's own names for parts (``Let``) break its elimination of common ones,
+    and its simplifier puts them back in their places.  Bools are held as numbers.
     """
-
-    def __init__(self):
-        self.bound = []
 
     def let(self, name, value):
         value = tirx.convert(value)
         if str(value.ty).startswith("bool"):
             return unmasked(self.let(name, masked(value)))
-        if is_constant(value):
-            return value
-        var = tirx.Var(name, value.ty)
-        self.bound.append((var, value))
-        return var
+        return value
 
     def keep(self, name, value):
         value = tirx.convert(value)
@@ -150,11 +138,6 @@ class Names:
         place = T.Ramp(0, 1, int(lanes)) if lanes else 0
         T.buffer_store(kept, value, [place])
         return kept[place]
-
-    def result(self, value):
-        for var, bound in reversed(self.bound):
-            value = tirx.Let(var, bound, value)
-        return value
 '''
 
 PLAIN_NAMES = NAMES.replace("(int(lanes or 1),), base)", '(int(lanes or 1),), base, scope="local")')
@@ -351,7 +334,7 @@ class Helpers:
             printer.sizes[var.name] = value.size if how == "let" else 1.0
             lines.append(f'    {mine} = name.{how}("{mine}", {value})')
         value = printer.value(result)
-        lines.append(f"    return name.result({value})")
+        lines.append(f"    return {value}")
         return lines, value.size
 
 

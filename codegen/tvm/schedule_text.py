@@ -123,10 +123,10 @@ class ScheduleText:
             parts = [self._block(name) for name in self.blocks.parts]
             result = self._block(self.blocks.result)
             self.lines += [f"s.reverse_compute_at({block}, {around})" for block in (*parts, result)]
-            self._tile_loops(result, first, around, parts)
+            self._tile_loops(result, first, parts)
         self.lines.append(f"s.decompose_reduction({total}, {self.loops[axes[first].name]})")
 
-    def _tile_loops(self, result: str, outside: int, around: str, parts: Sequence[str]) -> None:
+    def _tile_loops(self, result: str, outside: int, parts: Sequence[str]) -> None:
         """The loops that are left inside: rows and vectors, as in the sum, and parts at each vector."""
         tile = self.tile
         inside = [
@@ -151,9 +151,10 @@ class ScheduleText:
         order = [name for name in (row, vector, lane) if name is not None]
         if row is not None and lane is not None and loops[-1] == row:
             self.lines.append(f"s.reorder({', '.join(order)})")
-        place = vector or row or around
+        place = vector or row
         for part in reversed(parts):  # what a part is needed for moves first
-            self.lines.append(f"s.compute_at({part}, {place})")
+            if place is not None:  # else it is where it is needed already
+                self.lines.append(f"s.compute_at({part}, {place})")
             if lane is not None:
                 self.lines.append(f"s.vectorize(s.get_loops({part})[-1])")
         for name in (row, vector):

@@ -34,7 +34,7 @@ from tvm.script import tirx as T
 from tvm.script.ir_builder import IRBuilder
 
 TARGET = {target}
-CONFIG = {{"tirx.disable_cse_tir": True}}  # shared parts have names already
+CONFIG = {{"tirx.disable_cse_tir": True}}  # LLVM finds equal parts
 '''
 
 _TAIL = '''\

@@ -16,7 +16,7 @@ WRAPPED = frozenset((op, dtype) for op in SIGNS for dtype in ("i32", "u32", "u64
 
 _HALVES = ("name = Names()", 'x, y = name.let("x", x), name.let("y", y)', "half = {half}")
 _UPPER_SUM = "high = T.shift_right(x, {shift}) + T.shift_right(y, {shift}) + T.shift_right(low, {shift})"
-_JOINED = "return name.result(T.shift_left(high, {shift}) | (low & half))"
+_JOINED = "return T.shift_left(high, {shift}) | (low & half)"
 
 _WIDE: dict[str, tuple[str, ...]] = {
     "add": (*_HALVES, 'low = name.let("low", (x & half) + (y & half))', _UPPER_SUM, _JOINED),

@@ -63,10 +63,10 @@ def test_contractions_have_tiles_vectors_and_threads(name: str) -> None:
     assert seen == 1
 
 
-def activated(columns: int) -> Module:
+def activated(columns: int, rows: int = 13) -> Module:
     """A product with a GELU behind it."""
     b = Builder()
-    x = b.input("x", tensor("f32", 13, 40))
+    x = b.input("x", tensor("f32", rows, 40))
     b.output("y", b.gelu(b.add(b.matmul(x, b.constant(weights(40, columns))), b.constant(weights(columns)))))
     return b.module
 
@@ -81,6 +81,18 @@ def test_long_functions_behind_a_sum_are_blocks_at_each_vector() -> None:
     assert len(parts) > 3 and blocks == ["total", *parts, "result"]
     assert re.findall(r"s\.compute_at\((\w+)_block, vector\)", steps) == parts[::-1]
     assert "def gelu" not in emission.script
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 8), (1, 48), (13, 8), (5, 16)])
+def test_schedules_of_long_functions_are_taken(rows: int, columns: int, tmp_path: Path) -> None:
+    """A tile of one vector, one row, one vector a row, and several."""
+    needs_tvm()
+    plan, emission = emitted(activated(columns, rows))
+    assert [k.candidate.generator for k in plan.kernels.values()] == [NAME]
+    place = tmp_path / "kernels.py"
+    place.write_text(emission.script, encoding="ascii")
+    text = load_script(place).module().script()
+    assert "T.vectorized(" in text and "T.parallel(" in text
 
 
 def test_a_long_function_of_lanes_that_nothing_divides_is_finished_loops() -> None:
