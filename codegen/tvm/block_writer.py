@@ -102,6 +102,10 @@ class BlockWriter:
             found.append(Argument(name, view, memory_dtype(result.dtype), physical.extents))
         return tuple(found)
 
+    def given(self, argument: Text) -> Text:
+        """What a helper gets of an argument."""
+        return argument
+
     # -- blocks
 
     def line(self, text: str) -> None:
@@ -205,7 +209,7 @@ class BlockPrinter(TirPrinter):
         """A call of a helper, which may have no variables of its own."""
         if function in self.helpers.keeping:
             raise self.missing(f"{function} in a block", args[0][1])
-        return super().helper(function, *args)
+        return super().helper(function, *((self.kernel.given(a), type_) for a, type_ in args))
 
     def accumulator(self, e: Accumulator) -> Text:
         """The total so far."""

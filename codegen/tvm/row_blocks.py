@@ -82,8 +82,6 @@ def row_shape(spec: KernelSpec, lanes: int) -> RowShape | str:
     assert isinstance(program, RowProgram)
     if lanes == 1:
         return "no vectors"
-    if all(number(a.extent) == 1 for a in program.axes):
-        return "a single row"
     if lane_axis(spec, program) is not program.row[-1]:
         return "rows across the contiguous axis"
     if any(s.combiner in ARG_COMBINERS or s.expr.dtype.is_bool for s in program.stages):
@@ -154,6 +152,8 @@ class RowBlockKernel(BlockWriter):
     def __init__(self, fn: LoopFn, spec: KernelSpec, shape: RowShape, helpers: HelperNames) -> None:
         program = spec.program
         assert isinstance(program, RowProgram)
+        if not program.axes:  # a schedule needs a loop to compute stages at
+            program = replace(program, axes=(Axis("row", 1),))
         self.program = program
         self.shape = shape
         *before, last = program.row
@@ -189,6 +189,18 @@ class RowBlockKernel(BlockWriter):
         if name in self.maps:
             return self.maps[name][self.parts.index(self.part)]
         return self.values[name]
+
+    def given(self, argument: Text) -> Text:
+        """An argument that reads memory, under a name of the block's.
+
+        Helpers name their arguments inside of an expression; where an index in there occurs again, TVM's
+        elimination of common parts, which users of `to_relax` do not turn off, names it too late.
+        """
+        if "[" not in argument.text:
+            return argument
+        name = self.names.fresh("given")
+        self.line(f"{name}: T.let = {argument}")
+        return Text(name, size=argument.size)
 
     def printed(self) -> PrintedKernel:
         """The function and its schedule."""
@@ -226,9 +238,12 @@ class RowBlockKernel(BlockWriter):
         name = self.names.fresh(wish)
         place = self._buffer(name, value, axes)
         self._open(name, axes, "S" * len(axes))
-        self.line(f"{place} = {self.printer.pinned(value)}")
+        before = len(self.lines)
+        text = self.printer.pinned(value)
+        alone = len(self.lines) == before  # TVM inlines a block that is one store
+        self.line(f"{place} = {text}")
         self.depth = 1
-        schedule.block(name, axes, inline=inline)
+        schedule.block(name, axes, inline=inline and alone)
         return place
 
     def _map(self, stage: RowStage, schedule: _RowSchedule) -> None:
@@ -318,7 +333,8 @@ class RowBlockKernel(BlockWriter):
         for place, result in enumerate(results):
             assert result.expr is not None
             index = self.physical[-1 - place].index(result.index)
-            at = element(self.arguments[count + place].name, *map(self.printer.index.text, index))
+            places = [self.printer.index.text(c) for c in index] or [Text("0")]
+            at = element(self.arguments[count + place].name, *places)
             value = self.printer.encoded(result.expr, result.dtype)
             self.affordable(value.size)
             if len(results) > 1:
@@ -374,7 +390,8 @@ class _RowSchedule:
             f"{_listed([*rows, *inside])} = s.get_loops({block})",
         ]
         self.head.append(f"{self.around} = s.fuse({', '.join(rows)})")
-        self.head.append(f"s.parallel({self.around})")
+        if any(number(a.extent) > 1 for a in self.writer.program.axes):
+            self.head.append(f"s.parallel({self.around})")
         if inside:
             self.head.append(f"s.vectorize({inside[-1]})")
 

@@ -43,10 +43,19 @@ def branches() -> Module:
     return b.module
 
 
-@pytest.mark.parametrize("name", ["conv", "branches"])
+def rows() -> Module:
+    """Softmax of several vectors a row, and a norm."""
+    b = Builder()
+    x = b.input("x", tensor("f32", 5, 64))
+    b.output("out", b.softmax(x, axis=-1))
+    b.output("norm", b.layer_norm(b.relu(x), axis=-1))
+    return b.module
+
+
+@pytest.mark.parametrize("name", ["conv", "branches", "rows"])
 def test_relax_modules_agree(name: str) -> None:
     needs_tvm()
-    module = {"conv": lambda: conv(8, 9, 16, 3, pad=1), "branches": branches}[name]()
+    module = {"conv": lambda: conv(8, 9, 16, 3, pad=1), "branches": branches, "rows": rows}[name]()
     x = weights(*module.main.inputs[0].type.shape, seed=2)
     expected = aino.compile(module, "reference").run(x)
     made = aino.to_relax(module)
