@@ -9,19 +9,25 @@ residual, requantisation) is computed there.
 from __future__ import annotations
 
 from itertools import product
+from math import gcd
 
 from aino_ir.codegen.cuda.panels import Panel, Source
+from aino_ir.codegen.cuda.product import Product
 from aino_ir.codegen.cuda.product_plan import Plan
 from aino_ir.codegen.cuda.tilings import PAD, STRIP, Tiling
 from aino_ir.codegen.kernels.access import Placement, Point
+from aino_ir.codegen.kernels.canonical import slope
 from aino_ir.compute import Compute
-from aino_ir.dims import DimLike, ceildiv
+from aino_ir.dims import DimLike, ceildiv, is_static
 from aino_ir.loops.builder import LoopBuilder
 from aino_ir.loops.conditions import Condition
 from aino_ir.loops.expr import Expr, VecType, index
 from aino_ir.loops.groups import GROUP
 from aino_ir.loops.registers import RegTile
 from aino_ir.loops.warp import WARP
+
+MOST_LANES, WIDE_BYTES = 8, 16
+"""Of a vector of results."""
 
 
 class ProductKernel:
@@ -44,6 +50,7 @@ class ProductKernel:
             for side, name in enumerate(("row_panels", "column_panels"))
         )
         self.strips = b.share("strips", plan.instruction.total, tiling.strips)
+        self.lanes = result_lanes(plan.of, tiling)
 
     def _source(self, side: int, stack: dict[str, DimLike]) -> Source:
         b, of = self.b, self.of
@@ -162,6 +169,7 @@ class ProductKernel:
     ) -> None:
         """Eight rows of each warp at a time: from registers to shared memory, and from there on."""
         b, (rows, columns), together = self.b, self.tiling.part, self.tiling.strip
+        vectors = together // self.lanes
         width = together + PAD
         lane = b.index(index(b.thread % WARP), 0, WARP - 1, "lane")
         row, quad = b.split(lane, {"row": 8, "quad": 4})
@@ -172,11 +180,11 @@ class ProductKernel:
                 target = mine + row * width + c * 8 + quad * 2 + i
                 b.store(self.strips, target, sums[r, first // 8 + c, 2 * half + i].read())
             b.barrier(warp=True)
-            with b.loop("part", 0, STRIP * together // WARP) as part:
+            with b.loop("part", 0, STRIP * vectors // WARP) as part:
                 number = part * WARP + lane
-                down = b.index(index(number // together), 0, STRIP - 1, "down")
-                across = b.index(index(number % together), 0, together - 1, "across")
-                value = b.load(self.strips, mine + down * width + across)
+                down = b.index(index(number // vectors), 0, STRIP - 1, "down")
+                across = b.index(index(number % vectors), 0, vectors - 1, "across") * self.lanes
+                value = b.load(self.strips, mine + down * width + across, self.lanes)
                 self._result(
                     starts[0] + own[0] + r * 16 + half * 8 + down,
                     starts[1] + own[1] + first + across,
@@ -190,11 +198,32 @@ class ProductKernel:
         assert isinstance(program, Compute)
         inside = Condition(row, "<", of.extent(of.rows)).expr()
         with b.when(inside & Condition(column, "<", of.extent(of.columns)).expr()):
-            at = {**stack, **of.coordinates(b, of.rows, row), **of.coordinates(b, of.columns, column)}
-            point = Point(at)
+            point = self._point({**stack, **of.coordinates(b, of.rows, row)}, column)
             values = [
                 self.place.expr(r.expr if r.expr is not None else program.result_expr, point, {0: total})
                 for r in of.spec.results
             ]
             for number, value in enumerate(values):
                 self.place.store(number, point, value)
+
+    def _point(self, at: dict[str, DimLike], column: DimLike) -> Point:
+        """Where the results of a row, from a column on, are computed and stored."""
+        b, of, lanes = self.b, self.of, self.lanes
+        if lanes == 1:
+            return Point({**at, **of.coordinates(b, of.columns, column)})
+        (axis,) = of.columns
+        last = of.extent(of.columns) // lanes - 1
+        vector = b.index(index(column // lanes), 0, last, "vector")
+        return Point({**at, axis.name: vector * lanes}, axis.name, lanes)
+
+
+def result_lanes(of: Product, tiling: Tiling) -> int:
+    """Neighbouring results that a thread makes together: up to 16 bytes, all of them there or none."""
+    if len(of.columns) != 1 or not is_static(of.columns[0].extent):
+        return 1
+    (axis,) = of.columns
+    if any(slope(r.addr(r.index), axis.name) != 1 for r in of.spec.results):
+        return 1
+    widest = max(r.dtype.bytes for r in of.spec.results)
+    lanes = min(MOST_LANES, WIDE_BYTES // widest, STRIP * tiling.strip // WARP)
+    return gcd(lanes, int(axis.extent))  # type: ignore[arg-type]

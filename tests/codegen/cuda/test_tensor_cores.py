@@ -102,6 +102,16 @@ def test_odd_sizes(shape: tuple[int, int, int], tmp_path: Path) -> None:
     check_emulated(on_tensor_cores(matmul(*shape), most=2), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("columns", "tile", "lanes"), [(40, "64x64", 8), (40, "64x16", 4), (36, "64x64", 4), (33, "64x64", 1)]
+)
+def test_results_are_vectors_where_they_are_whole(columns: int, tile: str, lanes: int) -> None:
+    made = on_tensor_cores(matmul(72, columns, 40), most=len(TILINGS))
+    (kernel,) = (k for k in made if f" {tile}, " in k.candidate.name)
+    out = [s for s in walk_statements(kernel.fn.body) if isinstance(s, Store) and s.buffer == "out"]
+    assert {(s.value.lanes, s.mask) for s in out} == {(lanes, None)}
+
+
 def test_stacks_and_prologues(tmp_path: Path) -> None:
     def body(b: Builder, x: Value, w: Value) -> list[Value]:
         return [b.matmul(b.relu(x), w)]
