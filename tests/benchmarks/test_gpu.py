@@ -37,6 +37,8 @@ FEW = {
     "correctness": ("gelu of a product", "gather"),
     "libraries": ("bias and relu of f32",),
     "bandwidth": ("sum of rows",),
+    "mma": ("bf16 4096^3",),
+    "wgmma": ("f16 4096^3",),
     "networks": ("gpt2 decode, batch 1",),
 }
 
@@ -112,13 +114,14 @@ def test_the_suite_of_onnx_runs(tmp_path: Path) -> None:
     assert [r["value"] for r in rows_of(path)] == [True, True]
 
 
-def test_a_kernel_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_kernel_that_is_not_there_is_said(few: None, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     assert gpu.main(["--only", "wgmma", "--dry-run", "--engine", "aino", "--rows", str(path)]) == 0
-    assert all(row["value"] is None for row in rows_of(path))
+    (row,) = rows_of(path)
+    assert row["value"] is None and row["what"] == "no such kernel"
 
 
-def test_what_products_need_is_what_kernels_are_called(tmp_path: Path) -> None:
+def test_what_products_need_is_what_kernels_are_called(few: None, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     assert gpu.main(["--only", "mma", "--dry-run", "--engine", "aino", "--rows", str(path)]) == 0
     assert {row["what"] for row in rows_of(path)} == {"ms a run"}
@@ -310,9 +313,10 @@ def test_peers_compute_what_the_cases_do() -> None:
             values = zip(drawn(case.name, case.inputs), case.inputs, strict=True)
             tensors = [tensor_of(value, row[0], "cpu") for value, row in values]
             got = PEERS[case.peer[0]](*tensors)
-            (want,) = aino.compile(case.module(), "reference").run(*tensors)
+            executable = aino.compile(case.module(), "reference", verify="off", cache=False)
+            (want,) = executable.run(*tensors)
             arrays = drawn(case.name, case.inputs)
-            (own,) = aino.compile(case.module(), "reference").run(*arrays)
+            (own,) = executable.run(*arrays)
             assert wrong(case.peer[0], arrays, own) is None
             own[(*(0 for _ in own.shape[1:]), ...)] += own.dtype.type(9)
             assert wrong(case.peer[0], arrays, own) is not None
