@@ -53,7 +53,7 @@ class VendorLibraries:
     def note(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Take over what was measured, rows of `Tuning`."""
         for row in rows:
-            if row["library"]:
+            if row.get("library"):  # rows of schedules of TVM's have none
                 taken = row["candidate"].startswith(f"{CUBLAS}: ")
                 (self.used if taken else self.unused)[row["kernel"]] = row["library"]
 
