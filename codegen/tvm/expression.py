@@ -1,10 +1,11 @@
 """Expressions of the loop language as TVMScript: scalars, and vectors lane by lane.
 
 TVM's simplifier and LLVM's instruction selection do not keep all that IEEE arithmetic says: ``x * 0`` and
-``x + 0`` are folded, ``a * b + c`` is contracted to one rounding, and a negated comparison of floats is
-replaced by the opposite one, which is another where NaN comes in.  So zeros in arithmetic and products that
-a sum could swallow stand behind `fence`, and negation is an exclusive or.  Nor do TVM's integers wrap around:
-helpers do (`WRAPPING`).  Its analysis does not take names for vectors of bools: they are held as numbers.
+``x + 0`` are folded, ``(x + c) - c`` is taken for x, ``x - x`` for zero, ``a * b + c`` is contracted to one
+rounding, and a negated comparison of floats is replaced by the opposite one, which is another where NaN comes
+in.  So zeros in arithmetic, products that a sum could swallow and what a difference could cancel stand behind
+`fence`, and negation is an exclusive or.  Nor do TVM's integers wrap around: helpers do (`WRAPPING`).  Its
+analysis does not take names for vectors of bools: they are held as numbers.
 """
 
 from __future__ import annotations
@@ -125,7 +126,8 @@ class TirPrinter:
     """Prints expressions; one instance a function.
 
     `holds_masks` says that a name of a vector of bools stands for numbers (`held`), `holds_arrays` that a
-    vector's name is that of memory for its elements.
+    vector's name is that of memory for its elements, `sees_names` that TVM puts in the place of a name what
+    it stands for.
 
     Args:
         helpers: where helper functions come from.
@@ -154,6 +156,7 @@ class TirPrinter:
         """Name -> the size of what it stands for, where that is not 1."""
         self.holds_masks = True
         self.holds_arrays = False
+        self.sees_names = True
         self.keep: Callable[[Text, VecType], Text] | None = None
         """Puts a value into a variable, which the simplifier does not look through."""
         self._methods: dict[type[Expr], Callable[..., Text]] = {
@@ -275,7 +278,26 @@ class TirPrinter:
         operator = {**_ARITHMETIC, "div": "/"}.get(e.op)
         if operator is None:
             raise self.missing(e.op, e.type)
-        return binary(operator, *(self._term(e.op, x) for x in (e.a, e.b)))
+        terms = [self._term(e.op, x) for x in (e.a, e.b)]
+        if e.op == "sub" and self._cancels(e.a, e.b):
+            side = 1 if constant_of(e.b) is None else 0
+            terms[side] = call(self.helpers.fence(), terms[side])
+        return binary(operator, *terms)
+
+    def _cancels(self, a: Expr, b: Expr) -> bool:
+        """Whether TVM may find the same on both sides of a difference."""
+        return a == b or self._may_be_sum(a) or self._may_be_sum(b)
+
+    def _alike(self, a: Expr, b: Expr) -> bool:
+        """Whether TVM may take two values for one, which NaN does not equal."""
+        return a == b or (self.sees_names and isinstance(a, Var) and isinstance(b, Var))
+
+    def _may_be_sum(self, e: Expr) -> bool:
+        if isinstance(e, Splat):
+            return self._may_be_sum(e.x)
+        if isinstance(e, Var):
+            return self.sees_names and not (self.holds_arrays and e.lanes > 1)
+        return isinstance(e, Select) or (isinstance(e, Binary) and e.op == "add")
 
     def _term(self, op: str, x: Expr) -> Text:
         constant = constant_of(x)
@@ -309,6 +331,8 @@ class TirPrinter:
             left, right = (self.conversion(self.value(x), VecType(i32, x.lanes)) for x in (e.a, e.b))
         else:
             left, right = self.value(e.a), self.value(e.b)
+        if e.op in ("eq", "ne") and e.a.dtype.is_float and self._alike(e.a, e.b):
+            right = call(self.helpers.fence(), right)
         if e.op == "eq":
             return call("T.EQ", left, right)
         if e.op == "ne":

@@ -326,6 +326,7 @@ class Helpers:
             return Text(mine)
 
         printer.keep = keep
+        printer.sees_names = not keeps
         plain = "keep" if keeps else "let"
         lines += [f'    {letter} = name.{plain}("{letter}", {letter})' for letter in letters]
         for var, expr in recorder.lets:
