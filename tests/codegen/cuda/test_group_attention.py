@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aino_ir.builder import Builder
 from aino_ir.loops.stmt import GroupProduct, Store, walk_statements
 from aino_ir.types import Layout
-from tests.codegen.cuda.test_flash_attention import EMULATED, attention
-from tests.codegen.cuda.test_tensor_cores import check_emulated
-from tests.codegen.kernels.support import Built, Problem, candidates, kernels, normal, rejects
+from tests.codegen.cuda.test_flash_attention import EMULATED, attention, flash
+from tests.codegen.cuda.test_tensor_cores import check_emulated, half
+from tests.codegen.kernels.support import Built, Given, Problem, candidates, kernels, normal, problem, rejects
 
 
 def grouped(p: Problem, most: int = 2) -> list[Built]:
@@ -45,6 +46,21 @@ def test_queries_keys_and_values_that_lie_across(tmp_path: Path) -> None:
     logits, values = (s for s in walk_statements(built.fn.body) if isinstance(s, GroupProduct))
     assert [f.turned for _, f in (*logits.shared, *values.shared)] == [True, True, False]
     check_emulated([built], tmp_path)
+
+
+def test_lengths_that_a_run_decides(tmp_path: Path) -> None:
+    b = Builder()
+    queries, keys = b.symbol("queries", 1, 200), b.symbol("keys", 1, 200)
+    p = problem(
+        lambda b, *x: [b.attention(*x, scale=0.125, causal=True)],
+        Given(half(1, 2, 37, 64), shape=(1, 2, queries, 64)),
+        *(Given(half(1, 2, 70, 64, seed=n), shape=(1, 2, keys, 64)) for n in (1, 2)),
+        symbols={"queries": (1, 200), "keys": (1, 200)},
+        values={"queries": 37, "keys": 70},
+        terms=600,
+        error_class="approximate",
+    )
+    check_emulated([*grouped(p, most=1), *flash(p)], tmp_path)
 
 
 @pytest.mark.parametrize(
