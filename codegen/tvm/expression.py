@@ -202,6 +202,12 @@ class TirPrinter:
             return call(self.helpers.fence(), text)
         return text
 
+    def returned(self, e: Expr) -> Text:
+        """What a helper gives: no sum of the caller's swallows it, no difference cancels it."""
+        text = self.value(e)
+        bare = isinstance(e, Var) or (isinstance(e, Binary) and e.op in ("add", "mul"))
+        return call(self.helpers.fence(), text) if bare and e.dtype.is_float else text
+
     def helper(self, function: str, *args: tuple[Text, VecType]) -> Text:
         """A call of a helper function on values of some types; large ones are kept in variables."""
         self.named += 1

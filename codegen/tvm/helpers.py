@@ -334,7 +334,7 @@ class Helpers:
             how = "keep" if value.size > MOST else plain
             printer.sizes[var.name] = value.size if how == "let" else 1.0
             lines.append(f'    {mine} = name.{how}("{mine}", {value})')
-        value = printer.value(result)
+        value = printer.returned(result)
         lines.append(f"    return {value}")
         return lines, value.size
 
