@@ -173,7 +173,8 @@ class Store:
         _check_names(kind, key)
         folder = self.base / kind / key[:2]
         try:
-            self.disk.make_folder(folder)
+            for needed in (folder, self.staging):  # somebody may have emptied the cache meanwhile
+                self.disk.make_folder(needed)
             path = self._write_entry(folder, key, write)
         except OSError as problem:
             self._warn("write", f"the cache in {self.root} cannot be written: {problem.strerror or problem}")

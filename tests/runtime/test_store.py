@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -35,6 +36,12 @@ def test_what_is_put_is_got(store: Store) -> None:
     assert path is not None and path.read_bytes() == b"hello"
     assert store.put("object", KEY, b"")
     assert not left_over(store.root)
+
+
+def test_a_cache_that_was_emptied_meanwhile_takes_entries(store: Store) -> None:
+    assert store.put("x", KEY, b"before")
+    shutil.rmtree(store.base)
+    assert store.put("x", KEY, b"after") and store.get("x", KEY) == b"after"
 
 
 def test_a_second_content_replaces_the_first(store: Store) -> None:
