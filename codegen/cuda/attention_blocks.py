@@ -6,7 +6,7 @@ far and sums that belong to it, which fade whenever it grows; at the end sums ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import ClassVar
 
@@ -17,7 +17,7 @@ from aino_ir.codegen.kernels.naming import header, kernel_name
 from aino_ir.compute import axis_name
 from aino_ir.dims import DimLike, align, ceildiv, dmin, is_static, symbol
 from aino_ir.dtypes import f32
-from aino_ir.kernels import Attention, Candidate, KernelSpec
+from aino_ir.kernels import Attention, Candidate, KernelSpec, Reject
 from aino_ir.loops.builder import LoopBuilder
 from aino_ir.loops.expr import (
     Accumulator,
@@ -147,9 +147,26 @@ def _unmasked(program: Attention) -> Expr:
 
 
 class AttentionBlockGenerator:
-    """Builds kernels of one kind."""
+    """Offers and builds kernels of one kind."""
 
+    name: ClassVar[str]
     kernel: ClassVar[type[AttentionBlocks]]
+
+    def suitable(self, spec: KernelSpec, target: Target) -> Attention | str:
+        """The attention of a spec, or why the kernels do not do it."""
+        raise NotImplementedError
+
+    def offered(self, program: Attention) -> Iterator[Candidate]:
+        """The candidates for a suitable program."""
+        raise NotImplementedError
+
+    def candidates(self, spec: KernelSpec, target: Target) -> Iterable[Candidate | Reject]:
+        """What is offered, or one refusal."""
+        program = self.suitable(spec, target)
+        if isinstance(program, str):
+            yield Reject(self.name, program)
+        else:
+            yield from self.offered(program)
 
     def build(self, spec: KernelSpec, candidate: Candidate, target: Target) -> LoopFn:
         """The loops."""

@@ -9,7 +9,7 @@ a key are combined by exchanges; maxima and sums go along as in `flash_attention
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 
 from aino_ir.codegen.cuda.attention_blocks import (
     AttentionBlockGenerator,
@@ -21,7 +21,7 @@ from aino_ir.codegen.kernels.access import Placement, Point
 from aino_ir.codegen.kernels.attention import INFINITY, KEY, QUERY, WIDTH
 from aino_ir.dims import DimLike, align
 from aino_ir.dtypes import f32
-from aino_ir.kernels import Attention, Candidate, KernelSpec, Reject
+from aino_ir.kernels import Attention, Candidate, KernelSpec
 from aino_ir.loops.builder import LoopBuilder
 from aino_ir.loops.conditions import Condition
 from aino_ir.loops.expr import (
@@ -178,17 +178,15 @@ class BlockAttentionGenerator(AttentionBlockGenerator):
     name = "block attention"
     kernel = _Kernel
 
-    def candidates(self, spec: KernelSpec, target: Target) -> Iterable[Candidate | Reject]:
-        """One candidate."""
+    def suitable(self, spec: KernelSpec, target: Target) -> Attention | str:
+        """Programs computed in f32."""
         program = spec.program
         if not isinstance(program, Attention):
-            yield Reject(self.name, "not an attention")
-            return
+            return "not an attention"
         if any(o.dtype.compute is not f32 for o in spec.operands[:3]):
-            yield Reject(self.name, "computed in another type than f32")
-            return
-        wide = too_wide(program, MOST_WIDTH)
-        if wide:
-            yield Reject(self.name, wide)
-            return
+            return "computed in another type than f32"
+        return too_wide(program, MOST_WIDTH) or program
+
+    def offered(self, program: Attention) -> Iterator[Candidate]:
+        """One candidate."""
         yield Candidate(self.name, f"a block for {TILE} queries, {TILE} keys at a time", cost=1e-6)

@@ -15,7 +15,7 @@ Follows T. Dao, "FlashAttention-2" (2023).
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import chain, product
 from typing import ClassVar
@@ -33,7 +33,7 @@ from aino_ir.codegen.kernels.attention import INFINITY, KEY, QUERY, WIDTH
 from aino_ir.codegen.kernels.canonical import slope
 from aino_ir.dims import DimLike, align, ceildiv, dmax
 from aino_ir.dtypes import DType, bf16, f16, f32, i32, i64, u32
-from aino_ir.kernels import Attention, Candidate, KernelSpec, Reject
+from aino_ir.kernels import Attention, Candidate, KernelSpec
 from aino_ir.loops.builder import LoopBuilder
 from aino_ir.loops.conditions import Condition
 from aino_ir.loops.expr import (
@@ -320,12 +320,12 @@ class FlashAttentionGenerator(AttentionBlockGenerator):
     name = "flash attention"
     kernel = _Kernel
 
-    def candidates(self, spec: KernelSpec, target: Target) -> Iterable[Candidate | Reject]:
+    def suitable(self, spec: KernelSpec, target: Target) -> Attention | str:
+        """Programs of one type of 16 bits."""
+        return of_halves(spec)
+
+    def offered(self, program: Attention) -> Iterator[Candidate]:
         """One candidate."""
-        program = of_halves(spec)
-        if isinstance(program, str):
-            yield Reject(self.name, program)
-            return
         widths = (program.width, program.value_width)
         keys = keys_of_a_stage(*(int(align(w, _Kernel.step)) for w in widths))  # type: ignore[arg-type]
         name = f"tensor cores, {WARPS * QUERIES} queries, {keys} keys at a time"

@@ -7,7 +7,7 @@ product with the values.  One or two groups of a block share keys and values.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 
 from aino_ir.codegen.cuda.attention_blocks import AttentionBlockGenerator
 from aino_ir.codegen.cuda.flash_attention import QUERIES, STAGES, FlashKernel, Tile, of_halves
@@ -16,7 +16,7 @@ from aino_ir.codegen.kernels.access import Placement
 from aino_ir.codegen.kernels.roles import extent_or
 from aino_ir.dims import DimLike, align
 from aino_ir.dtypes import f32
-from aino_ir.kernels import Attention, Candidate, KernelSpec, Reject
+from aino_ir.kernels import Attention, Candidate, KernelSpec
 from aino_ir.loops.builder import LoopBuilder
 from aino_ir.loops.expr import Expr, const, index
 from aino_ir.loops.groups import GROUP, LINE_BYTES, ROWS
@@ -81,19 +81,20 @@ class GroupAttentionGenerator(AttentionBlockGenerator):
     name = "group attention"
     kernel = _Kernel
 
-    def candidates(self, spec: KernelSpec, target: Target) -> Iterable[Candidate | Reject]:
-        """Two groups a block where that leaves enough blocks, else one; and the other way."""
+    def suitable(self, spec: KernelSpec, target: Target) -> Attention | str:
+        """Programs of one type of 16 bits whose heads fill lines, where there are groups."""
         program = of_halves(spec)
         if isinstance(program, str):
-            yield Reject(self.name, program)
-            return
+            return program
         if target.isa not in GROUP_ARCHITECTURES:
-            yield Reject(self.name, f"{target.isa} has no products of groups")
-            return
+            return f"{target.isa} has no products of groups"
         widths = (program.width, program.value_width)
         if any(4 * int(w) <= 3 * int(align(w, LINE)) for w in widths):  # type: ignore[arg-type]
-            yield Reject(self.name, f"heads of {widths[0]} and {widths[1]} leave much of whole lines empty")
-            return
+            return f"heads of {widths[0]} and {widths[1]} leave much of whole lines empty"
+        return program
+
+    def offered(self, program: Attention) -> Iterator[Candidate]:
+        """Two groups a block where that leaves enough blocks, else one; and the other way."""
         best = 2 if _blocks(program, 2) >= WAVES else 1
         for groups in (best, 3 - best):
             name = f"wgmma, {groups * GROUP // WARP * QUERIES} queries, {KEYS} keys at a time"

@@ -186,7 +186,7 @@ class _Rows:
         axis = self.program.row[self.cut]
         place = Axis(PART, self.count).dim * self.length + self._within.dim
         expr = substitute_dims(stage.expr, {axis.name: place})
-        if axis.extent is self.count * self.length or axis.extent == self.count * self.length:
+        if axis.extent == self.count * self.length:
             return expr
 
         def guarded(e: Expr) -> Expr | None:

@@ -47,7 +47,7 @@ ALIGNMENTS = (5, 6, 7, 8)
 
 
 class HeuristicResult(ctypes.Structure):
-    """What a search for algorithms gives."""
+    """What a search for algorithms gives; written apart from the runtime's, so that each checks the other."""
 
     _fields_ = (
         ("algorithm", ctypes.c_uint64 * 8),
