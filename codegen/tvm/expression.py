@@ -17,6 +17,7 @@ from typing import Protocol
 from aino_ir.codegen.cstyle.expression import BOOL_AS_LOGIC, COMPARISONS, constant_of
 from aino_ir.codegen.cstyle.lowering import Raw, raw_dtype
 from aino_ir.codegen.tvm.index import IndexText
+from aino_ir.codegen.tvm.simplifier import alike, cancels, may_be_swallowed
 from aino_ir.codegen.tvm.text import Text, binary, broadcast, call, element, literal, prefix, ramp, type_name
 from aino_ir.codegen.tvm.vectors import vector_load
 from aino_ir.dims import DimLike
@@ -205,8 +206,7 @@ class TirPrinter:
     def returned(self, e: Expr) -> Text:
         """What a helper gives: no sum of the caller's swallows it, no difference cancels it."""
         text = self.value(e)
-        bare = isinstance(e, Var) or (isinstance(e, Binary) and e.op in ("add", "mul"))
-        return call(self.helpers.fence(), text) if bare and e.dtype.is_float else text
+        return call(self.helpers.fence(), text) if may_be_swallowed(e) else text
 
     def helper(self, function: str, *args: tuple[Text, VecType]) -> Text:
         """A call of a helper function on values of some types; large ones are kept in variables."""
@@ -285,25 +285,14 @@ class TirPrinter:
         if operator is None:
             raise self.missing(e.op, e.type)
         terms = [self._term(e.op, x) for x in (e.a, e.b)]
-        if e.op == "sub" and self._cancels(e.a, e.b):
+        if e.op == "sub" and cancels(e.a, e.b, self._hidden):
             side = 1 if constant_of(e.b) is None else 0
             terms[side] = call(self.helpers.fence(), terms[side])
         return binary(operator, *terms)
 
-    def _cancels(self, a: Expr, b: Expr) -> bool:
-        """Whether TVM may find the same on both sides of a difference."""
-        return a == b or self._may_be_sum(a) or self._may_be_sum(b)
-
-    def _alike(self, a: Expr, b: Expr) -> bool:
-        """Whether TVM may take two values for one, which NaN does not equal."""
-        return a == b or (self.sees_names and isinstance(a, Var) and isinstance(b, Var))
-
-    def _may_be_sum(self, e: Expr) -> bool:
-        if isinstance(e, Splat):
-            return self._may_be_sum(e.x)
-        if isinstance(e, Var):
-            return self.sees_names and not (self.holds_arrays and e.lanes > 1)
-        return isinstance(e, Select) or (isinstance(e, Binary) and e.op == "add")
+    def _hidden(self, name: Var) -> bool:
+        """Whether TVM does not put what a name stands for in its place."""
+        return not self.sees_names or (self.holds_arrays and name.lanes > 1)
 
     def _term(self, op: str, x: Expr) -> Text:
         constant = constant_of(x)
@@ -337,7 +326,7 @@ class TirPrinter:
             left, right = (self.conversion(self.value(x), VecType(i32, x.lanes)) for x in (e.a, e.b))
         else:
             left, right = self.value(e.a), self.value(e.b)
-        if e.op in ("eq", "ne") and e.a.dtype.is_float and self._alike(e.a, e.b):
+        if e.op in ("eq", "ne") and e.a.dtype.is_float and alike(e.a, e.b, self._hidden):
             right = call(self.helpers.fence(), right)
         if e.op == "eq":
             return call("T.EQ", left, right)
