@@ -7,7 +7,10 @@ it ended, and is not tried again.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -74,17 +77,24 @@ def _run_part(
             print(f"{part[0]} of {part[1]}: no time is left; call again to go on", flush=True)
             return TIME_IS_UP
         done(rows)
-        try:
-            status = subprocess.run(
-                [sys.executable, *command(part, left)], timeout=left + GRACE, check=False
-            ).returncode
-        except subprocess.TimeoutExpired:
-            status = -9
+        status = _status_of(command(part, left), left + GRACE)
         if status in (COMPLETE, TIME_IS_UP, NO_DEVICE):
             return status
         if status != CONTEXT_LOST and not _note_end(rows, status):
             print(f"{part[0]} of {part[1]}: ended with status {status} before its first case", flush=True)
             return status
+
+
+def _status_of(command: Sequence[str], seconds: float) -> int:
+    """How a process ends, after so many seconds at the latest; what it has started ends with it."""
+    with subprocess.Popen([sys.executable, *command], start_new_session=True) as process:
+        try:
+            return process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return -signal.SIGKILL
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def _note_end(rows: Path, status: int) -> bool:
