@@ -120,10 +120,12 @@ class CudaModel:
 
     def _expect_room(self) -> None:
         device = self.device
-        for name, facts in self.plan.kernels.items():
+        for step in self.plan.launches:
+            facts = self.plan.kernels[step.kernel]
             if facts.shared > device.shared_bytes:
                 raise NotEnoughSharedMemory(
-                    kernel=name,
+                    loc=self.steps[self.plan.numbers[id(step)]] or None,
+                    kernel=step.kernel,
                     wanted=facts.shared,
                     device=device.number,
                     name=device.name,

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,88 +13,14 @@ import pytest
 import aino_ir as aino
 from aino_ir.builder import Builder
 from aino_ir.codegen.cuda.emulated.device import EmulatedGpus
-from aino_ir.driver.gpu import emulated_gpu, this_host
+from aino_ir.driver.gpu import emulated_gpu
 from aino_ir.dtypes import DTYPES
-from aino_ir.errors.cuda import (
-    DeviceArchitectureMismatch,
-    DeviceOutOfMemory,
-    DriverCallFailed,
-    DriverTooOld,
-    KernelFailed,
-    MixedDevices,
-    NoCudaDevice,
-    NoCudaDriver,
-    NotEnoughSharedMemory,
-)
-from aino_ir.errors.run import IndexOutOfRange, InputMismatch
-from aino_ir.errors.toolchain import UnknownTarget
-from aino_ir.graph import Module
-from aino_ir.location import loc
-from aino_ir.runtime.cuda import driver as cuda_driver
+from aino_ir.errors.run import InputMismatch
 from aino_ir.runtime.cuda.device import Stream, open_device
-from aino_ir.runtime.cuda.plan import KernelFacts, Parts
 from aino_ir.runtime.cuda.tensors import DeviceArray
 from aino_ir.types import tensor
+from tests.driver.cuda_models import Array, close, fetched, normal, on_gpu, perceptron, placed, reference
 from tests.driver.test_states import counter, runs
-
-Array = np.ndarray[Any, Any]
-
-
-@pytest.fixture
-def gpus() -> Iterator[EmulatedGpus]:
-    with emulated_gpu() as devices:
-        yield devices
-
-
-def normal(*shape: int) -> Array:
-    return np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32)
-
-
-def perceptron(symbolic: bool = True) -> Module:
-    b = Builder()
-    rows = b.symbol("n", 1, 64) if symbolic else 5
-    x = b.input("x", tensor("f32", rows, 33))
-    hidden = b.relu(b.matmul(x, b.constant(normal(33, 50))))
-    b.output("y", b.softmax(b.matmul(hidden, b.constant(normal(50, 70)))))
-    b.finish()
-    return b.module
-
-
-def picked() -> Module:
-    """Rows by their indices: a kernel that can fail."""
-    b = Builder()
-    x, i = b.input("x", tensor("f32", 6, 4)), b.input("i", tensor("i64", 3))
-    b.loc = loc("node 'pick' (Gather)")
-    b.output("y", b.relu(b.gather(x, i, axis=0)))
-    b.finish()
-    return b.module
-
-
-def on_gpu(module: Module, target: str = "cuda:sm_80", **options: Any) -> Any:
-    return aino.compile(module, target, cache=False, **options)
-
-
-def reference(module: Module, *inputs: Any) -> tuple[Any, ...]:
-    return aino.compile(module, "reference").run(*inputs)
-
-
-def close(got: Any, want: Any) -> None:
-    assert (got.dtype, got.shape) == (want.dtype, want.shape)
-    np.testing.assert_allclose(np.float64(got), np.float64(want), rtol=1e-4, atol=1e-5)
-
-
-def placed(gpus: EmulatedGpus, array: Array, device: int = 0) -> DeviceArray:
-    """An array on a device, as another library would hand it over."""
-    dtype = next(name for name, d in DTYPES.items() if d.numpy == array.dtype)
-    memory = SimpleNamespace(address=gpus.allocate(array, device))
-    return DeviceArray(memory, array.shape, dtype, device)
-
-
-def fetched(gpus: EmulatedGpus, value: DeviceArray) -> Array:
-    dtype = DTYPES[value.dtype].numpy
-    size = int(np.prod(value.shape)) * dtype.itemsize
-    return np.frombuffer(gpus.contents(value.memory.address, size), dtype).reshape(value.shape)
-
 
 # -- runs ---------------------------------------------------------------------------------------------
 
@@ -356,196 +279,6 @@ def test_python_ops_stand_between_native_functions(gpus: EmulatedGpus) -> None:
     for got, want in zip(executable.run(x), reference(aino.load(model), x), strict=True):
         assert np.array_equal(got, want)
     assert gpus.launched
-
-
-# -- errors -------------------------------------------------------------------------------------------
-
-
-def test_what_a_kernel_meets_is_raised_with_its_node(gpus: EmulatedGpus) -> None:
-    module = picked()
-    executable = on_gpu(module)
-    x = normal(6, 4)
-    with pytest.raises(IndexOutOfRange) as caught:
-        executable.run(x, np.array([0, 9, 1]))
-    assert "'pick' (Gather)" in str(caught.value)
-    (got,) = executable.run(x, np.array([0, 5, 1]))
-    close(got, reference(module, x, np.array([0, 5, 1]))[0])
-
-
-def test_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    with emulated_gpu():
-        executable = on_gpu(perceptron())
-    monkeypatch.setattr(cuda_driver, "LIBRARY", "libcuda-that-is-not-there.so.1")
-    with pytest.raises(NoCudaDriver, match="libcuda-that-is-not-there"):
-        executable.run(normal(5, 33))
-    with pytest.raises(UnknownTarget, match="no GPU is known of here"):
-        aino.compile(perceptron(), "cuda")
-    assert this_host().gpu == ""
-
-
-def test_a_driver_that_does_not_start() -> None:
-    broken = EmulatedGpus()
-    broken.fail("cuInit", 999)
-    with pytest.raises(NoCudaDriver, match="CUDA_ERROR_UNKNOWN"), emulated_gpu(broken):
-        pass
-
-
-def test_no_device() -> None:
-    with emulated_gpu(EmulatedGpus([])):
-        executable = on_gpu(perceptron())
-        with pytest.raises(NoCudaDevice, match="the driver lists 0"):
-            executable.run(normal(5, 33))
-
-
-@pytest.mark.parametrize(("capability", "isa"), [((8, 9), "sm_89"), ((9, 0), "sm_90a")])
-def test_the_first_gpu_is_the_default(capability: tuple[int, int], isa: str) -> None:
-    with emulated_gpu(EmulatedGpus([capability])):
-        assert aino.compile(perceptron(), "cuda", cache=False).artifact.manifest.target == f"cuda:{isa}"
-
-
-def test_code_for_another_architecture() -> None:
-    with emulated_gpu(EmulatedGpus([(8, 6)])):
-        close(on_gpu(perceptron()).run(normal(5, 33))[0], reference(perceptron(), normal(5, 33))[0])
-        with pytest.raises(
-            DeviceArchitectureMismatch, match=r"code for sm_90a, device 0 \(Emulated GPU\) needs sm_86"
-        ):
-            on_gpu(perceptron(), "cuda:sm_90a").run(normal(5, 33))
-
-
-def with_facts(monkeypatch: pytest.MonkeyPatch, **facts: Any) -> None:
-    """Let kernels say other things of themselves."""
-    read = KernelFacts.of
-    monkeypatch.setattr(KernelFacts, "of", staticmethod(lambda row: replace(read(row), **facts)))
-
-
-def test_kernels_that_want_more_shared_memory_than_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    with_facts(monkeypatch, shared=147456)
-    with emulated_gpu(EmulatedGpus([(8, 6)])):
-        executable = on_gpu(perceptron())
-        with pytest.raises(NotEnoughSharedMemory, match="wants 147456 bytes .* has 101376") as caught:
-            executable.run(normal(5, 33))
-        assert "cuda:sm_86" in str(caught.value)
-
-
-def test_blocks_have_as_many_threads_as_their_kernel_says(
-    gpus: EmulatedGpus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with_facts(monkeypatch, threads=512)
-    with pytest.raises(KernelFailed, match="CUDA_ERROR_INVALID_VALUE"):
-        on_gpu(perceptron()).run(normal(5, 33))
-
-
-@pytest.mark.parametrize(("version", "error"), [(12040, DriverTooOld), (13020, DriverCallFailed)])
-def test_code_of_a_later_cuda_than_the_driver(
-    version: int, error: type[Exception], gpus: EmulatedGpus
-) -> None:
-    gpus.version = version
-    device = open_device()
-    with device.current(), pytest.raises(error, match="CUDA_ERROR_INVALID_IMAGE") as caught:
-        device.load(b"no library", "sm_80", "m.aino", "nvrtc 13.0")
-    if error is DriverTooOld:
-        assert "of CUDA 12.4, does not load what nvrtc 13.0 made" in str(caught.value)
-
-
-def test_a_driver_that_finds_no_binary(gpus: EmulatedGpus) -> None:
-    gpus.fail("cuModuleLoadData", 209)
-    with pytest.raises(DeviceArchitectureMismatch):
-        on_gpu(perceptron()).run(normal(5, 33))
-
-
-@pytest.mark.parametrize(
-    ("room", "what"), [(1 << 10, "the weights"), (24 << 10, "an? |intermediate|input|output")]
-)
-def test_out_of_memory(room: int, what: str) -> None:
-    with emulated_gpu(EmulatedGpus(memory=room)):
-        executable = on_gpu(perceptron())
-        with pytest.raises(DeviceOutOfMemory, match=what) as caught:
-            executable.run(normal(64, 33))
-        assert caught.value.fields["total"] == room
-
-
-@pytest.mark.parametrize(
-    ("function", "what"),
-    [("cuModuleLoadData", "the kernels"), ("cuGraphInstantiateWithFlags", "a graph of 3 launches")],
-)
-def test_out_of_memory_in_other_calls(function: str, what: str, gpus: EmulatedGpus) -> None:
-    executable = on_gpu(perceptron())
-    gpus.fail(function, 2)
-    with pytest.raises(DeviceOutOfMemory, match=f"out of device memory for {what}"):
-        executable.run(normal(5, 33))
-
-
-@pytest.mark.parametrize("function", ["cuModuleLoadData", "cuGraphInstantiateWithFlags"])
-def test_calls_that_are_refused_are_named(function: str, gpus: EmulatedGpus) -> None:
-    executable = on_gpu(perceptron())
-    gpus.fail(function, 1)
-    name = function.removesuffix("WithFlags")
-    with pytest.raises(DriverCallFailed, match=f"{name} failed: CUDA_ERROR_INVALID_VALUE"):
-        executable.run(normal(5, 33))
-
-
-def test_scratch_that_is_not_there_names_kernel_and_node(
-    gpus: EmulatedGpus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    executable = on_gpu(picked())
-    parts = KernelFacts.parts
-
-    def greedy(facts: KernelFacts, units: int, scratch: int) -> Parts:
-        return replace(parts(facts, units, scratch), scratch_bytes=1 << 50)
-
-    monkeypatch.setattr(KernelFacts, "parts", greedy)
-    (row,) = executable.report.kernels
-    with pytest.raises(DeviceOutOfMemory, match=f"scratch of kernel '{row['kernel']}' .*'pick' .Gather."):
-        executable.run(normal(6, 4), np.array([0, 5, 1]))
-
-
-def test_with_waits_a_kernel_that_fails_later_is_named_with_its_node(
-    gpus: EmulatedGpus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    executable = on_gpu(picked())
-    monkeypatch.setenv("AINO_CUDA_SYNC", "1")
-    gpus.break_down(after=0, status=700)
-    with pytest.raises(KernelFailed, match="CUDA_ERROR_ILLEGAL_ADDRESS") as caught:
-        executable.run(normal(6, 4), np.array([0, 5, 1]))
-    (row,) = executable.report.kernels
-    assert caught.value.fields["kernel"] == row["kernel"] and "'pick' (Gather)" in str(caught.value)
-
-
-@pytest.mark.parametrize("function", ["cuLaunchKernel", "cuGraphAddKernelNode_v2"])
-def test_a_launch_that_fails_names_kernel_and_node(
-    function: str, gpus: EmulatedGpus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if function == "cuLaunchKernel":
-        monkeypatch.setenv("AINO_CUDA_SYNC", "1")
-    executable = on_gpu(perceptron())
-    gpus.fail(function, 701, after=1)
-    with pytest.raises(KernelFailed, match="CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES") as caught:
-        executable.run(normal(5, 33))
-    assert caught.value.fields["kernel"] == executable.report.kernels[1]["kernel"]
-
-
-def test_a_kernel_that_fails_later(gpus: EmulatedGpus) -> None:
-    executable = on_gpu(perceptron())
-    executable.run(normal(5, 33))
-    gpus.break_down(after=len(gpus.launched) + 2)
-    with pytest.raises(KernelFailed, match="CUDA_ERROR_LAUNCH_FAILED"):
-        executable.run(normal(5, 33))
-
-
-def test_mixed_devices() -> None:
-    b = Builder()
-    x, y = b.input("x", tensor("f32", 4)), b.input("y", tensor("f32", 4))
-    b.output("z", b.add(x, y))
-    b.finish()
-    with emulated_gpu(EmulatedGpus([(8, 0), (8, 0)])) as gpus:
-        executable = on_gpu(b.module)
-        here, there = placed(gpus, normal(4)), placed(gpus, normal(4), device=1)
-        with pytest.raises(MixedDevices, match="'y' is on cpu, but 'x' is on cuda:0"):
-            executable.run(here, normal(4))
-        with pytest.raises(MixedDevices, match="'y' is on cuda:1, but 'x' is on cuda:0"):
-            executable.run(here, there)
-        with pytest.raises(MixedDevices, match="'z' is on cpu"):
-            executable.run(here, here, out=[np.zeros(4, np.float32)])
 
 
 def test_the_report_says_how_much_shared_memory_a_launch_asks_for() -> None:

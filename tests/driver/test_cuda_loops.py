@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ from onnx import parser
 import aino_ir as aino
 from aino_ir.codegen.cuda import block_scans, block_sorts, scatters, split_reductions
 from aino_ir.codegen.cuda.emulated.device import EmulatedGpus
-from aino_ir.driver.gpu import emulated_gpu
 from aino_ir.runtime.cuda import session
 
 RECURRENT = """
@@ -25,12 +23,6 @@ g (float[n, 4] x, float[4] h) => (float[4] last, float[n, 4] all) {
     }> (h, x)
 }
 """
-
-
-@pytest.fixture
-def gpus() -> Iterator[EmulatedGpus]:
-    with emulated_gpu() as found:
-        yield found
 
 
 def recurrent() -> Any:
