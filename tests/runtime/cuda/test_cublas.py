@@ -5,8 +5,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +32,7 @@ from aino_ir.runtime.cuda.device import Device, Stream
 from aino_ir.runtime.cuda.driver import Driver, bind
 from aino_ir.runtime.cuda.graph import Captured, Graph
 from aino_ir.runtime.cuda.library_launch import Libraries, LibraryLaunch, LibraryNotUsed
+from tests.runtime.cuda.headers import NVCC, expect_compiled
 
 DOCUMENTED = """
 cublasLtCreate(cublasLtHandle_t *lighthandle)
@@ -64,7 +63,6 @@ cublasLtMatmul(cublasLtHandle_t lightHandle, cublasLtMatmulDesc_t computeDesc, c
 """Signatures as NVIDIA's documentation of cublasLt (12.0 to 13.0) writes them."""
 
 HEADER = next((p for p in Path("/").glob("usr/local/cuda*/include/cublasLt.h")), None)
-NVCC = shutil.which("nvcc")
 
 ROWS, COLUMNS, TERMS = 5, 3, 4
 CALL = ProductCall(
@@ -127,11 +125,7 @@ def test_prototypes_are_those_of_the_header(tmp_path: Path) -> None:
         f'static_assert(sizeof(cublasLtMatmulHeuristicResult_t) == {size}, "result");',
         *(f'static_assert({name} == {number}, "number");' for name, number in NUMBERS.items()),
     ]
-    (tmp_path / "prototypes.cu").write_text("\n".join(lines) + "\n", encoding="ascii")
-    assert NVCC is not None
-    command = [NVCC, "-c", "-o", "prototypes.o", "prototypes.cu"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
-    assert done.returncode == 0, done.stderr
+    expect_compiled(lines, tmp_path)
 
 
 def test_every_type_is_known() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,8 +21,7 @@ from aino_ir.runtime.cuda.driver import (
     installed_driver,
     the_driver,
 )
-
-NVCC = shutil.which("nvcc")
+from tests.runtime.cuda.headers import NVCC, expect_compiled
 
 
 @pytest.mark.skipif(NVCC is None, reason="nvcc is not installed")
@@ -38,11 +35,7 @@ def test_prototypes_are_those_of_the_header(tmp_path: Path) -> None:
         f"CUresult CUDAAPI (*own_{name})({p}) = {renamed.get(name, name)};" for name, p in PROTOTYPES.items()
     ]
     lines.append(f'static_assert(sizeof(CUDA_KERNEL_NODE_PARAMS) == {ctypes.sizeof(KernelNode)}, "node");')
-    (tmp_path / "prototypes.cu").write_text("\n".join(lines) + "\n", encoding="ascii")
-    assert NVCC is not None
-    command = [NVCC, "-c", "-o", "prototypes.o", "prototypes.cu"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
-    assert done.returncode == 0, done.stderr
+    expect_compiled(lines, tmp_path)
 
 
 def test_scalars_are_passed_as_such() -> None:
