@@ -149,7 +149,7 @@ def _unmasked(program: Attention) -> Expr:
 class AttentionBlockGenerator:
     """Offers and builds kernels of one kind."""
 
-    name: ClassVar[str]
+    name: str
     kernel: ClassVar[type[AttentionBlocks]]
 
     def suitable(self, spec: KernelSpec, target: Target) -> Attention | str:
