@@ -229,6 +229,13 @@ def trials(
 ) -> Iterator[Trial]:
     """The trials of a kernel, if its meaning takes at most so many operations.
 
+    Args:
+        kernel: what is tried.
+        number: its place in the library's table.
+        work_limit: operations of the interpreter.
+        instead: makes of a trial and its operands' contents the trial that is run, as of several kernels that
+            stand for `kernel`.
+
     Raises:
         Unrunnable: none can be made, with the reason.
     """
